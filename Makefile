@@ -1,0 +1,57 @@
+# The commands of a newcomer. The machine needs Python 3.11 or newer, git and make; a second call installs nothing.
+#   PYTHON=python3.12       another interpreter
+#   TORCH_INDEX=URL         where to take torch from: without a card, PyTorch's CPU index saves gigabytes (optional)
+#   PROFILE=laptop          profile of `make run`; left out, the machine decides
+PYTHON ?= python3
+TORCH_INDEX ?=
+TORCH := torch==2.13.0
+ACCELERATOR := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
+PROFILE ?= $(if $(filter gpu,$(ACCELERATOR)),rtx3070,laptop)
+RUN ?=
+PY := .venv/bin/python
+BASE := .venv/.installed-$(ACCELERATOR)
+DEV := .venv/.installed-dev
+
+# uv does not read pip's settings; a mirror set for pip is meant for it too.
+export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
+ifeq ($(UV_DEFAULT_INDEX),)
+unexport UV_DEFAULT_INDEX
+endif
+
+.PHONY: run test serve lint clean setup setup-dev
+.DEFAULT_GOAL := run
+
+run: $(BASE)
+	$(PY) -m app pull --profile $(PROFILE)
+	$(PY) -m app pipeline --profile $(PROFILE) $(if $(RUN),--run $(RUN) --resume)
+
+test: lint
+	$(PY) -m pytest
+
+lint: $(DEV)
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+serve:
+	@echo "make serve: not built yet; serving comes with its own issue, after evaluation."; exit 1
+
+setup: $(BASE)
+setup-dev: $(DEV)
+
+$(BASE): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is %d.%d: set PYTHON=..." % sys.version_info[:2])'
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check uv
+	.venv/bin/pip install --quiet --disable-pip-version-check --no-compile $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
+	.venv/bin/uv pip install --python .venv -r pyproject.toml --extra $(ACCELERATOR)
+	.venv/bin/uv pip install --python .venv --no-deps --group data
+	touch $@
+
+$(DEV): $(BASE)
+	.venv/bin/uv pip install --python .venv -r pyproject.toml --extra $(ACCELERATOR) --extra dev
+	touch $@
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
