@@ -1,0 +1,67 @@
+"""What the machine is, and how much memory the run took."""
+
+import os
+import platform
+import shutil
+import subprocess
+import threading
+from types import TracebackType
+from typing import Any
+
+import psutil
+
+
+def describe() -> dict[str, Any]:
+    """CPU, memory and NVIDIA cards of this machine; sizes in bytes."""
+    cards = []
+    if shutil.which("nvidia-smi"):
+        query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
+        cards = subprocess.run(query, capture_output=True, text=True).stdout.strip().splitlines()
+    return {
+        "cpu": _cpu_name(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_bytes": psutil.virtual_memory().total,
+        "cards": cards,
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _cpu_name() -> str:
+    with open("/proc/cpuinfo") as file:
+        return next(
+            (line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), platform.processor()
+        )
+
+
+class PeakMemory:
+    """Largest proportional set size (shared pages counted once) of this process and all below it, sampled in a thread.
+
+    A cluster that was joined does not run below this process; its memory is not in the figure.
+    """
+
+    def __init__(self, every_seconds: float = 2.0) -> None:
+        self.peak_bytes = 0
+        self._every = every_seconds
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "PeakMemory":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        this = psutil.Process()
+        while not self._stop.wait(self._every):
+            total = 0
+            for process in [this, *this.children(recursive=True)]:
+                try:
+                    total += process.memory_full_info().pss
+                except (psutil.NoSuchProcess, psutil.AccessDenied, FileNotFoundError):
+                    continue  # ended between listing and reading
+            self.peak_bytes = max(self.peak_bytes, total)

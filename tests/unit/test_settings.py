@@ -1,0 +1,102 @@
+"""Settings refuse what they don't know, and say in one sentence what is wrong and what is allowed."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from app.corpus.sources import load_recipe
+from app.errors import UserError
+from app.profiles import PROFILES, get_profile
+from app.runs import REPOSITORY
+from app.settings import Profile, differences, with_overrides
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_every_profile_survives_the_way_through_json(name: str) -> None:
+    profile = get_profile(name)
+    assert profile.name == name
+    assert Profile.model_validate(json.loads(profile.model_dump_json())) == profile
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "datasets/recipes").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_recipe_parses(path: Path) -> None:
+    assert load_recipe(str(path)).sources
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_every_profile_names_a_recipe_that_exists(name: str) -> None:
+    load_recipe(get_profile(name).corpus.recipe)
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("sft.max_steps=21", ("sft", "max_steps"), 21),
+        ("sft.max_steps=null", ("sft", "max_steps"), None),
+        ("sft.learning_rate=1e-5", ("sft", "learning_rate"), 1e-5),
+        ("sft.gradient_checkpointing=true", ("sft", "gradient_checkpointing"), True),
+        ("model.name=some/model", ("model", "name"), "some/model"),
+        ("evaluation.protocols=[chat, completion]", ("evaluation", "protocols"), ("chat", "completion")),
+        ("seed=7", ("seed",), 7),
+    ],
+)
+def test_overrides_change_exactly_one_value(override: str, key: tuple[str, ...], value: object) -> None:
+    before = get_profile("laptop")
+    after = with_overrides(before, [override])
+    changed: object = after
+    for part in key:
+        changed = getattr(changed, part)
+    assert changed == value
+    assert [line.partition(":")[0] for line in differences(after.model_dump(), before.model_dump())] == [".".join(key)]
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("sft.learning_rte=1", ["learning_rte", "did you mean 'learning_rate'"]),
+        ("sgt.lora_r=1", ["sgt", "did you mean 'sft'"]),
+        ("sft.lora_r=0", ["sft.lora_r=0", ">= 1 and <= 256"]),
+        ("sft.lora_r=many", ["sft.lora_r=many", "a whole number"]),
+        ("sft.max_steps=1.5", ["sft.max_steps=1.5", "a whole number or null"]),
+        ("sft.learning_rate=-1", ["sft.learning_rate=-1", "> 0 and <= 0.1"]),
+        ("model.dtype=int3", ["model.dtype=int3", "'float32', 'bfloat16'"]),
+        ("evaluation.protocols=[sing]", ["'chat', 'completion'"]),
+        ("sft=3", ["names a group", "learning_rate"]),
+        ("sft.lora_r.x=3", ["'lora_r' is a value"]),
+        ("sft.lora_r", ["has no '='"]),
+    ],
+)
+def test_a_bad_override_names_key_value_and_what_is_allowed(override: str, words: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        with_overrides(get_profile("laptop"), [override])
+    assert all(word in str(caught.value) for word in words), caught.value
+    assert "\n" not in str(caught.value)
+
+
+def test_a_mistyped_profile_is_answered_with_the_nearest_one() -> None:
+    with pytest.raises(UserError, match="'labtop': did you mean 'laptop'"):
+        get_profile("labtop")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name: x\nsources: [{kind: installed}]\nsauces: 1\n", "sauces"),
+        ("name: x\nsources: [{kind: telepathy}]\n", "telepathy"),
+        ("name: x\nsources: []\n", "sources"),
+        ("name: [unclosed\n", "can't be read"),
+        ("", "the file"),
+    ],
+)
+def test_an_unreadable_recipe_gives_one_sentence(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        load_recipe(str(path))
+    assert words in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_missing_recipe_lists_those_that_exist() -> None:
+    with pytest.raises(UserError, match=r"nowhere.yaml.*installed_python.yaml"):
+        load_recipe("datasets/recipes/nowhere.yaml")
