@@ -1,0 +1,41 @@
+"""LoRA adapters (arXiv 2106.09685) by PEFT: attached, saved and loaded as standard PEFT folders."""
+
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from transformers import PreTrainedModel
+
+from app.settings import SftSettings
+
+
+def attach(model: PreTrainedModel, settings: SftSettings, seed: int) -> PeftModel:
+    """Freeze the base and put an adapter of rank lora_r on every linear layer but the output head."""
+    torch.manual_seed(seed)
+    if getattr(model, "is_quantized", False):
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    if settings.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.enable_input_require_grads()
+    config = LoraConfig(
+        r=settings.lora_r,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config)
+
+
+def save(model: PeftModel, folder: Path) -> None:
+    """A PEFT folder: adapter_config.json and adapter_model.safetensors."""
+    model.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
+
+
+def restore(model: PeftModel, folder: Path) -> None:
+    """Load the adapter's weights from a PEFT folder into an attached one."""
+    from peft import load_peft_weights, set_peft_model_state_dict
+
+    outcome = set_peft_model_state_dict(model, load_peft_weights(str(folder), device="cpu"))
+    assert not outcome.unexpected_keys, f"adapter {folder} has keys this model lacks: {outcome.unexpected_keys[:3]}"

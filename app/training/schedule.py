@@ -1,0 +1,22 @@
+"""How many steps a training takes, and the learning rate at each. Needs neither torch nor Ray."""
+
+import math
+
+from app.settings import SftSettings
+
+
+def learning_rate_at(step: int, total: int, settings: SftSettings) -> float:
+    """Linear warm-up, then a cosine to final_lr_fraction (arXiv 1608.03983). Steps count from 0."""
+    warmup = math.ceil(settings.warmup_fraction * total)
+    if step < warmup:
+        return settings.learning_rate * (step + 1) / warmup
+    progress = (step - warmup) / max(1, total - warmup)
+    cosine = 0.5 * (1 + math.cos(math.pi * progress))
+    return settings.learning_rate * (settings.final_lr_fraction + (1 - settings.final_lr_fraction) * cosine)
+
+
+def total_steps(num_rows: int, settings: SftSettings) -> int:
+    """Optimiser steps for the whole training; an epoch's last rows that fill no step are left out."""
+    rows_a_step = settings.micro_batch * settings.grad_accumulation * settings.num_workers
+    steps = num_rows // rows_a_step * settings.epochs
+    return min(steps, settings.max_steps) if settings.max_steps else steps

@@ -1,0 +1,218 @@
+"""The SFT stage, on Ray Train: streams the packed shards to `num_workers` workers and trains a LoRA adapter.
+
+The driver builds a `TorchTrainer` and shows progress from metrics.jsonl; each worker is a shell over `loop.train`.
+Ray Train keeps the checkpoints under sft/work, and picks the newest one up when the stage is started again. Run:
+python -m app sft --profile P --run DIR
+"""
+
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+from ray.train.torch import TorchTrainer
+
+from app.errors import UserError
+from app.models import ensure_model
+from app.progress import progress, say
+from app.runs import Run, append_json_line, read_json, read_json_lines, write_json, write_json_lines
+from app.settings import Profile
+from app.training.schedule import total_steps
+
+TRAIN_RUN = "train"
+
+
+def run_sft(run: Run, profile: Profile) -> None:
+    """Needs a connected Ray and a complete corpus. Writes sft/meta.json last; does nothing when it is there."""
+    if run.sft_meta.exists():
+        return
+    if not run.corpus_manifest.exists():
+        raise UserError(
+            f"run {run.root} has no corpus: run `python -m app corpus --profile {profile.name} --run {run.root}` first"
+        )
+    manifest = read_json(run.corpus_manifest)
+    steps = total_steps(manifest["rows"], profile.sft)
+    if steps == 0:
+        raise UserError(
+            f"the corpus has {manifest['rows']} rows, fewer than one step takes: "
+            "lower sft.grad_accumulation or add sources to the recipe"
+        )
+    ensure_model(profile.model)
+    workers = profile.sft.num_workers
+    say(f"  {manifest['rows']} rows of {profile.corpus.seq_len} tokens, {steps} steps on {workers} worker(s)")
+    result = _fit(run, profile, steps)
+    checkpoint = Path(result.checkpoint.path)
+    _replace_folder(checkpoint / "adapter", run.sft_adapter)
+    last = read_json_lines(run.sft_metrics)[-1]
+    write_json(
+        run.sft_meta,
+        {
+            "settings": profile.sft.model_dump(),
+            "model": profile.model.model_dump(),
+            "parent": str(run.corpus_manifest),
+            "seed": profile.seed,
+            "steps": steps,
+            "tokens": last["tokens"],
+            "final_loss": last["loss"],
+        },
+    )
+    shutil.rmtree(run.sft_work)
+
+
+def _fit(run: Run, profile: Profile, steps: int) -> Any:
+    options = profile.sft
+    context = ray.data.DataContext.get_current()
+    context.execution_options.preserve_order = True  # a resumed epoch must bring the same rows
+    context.execution_no_progress_timeout_s = -1  # a worker that waits for its card is no fault
+    resources = {"CPU": 1, "GPU": 1} if options.use_gpu else {"CPU": 1}
+    trainer = TorchTrainer(
+        train_loop,
+        train_loop_config={"run": str(run.root), "profile": profile.model_dump_json(), "steps": steps},
+        datasets={"train": ray.data.read_parquet(str(run.train_shards))},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=options.num_workers, use_gpu=options.use_gpu, resources_per_worker=resources
+        ),
+        run_config=ray.train.RunConfig(
+            name=TRAIN_RUN,
+            storage_path=str(run.sft_work),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+        ),
+    )
+    done = threading.Event()
+    watcher = threading.Thread(target=_show_progress, args=(run, steps, done), daemon=True)
+    watcher.start()
+    try:
+        return trainer.fit()
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _show_progress(run: Run, steps: int, done: threading.Event) -> None:
+    with progress("sft", steps, "steps") as update:
+        while not done.wait(2):
+            rows = read_json_lines(run.sft_metrics)
+            if rows:
+                speed = rows[-1]["tokens"] / max(1e-9, sum(row["seconds"] for row in rows))
+                update(rows[-1]["step"], f"loss {rows[-1]['loss']:.3f}, {speed:.0f} tokens/s")
+
+
+def _replace_folder(source: Path, target: Path) -> None:
+    temporary = target.with_name(f".{target.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(source, temporary)
+    shutil.rmtree(target, ignore_errors=True)
+    temporary.rename(target)
+
+
+def train_loop(config: dict[str, Any]) -> None:
+    """One Ray Train worker: model, data and reporting around `loop.train`."""
+    import tempfile
+
+    import torch
+
+    from app.models import load_model
+    from app.training import loop, lora
+
+    profile = Profile.model_validate_json(config["profile"])
+    options, run = profile.sft, Run(Path(config["run"]))
+    device = ray.train.torch.get_device()
+    _set_up_device(device, options.vram_fraction)
+    model = lora.attach(
+        load_model(ensure_model(profile.model), profile.model, device, quantize=True), options, profile.seed
+    )
+    checkpoint = ray.train.get_checkpoint()
+    is_first = ray.train.get_context().get_world_rank() == 0
+    recorder = MetricsRecorder(run, checkpoint) if is_first else None
+
+    def on_checkpoint(step: int, save: Any) -> None:
+        if not is_first:
+            return ray.train.report({"step": step})
+        with tempfile.TemporaryDirectory() as folder:
+            save(Path(folder))
+            return ray.train.report({"step": step}, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+    try:
+        loop.train(
+            model,
+            lambda epoch: _batches(profile, epoch),
+            options,
+            config["steps"],
+            device=device,
+            on_step=recorder.write if recorder else lambda metrics: None,
+            on_checkpoint=on_checkpoint,
+            resume_from=Path(checkpoint.path) if checkpoint else None,
+            wrap=_data_parallel,
+        )
+    finally:
+        if recorder:
+            recorder.close()
+    torch.cuda.empty_cache()
+
+
+def _set_up_device(device: Any, vram_fraction: float) -> None:
+    import os
+
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.set_per_process_memory_fraction(vram_fraction, device)
+    else:  # Ray sets one thread for one CPU; a trainer alone on its node uses all of them
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ray.train.get_context().get_local_world_size()))
+
+
+def _data_parallel(module: Any) -> Any:
+    import torch
+    import torch.distributed as dist
+
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return module
+    return torch.nn.parallel.DistributedDataParallel(module)
+
+
+def _batches(profile: Profile, epoch: int) -> Iterator[dict[str, Any]]:
+    """This worker's share of one epoch: rows in an order that depends on seed and epoch only."""
+    shard = ray.train.get_dataset_shard("train")
+    size = profile.sft.micro_batch
+    yield from shard.iter_torch_batches(
+        batch_size=size,
+        drop_last=True,
+        collate_fn=_collate,
+        local_shuffle_buffer_size=max(256, 4 * size),
+        local_shuffle_seed=profile.seed + epoch,
+    )
+
+
+def _collate(batch: dict[str, Any]) -> dict[str, Any]:
+    import numpy as np
+    import torch
+
+    return {
+        name: torch.from_numpy(np.stack([np.asarray(row) for row in rows]).astype(np.int64))
+        for name, rows in batch.items()
+    }
+
+
+class MetricsRecorder:
+    """metrics.jsonl and TensorBoard, written by the first worker; steps after the checkpoint are dropped on resume."""
+
+    def __init__(self, run: Run, checkpoint: Any) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        first = read_json(Path(checkpoint.path) / "state.json")["step"] if checkpoint else 0
+        self._path = run.sft_metrics
+        write_json_lines(self._path, [row for row in read_json_lines(self._path) if row["step"] <= first])
+        self._board = SummaryWriter(str(run.sft_tensorboard), purge_step=first + 1)
+
+    def write(self, metrics: Any) -> None:
+        row = asdict(metrics)
+        append_json_line(self._path, row)
+        for name in ("loss", "learning_rate", "grad_norm"):
+            self._board.add_scalar(f"sft/{name}", row[name], metrics.step)
+
+    def close(self) -> None:
+        self._board.close()

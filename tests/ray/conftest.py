@@ -1,0 +1,16 @@
+"""A local Ray of the tests' own: joined by nobody, joining nobody."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.cluster import connected
+from app.settings import ClusterSettings
+
+
+@pytest.fixture(scope="session")
+def local_ray(cache: Path) -> Iterator[None]:
+    # More logical than real cores: two trainers and their data readers must be schedulable on a small machine.
+    with connected(ClusterSettings(num_cpus=4, object_store_bytes=200 << 20, dashboard=False)):
+        yield
