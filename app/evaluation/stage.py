@@ -1,0 +1,106 @@
+"""The evaluation stage: base model against adapter on HumanEval, greedy pass@1, every sample kept.
+
+Drafts come from a Generator as they finish, are judged while it goes on, and are appended to samples.jsonl one by
+one, so a killed evaluation loses only what was being drawn. Run: python -m app evaluate --profile P --run DIR
+[--full]
+"""
+
+from collections import Counter
+from dataclasses import asdict
+
+from app.errors import UserError
+from app.evaluation import humaneval
+from app.evaluation.execution import ProcessJudge
+from app.evaluation.statistics import wilson_interval
+from app.progress import progress, say
+from app.prompts import STOP, program
+from app.records import Generator, Problem, Sampling, Status, SuiteResult
+from app.runs import Run, append_json_line, read_json, read_json_lines, write_json, write_json_lines
+from app.settings import EvaluationSettings, Profile
+
+BASE, SFT = "base", "sft"
+
+
+def suite_name(protocol: str, num_problems: int | None) -> str:
+    return f"humaneval-{protocol}" + (f"-{num_problems}" if num_problems else "")
+
+
+def full(settings: EvaluationSettings) -> EvaluationSettings:
+    """All 164 problems in both protocols, instead of the profile's choice."""
+    return settings.model_copy(update={"protocols": ("chat", "completion"), "num_problems": None})
+
+
+def is_evaluated(run: Run, settings: EvaluationSettings) -> bool:
+    suites = [suite_name(protocol, settings.num_problems) for protocol in settings.protocols]
+    return all(run.suite_result(suite, candidate).exists() for suite in suites for candidate in (BASE, SFT))
+
+
+def run_evaluation(run: Run, profile: Profile, settings: EvaluationSettings, generator: Generator) -> list[SuiteResult]:
+    """Results of base and adapter, in every protocol. Those that are there already are only read."""
+    if not run.sft_meta.exists():
+        raise UserError(
+            f"run {run.root} has no adapter: run `python -m app sft --profile {profile.name} --run {run.root}` first"
+        )
+    problems = humaneval.evenly_spaced([task.problem for task in humaneval.load()], settings.num_problems)
+    results = []
+    for candidate, adapter in ((BASE, ""), (SFT, str(run.sft_adapter))):
+        for protocol in settings.protocols:
+            suite = suite_name(protocol, settings.num_problems)
+            if not run.suite_result(suite, candidate).exists():
+                _evaluate(run, suite, protocol, candidate, adapter, problems, settings, generator)
+            result = SuiteResult(**read_json(run.suite_result(suite, candidate))["result"])
+            say(f"  {suite}, {candidate}: {result.num_passed} of {result.num_problems}")
+            results.append(result)
+    return results
+
+
+def _evaluate(
+    run: Run,
+    suite: str,
+    protocol: str,
+    candidate: str,
+    adapter: str,
+    problems: list[Problem],
+    settings: EvaluationSettings,
+    generator: Generator,
+) -> None:
+    path = run.suite_samples(suite, candidate)
+    samples = {row["draft"]["problem_id"]: row for row in read_json_lines(path)}
+    write_json_lines(path, list(samples.values()))  # without the line that a kill cut off
+    sampling = Sampling(max_new_tokens=settings.max_new_tokens, stop=STOP[protocol])
+    judge = ProcessJudge(settings.timeout_s, settings.memory_bytes)
+    by_id = {problem.id: problem for problem in problems}
+    missing = [problem for problem in problems if problem.id not in samples]
+    with progress(f"{suite}, {candidate}", len(problems), "problems") as update:
+        for draft in generator.stream(missing, sampling, adapter=adapter, protocol=protocol) if missing else ():
+            problem = by_id[draft.problem_id]
+            source = program(problem, protocol, draft.text)
+            row = {"draft": asdict(draft), "program": source, "verdict": asdict(judge.judge(problem, source))}
+            append_json_line(path, row)
+            samples[problem.id] = row
+            update(len(samples), f"{sum(row['verdict']['status'] == Status.PASSED for row in samples.values())} passed")
+    rows = [samples[problem.id] for problem in problems]
+    write_json_lines(path, rows)
+    result = _result(suite, protocol, candidate, rows)
+    write_json(
+        run.suite_result(suite, candidate),
+        {"result": asdict(result), "sampling": asdict(sampling), "settings": settings.model_dump(), "adapter": adapter},
+    )
+
+
+def _result(suite: str, protocol: str, candidate: str, rows: list[dict]) -> SuiteResult:
+    counts = Counter(row["verdict"]["status"] for row in rows)
+    passed = counts[Status.PASSED]
+    return SuiteResult(
+        suite=suite,
+        protocol=protocol,
+        candidate=candidate,
+        num_problems=len(rows),
+        num_passed=passed,
+        pass_at_1=passed / len(rows),
+        interval_95=wilson_interval(passed, len(rows)),
+        status_counts=dict(counts),
+        mean_logprob=sum(row["draft"]["mean_logprob"] for row in rows) / len(rows),
+        num_tokens=sum(row["draft"]["num_tokens"] for row in rows),
+        tier=rows[0]["verdict"]["tier"],
+    )

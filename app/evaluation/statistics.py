@@ -1,0 +1,13 @@
+"""Statistics of benchmark scores."""
+
+import math
+
+Z_95 = 1.959963984540054
+
+
+def wilson_interval(num_passed: int, num_problems: int) -> tuple[float, float]:
+    """95 % interval of a proportion (Wilson 1927); honest near 0 and 1, where the normal interval is not."""
+    n, p = num_problems, num_passed / num_problems
+    centre = (p + Z_95**2 / (2 * n)) / (1 + Z_95**2 / n)
+    half = Z_95 / (1 + Z_95**2 / n) * math.sqrt(p * (1 - p) / n + Z_95**2 / (4 * n**2))
+    return max(0.0, centre - half), min(1.0, centre + half)
