@@ -1,0 +1,148 @@
+"""The command line: one sub-command a stage. Parses and validates first, imports the heavy modules after.
+
+Standard output carries results only (with --json one JSON object), progress goes to standard error. Exit code 2 and one
+sentence for a user's mistake.
+"""
+
+import argparse
+import errno
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from app.errors import UserError
+
+UNWRITABLE = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments = _parser().parse_args(argv)
+    try:
+        COMMANDS[arguments.command](arguments)
+    except UserError as error:
+        sys.exit(_fail(str(error)))
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        place = error.filename or "the run directory"
+        sys.exit(_fail(f"{place} can't be written ({error.strerror}): free space or give another --run"))
+    except KeyboardInterrupt:
+        sys.exit(_fail("interrupted: go on with --resume", code=130))
+
+
+def _fail(sentence: str, code: int = 2) -> int:
+    print(f"pocketcoder: {sentence}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m app", description="Train, measure and serve a small code model.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    profile = argparse.ArgumentParser(add_help=False)
+    profile.add_argument("--profile", required=True, help="smoke, laptop, rtx3070 or workstation")
+    profile.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="e.g. sft.max_steps=20"
+    )
+    run = argparse.ArgumentParser(add_help=False)
+    run.add_argument("--run", required=True, type=Path, metavar="DIR", help="run directory")
+
+    commands.add_parser("pull", parents=[profile], help="fetch the base weights")
+    pipeline = commands.add_parser("pipeline", parents=[profile], help="run all stages")
+    pipeline.add_argument("--run", type=Path, metavar="DIR", help="run directory; left out, a new one under runs/")
+    pipeline.add_argument("--resume", action="store_true", help="go on with a run that was interrupted")
+    commands.add_parser("corpus", parents=[profile, run], help="build the training shards")
+    commands.add_parser("sft", parents=[profile, run], help="train the adapter")
+    evaluate = commands.add_parser("evaluate", parents=[profile, run], help="measure base and adapter on HumanEval")
+    evaluate.add_argument("--full", action="store_true", help="all 164 problems in both protocols")
+    evaluate.add_argument("--json", action="store_true", help="print the results as one JSON object")
+    commands.add_parser("report", parents=[run], help="write report.md and report.html")
+    return parser
+
+
+def _profile(arguments: argparse.Namespace) -> Any:
+    from app.profiles import get_profile
+    from app.settings import with_overrides
+
+    return with_overrides(get_profile(arguments.profile), arguments.overrides)
+
+
+def _pull(arguments: argparse.Namespace) -> None:
+    profile = _profile(arguments)
+    from app.corpus.sources import load_recipe
+    from app.models import pull
+
+    load_recipe(profile.corpus.recipe)
+    print(f"base model {profile.model.name} is at {pull(profile.model)}")
+
+
+def _pipeline(arguments: argparse.Namespace) -> None:
+    from app.runs import new_run_dir, open_run
+
+    profile = _profile(arguments)
+    if arguments.resume and arguments.run is None:
+        raise UserError("--resume needs --run DIR: name the run to go on with")
+    folder = arguments.run or new_run_dir(profile)
+    _check_inputs(profile)
+    with open_run(folder, profile, resume=arguments.resume) as run:
+        print(f"run directory {run.root}", file=sys.stderr)
+        from app.pipeline import run_pipeline
+
+        run_pipeline(run, profile)
+        print(f"report: {run.report_html}")
+
+
+def _stage(arguments: argparse.Namespace) -> None:
+    from app.runs import open_run
+
+    profile = _profile(arguments)
+    _check_inputs(profile)
+    with open_run(arguments.run, profile, resume=True) as run:
+        from app import pipeline
+
+        getattr(pipeline, arguments.command)(run, profile)
+        print(f"{arguments.command}: {run.root / arguments.command}")
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from app.runs import open_run
+
+    profile = _profile(arguments)
+    with open_run(arguments.run, profile, resume=True) as run:
+        from app.pipeline import evaluate
+        from app.records import to_json
+
+        results = [to_json(result) for result in evaluate(run, profile, full_suite=arguments.full)]
+        if arguments.json:
+            print(json.dumps({"run": str(run.root), "results": results}))
+        else:
+            print(f"evaluation: {run.evaluation}")
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from app.report import write_report
+    from app.runs import Run
+
+    run = Run(arguments.run.resolve())
+    write_report(run)
+    print(f"report: {run.report_html}")
+
+
+def _check_inputs(profile: Any) -> None:
+    """What can be found wrong before a run directory is made or Ray is started."""
+    from app.corpus.sources import load_recipe
+
+    load_recipe(profile.corpus.recipe)
+
+
+COMMANDS = {
+    "pull": _pull,
+    "pipeline": _pipeline,
+    "corpus": _stage,
+    "sft": _stage,
+    "evaluate": _evaluate,
+    "report": _report,
+}
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

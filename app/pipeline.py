@@ -1,0 +1,83 @@
+"""The main job: corpus, SFT, evaluation, report, in this order, each skipped when it is complete.
+
+Runs as a Ray driver: on a cluster of its own, on the one RAY_ADDRESS names, or as a submitted job. Self-reward
+(`grm`) and evolution (`evolve`) will stand between SFT and evaluation. Run: python -m app pipeline --profile P [--run
+DIR] [--resume]
+"""
+
+import contextlib
+
+from app import hardware
+from app.cluster import connected
+from app.evaluation.stage import full, is_evaluated, run_evaluation
+from app.models import ensure_model
+from app.progress import say
+from app.records import SuiteResult
+from app.runs import Run, read_json, update_info
+from app.settings import Profile
+
+
+def run_pipeline(run: Run, profile: Profile) -> None:
+    ensure_model(profile.model)
+    complete = run.corpus_manifest.exists() and run.sft_meta.exists() and is_evaluated(run, profile.evaluation)
+    with hardware.PeakMemory() as memory, contextlib.nullcontext() if complete else connected(profile.cluster):
+        corpus(run, profile)
+        sft(run, profile)
+        evaluate(run, profile)
+    _keep_peak(run, memory.peak_bytes)
+    report(run)
+
+
+def corpus(run: Run, profile: Profile) -> None:
+    if run.corpus_manifest.exists():
+        return say("corpus: complete")
+    from app.corpus.build import build_corpus
+
+    say("corpus")
+    with run.attempt("corpus"), connected(profile.cluster):
+        build_corpus(run, profile)
+    manifest = read_json(run.corpus_manifest)
+    return say(
+        f"  {manifest['tokens']} tokens in {manifest['rows']} rows, {manifest['documents']} documents: {run.corpus}"
+    )
+
+
+def sft(run: Run, profile: Profile) -> None:
+    if run.sft_meta.exists():
+        return say("sft: complete")
+    from app.training.sft import run_sft
+
+    say("sft")
+    with run.attempt("sft"), connected(profile.cluster):
+        run_sft(run, profile)
+    meta = read_json(run.sft_meta)
+    return say(f"  {meta['steps']} steps, {meta['tokens']} tokens, loss {meta['final_loss']:.3f}: {run.sft_adapter}")
+
+
+def evaluate(run: Run, profile: Profile, *, full_suite: bool = False) -> list[SuiteResult]:
+    settings = full(profile.evaluation) if full_suite else profile.evaluation
+    if is_evaluated(run, settings):
+        say("evaluate: complete")
+        return run_evaluation(run, profile, settings, generator=None)  # type: ignore[arg-type]
+    from actors.generator import GeneratorClient
+
+    say("evaluate")
+    with run.attempt("evaluate"), connected(profile.cluster):
+        generator = GeneratorClient(profile.model, profile.generation)
+        try:
+            return run_evaluation(run, profile, settings, generator)
+        finally:
+            generator.close()
+
+
+def report(run: Run) -> None:
+    from app.report import write_report
+
+    say("report")
+    with run.attempt("report"):
+        write_report(run)
+
+
+def _keep_peak(run: Run, peak_bytes: int) -> None:
+    before = read_json(run.info).get("peak_memory_bytes", 0)
+    update_info(run, peak_memory_bytes=max(before, peak_bytes), hardware=hardware.describe())

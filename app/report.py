@@ -1,0 +1,191 @@
+"""The report of a run: report.md, plots, and the same as one self-contained report.html.
+
+Reads only what the stages wrote. Run: python -m app report --run DIR
+"""
+
+import base64
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from app.errors import UserError
+from app.runs import Run, read_json, read_json_lines, write_atomic
+
+TEMPLATE = Path(__file__).with_name("report.md.jinja")
+
+STYLE = """
+:root { color-scheme: light dark; --line: #8884; --soft: #8881; }
+body { font: 16px/1.55 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+h1, h2, h3 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--line); padding-bottom: .3rem; }
+table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
+th, td { padding: .35rem .8rem; border-bottom: 1px solid var(--line); text-align: left; }
+pre { background: var(--soft); padding: .8rem; overflow: auto; max-height: 24rem; border-radius: 6px; }
+pre code { font-size: .85rem; }
+code { font-size: .9em; } img { max-width: 100%; background: white; border-radius: 6px; }
+"""
+
+
+def write_report(run: Run) -> None:
+    """Write report.md, plots/*.png and report.html from whatever stages are complete."""
+    import jinja2
+
+    if not run.info.exists():
+        raise UserError(f"{run.root} is no run directory: it holds no run.json")
+    facts = _facts(run)
+    if facts["sft"]:
+        _plot_loss(facts["metrics"], run.plots / "loss.png")
+    if facts["results"]:
+        _plot_results(facts["results"], run.plots / "evaluation.png")
+    markdown = jinja2.Environment(undefined=jinja2.StrictUndefined).from_string(TEMPLATE.read_text()).render(facts)
+    write_atomic(run.report_md, re.sub(r"\n{3,}", "\n\n", markdown))
+    write_atomic(run.report_html, _html(run, markdown))
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    info: dict[str, Any] = {"hardware": None, "peak_memory_bytes": 0} | read_json(run.info)
+    sft = read_json(run.sft_meta) if run.sft_meta.exists() else None
+    corpus = read_json(run.corpus_manifest) if run.corpus_manifest.exists() else None
+    found = [read_json(path)["result"] for path in sorted(run.evaluation.glob("*/*/result.json"))]
+    changes = _changes(run, sorted({result["suite"] for result in found}))
+    facts: dict[str, Any] = {
+        "info": info,
+        "settings": json.dumps(info["settings"], indent=2),
+        "stages": run.stage_seconds(),
+        "results": found,
+        "changes": changes,
+        "examples": _examples(changes),
+        "sft": sft,
+        "corpus": corpus,
+    }
+    if sft:
+        metrics = read_json_lines(run.sft_metrics)
+        window = max(1, len(metrics) // 5)
+        facts |= {
+            "metrics": metrics,
+            "window": window,
+            "first_loss": _mean_loss(metrics[:window]),
+            "last_loss": _mean_loss(metrics[-window:]),
+            "label_tokens": sum(row["label_tokens"] for row in metrics),
+            "speed": sft["tokens"] / sum(row["seconds"] for row in metrics),
+        }
+    if corpus:
+        facts["licences"] = sorted(corpus["licences"].items(), key=lambda item: -item[1]["tokens"])
+        facts["rejected"] = sorted(corpus["rejected"].items(), key=lambda item: -item[1])
+    return facts
+
+
+def _mean_loss(rows: list[dict[str, Any]]) -> float:
+    return sum(row["loss"] * row["label_tokens"] for row in rows) / sum(row["label_tokens"] for row in rows)
+
+
+def _changes(run: Run, suites: list[str]) -> list[dict[str, Any]]:
+    """Per suite with both candidates: the paired samples, and the problems that the adapter gained and lost."""
+    changes: list[dict[str, Any]] = []
+    for suite in suites:
+        paths = {name: run.suite_samples(suite, name) for name in ("base", "sft")}
+        if not all(run.suite_result(suite, name).exists() for name in paths):
+            continue
+        rows = {
+            name: {row["draft"]["problem_id"]: row for row in read_json_lines(path)} for name, path in paths.items()
+        }
+        passed = {
+            name: {key for key, row in by_id.items() if row["verdict"]["status"] == "passed"}
+            for name, by_id in rows.items()
+        }
+        both = {
+            "suite": suite,
+            "rows": rows,
+            "gained": passed["sft"] - passed["base"],
+            "lost": passed["base"] - passed["sft"],
+        }
+        changes.append(both | {"kept": passed["sft"] & passed["base"]})
+    return changes
+
+
+def _examples(changes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One problem that was gained, one lost, one solved by both, one by neither, as far as there are any."""
+    if not changes:
+        return []
+    first = changes[0]
+    groups = [
+        first["gained"],
+        first["lost"],
+        first["kept"],
+        set(first["rows"]["base"]) - first["gained"] - first["lost"] - first["kept"],
+    ]
+    examples = []
+    for group in groups:
+        for problem in sorted(group, key=lambda name: (len(name), name))[:1]:
+            example: dict[str, Any] = {"id": problem}
+            for name in ("base", "sft"):
+                row = first["rows"][name][problem]
+                example[name] = {
+                    "status": row["verdict"]["status"],
+                    "detail": row["verdict"]["detail"],
+                    "text": row["draft"]["text"],
+                }
+            examples.append(example)
+    return examples
+
+
+def _plot_loss(metrics: list[dict[str, Any]], path: Path) -> None:
+    figure, left = _figure()
+    left.plot(
+        [row["step"] for row in metrics], [row["loss"] for row in metrics], color="#1f77b4", marker=".", label="loss"
+    )
+    left.set(xlabel="optimiser step", ylabel="training loss, nats a token", title="Supervised fine-tuning")
+    right = left.twinx()
+    right.plot(
+        [row["step"] for row in metrics],
+        [row["learning_rate"] for row in metrics],
+        color="#ff7f0e",
+        label="learning rate",
+    )
+    right.set(ylabel="learning rate", ylim=(0, None))
+    lines = left.get_lines() + right.get_lines()
+    left.legend(lines, [line.get_label() for line in lines])
+    left.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def _plot_results(results: list[dict[str, Any]], path: Path) -> None:
+    figure, axes = _figure()
+    labels = [f"{r['suite']}\n{r['candidate']}" for r in results]
+    rates = [100 * r["pass_at_1"] for r in results]
+    spans = [[rate - 100 * r["interval_95"][0] for rate, r in zip(rates, results, strict=True)],
+             [100 * r["interval_95"][1] - rate for rate, r in zip(rates, results, strict=True)]]  # fmt: skip
+    colours = ["#7f7f7f" if r["candidate"] == "base" else "#2ca02c" for r in results]
+    axes.bar(labels, rates, yerr=spans, color=colours, capsize=6, width=0.5)
+    axes.set(ylabel="pass@1, % (95 % interval)", title="HumanEval", ylim=(0, None))
+    axes.grid(alpha=0.3, axis="y")
+    _save(figure, path)
+
+
+def _figure() -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4), dpi=110, layout="constrained")
+    return figure, figure.subplots()
+
+
+def _save(figure: Any, path: Path) -> None:
+    import io
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    write_atomic(path, buffer.getvalue())
+
+
+def _html(run: Run, markdown: str) -> str:
+    """One file with its pictures inside. Raw HTML in model output stays text."""
+    from markdown_it import MarkdownIt
+
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
+    for name in ("loss.png", "evaluation.png"):
+        if (run.plots / name).exists():
+            data = base64.b64encode((run.plots / name).read_bytes()).decode()
+            body = body.replace(f'src="plots/{name}"', f'src="data:image/png;base64,{data}"')
+    meta = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    head = f"<head>{meta}<title>{run.root.name}</title><style>{STYLE}</style></head>"
+    return f'<!doctype html>\n<html lang="en">{head}<body>\n{body}</body></html>\n'

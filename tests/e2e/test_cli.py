@@ -1,0 +1,78 @@
+"""A user's mistake ends with exit code 2 and one sentence: the value, the cause, the way out. Never a traceback."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Cli
+
+
+def one_sentence(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr and done.stdout == ""
+    return done.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["pull", "--profile", "labtop"], ["'labtop'", "did you mean 'laptop'"]),
+        (["pull", "--profile", "smoke", "--set", "sft.lora_r=0"], ["sft.lora_r=0", ">= 1"]),
+        (["pull", "--profile", "smoke", "--set", "sft.rank=4"], ["unknown key 'rank'"]),
+        (["pull", "--profile", "smoke", "--set", "corpus.recipe=no.yaml"], ["'no.yaml'", "corpus.recipe"]),
+        (
+            ["pull", "--profile", "smoke", "--set", "model.source=path", "--set", "model.name=/no/model"],
+            ["/no/model", "config.json"],
+        ),
+        (["pipeline", "--profile", "smoke", "--resume"], ["--resume needs --run"]),
+        (["report", "--run", "/no/run"], ["/no/run", "is no run directory"]),
+    ],
+    ids=lambda value: " ".join(value[:1] + value[-1:]) if isinstance(value, list) else None,
+)
+def test_bad_input_gives_one_sentence(cli: Cli, arguments: list[str], words: list[str]) -> None:
+    sentence = one_sentence(cli(*arguments))
+    assert all(word in sentence for word in words), sentence
+
+
+def test_a_model_that_can_not_be_fetched_says_from_where(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    sentence = one_sentence(cli("pull", "--profile", "rtx3070"))
+    for word in ("'Qwen/Qwen3-1.7B' is missing", "Hugging Face Hub", "model.source=path"):
+        assert word in sentence, sentence
+
+
+def test_stages_out_of_order_name_the_one_to_run_first(cli: Cli, cache: Path, tmp_path: Path) -> None:
+    sentence = one_sentence(cli("evaluate", "--profile", "smoke", "--run", tmp_path / "r"))
+    assert "has no adapter: run `python -m app sft" in sentence
+
+
+def test_a_read_only_run_directory_is_refused(cli: Cli) -> None:
+    # /proc refuses everybody, root included
+    assert "can't be written" in one_sentence(cli("pipeline", "--profile", "smoke", "--run", "/proc/pocketcoder"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small file system")
+def test_a_full_disk_is_named_before_any_work(cli: Cli, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", str(disk)], capture_output=True, text=True
+    )
+    if mount.returncode:
+        pytest.skip(f"no file system can be mounted here: {mount.stderr.strip()}")
+    try:
+        (disk / "filler").write_bytes(b"x" * 4096)
+        sentence = one_sentence(cli("pipeline", "--profile", "smoke", "--run", disk / "run"))
+        assert "No space left" in sentence and "another --run" in sentence
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_make_serve_says_that_it_is_not_built_yet() -> None:
+    done = subprocess.run(["make", "serve"], cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert done.returncode != 0 and "not built yet" in done.stdout

@@ -1,0 +1,140 @@
+"""The main job through its real entry points: submitted to a cluster, and killed in every stage and resumed."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from app.runs import Run, read_json, read_json_lines
+from tests.conftest import ROOT, Cli
+
+
+def test_a_submitted_job_ends_in_a_report(job: tuple[Path, str]) -> None:
+    folder, output = job
+    run = Run(folder)
+    assert "succeeded" in output and f"report: {run.report_html}" in output and "joined the Ray cluster" in output
+    text = run.report_html.read_text()
+    assert text.count("data:image/png;base64,") == 2 and 'src="plots/' not in text, "the page holds its pictures"
+    for words in ("HumanEval", "95 % interval", "0 of 6", "MIT", "Loss curve", "Peak memory", "12 steps"):
+        assert words in text, words
+
+
+def test_the_corpus_names_its_sources_and_its_rejections(job: tuple[Path, str]) -> None:
+    run = Run(job[0])
+    manifest = read_json(run.corpus_manifest)
+    with open(run.attribution) as file:
+        rows = list(csv.DictReader(file))
+    assert sum(int(row["tokens"]) for row in rows) == manifest["tokens"]
+    assert all(row["licence"] and row["distribution"] and row["version"] for row in rows)
+    shards = pq.read_table(run.train_shards)
+    assert shards.num_rows == manifest["rows"]
+    assert {len(ids) for ids in shards["input_ids"].to_pylist()} == {128}
+    rejected = pq.read_table(run.rejected).to_pylist()
+    assert all(row["reason"] for row in rejected)
+    assert any(row["what"] == "distribution" and row["distribution"] == "numpy" for row in rejected)
+
+
+def test_base_and_adapter_are_measured_on_the_same_problems(job: tuple[Path, str]) -> None:
+    run = Run(job[0])
+    base, sft = (
+        [row["draft"]["problem_id"] for row in read_json_lines(run.suite_samples("humaneval-chat-6", c))]
+        for c in ("base", "sft")
+    )
+    assert base == sft and len(set(base)) == 6
+    assert read_json(run.suite_result("humaneval-chat-6", "sft"))["adapter"] == str(run.sft_adapter)
+
+
+def start_and_kill(folder: Path, ready: Callable[[Run], bool], *, resume: bool) -> None:
+    """Start the pipeline, and end the driver with SIGKILL as soon as `ready`."""
+    command = [sys.executable, "-m", "app", "pipeline", "--profile", "smoke", "--run", str(folder)]
+    log = folder.with_suffix(".log").open("w")
+    driver = subprocess.Popen(
+        command + ["--resume"] * resume, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    run = Run(folder)
+    deadline = time.monotonic() + 150
+    while not ready(run):
+        assert driver.poll() is None, "the pipeline ended before it could be killed:\n" + Path(log.name).read_text()
+        assert time.monotonic() < deadline, Path(log.name).read_text()
+        time.sleep(0.01)
+    driver.kill()
+    driver.wait()
+    _wait_for_end_of_group(driver.pid)
+
+
+def _wait_for_end_of_group(group: int) -> None:
+    """Ray's processes end with their driver; what has not after 20 s is ended here."""
+    for _ in range(200):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    os.killpg(group, signal.SIGKILL)
+
+
+@pytest.mark.timeout(600)
+def test_a_run_killed_in_every_stage_ends_as_an_uninterrupted_one(
+    job: tuple[Path, str], cli: Cli, tmp_path: Path
+) -> None:
+    folder, whole = tmp_path / "run", Run(job[0])
+    run = Run(folder)
+
+    start_and_kill(folder, lambda r: len(list(r.corpus_work.glob("documents/part-*"))) >= 1, resume=False)
+    assert not run.corpus_manifest.exists()
+    start_and_kill(folder, lambda r: len(read_json_lines(r.sft_metrics)) >= 5, resume=True)
+    assert run.corpus_manifest.exists() and not run.sft_meta.exists()
+    start_and_kill(folder, lambda r: bool(read_json_lines(r.suite_samples("humaneval-chat-6", "base"))), resume=True)
+    assert run.sft_meta.exists() and not run.suite_result("humaneval-chat-6", "sft").exists()
+    start_and_kill(folder, lambda r: (r.plots / "loss.png").exists(), resume=True)
+    done = cli("pipeline", "--profile", "smoke", "--run", folder, "--resume")
+    assert done.returncode == 0 and run.report_html.exists(), done.stderr
+
+    for shard in whole.train_shards.glob("*.parquet"):
+        assert pq.read_table(shard).equals(pq.read_table(run.train_shards / shard.name)), shard.name
+    ours, theirs = read_json_lines(run.sft_metrics), read_json_lines(whole.sft_metrics)
+    assert [row["step"] for row in ours] == list(range(1, 13)), "no step is lost, none is there twice"
+    assert [row["loss"] for row in ours] == pytest.approx([row["loss"] for row in theirs], rel=1e-4)
+    for candidate in ("base", "sft"):
+        samples = [read_json_lines(r.suite_samples("humaneval-chat-6", candidate)) for r in (run, whole)]
+        assert [s["draft"]["text"] for s in samples[0]] == [s["draft"]["text"] for s in samples[1]]
+    attempts = read_json(run.info)["stages"]
+    assert [a["end"] is None for a in attempts["corpus"]] == [True, False]
+    assert [a["end"] is None for a in attempts["sft"]] == [True, False]
+    assert not run.corpus_work.exists() and not run.sft_work.exists(), "finished stages leave no work behind"
+
+
+def test_a_finished_run_is_refused_without_resume_and_does_nothing_with_it(job: tuple[Path, str], cli: Cli) -> None:
+    run = Run(job[0])
+    refused = cli("pipeline", "--profile", "smoke", "--run", run.root)
+    assert refused.returncode == 2 and "pass --resume" in refused.stderr
+    other = cli("sft", "--profile", "smoke", "--set", "sft.lora_r=8", "--run", run.root)
+    assert other.returncode == 2 and "sft.lora_r: 16 -> 8" in other.stderr
+    before = run.corpus_manifest.stat().st_mtime_ns, run.sft_meta.stat().st_mtime_ns
+    done = cli("pipeline", "--profile", "smoke", "--run", run.root, "--resume")
+    assert done.returncode == 0 and "started Ray" not in done.stderr, done.stderr
+    assert before == (run.corpus_manifest.stat().st_mtime_ns, run.sft_meta.stat().st_mtime_ns)
+
+
+def test_evaluate_prints_one_json_object(job: tuple[Path, str], cli: Cli) -> None:
+    done = cli("evaluate", "--profile", "smoke", "--run", job[0], "--json")
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)["results"]
+    assert [(r["candidate"], r["num_problems"]) for r in results] == [("base", 6), ("sft", 6)]
+
+
+def test_the_adapter_of_a_run_loads_with_plain_peft(job: tuple[Path, str], smoke_model: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(smoke_model), Run(job[0]).sft_adapter)
+    trained = [p for name, p in model.named_parameters() if "lora_B" in name]
+    assert trained and all(p.abs().sum() > 0 for p in trained), "B starts at zero: training has moved it"

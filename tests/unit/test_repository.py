@@ -1,0 +1,73 @@
+"""The house rules that a machine can check."""
+
+import ast
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = sorted(path for folder in ("app", "actors", "tune_spaces") for path in (ROOT / folder).rglob("*.py"))
+
+
+def test_datasets_holds_no_python_so_that_it_never_shadows_hugging_face() -> None:
+    assert not list((ROOT / "datasets").rglob("*.py"))
+
+
+def test_help_answers_within_a_second() -> None:
+    times = []
+    for _ in range(3):
+        start = time.monotonic()
+        subprocess.run([sys.executable, "-m", "app", "--help"], cwd=ROOT, check=True, capture_output=True)
+        times.append(time.monotonic() - start)
+    assert min(times) < 1
+
+
+def test_the_command_line_loads_neither_ray_nor_torch() -> None:
+    modules = "app.cli, app.settings, app.profiles, app.records, app.runs"
+    code = f"import sys, {modules}; print({{'ray', 'torch'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_imports_go_one_way() -> None:
+    allowed = {ROOT / "app/cli.py", ROOT / "app/pipeline.py"}
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = (
+                [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else [a.name for a in node.names]
+                if isinstance(node, ast.Import)
+                else []
+            )
+            upward = {name.partition(".")[0] for name in names} & {"actors", "tune_spaces"}
+            assert not upward or path in allowed or path.parent.name in upward, f"{path}:{node.lineno}"
+
+
+def test_files_and_functions_stay_small() -> None:
+    for path in SOURCES:
+        text = path.read_text()
+        assert text.count("\n") <= 310, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert (node.end_lineno or 0) - node.lineno <= 65, f"{path}:{node.lineno} {node.name}"
+
+
+def test_cluster_yaml_passes_rays_own_validator() -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    config = yaml.safe_load((ROOT / "cluster.yaml").read_text())
+    validate_config(prepare_config(config))
+    assert config["provider"]["type"] == "local"
+    config["provder"] = config.pop("provider")
+    with pytest.raises(Exception, match="provider|provder"):
+        validate_config(prepare_config(config))
+
+
+def test_one_torch_version_is_pinned_everywhere() -> None:
+    pin = next(line for line in (ROOT / "pyproject.toml").read_text().splitlines() if "torch==" in line).strip(' ",')
+    assert f"TORCH := {pin}" in (ROOT / "Makefile").read_text()
