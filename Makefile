@@ -44,7 +44,7 @@ $(BASE): pyproject.toml
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check uv
 	.venv/bin/pip install --quiet --disable-pip-version-check --no-compile $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
-	.venv/bin/uv pip install --python .venv -r pyproject.toml --extra $(ACCELERATOR)
+	.venv/bin/uv pip install --python .venv --compile-bytecode -r pyproject.toml --extra $(ACCELERATOR)
 	.venv/bin/uv pip install --python .venv --no-deps --group data
 	touch $@
 

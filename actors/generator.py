@@ -42,11 +42,7 @@ class GeneratorClient:
             if settings.use_gpu
             else max(int(node["Resources"].get("CPU", 1)) for node in ray.nodes() if node["Alive"])
         )
-        options = {
-            "num_cpus": cores,
-            "num_gpus": int(settings.use_gpu),
-            "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(cores)}},
-        }
+        options = {"num_cpus": cores, "num_gpus": int(settings.use_gpu)}
         self._actor = cast(Any, Generator).options(**options).remote(model, settings)
 
     def generate(

@@ -22,7 +22,6 @@ def connected(settings: ClusterSettings) -> Iterator[None]:
 
     Raises UserError when RAY_ADDRESS answers nothing.
     """
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray
 
     if ray.is_initialized():
@@ -31,9 +30,8 @@ def connected(settings: ClusterSettings) -> Iterator[None]:
     joining = "RAY_ADDRESS" in os.environ
     # A submitted job already runs in a copy of the repository that every worker gets; setting it twice is an error.
     in_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-    env_vars = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}
     if joining:
-        runtime_env = {"env_vars": env_vars} if in_job else {"env_vars": env_vars, "working_dir": str(REPOSITORY)}
+        runtime_env = {} if in_job else {"working_dir": str(REPOSITORY)}
         try:
             ray.init(runtime_env=runtime_env, logging_level=logging.WARNING, log_to_driver=False)
         except ConnectionError as error:
@@ -43,6 +41,9 @@ def connected(settings: ClusterSettings) -> Iterator[None]:
             ) from None
         say(f"joined the Ray cluster at {ray.get_runtime_context().gcs_address}")
     else:
+        # Workers inherit the environment. A runtime_env would say the same, but each worker would start anew for it.
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
+        logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # says that the token is on
         old_umask = os.umask(0o077)  # Ray writes its token with the permissions of the umask
         try:
             ray.init(
@@ -50,7 +51,6 @@ def connected(settings: ClusterSettings) -> Iterator[None]:
                 num_cpus=settings.num_cpus,
                 object_store_memory=settings.object_store_bytes,
                 include_dashboard=settings.dashboard,
-                runtime_env={"env_vars": {**env_vars, "PYTHONPATH": str(REPOSITORY)}},
                 logging_level=logging.WARNING,
                 log_to_driver=False,
             )
@@ -69,6 +69,19 @@ def connected(settings: ClusterSettings) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def require_resources(what: str, *, num_cpus: int, num_gpus: int) -> None:
+    """Raise UserError when the cluster can never grant this; Ray itself would wait for ever."""
+    import ray
+
+    there = ray.cluster_resources()
+    for kind, wanted in (("CPU", num_cpus), ("GPU", num_gpus)):
+        if there.get(kind, 0) < wanted:
+            raise UserError(
+                f"{what} needs {wanted} {kind}(s) and the Ray cluster has {there.get(kind, 0):.0f}: lower the setting, "
+                "add nodes, or take another --profile (laptop needs no card; cluster.num_cpus=2 lets one core do)"
+            )
 
 
 def _show_no_ray_data_progress() -> None:

@@ -210,8 +210,8 @@ def _pad_left(states: torch.Tensor, columns: int) -> torch.Tensor:
 def _sample(probabilities: torch.Tensor, top_p: float, generator: torch.Generator) -> int:
     """Nucleus sampling (arXiv 1904.09751) from one distribution [vocabulary].
 
-    The largest p / Exp(1) is distributed as p. Unlike a walk along the cumulative sum it does not turn on the last bits of
-    thousands of other probabilities, which differ with the batch that a row happens to share.
+    The largest p / Exp(1) is distributed as p. Unlike a walk along the cumulative sum it does not turn on the last bits
+    of thousands of other probabilities, which differ with the batch that a row happens to share.
     """
     if top_p < 1:
         ordered, order = probabilities.sort(descending=True)

@@ -58,7 +58,10 @@ def pull(settings: ModelSettings) -> Path:
                 return Path(pulled["folder"])
             say(f"  {', '.join(changed)} changed since it was fetched: fetching again")
     folder = fetch(settings)
-    write_json(record, {"settings": settings.model_dump(), "folder": str(folder), "files": _checksums(folder)})
+    files = _checksums(folder)
+    if settings.source == "hub":
+        _check_against_hub(settings, folder, files)
+    write_json(record, {"settings": settings.model_dump(), "folder": str(folder), "files": files})
     return folder
 
 
@@ -119,12 +122,11 @@ def _checksums(folder: Path) -> dict[str, dict[str, Any]]:
 
 def _from_hub(settings: ModelSettings) -> Path:
     import httpx
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        folder = Path(snapshot_download(settings.name, revision=settings.revision, allow_patterns=list(WEIGHT_FILES)))
-        published = HfApi().model_info(settings.name, revision=settings.revision, files_metadata=True).siblings
+        return Path(snapshot_download(settings.name, revision=settings.revision, allow_patterns=list(WEIGHT_FILES)))
     except (HfHubHTTPError, LocalEntryNotFoundError, httpx.HTTPError, OSError) as error:
         cause = str(error).splitlines()[0]
         raise UserError(
@@ -132,13 +134,22 @@ def _from_hub(settings: ModelSettings) -> Path:
             "go online once, log in with `hf auth login` if it is gated, or give a local copy with "
             "--set model.source=path --set model.name=FOLDER"
         ) from None
+
+
+def _check_against_hub(settings: ModelSettings, folder: Path, files: dict[str, dict[str, Any]]) -> None:
+    """Compare the large files with the SHA-256 that the Hub publishes; offline there is nothing to compare with."""
+    import httpx
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        published = HfApi().model_info(settings.name, revision=settings.revision, files_metadata=True).siblings
+    except (HfHubHTTPError, httpx.HTTPError, OSError):
+        return say("  the Hub can't be asked for its checksums: those of the local copy are recorded")
     for file in published or []:
-        here = folder / file.rfilename
-        if file.lfs and here.exists() and here.stat().st_size != file.lfs.size:
-            raise UserError(
-                f"{here} has {here.stat().st_size} bytes where the Hub has {file.lfs.size}: remove it and pull again"
-            )
-    return folder
+        if file.lfs and file.rfilename in files and files[file.rfilename]["sha256"] != file.lfs.sha256:
+            raise UserError(f"{folder / file.rfilename} is not what the Hub publishes: remove it and pull again")
+    return None
 
 
 def _from_path(settings: ModelSettings) -> Path:

@@ -6,9 +6,11 @@ DIR] [--resume]
 """
 
 import contextlib
+from pathlib import Path
 
 from app import hardware
-from app.cluster import connected
+from app.cluster import connected, require_resources
+from app.errors import UserError
 from app.evaluation.stage import full, is_evaluated, run_evaluation
 from app.models import ensure_model
 from app.progress import say
@@ -45,16 +47,21 @@ def corpus(run: Run, profile: Profile) -> None:
 def sft(run: Run, profile: Profile) -> None:
     if run.sft_meta.exists():
         return say("sft: complete")
+    _need(run.corpus_manifest, "corpus", run, profile)
     from app.training.sft import run_sft
 
     say("sft")
     with run.attempt("sft"), connected(profile.cluster):
+        workers = profile.sft.num_workers  # and one CPU for the data that feeds them
+        gpus = workers if profile.sft.use_gpu else 0
+        require_resources(f"sft (num_workers={workers})", num_cpus=workers + 1, num_gpus=gpus)
         run_sft(run, profile)
     meta = read_json(run.sft_meta)
     return say(f"  {meta['steps']} steps, {meta['tokens']} tokens, loss {meta['final_loss']:.3f}: {run.sft_adapter}")
 
 
 def evaluate(run: Run, profile: Profile, *, full_suite: bool = False) -> list[SuiteResult]:
+    _need(run.sft_meta, "sft", run, profile)
     settings = full(profile.evaluation) if full_suite else profile.evaluation
     if is_evaluated(run, settings):
         say("evaluate: complete")
@@ -63,6 +70,7 @@ def evaluate(run: Run, profile: Profile, *, full_suite: bool = False) -> list[Su
 
     say("evaluate")
     with run.attempt("evaluate"), connected(profile.cluster):
+        require_resources("evaluate", num_cpus=1, num_gpus=int(profile.generation.use_gpu))
         generator = GeneratorClient(profile.model, profile.generation)
         try:
             return run_evaluation(run, profile, settings, generator)
@@ -76,6 +84,12 @@ def report(run: Run) -> None:
     say("report")
     with run.attempt("report"):
         write_report(run)
+
+
+def _need(artifact: Path, stage: str, run: Run, profile: Profile) -> None:
+    if not artifact.exists():
+        command = f"python -m app {stage} --profile {profile.name} --run {run.root}"
+        raise UserError(f"run {run.root} lacks {artifact.relative_to(run.root)}: run `{command}` first")
 
 
 def _keep_peak(run: Run, peak_bytes: int) -> None:

@@ -20,7 +20,8 @@ body { font: 16px/1.55 system-ui, sans-serif; max-width: 60rem; margin: 2rem aut
 h1, h2, h3 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--line); padding-bottom: .3rem; }
 table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
 th, td { padding: .35rem .8rem; border-bottom: 1px solid var(--line); text-align: left; }
-pre { background: var(--soft); padding: .8rem; overflow: auto; max-height: 24rem; border-radius: 6px; }
+pre { background: var(--soft); padding: .8rem; border-radius: 6px; }
+pre { overflow: auto; max-height: 24rem; white-space: pre-wrap; }
 pre code { font-size: .85rem; }
 code { font-size: .9em; } img { max-width: 100%; background: white; border-radius: 6px; }
 """
@@ -34,7 +35,7 @@ def write_report(run: Run) -> None:
         raise UserError(f"{run.root} is no run directory: it holds no run.json")
     facts = _facts(run)
     if facts["sft"]:
-        _plot_loss(facts["metrics"], run.plots / "loss.png")
+        _plot_loss(facts["metrics"], facts["window"], run.plots / "loss.png")
     if facts["results"]:
         _plot_results(facts["results"], run.plots / "evaluation.png")
     markdown = jinja2.Environment(undefined=jinja2.StrictUndefined).from_string(TEMPLATE.read_text()).render(facts)
@@ -129,19 +130,15 @@ def _examples(changes: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return examples
 
 
-def _plot_loss(metrics: list[dict[str, Any]], path: Path) -> None:
+def _plot_loss(metrics: list[dict[str, Any]], window: int, path: Path) -> None:
     figure, left = _figure()
-    left.plot(
-        [row["step"] for row in metrics], [row["loss"] for row in metrics], color="#1f77b4", marker=".", label="loss"
-    )
+    steps = [row["step"] for row in metrics]
+    means = [_mean_loss(metrics[max(0, end - window) : end]) for end in range(1, len(metrics) + 1)]
+    left.plot(steps, [row["loss"] for row in metrics], color="#1f77b4", alpha=0.4, marker=".", label="loss")
+    left.plot(steps, means, color="#1f77b4", linewidth=2, label=f"mean of {window} steps")
     left.set(xlabel="optimiser step", ylabel="training loss, nats a token", title="Supervised fine-tuning")
     right = left.twinx()
-    right.plot(
-        [row["step"] for row in metrics],
-        [row["learning_rate"] for row in metrics],
-        color="#ff7f0e",
-        label="learning rate",
-    )
+    right.plot(steps, [row["learning_rate"] for row in metrics], color="#ff7f0e", label="learning rate")
     right.set(ylabel="learning rate", ylim=(0, None))
     lines = left.get_lines() + right.get_lines()
     left.legend(lines, [line.get_label() for line in lines])

@@ -8,7 +8,6 @@ one, so a killed evaluation loses only what was being drawn. Run: python -m app 
 from collections import Counter
 from dataclasses import asdict
 
-from app.errors import UserError
 from app.evaluation import humaneval
 from app.evaluation.execution import ProcessJudge
 from app.evaluation.statistics import wilson_interval
@@ -37,10 +36,6 @@ def is_evaluated(run: Run, settings: EvaluationSettings) -> bool:
 
 def run_evaluation(run: Run, profile: Profile, settings: EvaluationSettings, generator: Generator) -> list[SuiteResult]:
     """Results of base and adapter, in every protocol. Those that are there already are only read."""
-    if not run.sft_meta.exists():
-        raise UserError(
-            f"run {run.root} has no adapter: run `python -m app sft --profile {profile.name} --run {run.root}` first"
-        )
     problems = humaneval.evenly_spaced([task.problem for task in humaneval.load()], settings.num_problems)
     results = []
     for candidate, adapter in ((BASE, ""), (SFT, str(run.sft_adapter))):

@@ -30,10 +30,6 @@ def run_sft(run: Run, profile: Profile) -> None:
     """Needs a connected Ray and a complete corpus. Writes sft/meta.json last; does nothing when it is there."""
     if run.sft_meta.exists():
         return
-    if not run.corpus_manifest.exists():
-        raise UserError(
-            f"run {run.root} has no corpus: run `python -m app corpus --profile {profile.name} --run {run.root}` first"
-        )
     manifest = read_json(run.corpus_manifest)
     steps = total_steps(manifest["rows"], profile.sft)
     if steps == 0:

@@ -1,11 +1,13 @@
 """A user's mistake ends with exit code 2 and one sentence: the value, the cause, the way out. Never a traceback."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from app.runs import Run
 from tests.conftest import Cli
 
 
@@ -46,9 +48,23 @@ def test_a_model_that_can_not_be_fetched_says_from_where(
         assert word in sentence, sentence
 
 
+def test_a_profile_that_needs_a_card_says_so_instead_of_waiting(
+    job: tuple[Path, str], cli: Cli, tmp_path: Path
+) -> None:
+    if shutil.which("nvidia-smi"):
+        pytest.skip("this machine has a card")
+    folder = tmp_path / "run"
+    shutil.copytree(Run(job[0]).corpus, folder / "corpus")
+    arguments = ["--profile", "smoke", "--set", "sft.use_gpu=true", "--run", folder]
+    (folder / "run.json").write_text(
+        (job[0] / "run.json").read_text().replace('"use_gpu": false', '"use_gpu": true', 1)
+    )
+    assert "needs 1 GPU(s) and the Ray cluster has 0" in one_sentence(cli("sft", *arguments))
+
+
 def test_stages_out_of_order_name_the_one_to_run_first(cli: Cli, cache: Path, tmp_path: Path) -> None:
     sentence = one_sentence(cli("evaluate", "--profile", "smoke", "--run", tmp_path / "r"))
-    assert "has no adapter: run `python -m app sft" in sentence
+    assert "lacks sft/meta.json: run `python -m app sft --profile smoke" in sentence
 
 
 def test_a_read_only_run_directory_is_refused(cli: Cli) -> None:

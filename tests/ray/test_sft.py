@@ -1,5 +1,6 @@
 """Ray Train with two workers: one adapter, every row once, the loss of the whole batch."""
 
+import random
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,10 +19,9 @@ def test_two_workers_train_one_adapter(local_ray: None, tmp_path: Path) -> None:
     profile = with_overrides(
         smoke(), ["sft.num_workers=2", "sft.micro_batch=2", "sft.max_steps=4", "sft.lora_dropout=0"]
     )
-    rows = [
-        {"input_ids": [row + 10] * 128, "labels": [row + 10] * 128, "position_ids": list(range(128))}
-        for row in range(64)
-    ]
+    draw = random.Random(0)
+    texts = [[draw.randrange(10, 49_000) for _ in range(128)] for _ in range(64)]
+    rows = [{"input_ids": ids, "labels": ids, "position_ids": list(range(128))} for ids in texts]
     with open_run(tmp_path / "run", profile, resume=False) as run:
         run.train_shards.mkdir(parents=True)
         for index in range(4):
