@@ -9,8 +9,11 @@ from typing import Any, cast
 
 import ray
 
+from app.progress import say
 from app.records import Draft, Problem, Prompt, Sampling
 from app.settings import GenerationSettings, ModelSettings
+
+PATIENCE_SECONDS = 60.0
 
 
 @ray.remote
@@ -19,6 +22,9 @@ class Generator:
         from app.generation import TransformersEngine
 
         self._engine = TransformersEngine(model, batch_size=settings.batch_size, use_gpu=settings.use_gpu)
+
+    def ready(self) -> None:
+        """Returns once the engine is made."""
 
     def generate(
         self, requests: Sequence[Problem | Prompt], sampling: Sampling, adapter: str, protocol: str
@@ -33,7 +39,7 @@ class Generator:
 
 
 class GeneratorClient:
-    """Calls the actor as if it were local; implements `records.Generator`. Waits for the card or cores to be free."""
+    """Calls the actor as if it were local; implements `records.Generator`."""
 
     def __init__(self, model: ModelSettings, settings: GenerationSettings) -> None:
         # A card leaves the cores to the judges; without one, decoding takes every core of a machine.
@@ -44,6 +50,10 @@ class GeneratorClient:
         )
         options = {"num_cpus": cores, "num_gpus": int(settings.use_gpu)}
         self._actor = cast(Any, Generator).options(**options).remote(model, settings)
+        ready = self._actor.ready.remote()
+        while not ray.wait([ready], timeout=PATIENCE_SECONDS)[0]:
+            say(f"  the generator waits for {options}: {ray.available_resources()} is free in the cluster")
+        ray.get(ready)
 
     def generate(
         self, requests: Sequence[Problem | Prompt], sampling: Sampling, *, adapter: str = "", protocol: str = "chat"

@@ -22,15 +22,38 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     try:
         COMMANDS[arguments.command](arguments)
-    except UserError as error:
-        sys.exit(_fail(str(error)))
-    except OSError as error:
-        if error.errno not in UNWRITABLE:
-            raise
-        place = error.filename or "the run directory"
-        sys.exit(_fail(f"{place} can't be written ({error.strerror}): free space or give another --run"))
     except KeyboardInterrupt:
         sys.exit(_fail("interrupted: go on with --resume", code=130))
+    except Exception as error:  # a user's mistake may come back from a Ray worker, wrapped
+        sentence = _sentence(error)
+        if sentence is None:
+            raise
+        sys.exit(_fail(sentence))
+
+
+def _sentence(error: BaseException | None) -> str | None:
+    """What to tell the user, if a mistake of theirs lies at the bottom of this error; None for a bug."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        inner = _inner(error)
+        if inner is None and isinstance(error, UserError | FloatingPointError):
+            return str(error)
+        if inner is None and isinstance(error, OSError) and error.errno in UNWRITABLE:
+            place = error.filename or "the run directory"
+            return f"{place} can't be written ({error.strerror}): free space or give another --run"
+        error = inner
+    return None
+
+
+def _inner(error: BaseException) -> BaseException | None:
+    """The error that this one wraps: Ray's task errors, Ray Train's worker failures, and Python's own causes."""
+    failures = getattr(error, "worker_failures", None)
+    if failures:
+        return next(iter(failures.values()))
+    if error.args and isinstance(error.args[0], BaseException):  # an actor that died in its constructor
+        return error.args[0]
+    return getattr(error, "cause", None) or error.__cause__
 
 
 def _fail(sentence: str, code: int = 2) -> int:
@@ -103,7 +126,7 @@ def _stage(arguments: argparse.Namespace) -> None:
         from app import pipeline
 
         getattr(pipeline, arguments.command)(run, profile)
-        print(f"{arguments.command}: {run.root / arguments.command}")
+        print(f"{arguments.command}: {run.corpus if arguments.command == 'corpus' else run.sft}")
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:

@@ -7,6 +7,7 @@ on and the token file is made private; see docs of Ray, "Token authentication".
 import contextlib
 import logging
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from app.errors import UserError
 from app.progress import say
 from app.runs import REPOSITORY
 from app.settings import ClusterSettings
+
+FORWARDED = ("POCKETCODER_CACHE", "HF_HOME", "HF_TOKEN", "HF_HUB_OFFLINE")
+"""What the driver's environment says of weights, for workers on other machines."""
 
 
 @contextlib.contextmanager
@@ -27,38 +31,24 @@ def connected(settings: ClusterSettings) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    joining = "RAY_ADDRESS" in os.environ
+    address = os.environ.get("RAY_ADDRESS", "")
     # A submitted job already runs in a copy of the repository that every worker gets; setting it twice is an error.
     in_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-    if joining:
-        runtime_env = {} if in_job else {"working_dir": str(REPOSITORY)}
-        try:
-            ray.init(runtime_env=runtime_env, logging_level=logging.WARNING, log_to_driver=False)
-        except ConnectionError as error:
-            raise UserError(
-                f"no Ray cluster answers at RAY_ADDRESS={os.environ['RAY_ADDRESS']!r} ({str(error).splitlines()[0]}): "
-                "start it, or unset RAY_ADDRESS to start one here"
-            ) from None
-        say(f"joined the Ray cluster at {ray.get_runtime_context().gcs_address}")
+    if address:
+        _join(address, in_job)
     else:
         # Workers inherit the environment. A runtime_env would say the same, but each worker would start anew for it.
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
         logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # says that the token is on
-        old_umask = os.umask(0o077)  # Ray writes its token with the permissions of the umask
-        try:
-            ray.init(
-                address="local",
-                num_cpus=settings.num_cpus,
-                object_store_memory=settings.object_store_bytes,
-                include_dashboard=settings.dashboard,
-                logging_level=logging.WARNING,
-                log_to_driver=False,
-            )
-        finally:
-            os.umask(old_umask)
-        token = Path.home() / ".ray" / "auth_token"
-        if token.exists() and token.stat().st_uid == os.getuid():
-            token.chmod(0o600)
+        _make_private_token()
+        ray.init(
+            address="local",
+            num_cpus=settings.num_cpus,
+            object_store_memory=settings.object_store_bytes,
+            include_dashboard=settings.dashboard,
+            logging_level=logging.WARNING,
+            log_to_driver=False,
+        )
         url = ray.get_runtime_context().worker.node.webui_url if settings.dashboard else ""
         say(
             "started Ray on this machine"
@@ -71,8 +61,26 @@ def connected(settings: ClusterSettings) -> Iterator[None]:
         ray.shutdown()
 
 
+def _join(address: str, in_job: bool) -> None:
+    import ray
+    from ray.exceptions import AuthenticationError
+
+    if "://" in address:
+        raise UserError(f"RAY_ADDRESS={address!r} is no cluster address: give HOST:6379, or unset it to start Ray here")
+    env_vars = {name: os.environ[name] for name in FORWARDED if name in os.environ}
+    runtime_env = {"env_vars": env_vars} if in_job else {"env_vars": env_vars, "working_dir": str(REPOSITORY)}
+    try:
+        ray.init(runtime_env=runtime_env, logging_level=logging.WARNING, log_to_driver=False)
+    except (ConnectionError, ValueError, AuthenticationError) as error:
+        raise UserError(
+            f"the Ray cluster at RAY_ADDRESS={address!r} can't be joined ({str(error).strip().splitlines()[0]}): "
+            "check that it runs, RAY_AUTH_MODE and the token, or unset RAY_ADDRESS to start one here"
+        ) from None
+    say(f"joined the Ray cluster at {ray.get_runtime_context().gcs_address}")
+
+
 def require_resources(what: str, *, num_cpus: int, num_gpus: int) -> None:
-    """Raise UserError when the cluster can never grant this; Ray itself would wait for ever."""
+    """Raise UserError when the nodes that are up can't grant this; Ray itself would wait for ever."""
     import ray
 
     there = ray.cluster_resources()
@@ -82,6 +90,15 @@ def require_resources(what: str, *, num_cpus: int, num_gpus: int) -> None:
                 f"{what} needs {wanted} {kind}(s) and the Ray cluster has {there.get(kind, 0):.0f}: lower the setting, "
                 "add nodes, or take another --profile (laptop needs no card; cluster.num_cpus=2 lets one core do)"
             )
+
+
+def _make_private_token() -> None:
+    """Ray would write a missing token for all to read."""
+    token = Path.home() / ".ray" / "auth_token"
+    with contextlib.suppress(FileExistsError):
+        token.parent.mkdir(parents=True, exist_ok=True)
+        token.touch(mode=0o600, exist_ok=False)
+        token.write_text(secrets.token_hex(32))
 
 
 def _show_no_ray_data_progress() -> None:

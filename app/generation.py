@@ -86,13 +86,13 @@ class TransformersEngine:
         """Make the base model, or base and adapter merged, the current model."""
         if adapter == self._adapter:
             return
-        self._model = None
+        if adapter and not (Path(adapter) / "adapter_config.json").is_file():
+            raise UserError(f"adapter {adapter!r} is no PEFT folder: it has no adapter_config.json")
+        self._model = self._adapter = None  # frees the memory, and a load that fails leaves nothing half there
         model = load_model(self._folder, self._settings, self._device)
         if adapter:
             from peft import PeftModel
 
-            if not (Path(adapter) / "adapter_config.json").is_file():
-                raise UserError(f"adapter {adapter!r} is no PEFT folder: it has no adapter_config.json")
             model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
         self._model = model.eval()
         self._adapter = adapter

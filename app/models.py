@@ -5,6 +5,7 @@ untrained model for tests. Only safetensors and GGUF are read, never a pickle. `
 folder and each file's size and SHA-256.
 """
 
+import fcntl
 import hashlib
 import importlib.util
 import shutil
@@ -26,43 +27,46 @@ PACKAGED_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 def ensure_model(settings: ModelSettings) -> Path:
     """Folder of the base model, fetched first when it is not there yet."""
+    return _complete_folder(settings) or pull(settings)
+
+
+def _complete_folder(settings: ModelSettings) -> Path | None:
+    """The folder of an earlier pull, if every file is there in its recorded size."""
     record = _record_path(settings)
-    if record.exists():
-        pulled = read_json(record)
-        folder = Path(pulled["folder"])
-        if all(
-            (folder / name).is_file() and (folder / name).stat().st_size == file["bytes"]
-            for name, file in pulled["files"].items()
-        ):
-            return folder
-    return pull(settings)
+    if not record.exists():
+        return None
+    pulled = read_json(record)
+    folder = Path(pulled["folder"])
+    paths = {folder / name: file["bytes"] for name, file in pulled["files"].items()}
+    return folder if all(path.is_file() and path.stat().st_size == size for path, size in paths.items()) else None
 
 
 def pull(settings: ModelSettings) -> Path:
-    """Fetch the base weights, checksum every file, and record them.
+    """Fetch the base weights, checksum every file, and record them. Workers of one machine wait for each other.
 
-    Raises UserError saying what is missing and where it would come from, or which file no longer has its checksum.
+    Raises UserError saying what is missing and where it would come from.
     """
-    say(f"base model {settings.name} from {_origin(settings)}")
-    fetch = {"hub": _from_hub, "path": _from_path, "package": _from_package, "random": _random_model}[settings.source]
     record = _record_path(settings)
-    if record.exists():
-        pulled = read_json(record)
-        if Path(pulled["folder"]).is_dir():
-            changed = [
-                name
-                for name, digest in _checksums(Path(pulled["folder"])).items()
-                if pulled["files"].get(name) != digest
-            ]
+    record.parent.mkdir(parents=True, exist_ok=True)
+    with open(record.with_name("pull.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        say(f"base model {settings.name} from {_origin(settings)}")
+        folder = _complete_folder(settings)
+        if folder:
+            recorded = read_json(record)["files"]
+            changed = [name for name, file in _checksums(folder).items() if recorded.get(name) != file]
             if not changed:
-                return Path(pulled["folder"])
+                return folder
             say(f"  {', '.join(changed)} changed since it was fetched: fetching again")
-    folder = fetch(settings)
-    files = _checksums(folder)
-    if settings.source == "hub":
-        _check_against_hub(settings, folder, files)
-    write_json(record, {"settings": settings.model_dump(), "folder": str(folder), "files": files})
-    return folder
+        fetch = {"hub": _from_hub, "path": _from_path, "package": _from_package, "random": _random_model}[
+            settings.source
+        ]
+        folder = fetch(settings)
+        files = _checksums(folder)
+        if settings.source == "hub":
+            _check_against_hub(settings, folder, files)
+        write_json(record, {"settings": settings.model_dump(), "folder": str(folder), "files": files})
+        return folder
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
@@ -90,8 +94,9 @@ def load_model(
 
 
 def _record_path(settings: ModelSettings) -> Path:
-    key = hashlib.sha256(f"{settings.source}:{settings.name}:{settings.revision}".encode()).hexdigest()[:12]
-    return cache_root() / "models" / f"{settings.name.strip('/').replace('/', '--')}-{key}" / "pulled.json"
+    name = str(Path(settings.name).expanduser().resolve()) if settings.source == "path" else settings.name
+    key = hashlib.sha256(f"{settings.source}:{name}:{settings.revision}".encode()).hexdigest()[:12]
+    return cache_root() / "models" / f"{Path(name).name}-{key}" / "pulled.json"
 
 
 def _origin(settings: ModelSettings) -> str:
@@ -105,7 +110,7 @@ def _origin(settings: ModelSettings) -> str:
 
 def _checksums(folder: Path) -> dict[str, dict[str, Any]]:
     """Size and SHA-256 of each model file, with a progress bar over the bytes."""
-    files = sorted({path for pattern in WEIGHT_FILES for path in folder.glob(pattern) if path.name != "pulled.json"})
+    files = sorted({path for pattern in WEIGHT_FILES for path in folder.glob(pattern)})
     total = sum(path.stat().st_size for path in files)
     digests, done = {}, 0
     with progress("checksums", total >> 20, "MiB") as update:
@@ -123,17 +128,22 @@ def _checksums(folder: Path) -> dict[str, dict[str, Any]]:
 def _from_hub(settings: ModelSettings) -> Path:
     import httpx
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(settings.name, revision=settings.revision, allow_patterns=list(WEIGHT_FILES)))
-    except (HfHubHTTPError, LocalEntryNotFoundError, httpx.HTTPError, OSError) as error:
+        folder = Path(snapshot_download(settings.name, revision=settings.revision, allow_patterns=list(WEIGHT_FILES)))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, httpx.HTTPError, OSError) as error:
         cause = str(error).splitlines()[0]
         raise UserError(
             f"model {settings.name!r} is missing and can't be fetched from {_origin(settings)} ({cause}): "
             "go online once, log in with `hf auth login` if it is gated, or give a local copy with "
             "--set model.source=path --set model.name=FOLDER"
         ) from None
+    if not list(folder.glob("*.safetensors")):
+        raise UserError(
+            f"model {settings.name!r} has no *.safetensors on the Hub, and pickles are not read: take another"
+        )
+    return folder
 
 
 def _check_against_hub(settings: ModelSettings, folder: Path, files: dict[str, dict[str, Any]]) -> None:
@@ -171,7 +181,7 @@ def _packaged_folder() -> Path:
 
 
 def _fresh_folder(settings: ModelSettings) -> Path:
-    folder = _record_path(settings).parent
+    folder = _record_path(settings).parent / "weights"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder

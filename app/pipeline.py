@@ -6,12 +6,14 @@ DIR] [--resume]
 """
 
 import contextlib
+import shutil
 from pathlib import Path
 
 from app import hardware
 from app.cluster import connected, require_resources
 from app.errors import UserError
-from app.evaluation.stage import full, is_evaluated, run_evaluation
+from app.evaluation import humaneval
+from app.evaluation.stage import full, is_evaluated, read_results, run_evaluation
 from app.models import ensure_model
 from app.progress import say
 from app.records import SuiteResult
@@ -23,6 +25,8 @@ def run_pipeline(run: Run, profile: Profile) -> None:
     ensure_model(profile.model)
     complete = run.corpus_manifest.exists() and run.sft_meta.exists() and is_evaluated(run, profile.evaluation)
     with hardware.PeakMemory() as memory, contextlib.nullcontext() if complete else connected(profile.cluster):
+        if not complete:
+            _require_what_stages_need(profile)
         corpus(run, profile)
         sft(run, profile)
         evaluate(run, profile)
@@ -32,12 +36,13 @@ def run_pipeline(run: Run, profile: Profile) -> None:
 
 def corpus(run: Run, profile: Profile) -> None:
     if run.corpus_manifest.exists():
+        shutil.rmtree(run.corpus_work, ignore_errors=True)  # of a build killed right after its manifest
         return say("corpus: complete")
     from app.corpus.build import build_corpus
 
     say("corpus")
     with run.attempt("corpus"), connected(profile.cluster):
-        build_corpus(run, profile)
+        build_corpus(run, profile, [task.benchmark_text for task in humaneval.load()])
     manifest = read_json(run.corpus_manifest)
     return say(
         f"  {manifest['tokens']} tokens in {manifest['rows']} rows, {manifest['documents']} documents: {run.corpus}"
@@ -46,15 +51,14 @@ def corpus(run: Run, profile: Profile) -> None:
 
 def sft(run: Run, profile: Profile) -> None:
     if run.sft_meta.exists():
+        shutil.rmtree(run.sft_work, ignore_errors=True)
         return say("sft: complete")
     _need(run.corpus_manifest, "corpus", run, profile)
     from app.training.sft import run_sft
 
     say("sft")
     with run.attempt("sft"), connected(profile.cluster):
-        workers = profile.sft.num_workers  # and one CPU for the data that feeds them
-        gpus = workers if profile.sft.use_gpu else 0
-        require_resources(f"sft (num_workers={workers})", num_cpus=workers + 1, num_gpus=gpus)
+        _require_what_stages_need(profile)
         run_sft(run, profile)
     meta = read_json(run.sft_meta)
     return say(f"  {meta['steps']} steps, {meta['tokens']} tokens, loss {meta['final_loss']:.3f}: {run.sft_adapter}")
@@ -65,15 +69,15 @@ def evaluate(run: Run, profile: Profile, *, full_suite: bool = False) -> list[Su
     settings = full(profile.evaluation) if full_suite else profile.evaluation
     if is_evaluated(run, settings):
         say("evaluate: complete")
-        return run_evaluation(run, profile, settings, generator=None)  # type: ignore[arg-type]
+        return read_results(run, settings)
     from actors.generator import GeneratorClient
 
     say("evaluate")
     with run.attempt("evaluate"), connected(profile.cluster):
-        require_resources("evaluate", num_cpus=1, num_gpus=int(profile.generation.use_gpu))
         generator = GeneratorClient(profile.model, profile.generation)
         try:
-            return run_evaluation(run, profile, settings, generator)
+            run_evaluation(run, settings, generator)
+            return read_results(run, settings)
         finally:
             generator.close()
 
@@ -86,6 +90,13 @@ def report(run: Run) -> None:
         write_report(run)
 
 
+def _require_what_stages_need(profile: Profile) -> None:
+    workers = profile.sft.num_workers  # and one CPU for the data that feeds them
+    gpus = workers if profile.sft.use_gpu else 0
+    require_resources(f"sft.num_workers={workers}", num_cpus=workers + 1, num_gpus=gpus)
+    require_resources("generation", num_cpus=1, num_gpus=int(profile.generation.use_gpu))
+
+
 def _need(artifact: Path, stage: str, run: Run, profile: Profile) -> None:
     if not artifact.exists():
         command = f"python -m app {stage} --profile {profile.name} --run {run.root}"
@@ -94,4 +105,4 @@ def _need(artifact: Path, stage: str, run: Run, profile: Profile) -> None:
 
 def _keep_peak(run: Run, peak_bytes: int) -> None:
     before = read_json(run.info).get("peak_memory_bytes", 0)
-    update_info(run, peak_memory_bytes=max(before, peak_bytes), hardware=hardware.describe())
+    update_info(run, peak_memory_bytes=max(before, peak_bytes))

@@ -28,7 +28,7 @@ STOP: dict[str, tuple[str, ...]] = {
         "\n```",
     ),
 }
-_FENCE = re.compile(r"```[ \t]*(?:python|py|Python)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
+_FENCE = re.compile(r"```[ \t]*[\w+#.-]*[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
 
 
 def ask(header: str) -> str:
@@ -56,10 +56,15 @@ def chat_texts(tokenizer: Any, question: str, reply: str) -> tuple[str, str]:
     return prompt, whole[len(prompt) :].rstrip("\n")
 
 
+def begin_text(tokenizer: Any) -> str:
+    """The begin-of-text token of models that were trained with one; Qwen's and SmolLM2's tokenizers add none."""
+    return tokenizer.bos_token if tokenizer("a").input_ids[0] == tokenizer.bos_token_id else ""
+
+
 def render(problem: Problem, protocol: str, tokenizer: Any) -> Prompt:
     if protocol == "chat":
         return Prompt(id=problem.id, text=_chat_prompt(tokenizer, ask(problem.prompt)))
-    return Prompt(id=problem.id, text=(tokenizer.bos_token or "") * _adds_bos(tokenizer) + problem.prompt.rstrip())
+    return Prompt(id=problem.id, text=begin_text(tokenizer) + problem.prompt.rstrip())
 
 
 def program(problem: Problem, protocol: str, text: str) -> str:
@@ -76,11 +81,6 @@ def program(problem: Problem, protocol: str, text: str) -> str:
 def _chat_prompt(tokenizer: Any, question: str) -> str:
     turn = [{"role": "user", "content": question}]
     return tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True, enable_thinking=False)
-
-
-def _adds_bos(tokenizer: Any) -> bool:
-    """Whether the model was trained with a begin-of-text token; Qwen's and SmolLM2's tokenizers add none."""
-    return tokenizer("a").input_ids[0] == tokenizer.bos_token_id
 
 
 def _preamble(problem: Problem) -> str:

@@ -10,6 +10,9 @@ from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import Any, Protocol
 
+IGNORE = -100
+"""Label of a token that is not to be learnt; the convention of torch's cross entropy."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
@@ -30,6 +33,16 @@ class Problem:
     """Source that defines check(candidate)."""
     difficulty: str = ""
     split: str = "test"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class BenchmarkText:
+    """All text of a benchmark problem, to keep it out of training data. Made by the suites; read by the corpus."""
+
+    problem_id: str
+    entry_point: str
+    text: str
+    """Prompt, reference solution and tests."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import UserError
+from app.evaluation.statistics import sign_test
 from app.runs import Run, read_json, read_json_lines, write_atomic
 
 TEMPLATE = Path(__file__).with_name("report.md.jinja")
@@ -35,9 +36,9 @@ def write_report(run: Run) -> None:
         raise UserError(f"{run.root} is no run directory: it holds no run.json")
     facts = _facts(run)
     if facts["sft"]:
-        _plot_loss(facts["metrics"], facts["window"], run.plots / "loss.png")
+        _plot_loss(facts["metrics"], facts["window"], run.loss_plot)
     if facts["results"]:
-        _plot_results(facts["results"], run.plots / "evaluation.png")
+        _plot_results(facts["results"], run.evaluation_plot)
     markdown = jinja2.Environment(undefined=jinja2.StrictUndefined).from_string(TEMPLATE.read_text()).render(facts)
     write_atomic(run.report_md, re.sub(r"\n{3,}", "\n\n", markdown))
     write_atomic(run.report_html, _html(run, markdown))
@@ -100,7 +101,8 @@ def _changes(run: Run, suites: list[str]) -> list[dict[str, Any]]:
             "gained": passed["sft"] - passed["base"],
             "lost": passed["base"] - passed["sft"],
         }
-        changes.append(both | {"kept": passed["sft"] & passed["base"]})
+        p = sign_test(len(both["gained"]), len(both["lost"]))
+        changes.append(both | {"kept": passed["sft"] & passed["base"], "p": p})
     return changes
 
 
@@ -121,11 +123,9 @@ def _examples(changes: list[dict[str, Any]]) -> list[dict[str, Any]]:
             example: dict[str, Any] = {"id": problem}
             for name in ("base", "sft"):
                 row = first["rows"][name][problem]
-                example[name] = {
-                    "status": row["verdict"]["status"],
-                    "detail": row["verdict"]["detail"],
-                    "text": row["draft"]["text"],
-                }
+                text, verdict = row["draft"]["text"], row["verdict"]
+                fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", text) + [""]))  # no text can close it
+                example[name] = {"status": verdict["status"], "detail": verdict["detail"], "text": text, "fence": fence}
             examples.append(example)
     return examples
 
@@ -179,10 +179,10 @@ def _html(run: Run, markdown: str) -> str:
     from markdown_it import MarkdownIt
 
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
-    for name in ("loss.png", "evaluation.png"):
-        if (run.plots / name).exists():
-            data = base64.b64encode((run.plots / name).read_bytes()).decode()
-            body = body.replace(f'src="plots/{name}"', f'src="data:image/png;base64,{data}"')
+    for plot in (run.loss_plot, run.evaluation_plot):
+        if plot.exists():
+            data = base64.b64encode(plot.read_bytes()).decode()
+            body = body.replace(f'src="plots/{plot.name}"', f'src="data:image/png;base64,{data}"')
     meta = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
     head = f"<head>{meta}<title>{run.root.name}</title><style>{STYLE}</style></head>"
     return f'<!doctype html>\n<html lang="en">{head}<body>\n{body}</body></html>\n'

@@ -23,6 +23,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from app import hardware
 from app.errors import UserError
 from app.settings import Profile, differences
 
@@ -53,11 +54,15 @@ def write_atomic(path: Path, data: str | bytes) -> None:
     """Write beside the place and rename, so that a reader sees the old file or the whole new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(data.encode() if isinstance(data, str) else data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
@@ -108,6 +113,8 @@ class Run:
         self.sft_work = self.sft / "work"
         self.evaluation = root / "evaluation"
         self.plots = root / "plots"
+        self.loss_plot = self.plots / "loss.png"
+        self.evaluation_plot = self.plots / "evaluation.png"
         self.report_md = root / "report.md"
         self.report_html = root / "report.html"
 
@@ -116,9 +123,6 @@ class Run:
 
     def suite_samples(self, suite: str, candidate: str) -> Path:
         return self.evaluation / suite / candidate / "samples.jsonl"
-
-    def profile(self) -> Profile:
-        return Profile.model_validate(read_json(self.info)["settings"])
 
     @contextlib.contextmanager
     def attempt(self, stage: str) -> Iterator[None]:
@@ -145,13 +149,11 @@ def open_run(root: Path, profile: Profile, *, resume: bool) -> Iterator[Run]:
     Raises UserError when it can't be written, holds another run, or another process works on it.
     """
     run = Run(root.resolve())
-    _make_folder(run.root)
-    if not run.info.exists() and any(
-        path.name != "run.lock" and not path.name.startswith(".run.json") for path in run.root.iterdir()
-    ):
+    if run.root.is_dir() and not run.info.exists() and any(map(_is_foreign, run.root.iterdir())):
         raise UserError(
             f"run directory {root} is not empty and holds no run.json, so it is no run: choose another --run"
         )
+    _make_folder(run.root)
     with _lock(run.root):
         if run.info.exists():
             _check_same_run(run, profile, resume)
@@ -160,7 +162,14 @@ def open_run(root: Path, profile: Profile, *, resume: bool) -> Iterator[Run]:
         yield run
 
 
+def _is_foreign(path: Path) -> bool:
+    """Whether a file was not left by a run that ended before its run.json was written."""
+    return path.name != "run.lock" and not path.name.startswith(".")
+
+
 def _make_folder(root: Path) -> None:
+    if root.exists() and not root.is_dir():
+        raise UserError(f"run directory {root} is a file: choose another --run")
     try:
         root.mkdir(parents=True, exist_ok=True)
         write_atomic(root / ".probe", b"x" * 4096)
@@ -194,6 +203,7 @@ def _write_info(run: Run, profile: Profile) -> None:
             "settings": json.loads(profile.model_dump_json()),
             "seed": profile.seed,
             "commit": git_commit(),
+            "hardware": hardware.describe(),
             "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in VERSIONS_OF}},
             "stages": {},
         },

@@ -19,7 +19,7 @@ from app.errors import UserError
 
 
 class Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
 
 T = TypeVar("T", bound=Settings)
@@ -132,6 +132,8 @@ def with_overrides(profile: Profile, overrides: Sequence[str]) -> Profile:
             raise UserError(f"--set {key}={raw} names a group of settings: set one of its keys ({keys})")
         node[last] = _scalar(raw)
         try:
+            if isinstance(node[last], bool) and model.model_fields[last].annotation is not bool:
+                raise UserError(f"--set {key}={raw} is not possible: allowed is {_allowed(model.model_fields[last])}")
             profile = type(profile).model_validate(tree)
         except ValidationError as error:
             allowed = _allowed(model.model_fields[last])
@@ -164,7 +166,10 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str 
 
 
 def _scalar(raw: str) -> Any:
-    value = yaml.safe_load(raw) if raw else ""
+    try:
+        value = yaml.safe_load(raw) if raw else ""
+    except yaml.YAMLError:
+        return raw  # text that only looks like YAML, such as "a: b: c"
     if isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
         try:
             return float(value)

@@ -17,70 +17,75 @@ import io
 import json
 import shutil
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 
-from app.corpus.shards import REJECTED_SCHEMA, Shard, extract_shard, pack_shard
+from app.corpus.licences import LicenceVerdict
+from app.corpus.shards import BENCHMARKS, REJECTED_SCHEMA, Shard, extract_shard, pack_shard, part
 from app.corpus.sources import Distribution, Recipe, SourceFile, find_distributions, load_recipe
 from app.errors import UserError
-from app.models import ensure_model
 from app.progress import progress, say
-from app.runs import Run, read_json, write_atomic, write_json
+from app.records import BenchmarkText
+from app.runs import Run, git_commit, read_json, write_atomic, write_json
 from app.settings import Profile
 
 
-def build_corpus(run: Run, profile: Profile) -> None:
+def build_corpus(run: Run, profile: Profile, benchmarks: Iterable[BenchmarkText]) -> None:
     """Needs a connected Ray. Writes corpus/manifest.json last; does nothing when it is there."""
     if run.corpus_manifest.exists():
         return
     recipe, distributions, shards = _plan(run, profile)
-    approved = [d for d in distributions if d.verdict.approved]
-    model = ensure_model(profile.model)
+    write_atomic(run.corpus_work / BENCHMARKS, json.dumps([asdict(benchmark) for benchmark in benchmarks]))
     job: dict[str, Any] = {
         "recipe": recipe.model_dump_json(),
         "work": str(run.corpus_work),
         "train": str(run.train_shards),
-        "model": str(model),
+        "model": profile.model.model_dump_json(),
         "seq_len": profile.corpus.seq_len,
         "seed": profile.seed,
     }
     _run_tasks("extract", extract_shard, [job | asdict(shard) for shard in shards])
     kept, num_duplicates = _first_of_each(run, len(shards))
     packing = [job | {"index": shard.index, "keep": rows} for shard, rows in zip(shards, kept, strict=True)]
-    tokens = _run_tasks("pack", pack_shard, packing)
+    counts = _run_tasks("pack", pack_shard, packing)
     reasons = _write_rejected(run, [d for d in distributions if not d.verdict.approved], len(shards))
-    licences = _write_attribution(run, approved, tokens)
-    write_json(
-        run.corpus_manifest,
-        _manifest(profile, recipe, model, tokens, reasons | {"duplicate": num_duplicates}, licences),
-    )
+    licences = _write_attribution(run, [d for d in distributions if d.verdict.approved], counts)
+    totals = {"rejected": reasons, "duplicates": num_duplicates, "licences": licences}
+    write_json(run.corpus_manifest, _manifest(profile, recipe, counts) | totals)
     shutil.rmtree(run.corpus_work)
 
 
 def _plan(run: Run, profile: Profile) -> tuple[Recipe, list[Distribution], list[Shard]]:
-    """Files drawn by hash and cut into shards; kept on disk, so a resumed build goes on with the files it had."""
+    """Files drawn by hash and cut into shards. Kept on disk: a resumed build goes on with the sources it had."""
     plan = run.corpus_work / "plan.json"
-    held = read_json(plan) if plan.exists() else None
-    recipe = Recipe.model_validate_json(held["recipe"]) if held else load_recipe(profile.corpus.recipe)
+    if plan.exists():
+        held = read_json(plan)
+        known = [{**d, "verdict": LicenceVerdict(**d["verdict"]), "files": ()} for d in held["distributions"]]
+        shards = [Shard(**shard) for shard in held["shards"]]
+        return Recipe.model_validate(held["recipe"]), [Distribution(**d) for d in known], shards
+    recipe = load_recipe(profile.corpus.recipe)
     distributions = find_distributions(recipe)
     files = [(d, file) for d in distributions if d.verdict.approved for file in d.files]
     num_approved = sum(d.verdict.approved for d in distributions)
     say(f"  {len(distributions)} distributions, {num_approved} under approved licences, {len(files)} files")
     if not files:
         raise UserError(f"recipe {recipe.name!r} finds no Python file under an approved licence: add a source to it")
-    if held is None:
-        files.sort(key=lambda pair: _draw(profile.seed, pair[0].name, pair[1].path))
-        chosen = files[: profile.corpus.max_files]
-        size = profile.corpus.files_per_shard
-        shards = [_shard(i, chosen[start : start + size]) for i, start in enumerate(range(0, len(chosen), size))]
-        held = {"recipe": recipe.model_dump_json(), "shards": [asdict(shard) for shard in shards]}
-        write_json(plan, held)
-    return recipe, distributions, [Shard(**shard) for shard in held["shards"]]
+    files.sort(key=lambda pair: _draw(profile.seed, pair[0].name, pair[1].path))
+    chosen = files[: profile.corpus.max_files]
+    size = profile.corpus.files_per_shard
+    shards = [_shard(i, chosen[start : start + size]) for i, start in enumerate(range(0, len(chosen), size))]
+    held = {
+        "recipe": recipe.model_dump(mode="json"),
+        "distributions": [asdict(d) | {"files": []} for d in distributions],
+        "shards": [asdict(shard) for shard in shards],
+    }
+    write_json(plan, held)
+    return recipe, distributions, shards
 
 
 def _draw(seed: int, *parts: str) -> bytes:
@@ -116,12 +121,12 @@ def _call(item: dict[str, str], task: Any) -> dict[str, str]:
 
 
 def _first_of_each(run: Run, num_shards: int) -> tuple[list[list[int]], int]:
-    """Row numbers to keep per shard: the first document with each hash. 32 bytes of memory a document."""
+    """Row numbers to keep per shard: the first document with each hash. About 110 bytes a document."""
     seen: set[bytes] = set()
     kept: list[list[int]] = []
     num_duplicates = 0
     for index in range(num_shards):
-        digests = pq.read_table(_part(run.corpus_work / "documents", index), columns=["sha256"])["sha256"].to_pylist()
+        digests = pq.read_table(part(run.corpus_work, "documents", index), columns=["sha256"])["sha256"].to_pylist()
         rows = []
         for row, digest in enumerate(digests):
             if digest in seen:
@@ -131,10 +136,6 @@ def _first_of_each(run: Run, num_shards: int) -> tuple[list[list[int]], int]:
                 rows.append(row)
         kept.append(rows)
     return kept, num_duplicates
-
-
-def _part(folder: Path, index: int) -> Path:
-    return folder / f"part-{index:05d}.parquet"
 
 
 def _write_rejected(run: Run, refused: list[Distribution], num_shards: int) -> dict[str, int]:
@@ -150,7 +151,7 @@ def _write_rejected(run: Run, refused: list[Distribution], num_shards: int) -> d
         writer.write_table(pa.Table.from_pylist(rows, REJECTED_SCHEMA))
         for folder in ("rejected", "too_long"):
             for index in range(num_shards):
-                table = pq.read_table(_part(run.corpus_work / folder, index))
+                table = pq.read_table(part(run.corpus_work, folder, index))
                 counts.update(reason.partition(":")[0] for reason in table["reason"].to_pylist())
                 writer.write_table(table)
     temporary.replace(run.rejected)
@@ -190,29 +191,21 @@ def _write_attribution(
     return licences
 
 
-def _manifest(
-    profile: Profile,
-    recipe: Recipe,
-    model: Path,
-    tokens: list[dict[str, Any]],
-    rejected: dict[str, int],
-    licences: dict[str, dict[str, int]],
-) -> dict[str, Any]:
+def _manifest(profile: Profile, recipe: Recipe, counts: list[dict[str, Any]]) -> dict[str, Any]:
     forms = Counter[str]()
-    for shard in tokens:
+    for shard in counts:
         forms.update(shard["tokens_by_form"])
-    num_rows = sum(shard["rows"] for shard in tokens)
+    num_rows = sum(shard["rows"] for shard in counts)
     return {
         "settings": profile.corpus.model_dump(),
-        "recipe": json.loads(recipe.model_dump_json()),
+        "recipe": recipe.model_dump(mode="json"),
         "seed": profile.seed,
-        "tokenizer": str(model),
-        "shards": len(tokens),
+        "commit": git_commit(),
+        "parent": profile.model.model_dump(),
+        "shards": len(counts),
         "rows": num_rows,
         "tokens": sum(forms.values()),
         "fill": sum(forms.values()) / max(1, num_rows * profile.corpus.seq_len),
         "tokens_by_form": dict(forms),
-        "documents": sum(sum(shard["documents_by_distribution"].values()) for shard in tokens),
-        "rejected": rejected,
-        "licences": licences,
+        "documents": sum(sum(shard["documents_by_distribution"].values()) for shard in counts),
     }

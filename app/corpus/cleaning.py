@@ -46,9 +46,9 @@ def clean(raw: bytes, path: str, rules: Cleaning, also_allow: frozenset[str] = f
     share = sum(map(str.isalnum, text)) / len(text)
     if share < rules.min_alphanumeric:
         raise RejectedFileError(f"data, not code: {share:.0%} alphanumeric")
-    header = SPDX_HEADER.search(text[:HEAD_CHARS])
-    if header and not (verdict := judge_expression(header[1].strip(), also_allow=also_allow)).approved:
-        raise RejectedFileError(f"licence header: {verdict.reason}")
+    for header in SPDX_HEADER.finditer(text):
+        if not (verdict := judge_expression(header[1].strip(), also_allow=also_allow)).approved:
+            raise RejectedFileError(f"licence header: {verdict.reason}")
     return text, _parse(text)
 
 
@@ -57,7 +57,7 @@ def _decode(raw: bytes) -> str:
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(raw).readline)
         text = raw.decode(encoding)
-    except (SyntaxError, UnicodeDecodeError, LookupError):
+    except (SyntaxError, UnicodeError, LookupError):
         raise RejectedFileError("encoding: not the one it declares, or not UTF-8") from None
     if "\0" in text:
         raise RejectedFileError("encoding: holds NUL characters")

@@ -9,7 +9,7 @@ import ast
 import re
 from collections.abc import Iterable, Iterator
 
-from app.records import Problem
+from app.records import BenchmarkText
 
 NGRAM = 10
 MIN_LETTER_WORDS = 5
@@ -19,14 +19,13 @@ _WORD = re.compile(r"\w+")
 class Decontaminator:
     """Holds the 10-grams and entry points of the benchmarks; `hit` tells whether a document touches one."""
 
-    def __init__(self, texts_of: Iterable[tuple[Problem, str]]) -> None:
-        """texts_of: each problem with all of its text: prompt, reference solution, tests."""
+    def __init__(self, benchmarks: Iterable[BenchmarkText]) -> None:
         self._owner: dict[tuple[str, ...], str] = {}
         self.entry_points: dict[str, str] = {}
-        for problem, text in texts_of:
-            self.entry_points.setdefault(problem.entry_point, problem.id)
-            for gram in _grams(_words(text)):
-                self._owner.setdefault(gram, problem.id)
+        for benchmark in benchmarks:
+            self.entry_points.setdefault(benchmark.entry_point, benchmark.problem_id)
+            for gram in _grams(_words(benchmark.text)):
+                self._owner.setdefault(gram, benchmark.problem_id)
         self._vocabulary = {word for gram in self._owner for word in gram}
 
     def hit(self, text: str, names: Iterable[str]) -> str:

@@ -252,7 +252,7 @@ def _parsed(expression: str) -> "Node | None":
 
     try:
         return _licensing().parse(expression)
-    except ExpressionError:
+    except (ExpressionError, IndexError, AssertionError):  # the parser's own slips on texts such as "()" and "( OR"
         return None
 
 

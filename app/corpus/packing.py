@@ -9,7 +9,7 @@ import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-IGNORE = -100
+from app.records import IGNORE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

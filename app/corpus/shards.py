@@ -22,12 +22,16 @@ import pyarrow.parquet as pq
 from app.corpus import documents as docs
 from app.corpus.cleaning import RejectedFileError, clean
 from app.corpus.decontamination import Decontaminator, defined_names
-from app.corpus.packing import IGNORE, Sample, pack
+from app.corpus.packing import Sample, pack
 from app.corpus.sources import Recipe
-from app.evaluation import humaneval
-from app.prompts import answer, ask, chat_texts
+from app.models import ensure_model, load_tokenizer
+from app.prompts import answer, ask, begin_text, chat_texts
+from app.records import IGNORE, BenchmarkText
+from app.settings import ModelSettings
 
 CHAT, COMPLETION, FILE = "chat", "completion", "file"
+BENCHMARKS = "benchmarks.json"
+"""In the work folder: the benchmark texts that no document may touch."""
 TEXT = pa.string()
 DOCUMENT_SCHEMA = pa.schema(
     [(name, TEXT) for name in ("distribution", "version", "licence", "path", "kind", "name", "text", "header")]
@@ -57,7 +61,7 @@ class Shard:
 
 def extract_shard(job: dict[str, Any]) -> dict[str, Any]:
     """Files -> cleaned, decontaminated documents and rejections, under the work folder."""
-    target = _part(job["work"], "documents", job["index"])
+    target = part(job["work"], "documents", job["index"])
     if not target.exists():
         shard = Shard(**{name: job[name] for name in Shard.__slots__})
         recipe = Recipe.model_validate_json(job["recipe"])
@@ -70,9 +74,9 @@ def extract_shard(job: dict[str, Any]) -> dict[str, Any]:
                 "licence": shard.licences[number],
                 "path": shard.paths[number],
             }
-            for item in _documents(_read(shard, number), shard.paths[number], recipe):
+            for item in _documents(shard, number, recipe, _decontaminator(job["work"])):
                 (rejected if "reason" in item else kept).append(origin | item)
-        _write_table(_part(job["work"], "rejected", job["index"]), pa.Table.from_pylist(rejected, REJECTED_SCHEMA))
+        _write_table(part(job["work"], "rejected", job["index"]), pa.Table.from_pylist(rejected, REJECTED_SCHEMA))
         _write_table(target, pa.Table.from_pylist(kept, DOCUMENT_SCHEMA))
     return {"index": job["index"]}
 
@@ -82,13 +86,14 @@ def pack_shard(job: dict[str, Any]) -> dict[str, Any]:
     target = Path(job["train"]) / f"part-{job['index']:05d}.parquet"
     if target.exists():
         return json.loads(pq.read_schema(target).metadata[b"counts"])
-    table = pq.read_table(_part(job["work"], "documents", job["index"])).take(pa.array(job["keep"], pa.int64()))
+    table = pq.read_table(part(job["work"], "documents", job["index"])).take(pa.array(job["keep"], pa.int64()))
     tokenizer = _tokenizer(job["model"])
     recipe = Recipe.model_validate_json(job["recipe"])
     samples: list[Sample] = []
     too_long: list[dict[str, Any]] = []
     forms, by_distribution, tokens_of = Counter[str](), Counter[str](), Counter[str]()
     for row in table.to_pylist():
+        num_before = len(samples)
         for form, sample in _samples(row, recipe, tokenizer, job["seed"]):
             if form != FILE and len(sample.input_ids) > job["seq_len"]:
                 origin = {key: row[key] for key in ("distribution", "version", "licence", "path", "name")}
@@ -98,8 +103,8 @@ def pack_shard(job: dict[str, Any]) -> dict[str, Any]:
                 continue
             samples.append(sample)
             forms[form] += len(sample.input_ids)
-            by_distribution[row["distribution"]] += 1
             tokens_of[row["distribution"]] += len(sample.input_ids)
+        by_distribution[row["distribution"]] += len(samples) > num_before
     rows = pack(samples, job["seq_len"], tokenizer.pad_token_id or 0)
     rows.sort(
         key=lambda row: hashlib.sha256(f"{job['seed']}{row.input_ids}".encode()).digest()
@@ -112,16 +117,15 @@ def pack_shard(job: dict[str, Any]) -> dict[str, Any]:
         "tokens_by_distribution": tokens_of,
     }
     columns = {name: [getattr(row, name) for row in rows] for name in TRAIN_SCHEMA.names}
-    _write_table(_part(job["work"], "too_long", job["index"]), pa.Table.from_pylist(too_long, REJECTED_SCHEMA))
+    _write_table(part(job["work"], "too_long", job["index"]), pa.Table.from_pylist(too_long, REJECTED_SCHEMA))
     _write_table(target, pa.table(columns, TRAIN_SCHEMA.with_metadata({"counts": json.dumps(counts)})))
     return counts
 
 
-def _documents(raw: bytes, path: str, recipe: Recipe) -> Iterator[dict[str, Any]]:
+def _documents(shard: Shard, number: int, recipe: Recipe, guard: Decontaminator) -> Iterator[dict[str, Any]]:
     """The documents of one file, or its rejection."""
-    guard = _decontaminator()
     try:
-        text, tree = clean(raw, path, recipe.cleaning, frozenset(recipe.also_allow))
+        text, tree = clean(_read(shard, number), shard.paths[number], recipe.cleaning, frozenset(recipe.also_allow))
     except RejectedFileError as error:
         yield {"name": "", "what": "file", "reason": str(error)}
         return
@@ -143,10 +147,10 @@ def _documents(raw: bytes, path: str, recipe: Recipe) -> Iterator[dict[str, Any]
 
 def _samples(row: dict[str, Any], recipe: Recipe, tokenizer: Any, seed: int) -> Iterator[tuple[str, Sample]]:
     """The document in each form that it is drawn for. Chat learns its completion only, the others every token."""
-    end = [tokenizer.eos_token_id]
+    start, end = begin_text(tokenizer), tokenizer.eos_token
     if row["kind"] == docs.FILE:
         if _drawn(seed, FILE, row["sha256"], recipe.forms.file):
-            ids = _encode(tokenizer, row["text"]) + end
+            ids = _encode(tokenizer, start + row["text"] + end)
             yield FILE, Sample(input_ids=ids, labels=ids)
         return
     if _drawn(seed, CHAT, row["sha256"], recipe.forms.chat):
@@ -155,7 +159,7 @@ def _samples(row: dict[str, Any], recipe: Recipe, tokenizer: Any, seed: int) -> 
         )
         yield CHAT, Sample(input_ids=prompt + completion, labels=[IGNORE] * len(prompt) + completion)
     if _drawn(seed, COMPLETION, row["sha256"], recipe.forms.completion):
-        ids = _encode(tokenizer, row["text"]) + end
+        ids = _encode(tokenizer, start + row["text"] + end)
         yield COMPLETION, Sample(input_ids=ids, labels=ids)
 
 
@@ -168,16 +172,14 @@ def _drawn(seed: int, form: str, digest: bytes, share: float) -> bool:
     return int.from_bytes(draw[:4], "big") < share * 2**32
 
 
-@functools.cache
-def _decontaminator() -> Decontaminator:
-    return Decontaminator((task.problem, task.all_text) for task in humaneval.load())
+@functools.lru_cache(maxsize=1)
+def _decontaminator(work: str) -> Decontaminator:
+    return Decontaminator(BenchmarkText(**row) for row in json.loads((Path(work) / BENCHMARKS).read_text()))
 
 
 @functools.cache
-def _tokenizer(folder: str) -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(folder)
+def _tokenizer(model: str) -> Any:
+    return load_tokenizer(ensure_model(ModelSettings.model_validate_json(model)))
 
 
 @functools.lru_cache(maxsize=4)
@@ -186,12 +188,15 @@ def _archive(path: str) -> zipfile.ZipFile:
 
 
 def _read(shard: Shard, number: int) -> bytes:
-    if shard.archives[number]:
-        return _archive(shard.archives[number]).read(shard.locations[number])
-    return Path(shard.locations[number]).read_bytes()
+    try:
+        if shard.archives[number]:
+            return _archive(shard.archives[number]).read(shard.locations[number])
+        return Path(shard.locations[number]).read_bytes()
+    except (OSError, zipfile.BadZipFile) as error:  # listed in RECORD but gone, a broken link, a folder named *.py
+        raise RejectedFileError(f"unreadable: {type(error).__name__}") from None
 
 
-def _part(work: str, folder: str, index: int) -> Path:
+def part(work: str | Path, folder: str, index: int) -> Path:
     return Path(work) / folder / f"part-{index:05d}.parquet"
 
 

@@ -24,6 +24,7 @@ from app.errors import UserError
 from app.runs import REPOSITORY
 from app.settings import Settings, parse_settings
 
+FOREIGN = ("site-packages", "dist-packages", "node_modules", "venv", "env")
 VENDORED = (
     "_vendor",
     "vendor",
@@ -242,4 +243,5 @@ def _is_own_licence(path: str) -> bool:
 
 def _is_source(path: str) -> bool:
     parts = Path(path).parts
-    return path.endswith(".py") and ".." not in parts and not any(part in VENDORED for part in parts[:-1])
+    folders = parts[:-1]
+    return path.endswith(".py") and not any(part in VENDORED + FOREIGN or part.startswith(".") for part in folders)

@@ -1,9 +1,9 @@
 """Runs a candidate program against its tests in a process of its own, with limits. The first cut, until the sandbox.
 
-Covered: wall and CPU time, address space, file size, open files, an empty
-environment, an empty working folder, no standard input, and a token that only the finished check writes. NOT covered:
-candidate and tests share one process, so a hostile program can forge a pass; files stay readable; the network is not
-cut off. Every verdict says so in its tier, `process`.
+Covered: wall and CPU time, address space, file size, open files, an empty environment, an empty working folder, no
+standard input, and a token that only the finished check writes. NOT covered: candidate and tests share one process, so
+a hostile program can forge a pass; it may fork; files stay readable; the network is not cut off. Every verdict says so
+in its tier, `process`.
 """
 
 import contextlib
@@ -19,6 +19,7 @@ import time
 from app.records import Problem, Status, Verdict
 
 TIER = "process"
+READY = "ready"
 _CHILD = """
 import json, resource, sys
 job = json.loads(sys.stdin.read())
@@ -30,6 +31,8 @@ def finish(word, detail=""):
     sys.__stdout__.flush()
     import os
     os._exit(0)
+sys.stdout.write("ready")
+sys.stdout.flush()
 import io
 sys.stdout = sys.stderr = io.StringIO()
 space = {"__name__": "candidate"}
@@ -106,12 +109,17 @@ class ProcessJudge:
             finally:
                 with contextlib.suppress(ProcessLookupError):  # the group is gone already
                     os.killpg(child.pid, signal.SIGKILL)
-                child.communicate()
+                assert child.stdout is not None
+                child.stdout.close()  # a process that left the group may hold the other end for ever
+                child.wait()
 
 
 def _read(output: str, token: str, timed_out: bool) -> tuple[Status, str]:
     if timed_out:
         return Status.TIMEOUT, ""
+    if not output.startswith(READY):
+        return Status.INFRA, "the child did not start"
+    output = output.removeprefix(READY)
     if not output.startswith(token):
         return Status.DIED, "the process ended before its tests did"
     word, _, detail = output.removeprefix(token).partition(" ")

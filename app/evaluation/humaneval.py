@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.errors import UserError
-from app.records import Problem
+from app.records import BenchmarkText, Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,8 +19,9 @@ class Task:
     canonical_solution: str
 
     @property
-    def all_text(self) -> str:
-        return "\n".join((self.problem.prompt, self.canonical_solution, self.problem.tests))
+    def benchmark_text(self) -> BenchmarkText:
+        text = "\n".join((self.problem.prompt, self.canonical_solution, self.problem.tests))
+        return BenchmarkText(problem_id=self.problem.id, entry_point=self.problem.entry_point, text=text)
 
 
 def load() -> list[Task]:

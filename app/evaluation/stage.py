@@ -14,8 +14,8 @@ from app.evaluation.statistics import wilson_interval
 from app.progress import progress, say
 from app.prompts import STOP, program
 from app.records import Generator, Problem, Sampling, Status, SuiteResult
-from app.runs import Run, append_json_line, read_json, read_json_lines, write_json, write_json_lines
-from app.settings import EvaluationSettings, Profile
+from app.runs import Run, append_json_line, git_commit, read_json, read_json_lines, write_json, write_json_lines
+from app.settings import EvaluationSettings
 
 BASE, SFT = "base", "sft"
 
@@ -34,19 +34,23 @@ def is_evaluated(run: Run, settings: EvaluationSettings) -> bool:
     return all(run.suite_result(suite, candidate).exists() for suite in suites for candidate in (BASE, SFT))
 
 
-def run_evaluation(run: Run, profile: Profile, settings: EvaluationSettings, generator: Generator) -> list[SuiteResult]:
-    """Results of base and adapter, in every protocol. Those that are there already are only read."""
+def read_results(run: Run, settings: EvaluationSettings) -> list[SuiteResult]:
+    suites = [suite_name(protocol, settings.num_problems) for protocol in settings.protocols]
+    paths = [run.suite_result(suite, candidate) for candidate in (BASE, SFT) for suite in suites]
+    return [SuiteResult(**read_json(path)["result"]) for path in paths]
+
+
+def run_evaluation(run: Run, settings: EvaluationSettings, generator: Generator) -> None:
+    """Measure base and adapter in every protocol, as far as they have no result yet."""
     problems = humaneval.evenly_spaced([task.problem for task in humaneval.load()], settings.num_problems)
-    results = []
     for candidate, adapter in ((BASE, ""), (SFT, str(run.sft_adapter))):
         for protocol in settings.protocols:
             suite = suite_name(protocol, settings.num_problems)
-            if not run.suite_result(suite, candidate).exists():
+            path = run.suite_result(suite, candidate)
+            if not path.exists():
                 _evaluate(run, suite, protocol, candidate, adapter, problems, settings, generator)
-            result = SuiteResult(**read_json(run.suite_result(suite, candidate))["result"])
-            say(f"  {suite}, {candidate}: {result.num_passed} of {result.num_problems}")
-            results.append(result)
-    return results
+            result = read_json(path)["result"]
+            say(f"  {suite}, {candidate}: {result['num_passed']} of {result['num_problems']}")
 
 
 def _evaluate(
@@ -70,7 +74,12 @@ def _evaluate(
         for draft in generator.stream(missing, sampling, adapter=adapter, protocol=protocol) if missing else ():
             problem = by_id[draft.problem_id]
             source = program(problem, protocol, draft.text)
-            row = {"draft": asdict(draft), "program": source, "verdict": asdict(judge.judge(problem, source))}
+            verdict = judge.judge(problem, source)
+            if verdict.status == Status.INFRA:
+                raise RuntimeError(
+                    f"the judge itself failed on {problem.id} ({verdict.detail}); no score is given for that"
+                )
+            row = {"draft": asdict(draft), "program": source, "verdict": asdict(verdict)}
             append_json_line(path, row)
             samples[problem.id] = row
             update(len(samples), f"{sum(row['verdict']['status'] == Status.PASSED for row in samples.values())} passed")
@@ -79,7 +88,14 @@ def _evaluate(
     result = _result(suite, protocol, candidate, rows)
     write_json(
         run.suite_result(suite, candidate),
-        {"result": asdict(result), "sampling": asdict(sampling), "settings": settings.model_dump(), "adapter": adapter},
+        {
+            "result": asdict(result),
+            "sampling": asdict(sampling),
+            "settings": settings.model_dump(),
+            "adapter": adapter,
+            "parent": str(run.sft_meta) if adapter else "",
+            "commit": git_commit(),
+        },
     )
 
 

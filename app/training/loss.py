@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from app.corpus.packing import IGNORE
+from app.records import IGNORE
 
 
 class CausalLMLoss(nn.Module):
@@ -33,7 +33,7 @@ class CausalLMLoss(nn.Module):
         chosen = targets != IGNORE
         states, targets = hidden[chosen], targets[chosen]  # [labelled, width], [labelled]
         head = causal_lm.get_output_embeddings()
-        total = states.new_zeros((), dtype=torch.float32)
+        total = states.float().sum() * 0  # keeps the graph when nothing is labelled
         for start in range(0, len(targets), self.chunk):
             piece = states[start : start + self.chunk], targets[start : start + self.chunk]
             if len(targets) <= self.chunk:  # everything fits at once: recomputing would only cost time

@@ -5,6 +5,7 @@ Ray Train keeps the checkpoints under sft/work, and picks the newest one up when
 python -m app sft --profile P --run DIR
 """
 
+import json
 import shutil
 import threading
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from ray.train.torch import TorchTrainer
 from app.errors import UserError
 from app.models import ensure_model
 from app.progress import progress, say
-from app.runs import Run, append_json_line, read_json, read_json_lines, write_json, write_json_lines
+from app.runs import Run, append_json_line, git_commit, read_json, read_json_lines, write_json, write_json_lines
 from app.settings import Profile
 from app.training.schedule import total_steps
 
@@ -40,6 +41,7 @@ def run_sft(run: Run, profile: Profile) -> None:
     ensure_model(profile.model)
     workers = profile.sft.num_workers
     say(f"  {manifest['rows']} rows of {profile.corpus.seq_len} tokens, {steps} steps on {workers} worker(s)")
+    _forget_torn_snapshot(run)
     result = _fit(run, profile, steps)
     checkpoint = Path(result.checkpoint.path)
     _replace_folder(checkpoint / "adapter", run.sft_adapter)
@@ -51,6 +53,7 @@ def run_sft(run: Run, profile: Profile) -> None:
             "model": profile.model.model_dump(),
             "parent": str(run.corpus_manifest),
             "seed": profile.seed,
+            "commit": git_commit(),
             "steps": steps,
             "tokens": last["tokens"],
             "final_loss": last["loss"],
@@ -86,6 +89,17 @@ def _fit(run: Run, profile: Profile, steps: int) -> Any:
     finally:
         done.set()
         watcher.join()
+
+
+def _forget_torn_snapshot(run: Run) -> None:
+    """Ray Train rewrites its list of checkpoints in place; one that a kill cut off could never be read again."""
+    snapshot = run.sft_work / TRAIN_RUN / "checkpoint_manager_snapshot.json"
+    try:
+        if snapshot.exists():
+            read_json(snapshot)
+    except json.JSONDecodeError:
+        say("  the list of checkpoints was cut off by a kill: training starts over")
+        shutil.rmtree(snapshot.parent)
 
 
 def _show_progress(run: Run, steps: int, done: threading.Event) -> None:

@@ -48,6 +48,13 @@ def test_good_code_passes_with_unix_line_ends() -> None:
         (GOOD.encode() * 4000, "a.py", "too large"),
         ((GOOD + "print 'Python 2'\n").encode(), "a.py", "does not parse"),
         (("# SPDX-License-Identifier: LicenseRef-Proprietary\n" + GOOD).encode(), "a.py", "licence header"),
+        (
+            ("# SPDX-License-Identifier: MIT\n" + GOOD + "# SPDX-License-Identifier: BUSL-1.1\n").encode(),
+            "a.py",
+            "BUSL-1.1",
+        ),
+        (("# SPDX-License-Identifier: ()\n" + GOOD).encode(), "a.py", "licence header"),
+        (("# -*- coding: punycode -*-\n" + GOOD).encode(), "a.py", "encoding"),
     ],
 )
 def test_unfit_files_are_rejected_with_the_reason(raw: bytes, path: str, word: str) -> None:
@@ -65,7 +72,7 @@ def test_an_approved_licence_header_passes() -> None:
 
 @pytest.fixture(scope="module")
 def guard() -> Decontaminator:
-    return Decontaminator((task.problem, task.all_text) for task in humaneval.load())
+    return Decontaminator(task.benchmark_text for task in humaneval.load())
 
 
 @pytest.mark.parametrize("number", [0, 4, 32, 100, 163])
@@ -147,11 +154,14 @@ def test_wheels_and_source_trees_of_a_folder_are_read_with_their_licences(tmp_pa
         )
     tree = tmp_path / "two"
     (tree / "src").mkdir(parents=True)
+    (tree / ".venv/lib/site-packages/gpl").mkdir(parents=True)
+    (tree / ".venv/lib/site-packages/gpl/x.py").write_text(GOOD)
     (tree / "src" / "two.py").write_text(GOOD)
     (tree / "pyproject.toml").write_text('[project]\nname = "two"\nversion = "2"\nlicense = "LicenseRef-Secret"\n')
     one, two = find_distributions(recipe(tmp_path))
     assert (one.name, one.verdict.approved, one.verdict.licence) == ("one", True, "MIT")
     assert [file.path for file in one.files] == ["one/__init__.py"], "vendored code has another licence"
+    assert [file.path for file in two.files] == ["src/two.py"], "an environment inside a tree is other people's code"
     assert (two.name, two.verdict.approved) == ("two", False) and "LicenseRef-Secret" in two.verdict.reason
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from app.evaluation import humaneval
 from app.evaluation.execution import ProcessJudge
-from app.evaluation.statistics import wilson_interval
+from app.evaluation.statistics import sign_test, wilson_interval
 from app.records import Problem, Status
 
 JUDGE = ProcessJudge(timeout_s=2, memory_bytes=1 << 30)
@@ -48,6 +48,18 @@ def test_each_kind_of_program_gets_its_verdict(source: str, status: Status) -> N
     assert verdict.tier == "process"
 
 
+def test_a_child_that_leaves_the_group_does_not_hold_the_judge_up() -> None:
+    child = "subprocess.Popen(['sleep', '30'], start_new_session=True)"
+    source = f"import subprocess\ndef f(x):\n    {child}\n    while True: pass"
+    verdict = JUDGE.judge(problem(), source)
+    assert verdict.status == Status.TIMEOUT and verdict.wall_seconds < 10
+
+
+def test_a_harness_that_can_not_start_is_no_failure_of_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    assert JUDGE.judge(problem(), "def f(x):\n    return sorted(x)").status == Status.INFRA
+
+
 def test_the_program_sees_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_TOKEN", "x")
     source = "import os\ndef f(x):\n    assert 'SECRET_TOKEN' not in os.environ\n    return sorted(x)"
@@ -59,6 +71,12 @@ def test_a_part_of_the_suite_is_always_the_same_and_spread_out(count: int | None
     problems = [task.problem for task in humaneval.load()]
     chosen = [p.id.removeprefix("HumanEval/") for p in humaneval.evenly_spaced(problems, count)]
     assert chosen == (ids or [p.id.removeprefix("HumanEval/") for p in problems])
+
+
+def test_sign_test_is_the_exact_binomial_one() -> None:
+    # two-sided, p = 1/2: 2 * P(X <= min) under Binomial(gained + lost, 1/2), at most 1
+    for gained, lost, p in [(0, 0, 1.0), (5, 0, 0.0625), (8, 2, 0.109375), (2, 8, 0.109375), (3, 3, 1.0)]:
+        assert sign_test(gained, lost) == pytest.approx(p)
 
 
 def test_wilson_interval_against_published_values() -> None:

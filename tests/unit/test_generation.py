@@ -89,5 +89,7 @@ def test_the_adapter_is_used_and_left_again(engine: TransformersEngine, smoke_mo
 
 
 def test_a_folder_without_an_adapter_is_refused(engine: TransformersEngine, tmp_path: Path) -> None:
+    before = engine.generate(prompts(), Sampling(max_new_tokens=3))
     with pytest.raises(UserError, match="no PEFT folder"):
         engine.generate(prompts(), Sampling(max_new_tokens=1), adapter=str(tmp_path))
+    assert engine.generate(prompts(), Sampling(max_new_tokens=3)) == before, "the engine goes on after a refusal"

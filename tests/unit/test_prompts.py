@@ -41,10 +41,11 @@ def test_training_dialogues_ask_exactly_what_the_evaluation_asks(tokenizer: Any)
     [
         ("Sure!\n```python\ndef add(x, y):\n    return x + y\n```\nIt adds.", "def add(x, y):\n    return x + y\n"),
         ("```\ndef add(x, y):\n    return x + y\n```", "def add(x, y):\n    return x + y\n"),
+        ("```python3\ndef add(x, y):\n    return x + y\n```\nIt adds.", "def add(x, y):\n    return x + y\n"),
         ("```python\nprint(1)\n```\n```python\ndef add(x, y):\n    return 2\n```", "def add(x, y):\n    return 2\n"),
         ("```python\ndef add(x, y):\n    return x +", "def add(x, y):\n    return x +"),
     ],
-    ids=["fenced", "no language", "second block", "cut off"],
+    ids=["fenced", "no language", "other name", "second block", "cut off"],
 )
 def test_code_is_taken_from_the_block_that_defines_the_function(reply: str, wanted: str) -> None:
     assert program(_add(), "chat", reply) == wanted

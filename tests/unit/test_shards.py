@@ -1,5 +1,6 @@
 """The corpus tasks on real files, without Ray: forms, masks, rejections, and going on where a kill left off."""
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from app.corpus.packing import IGNORE
-from app.corpus.shards import Shard, extract_shard, pack_shard
+from app.corpus.shards import BENCHMARKS, Shard, extract_shard, pack_shard
 from app.corpus.sources import Recipe
 from app.evaluation import humaneval
+from app.profiles import smoke
+from app.records import IGNORE
+from app.runs import write_atomic
 
 SOURCE = '''"""Tools for triangles, kept here for the tests of the corpus build and nothing else."""
 
@@ -33,9 +36,11 @@ def job(tmp_path: Path, smoke_model: Path) -> dict[str, Any]:
         "shapes.py": SOURCE,
         "leak.py": SOURCE + "\n\n" + task.problem.prompt + task.canonical_solution,
         "bad.py": "def",
+        "gone.py": None,
     }
     for name, text in files.items():
-        (tmp_path / name).write_text(text)
+        if text is not None:
+            (tmp_path / name).write_text(text)
     count = len(files)
     shard = Shard(
         index=3,
@@ -48,7 +53,9 @@ def job(tmp_path: Path, smoke_model: Path) -> dict[str, Any]:
     )
     recipe = Recipe.model_validate({"name": "t", "sources": [{"kind": "installed"}], "forms": {"file": 1.0}})
     options = {"recipe": recipe.model_dump_json(), "work": str(tmp_path / "work"), "train": str(tmp_path / "train")}
-    return asdict(shard) | options | {"model": str(smoke_model), "seq_len": 256, "seed": 0}
+    benchmarks = [asdict(task.benchmark_text) for task in humaneval.load()]
+    write_atomic(tmp_path / "work" / BENCHMARKS, json.dumps(benchmarks))
+    return asdict(shard) | options | {"model": smoke().model.model_dump_json(), "seq_len": 256, "seed": 0}
 
 
 def test_documents_and_rejections_of_a_shard(job: dict[str, Any]) -> None:
@@ -63,7 +70,10 @@ def test_documents_and_rejections_of_a_shard(job: dict[str, Any]) -> None:
     leaked = {(row["path"], row["name"]) for row in rejected if row["reason"].startswith("benchmark")}
     assert ("leak.py", "") in leaked and ("leak.py", "has_close_elements") in leaked
     assert not any("has_close_elements" in row["text"] for row in kept)
-    assert any(row["path"] == "bad.py" for row in rejected)
+    reasons = {row["path"]: row["reason"] for row in rejected}
+    assert "too short" in reasons["bad.py"] and "unreadable" in reasons["gone.py"], (
+        "one odd file does not end the build"
+    )
 
 
 def test_chat_learns_its_completion_only_and_the_rest_everything(job: dict[str, Any], smoke_model: Path) -> None:

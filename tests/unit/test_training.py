@@ -10,8 +10,8 @@ from peft import PeftModel
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from app.corpus.packing import IGNORE
 from app.profiles import smoke
+from app.records import IGNORE
 from app.settings import SftSettings
 from app.training import lora
 from app.training.loop import Batch, StepMetrics, train
@@ -54,6 +54,13 @@ def test_documents_packed_into_one_row_do_not_see_each_other(base: nn.Module) ->
     packed = {name: torch.cat([first[name], second[name]], dim=1) for name in first}
     assert packed["position_ids"].tolist() == [[*range(10), *range(14)]]
     assert CausalLMLoss(base, 1024)(**packed).item() == pytest.approx(apart, rel=1e-5)
+
+
+def test_a_micro_batch_with_nothing_to_learn_gives_no_gradient_and_no_error(base: nn.Module) -> None:
+    empty = batch(0) | {"labels": torch.full((2, 24), IGNORE)}
+    loss = CausalLMLoss(base, 1024)(**empty)
+    loss.backward()
+    assert loss.item() == 0 and not any(p.grad is not None and p.grad.any() for p in base.parameters())
 
 
 def data(epoch: int) -> Iterator[Batch]:
