@@ -5,8 +5,9 @@
 PYTHON ?= python3
 TORCH_INDEX ?=
 TORCH := torch==2.13.0
-ACCELERATOR := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
-PROFILE ?= $(if $(filter gpu,$(ACCELERATOR)),rtx3070,laptop)
+CARD_MIB := $(shell nvidia-smi --query-gpu=memory.total --format=csv,noheader,nounits 2>/dev/null | head -n 1)
+ACCELERATOR := $(if $(CARD_MIB),gpu,cpu)
+PROFILE ?= $(if $(CARD_MIB),$(shell [ $(CARD_MIB) -ge 22000 ] && echo workstation || echo rtx3070),laptop)
 RUN ?=
 PY := .venv/bin/python
 BASE := .venv/.installed-$(ACCELERATOR)

@@ -1,6 +1,7 @@
 """The house rules that a machine can check."""
 
 import ast
+import os
 import subprocess
 import sys
 import time
@@ -71,3 +72,20 @@ def test_cluster_yaml_passes_rays_own_validator() -> None:
 def test_one_torch_version_is_pinned_everywhere() -> None:
     pin = next(line for line in (ROOT / "pyproject.toml").read_text().splitlines() if "torch==" in line).strip(' ",')
     assert f"TORCH := {pin}" in (ROOT / "Makefile").read_text()
+
+
+@pytest.mark.parametrize(
+    ("mebibytes", "extra", "profile"),
+    [(None, "cpu", "laptop"), (8192, "gpu", "rtx3070"), (24564, "gpu", "workstation")],
+)
+def test_make_run_takes_the_profile_of_the_machine(
+    tmp_path: Path, mebibytes: int | None, extra: str, profile: str
+) -> None:
+    query = tmp_path / "nvidia-smi"
+    query.write_text("#!/bin/sh\n" + (f"echo {mebibytes}\n" if mebibytes else "exit 9\n"))
+    query.chmod(0o755)
+    env = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    plan = subprocess.run(
+        ["make", "-n", "-B", "run"], cwd=ROOT, env=env, capture_output=True, text=True, check=True
+    ).stdout
+    assert f"--extra {extra}" in plan and f"pipeline --profile {profile}" in plan
