@@ -36,6 +36,7 @@ VENDORED = (
     "extern",
     "externals",
 )
+HOMEPAGE_LABELS = ("homepage", "home", "repository", "source", "source code", "github", "documentation")
 LICENCE_FILES = ("LICEN[CS]E*", "COPYING*", "UNLICENSE*")
 
 
@@ -212,14 +213,16 @@ def _distribution(header: Message, texts: list[str], files: list[SourceFile], al
         licence_texts=texts,
         also_allow=allow,
     )
-    urls = [str(url).partition(",")[2].strip() for url in header.get_all("Project-URL", [])]
+    labelled = [str(url).partition(",") for url in header.get_all("Project-URL", [])]
+    urls = {label.strip().lower(): url.strip() for label, _, url in labelled}
+    best = next((urls[label] for label in HOMEPAGE_LABELS if label in urls), next(iter(urls.values()), ""))
     return Distribution(
         name=str(header["Name"]),
         version=str(header["Version"] or ""),
         author=str(
             header["Author"] or header["Author-Email"] or header["Maintainer"] or header["Maintainer-Email"] or ""
         ),
-        homepage=str(header["Home-Page"] or next(iter(urls), "")),
+        homepage=str(header["Home-Page"] or best),
         verdict=verdict,
         files=tuple(sorted(files, key=lambda file: file.path)),
     )
