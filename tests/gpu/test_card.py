@@ -22,8 +22,8 @@ def test_the_rtx3070_profile_trains_within_8_gib(tmp_path) -> None:
     torch.cuda.set_per_process_memory_fraction(min(1.0, 8 * GIB / total))
     device = torch.device("cuda", 0)
     model = lora.attach(load_model(tmp_path, profile.model, device, quantize=True), profile.sft, seed=0)
-    ids = torch.randint(0, config.vocab_size, (1, profile.corpus.seq_len))
-    batch = {"input_ids": ids, "labels": ids, "position_ids": torch.arange(profile.corpus.seq_len)[None]}
+    ids = torch.randint(0, config.vocab_size, (profile.sft.micro_batch, profile.corpus.seq_len))
+    batch = {"input_ids": ids, "labels": ids, "position_ids": torch.arange(profile.corpus.seq_len).expand_as(ids)}
     losses: list[float] = []
     settings = profile.sft.model_copy(update={"grad_accumulation": 2, "learning_rate": 2e-3})
     train(
