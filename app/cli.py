@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -135,9 +136,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     profile = _profile(arguments)
     with open_run(arguments.run, profile, resume=True) as run:
         from app.pipeline import evaluate
-        from app.records import to_json
 
-        results = [to_json(result) for result in evaluate(run, profile, full_suite=arguments.full)]
+        results = [asdict(result) for result in evaluate(run, profile, full_suite=arguments.full)]
         if arguments.json:
             print(json.dumps({"run": str(run.root), "results": results}))
         else:

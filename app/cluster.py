@@ -95,10 +95,15 @@ def require_resources(what: str, *, num_cpus: int, num_gpus: int) -> None:
 def _make_private_token() -> None:
     """Ray would write a missing token for all to read."""
     token = Path.home() / ".ray" / "auth_token"
-    with contextlib.suppress(FileExistsError):
-        token.parent.mkdir(parents=True, exist_ok=True)
-        token.touch(mode=0o600, exist_ok=False)
-        token.write_text(secrets.token_hex(32))
+    if token.exists():
+        return
+    token.parent.mkdir(parents=True, exist_ok=True)
+    whole = token.with_name(f".auth_token.{os.getpid()}")
+    whole.touch(mode=0o600)
+    whole.write_text(secrets.token_hex(32))
+    with contextlib.suppress(FileExistsError):  # another process was first: its token counts
+        os.link(whole, token)
+    whole.unlink()
 
 
 def _show_no_ray_data_progress() -> None:

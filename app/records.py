@@ -1,14 +1,14 @@
 """The records that cross stage borders: frozen, slotted, keyword-only; and the protocols the stages are reached
 through.
 
-A failure is a status, never a zero. Records travel as JSON (`to_json`) or as Ray objects, never as pickles that another
+A failure is a status, never a zero. Records travel as JSON or as Ray objects, never as pickles that another
 program reads.
 """
 
 import dataclasses
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Protocol
 
 IGNORE = -100
 """Label of a token that is not to be learnt; the convention of torch's cross entropy."""
@@ -138,10 +138,6 @@ class SuiteResult:
     """Mean over drafts of Draft.mean_logprob, nats a token."""
     num_tokens: int
     tier: str
-
-
-def to_json(record: Any) -> dict[str, Any]:
-    return dataclasses.asdict(record)
 
 
 class Generator(Protocol):
