@@ -11,6 +11,7 @@ from app.settings import (
     GenerationSettings,
     ModelSettings,
     Profile,
+    SandboxSettings,
     SftSettings,
 )
 
@@ -23,7 +24,8 @@ def smoke() -> Profile:
         corpus=CorpusSettings(seq_len=128, max_files=48, files_per_shard=12),
         sft=SftSettings(learning_rate=1e-3, micro_batch=4, grad_accumulation=2, max_steps=12, checkpoint_every=3),
         generation=GenerationSettings(batch_size=8),
-        evaluation=EvaluationSettings(num_problems=6, max_new_tokens=16, timeout_s=3),
+        evaluation=EvaluationSettings(num_problems=6, max_new_tokens=16),
+        sandbox=SandboxSettings(timeout_s=3),
         cluster=ClusterSettings(num_cpus=2, object_store_bytes=200 << 20, dashboard=False),
     )
 

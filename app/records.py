@@ -10,8 +10,20 @@ from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import Protocol
 
+UNTRUSTED_TIERS = ("unsafe", "in_process")
 IGNORE = -100
 """Label of a token that is not to be learnt; the convention of torch's cross entropy."""
+
+
+class TestStyle(StrEnum):
+    """How a problem's tests are written."""
+
+    CHECK = "check"
+    """Source that defines check(candidate), as HumanEval and LeetCodeDataset have it."""
+    ASSERTIONS = "assertions"
+    """Assertions that call the entry point by its name, as MBPP has them."""
+    STDIO = "stdio"
+    """A JSON array of [standard input, expected output] pairs, as APPS has them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +41,13 @@ class Problem:
     prompt: str
     """Signature and docstring, as the suite gives them."""
     entry_point: str
+    """What the tests call: a function's name, or an expression such as Solution().two_sum."""
     tests: str
-    """Source that defines check(candidate)."""
+    style: TestStyle = TestStyle.CHECK
+    prelude: str = ""
+    """Trusted source that the tests may use: the prompt's own imports and helper functions."""
+    setup: str = ""
+    """Source that runs before the tests and after the program (MBPP's test_setup_code)."""
     difficulty: str = ""
     split: str = "test"
 
@@ -102,7 +119,13 @@ class Status(StrEnum):
     LOAD_ERROR = "load_error"
     TIMEOUT = "timeout"
     MEMORY = "memory"
+    OUTPUT_LIMIT = "output_limit"
     DIED = "died"
+    """The process ended, or closed its channel, before its tests were through."""
+    PROTOCOL = "protocol"
+    """It sent something else than the values it was asked for."""
+    VIOLATION = "violation"
+    """It made a system call that no honest program makes."""
     INFRA = "infra"
 
 
@@ -117,7 +140,14 @@ class Verdict:
     cpu_seconds: float
     wall_seconds: float
     tier: str
-    """How the program was confined; a weaker tier marks the score."""
+    """How the program was confined (`app.sandbox.tiers`); a weaker tier marks the score."""
+
+    @property
+    def reward(self) -> float | None:
+        """1 or 0; None where nothing may be learnt from it: the sandbox failed, or the program could have forged it."""
+        if self.status == Status.INFRA or self.tier in UNTRUSTED_TIERS:
+            return None
+        return float(self.status == Status.PASSED)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

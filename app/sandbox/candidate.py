@@ -1,0 +1,132 @@
+"""The process that runs a candidate program. It can send values and say that it failed, never that it passed.
+
+Runs in a child of the candidate zygote, confined, with two pipes: requests come in on descriptor 3, responses go out
+on 4. Whatever the program does to this module, its names or its pipes harms only itself: the judge takes every frame
+for what a hostile program may have written.
+
+Request 0 is the program: {"id": 0, "program": ..., "entry_point": ..., "setup": ...}; then calls
+{"id": n, "args": [...], "kwargs": {...}} or expressions {"id": n, "evaluate": source}. Responses:
+{"id": n, "ok": value}, with "args" and "kwargs" when the call changed them, or {"id": n, "error": [type, text]}.
+"""
+
+import atexit
+import os
+import sys
+import threading
+import types
+from typing import Any, NoReturn
+
+from app.sandbox.checks import HELD
+from app.sandbox.wire import Frames, WireError, from_json, to_json
+
+REQUESTS, RESPONSES = 3, 4
+MODULE = "candidate"
+MAX_TEXT = 300
+_IMMUTABLE = frozenset((int, str, float, bool, type(None), complex, bytes, frozenset, range))
+
+
+def serve_calls() -> NoReturn:
+    """A function problem: load the program, then answer calls of its entry point until the pipe closes."""
+    frames = Frames(REQUESTS, RESPONSES)
+    request = frames.receive()
+    try:
+        module = _load(request["program"], MODULE)
+        exec(compile(request["setup"], "<setup>", "exec"), module)
+        entry = eval(request["entry_point"], module)
+    except BaseException as error:  # SystemExit is one way to fail to load
+        _send_error(frames, 0, error)
+        os._exit(1)
+    frames.send({"id": 0, "ok": None})
+    while True:
+        request = frames.receive()
+        try:
+            if "evaluate" in request:
+                response = {"ok": to_json(eval(request["evaluate"], module))}
+            else:
+                response = _call(entry, request)
+            frames.send({"id": request["id"], **response})
+        except BaseException as error:
+            _send_error(frames, request["id"], error)
+
+
+def serve_script() -> NoReturn:
+    """A stdin/stdout problem: run the program as __main__; standard input and output are the test's."""
+    frames = Frames(REQUESTS, RESPONSES)
+    request = frames.receive()
+    sys.stdin = open(0, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    code = 0
+    try:
+        program = compile(request["program"], "<candidate>", "exec")
+    except BaseException as error:
+        _send_error(frames, 0, error)
+        os._exit(1)
+    try:
+        _run(program, "__main__")
+    except SystemExit as stop:
+        code = stop.code if type(stop.code) is int else 0 if stop.code is None else 1
+    except BaseException as error:
+        _send_error(frames, 1, error)
+        code = 1
+    threading._shutdown()  # type: ignore[attr-defined]  # what the interpreter does at its end
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    os._exit(code & 0xFF)
+
+
+def serve_in_process() -> NoReturn:
+    """Tests that can't be split: program and tests share this process, so the program can forge the outcome."""
+    frames = Frames(REQUESTS, RESPONSES)
+    request = frames.receive()
+    held: set[int] = set()
+    stage = "load"
+    try:
+        module = _load(request["program"], MODULE)
+        exec(compile(request["setup"], "<setup>", "exec"), module)
+        entry = eval(request["entry_point"], module)
+        stage = "check"
+        module[HELD] = held.add
+        exec(compile(request["tests"], "<tests>", "exec"), module)
+        if request["style"] == "check":
+            module["check"](entry)
+        frames.send({"id": 0, "ok": len(held)})
+    except BaseException as error:
+        _send_error(frames, 0 if stage == "load" else 1, error)
+    os._exit(0)
+
+
+def _load(source: str, name: str) -> dict[str, Any]:
+    return _run(compile(source, "<candidate>", "exec"), name)
+
+
+def _run(code: types.CodeType, name: str) -> dict[str, Any]:
+    """Execute as a real module, which dataclasses and typing look up by name."""
+    module = types.ModuleType(name)
+    sys.modules[name] = module
+    exec(code, module.__dict__)
+    return module.__dict__
+
+
+def _call(entry: Any, request: dict[str, Any]) -> dict[str, Any]:
+    args = from_json(request["args"])
+    kwargs = from_json(request["kwargs"])
+    result = entry(*args, **kwargs)
+    response = {"ok": to_json(result)}
+    if any(type(value) not in _IMMUTABLE for value in (*args, *kwargs.values())):
+        after = {"args": to_json(args), "kwargs": to_json(kwargs)}
+        if after["args"] != request["args"] or after["kwargs"] != request["kwargs"]:
+            response |= after
+    return response
+
+
+def _send_error(frames: Frames, request_id: int, error: BaseException) -> None:
+    """Exception type and text are data for people. An error here ends the process, and with it the candidate."""
+    name = "MemoryError" if isinstance(error, MemoryError) else type(error).__name__
+    try:
+        text = str(error)[:MAX_TEXT]
+    except BaseException:
+        text = ""
+    try:
+        frames.send({"id": request_id, "error": [name, text]})
+    except (OSError, WireError):
+        os._exit(1)

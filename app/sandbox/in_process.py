@@ -1,0 +1,63 @@
+"""Tests that can't be kept apart from the program: they run in its process, confined, and the program could forge
+their outcome. Verdicts are marked with the tier `in_process`, shown apart, and never become a reward."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from app.records import Problem, Status
+from app.sandbox.checks import mark_assertions
+from app.sandbox.limits import Clock, classify, wait_readable
+from app.sandbox.process import Process
+from app.sandbox.wire import Frames, WireError, pack, send_bytes
+
+Spawn = Callable[[str, Sequence[int]], Process]
+
+
+def judge_in_process(problem: Problem, program: str, spawn: Spawn, timeout_s: float) -> tuple[Status, str, float]:
+    """Status, detail and CPU seconds."""
+    marked, num_assertions = mark_assertions(problem.tests)
+    read_request, write_request = os.pipe()
+    read_response, write_response = os.pipe()
+    try:
+        process = spawn("in_process", [read_request, write_response])
+        os.close(read_request)
+        os.close(write_response)
+        request = {"id": 0, "program": program, "entry_point": problem.entry_point, "style": problem.style}
+        request |= {"setup": problem.setup, "tests": marked}
+        try:
+            send_bytes(write_request, pack(request))
+            if wait_readable(read_response, clock := Clock(timeout_s, [process])):
+                word, detail = _read(Frames(read_response, write_request), num_assertions)
+            else:
+                word, detail = "timeout", clock.why
+        except BrokenPipeError:
+            word, detail = "died", "the program ended before its tests did"
+        except WireError as error:
+            word, detail = "load_error", str(error)
+        finally:
+            killed_here = not process.has_ended(grace_s=0.1)
+            ended = process.end()
+    finally:
+        os.close(write_request)
+        os.close(read_response)
+    return (*classify(word, detail, ended, killed_here), ended.cpu_seconds)
+
+
+def _read(frames: Frames, num_assertions: int) -> tuple[str, str]:
+    try:
+        answer: Any = frames.receive()
+        if "error" in answer:
+            name, text = map(str, answer["error"])
+            if name == "MemoryError":
+                return "memory", text
+            status = "wrong_answer" if name == "AssertionError" else "runtime_error"
+            return ("load_error" if answer["id"] == 0 else status), f"{name}: {text}"
+        held = answer["ok"]
+        if type(held) is int and held == num_assertions > 0:
+            return "passed", ""
+        return "wrong_answer", f"{held} of {num_assertions} assertions were executed"[:300]
+    except EOFError:
+        return "died", "the program ended before its tests did"
+    except (WireError, KeyError, TypeError, ValueError) as error:
+        return "protocol", str(error)[:300]

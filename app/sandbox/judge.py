@@ -1,0 +1,255 @@
+"""The process that runs a problem's tests against a candidate in another process, and says what came of it.
+
+Runs in a child of the judge zygote, confined like the candidate. The tests run as they are, against a stub that sends
+the call's arguments over a pipe and returns what comes back, built of plain data by `wire`. Passing needs positive
+evidence: the tests came to their end, every assertion in their source was executed and held, there is at least one,
+and the channel was clean to the last byte.
+
+One judge serves the drafts of one problem: each gets fresh globals, new pipes and the same random seed. The supervisor
+replaces a judge after any draft that did not end in a plain pass or a plain failure.
+"""
+
+import builtins
+import json
+import os
+import socket
+import struct
+from typing import Any, NoReturn
+
+from app.sandbox.checks import EVALUATE, HELD, UnsplittableError, prepare
+from app.sandbox.wire import Frames, WireError, from_json, to_json
+
+CONTROL = 3
+MAX_DETAIL = 300
+UNSPLITTABLE = "unsplittable"
+_SIZE = struct.Struct("<I")
+_EXCEPTIONS = {
+    name: kind
+    for name, kind in vars(builtins).items()
+    if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, UnicodeError | StopIteration)
+}
+_ENDED = "the program ended before its tests did"
+
+
+class ChannelError(BaseException):
+    """The candidate can't be asked any more. Not an Exception, so that no test catches it by accident."""
+
+    def __init__(self, status: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+
+
+class Candidate:
+    """The judge's side of one candidate."""
+
+    def __init__(self, read_fd: int, write_fd: int) -> None:
+        self._frames = Frames(read_fd, write_fd)
+        self._next_id = 0
+        self.raised: BaseException | None = None
+        """What the last call raised in the test, if it raised."""
+        self.broken: ChannelError | None = None
+        """Kept, in case a bare `except` in the tests swallows it."""
+
+    def load(self, program: str, entry_point: str, setup: str) -> None:
+        answer = self._ask({"program": program, "entry_point": entry_point, "setup": setup})
+        if "error" in answer:
+            name, text = answer["error"]
+            raise self._break("memory" if name == "MemoryError" else "load_error", f"{name}: {text}")
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            request = {"args": to_json(list(args)), "kwargs": to_json(kwargs)}
+        except WireError as error:
+            raise self._break(UNSPLITTABLE, f"an argument can't be sent: {error}") from None
+        answer = self._ask(request)
+        self._raise_error(answer)
+        try:
+            if "args" in answer:
+                _copy_back(args, from_json(answer["args"]))
+                _copy_back(kwargs, from_json(answer["kwargs"]))
+            return from_json(answer["ok"])
+        except (WireError, KeyError, TypeError, ValueError) as error:
+            raise self._break("protocol", str(error)) from None
+
+    def evaluate(self, source: str) -> Any:
+        answer = self._ask({"evaluate": source})
+        self._raise_error(answer)
+        try:
+            return from_json(answer["ok"])
+        except (WireError, KeyError, TypeError, ValueError) as error:
+            raise self._break("protocol", str(error)) from None
+
+    def check_clean(self) -> None:
+        if self._frames.has_unread:
+            raise self._break("protocol", "a frame that nobody asked for")
+
+    def _raise_error(self, answer: dict[str, Any]) -> None:
+        self.raised = None
+        if "error" in answer:
+            name, text = answer["error"]
+            kind = _EXCEPTIONS.get(name, RuntimeError)
+            self.raised = kind(text if kind is not RuntimeError else f"{name}: {text}")
+            raise self.raised
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """One request and its response, whose form is checked."""
+        if self.broken:
+            raise self.broken
+        self.check_clean()
+        request_id = self._next_id
+        self._next_id += 1
+        try:
+            self._frames.send({"id": request_id, **request})
+        except WireError as error:
+            raise self._break(UNSPLITTABLE, f"the arguments can't be sent: {error}") from None
+        except OSError:
+            raise self._break("died", _ENDED) from None
+        try:
+            answer = self._frames.receive()
+        except WireError as error:
+            raise self._break("protocol", str(error)) from None
+        except (EOFError, OSError):
+            raise self._break("died", _ENDED) from None
+        if not _is_response(answer, request_id):
+            raise self._break("protocol", "a frame that is no response to the request")
+        return answer
+
+    def _break(self, status: str, detail: str) -> ChannelError:
+        self.broken = ChannelError(status, detail[:MAX_DETAIL])
+        return self.broken
+
+
+def _is_response(answer: Any, request_id: int) -> bool:
+    if type(answer) is not dict or type(answer.get("id")) is not int or answer["id"] != request_id:
+        return False
+    if "error" in answer:
+        error = answer["error"]
+        return type(error) is list and len(error) == 2 and all(type(part) is str for part in error)
+    return "ok" in answer and ("args" in answer) == ("kwargs" in answer)
+
+
+def _copy_back(target: Any, changed: Any) -> None:
+    """Make the test's objects what the call left of them, keeping their identity as far as the shapes agree."""
+    if type(target) is list and type(changed) is list:
+        if len(target) == len(changed):
+            changed = [_kept(old, new) for old, new in zip(target, changed, strict=True)]
+        target[:] = changed
+    elif isinstance(target, dict) and isinstance(changed, dict):
+        changed = {key: _kept(target.get(key), value) for key, value in changed.items()}
+        target.clear()
+        target.update(changed)
+    elif type(target) in (set, bytearray) and type(changed) is type(target):
+        target.clear()
+        target.extend(changed) if type(target) is bytearray else target.update(changed)
+    elif isinstance(target, tuple) and len(target) == len(changed):
+        for old, new in zip(target, changed, strict=True):
+            _copy_back(old, new)
+
+
+def _kept(old: Any, new: Any) -> Any:
+    if type(old) is type(new) and type(old) in (list, dict, set, bytearray, tuple):
+        _copy_back(old, new)
+        return old
+    return new
+
+
+class Tests:
+    """A problem's tests, compiled once."""
+
+    def __init__(self, problem: dict[str, Any]) -> None:
+        """problem: fields of `records.Problem`, with marked tests and their number of assertions.
+
+        Raises UnsplittableError, or anything that the prelude or the tests raise while they load."""
+        self._problem = problem
+        self._prelude = compile(problem["prelude"], "<prelude>", "exec")
+        bound: dict[str, Any] = {"__name__": "tests"}
+        exec(self._prelude, bound)
+        self.checks = prepare(problem["tests"], problem["setup"], problem["entry_point"], bound)
+        setup = "" if self.checks.setup_in_candidate else problem["setup"]
+        self._setup = compile(setup, "<setup>", "exec")
+
+    def run(self, program: str, read_fd: int, write_fd: int) -> tuple[str, str]:
+        """Status and detail of one candidate."""
+        import random  # the zygote has loaded it, its own way
+
+        random.seed(0)
+        candidate = Candidate(read_fd, write_fd)
+        held: set[int] = set()
+        try:
+            setup = self._problem["setup"] if self.checks.setup_in_candidate else ""
+            candidate.load(program, self._problem["entry_point"], setup)
+            self._execute(candidate, held)
+            candidate.check_clean()
+        except BaseException as error:
+            return _classify(error, candidate)
+        if candidate.broken:
+            return candidate.broken.status, candidate.broken.detail
+        if not held or len(held) != self._problem["num_assertions"]:
+            return "wrong_answer", f"{len(held)} of {self._problem['num_assertions']} assertions were executed"
+        return "passed", ""
+
+    def _execute(self, candidate: Candidate, held: set[int]) -> None:
+        space: dict[str, Any] = {"__name__": "tests"}
+        exec(self._prelude, space)
+        space[HELD], space[EVALUATE] = held.add, candidate.evaluate
+        space[self._problem["entry_point"]] = candidate.call
+        exec(self._setup, space)
+        exec(self.checks.code, space)
+        if self._problem["style"] == "check":
+            space["check"](candidate.call)
+
+
+def _classify(error: BaseException, candidate: Candidate) -> tuple[str, str]:
+    if candidate.broken:
+        return candidate.broken.status, candidate.broken.detail
+    detail = f"{type(error).__name__}: {error}"[:MAX_DETAIL]
+    if isinstance(error, MemoryError):
+        return "memory", detail
+    if error is candidate.raised:
+        return "runtime_error", detail
+    return "wrong_answer", detail
+
+
+def serve() -> NoReturn:
+    """Answer the supervisor: first the problem, then drafts, until it closes the socket."""
+    control = socket.socket(fileno=CONTROL)
+    problem, _ = receive(control)
+    try:
+        tests = Tests(problem)
+        send(control, {"loaded": True})
+    except UnsplittableError as error:
+        send(control, {"unsplittable": str(error)})
+        os._exit(0)
+    except BaseException as error:
+        send(control, {"error": f"the tests don't load: {type(error).__name__}: {error}"[:MAX_DETAIL]})
+        os._exit(0)
+    while True:
+        draft, fds = receive(control)
+        status, detail = tests.run(draft["program"], *fds)
+        for fd in fds:
+            os.close(fd)
+        send(control, {"nonce": draft["nonce"], "status": status, "detail": detail})
+
+
+def send(control: socket.socket, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
+    """One message between supervisor and judge, who trust each other."""
+    data = json.dumps(message).encode()
+    data = _SIZE.pack(len(data)) + data
+    if fds:
+        sent = socket.send_fds(control, [data], fds)
+        data = data[sent:]
+    control.sendall(data)
+
+
+def receive(control: socket.socket) -> tuple[Any, list[int]]:
+    """Raises EOFError when the other side is gone."""
+    data, fds, _, _ = socket.recv_fds(control, 1 << 16, 4)
+    while len(data) < _SIZE.size or len(data) < _SIZE.size + _SIZE.unpack_from(data)[0]:
+        more = control.recv(1 << 20)
+        if not more:
+            break
+        data += more
+    if len(data) < _SIZE.size:
+        raise EOFError("the control socket is closed")
+    return json.loads(data[_SIZE.size :]), fds

@@ -1,0 +1,216 @@
+"""Runs one program after another against its problem's tests, and is the only place where a verdict is made.
+
+    supervisor --- candidate zygote --- candidate      (the program)
+         |                                 | |  two pipes, values only
+         +-------- judge zygote ------- judge          (the tests)
+
+Limits are held from outside: CPU time of both processes decides `timeout`, a wall limit catches programs that sleep,
+the kernel bounds memory. A verdict comes from the judge's word and the candidate's wait status together. A fault
+without a candidate to blame is `infra`: tried twice more with fresh zygotes, then reported. One supervisor a core, no
+threads, no Ray: `actors.judges` makes a pool of them.
+"""
+
+import math
+import os
+import secrets
+import socket
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from app.records import Problem, Status, TestStyle, Verdict
+from app.sandbox.checks import mark_assertions
+from app.sandbox.in_process import judge_in_process
+from app.sandbox.judge import UNSPLITTABLE, receive, send
+from app.sandbox.limits import Clock, classify, wait_readable
+from app.sandbox.process import Process, Zygote, ZygoteError
+from app.sandbox.stdio import judge_stdio
+from app.sandbox.tiers import IN_PROCESS, Confinement, confinement
+from app.sandbox.wire import MAX_FRAME
+from app.settings import SandboxSettings
+
+JUDGE_CPU_SECONDS = 24 * 3600
+JUDGE_START_SECONDS = 20.0
+INFRA_RETRIES = 2
+REUSABLE = (Status.PASSED, Status.WRONG_ANSWER, Status.RUNTIME_ERROR, Status.LOAD_ERROR)
+"""After these the judge has seen nothing but well-formed values; after any other it is replaced."""
+
+
+class Judge:
+    """A judge process with one problem's tests loaded, as the supervisor sees it."""
+
+    def __init__(self, zygote: Zygote, problem: Problem, memory_bytes: int) -> None:
+        """Raises ZygoteError when it does not answer, SyntaxError or ValueError for tests that are no Python."""
+        marked, num_assertions = mark_assertions(problem.tests)
+        self.problem = problem
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with theirs:
+            self.process = zygote.spawn(
+                "judge", [theirs.fileno()], memory_bytes=memory_bytes, cpu_seconds=JUDGE_CPU_SECONDS
+            )
+        self.control.settimeout(JUDGE_START_SECONDS)
+        fields = {name: getattr(problem, name) for name in ("style", "prelude", "setup", "entry_point")}
+        try:
+            send(self.control, fields | {"tests": marked, "num_assertions": num_assertions})
+            self.loaded: dict[str, Any] = receive(self.control)[0]
+            """{"loaded": true}, {"unsplittable": why} or {"error": why}."""
+        except (OSError, EOFError, ValueError) as error:
+            self.close()
+            raise ZygoteError(f"the judge did not load its tests: {error}") from None
+
+    def close(self) -> None:
+        self.control.close()
+        self.process.end()
+
+
+class Supervisor:
+    """Implements `records.Judge`. Close it, or use it in a `with` statement."""
+
+    def __init__(self, settings: SandboxSettings, confined: Confinement | None = None) -> None:
+        """Raises UserError when this machine can't confine a program (`tiers.confinement`)."""
+        self._settings = settings
+        self._confinement = confined or confinement()
+        self._zygotes: dict[str, Zygote] = {}
+        self._judge: Judge | None = None
+        self.num_infra = 0
+        """Faults of the sandbox that were retried."""
+
+    def __enter__(self) -> "Supervisor":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def tier(self) -> str:
+        return self._confinement.tier
+
+    def judge(self, problem: Problem, program: str) -> Verdict:
+        """Never raises for what a program does. Drafts of one problem in a row share a judge process."""
+        start = time.monotonic()
+        for attempt in range(INFRA_RETRIES + 1):
+            try:
+                verdict = self._judge_once(problem, program, start)
+            except (SyntaxError, ValueError) as error:  # tests that are broken stay so
+                return self._verdict(problem, Status.INFRA, f"the tests don't load: {error}", 0.0, start)
+            except (ZygoteError, OSError) as error:
+                self.close()
+                verdict = self._verdict(problem, Status.INFRA, str(error), 0.0, start)
+            if verdict.status != Status.INFRA:
+                break
+            self.num_infra += attempt < INFRA_RETRIES
+        return verdict
+
+    def close(self) -> None:
+        """End every process that this supervisor started."""
+        self._drop_judge()
+        for zygote in self._zygotes.values():
+            zygote.close()
+        self._zygotes.clear()
+
+    def _judge_once(self, problem: Problem, program: str, start: float) -> Verdict:
+        if len(program) > MAX_FRAME // 2:
+            return self._verdict(problem, Status.LOAD_ERROR, f"a program of {len(program)} characters", 0.0, start)
+        if problem.style == TestStyle.STDIO:
+            status, detail, cpu_seconds = judge_stdio(problem, program, self._spawn, self._settings.timeout_s)
+            return self._verdict(problem, status, detail, cpu_seconds, start)
+        judge = self._judge_for(problem)
+        if "error" in judge.loaded:
+            self._drop_judge()
+            return self._verdict(problem, Status.INFRA, judge.loaded["error"], 0.0, start)
+        if "unsplittable" in judge.loaded:
+            return self._judge_in_process(problem, program, start)
+        word, detail, cpu_seconds = self._ask(judge, program)
+        if word not in REUSABLE:
+            self._drop_judge()
+        if word == UNSPLITTABLE:
+            return self._judge_in_process(problem, program, start)
+        return self._verdict(problem, Status(word), detail, cpu_seconds, start)
+
+    def _ask(self, judge: Judge, program: str) -> tuple[str, str, float]:
+        """Set a candidate before the judge. Returns status or UNSPLITTABLE, detail, and CPU seconds of both."""
+        nonce = secrets.token_hex(16)
+        used_before = judge.process.cpu_seconds()
+        candidate = self._start(judge, program, nonce)
+        clock = Clock(self._settings.timeout_s, [candidate, judge.process], -used_before)
+        try:
+            if wait_readable(judge.control.fileno(), clock):
+                word, detail = self._word_of(judge, nonce)
+            else:
+                word, detail = "timeout", clock.why
+            judge_cpu = max(0.0, judge.process.cpu_seconds() - used_before)
+        finally:
+            killed_here = not candidate.has_ended(grace_s=0.1 if word == "died" else 0.0)
+            ended = candidate.end()
+        if word != UNSPLITTABLE:
+            word, detail = classify(word, detail, ended, killed_here)
+        return word, detail, ended.cpu_seconds + judge_cpu
+
+    def _start(self, judge: Judge, program: str, nonce: str) -> Process:
+        """A candidate with its pipes to the judge, who has been told to begin."""
+        read_request, write_request = os.pipe()
+        read_response, write_response = os.pipe()
+        try:
+            candidate = self._spawn("calls", [read_request, write_response])
+            try:
+                send(judge.control, {"program": program, "nonce": nonce}, (read_response, write_request))
+            except OSError as error:
+                candidate.end()
+                raise ZygoteError(f"the judge is gone: {error}") from None
+        finally:
+            for fd in (read_request, write_request, read_response, write_response):
+                os.close(fd)
+        return candidate
+
+    def _word_of(self, judge: Judge, nonce: str) -> tuple[str, str]:
+        """The judge's message. A judge that died had only this candidate's values to die of."""
+        try:
+            answer = receive(judge.control)[0]
+        except (EOFError, OSError, ValueError):
+            return "died", "the judge died of what the program sent"
+        if answer["nonce"] != nonce:
+            raise ZygoteError("the judge answered another question")
+        return answer["status"], answer["detail"]
+
+    def _judge_in_process(self, problem: Problem, program: str, start: float) -> Verdict:
+        status, detail, cpu_seconds = judge_in_process(problem, program, self._spawn, self._settings.timeout_s)
+        return self._verdict(problem, status, detail, cpu_seconds, start, tier=IN_PROCESS)
+
+    def _judge_for(self, problem: Problem) -> Judge:
+        if self._judge is None or self._judge.problem != problem:
+            self._drop_judge()
+            self._judge = Judge(self._zygote("judge"), problem, self._settings.memory_bytes)
+        return self._judge
+
+    def _drop_judge(self) -> None:
+        judge, self._judge = self._judge, None
+        if judge is not None:
+            try:
+                judge.close()
+            except ZygoteError:
+                self._zygotes.pop("judge").close()
+
+    def _zygote(self, role: str) -> Zygote:
+        if role not in self._zygotes:
+            self._zygotes[role] = self._confinement.start(role)
+        return self._zygotes[role]
+
+    def _spawn(self, run: str, fds: Sequence[int]) -> Process:
+        return self._zygote("candidate").spawn(
+            run,
+            fds,
+            memory_bytes=self._settings.memory_bytes,
+            cpu_seconds=math.ceil(self._settings.timeout_s) + 1,
+        )
+
+    def _verdict(
+        self, problem: Problem, status: Status, detail: str, cpu_seconds: float, start: float, tier: str = ""
+    ) -> Verdict:
+        return Verdict(
+            problem_id=problem.id,
+            status=status,
+            detail=detail,
+            cpu_seconds=round(cpu_seconds, 4),
+            wall_seconds=round(time.monotonic() - start, 4),
+            tier=tier or self.tier,
+        )

@@ -1,0 +1,72 @@
+"""What a confined program may read: the standard library, numpy if it is installed, and their shared objects."""
+
+import dataclasses
+import functools
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+
+LIBRARIES = ("numpy",)
+"""Importable beside the standard library, when installed."""
+_WITH_SHARED_OBJECTS = "ctypes ssl sqlite3 lzma bz2 zlib uuid decimal _elementtree numpy".split()
+_LIST_MAPPED_FILES = """
+import importlib, json, sys
+sys.path += json.loads(sys.argv[1])
+for name in json.loads(sys.argv[2]):
+    try: importlib.import_module(name)
+    except ImportError: pass
+print(json.dumps(sorted({line.split(maxsplit=5)[5].strip() for line in open("/proc/self/maps") if ".so" in line})))
+"""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """Paths a program may read, and where it imports from. Made here; read by the zygotes."""
+
+    interpreter: str
+    folders: tuple[str, ...]
+    files: tuple[str, ...]
+    import_path: tuple[str, ...]
+    libraries: dict[str, str]
+    """Folder of each importable package beside the standard library."""
+
+
+@functools.cache
+def python_view() -> View:
+    """The view of the interpreter that runs this. Starts it once to see which shared objects it maps."""
+    interpreter = os.path.realpath(sys.executable)
+    standard = sorted({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")})
+    extensions = [folder for path in standard if os.path.isdir(folder := os.path.join(path, "lib-dynload"))]
+    libraries = _libraries()
+    bundled = [folder + ".libs" for folder in libraries.values() if os.path.isdir(folder + ".libs")]
+    folders = (*standard, *libraries.values(), *bundled)
+    inside = tuple(folder + os.sep for folder in folders)
+    shared = [path for path in _mapped_files(interpreter, libraries) if not path.startswith(inside)]
+    return View(
+        interpreter=interpreter,
+        folders=folders,
+        files=tuple(path for path in shared if os.path.exists(path)),
+        import_path=(*standard, *extensions),
+        libraries=libraries,
+    )
+
+
+def _mapped_files(interpreter: str, libraries: dict[str, str]) -> list[str]:
+    parents = json.dumps(sorted({os.path.dirname(folder) for folder in libraries.values()}))
+    listing = subprocess.run(
+        [interpreter, "-s", "-S", "-P", "-c", _LIST_MAPPED_FILES, parents, json.dumps(_WITH_SHARED_OBJECTS)],
+        env={},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return json.loads(listing.stdout)
+
+
+def _libraries() -> dict[str, str]:
+    found = {name: importlib.util.find_spec(name) for name in LIBRARIES}
+    return {name: os.path.dirname(spec.origin) for name, spec in found.items() if spec and spec.origin}
