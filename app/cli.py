@@ -73,16 +73,27 @@ def _parser() -> argparse.ArgumentParser:
     run = argparse.ArgumentParser(add_help=False)
     run.add_argument("--run", required=True, type=Path, metavar="DIR", help="run directory")
 
+    unsafe = argparse.ArgumentParser(add_help=False)
+    unsafe.add_argument(
+        "--unsafe", action="store_true", help="run programs even where they can't be confined; marks every score"
+    )
+
     commands.add_parser("pull", parents=[profile], help="fetch the base weights")
-    pipeline = commands.add_parser("pipeline", parents=[profile], help="run all stages")
+    pipeline = commands.add_parser("pipeline", parents=[profile, unsafe], help="run all stages")
     pipeline.add_argument("--run", type=Path, metavar="DIR", help="run directory; left out, a new one under runs/")
     pipeline.add_argument("--resume", action="store_true", help="go on with a run that was interrupted")
     commands.add_parser("corpus", parents=[profile, run], help="build the training shards")
     commands.add_parser("sft", parents=[profile, run], help="train the adapter")
-    evaluate = commands.add_parser("evaluate", parents=[profile, run], help="measure base and adapter on HumanEval")
+    evaluate = commands.add_parser(
+        "evaluate", parents=[profile, run, unsafe], help="measure base and adapter on HumanEval"
+    )
     evaluate.add_argument("--full", action="store_true", help="all 164 problems in both protocols")
     evaluate.add_argument("--json", action="store_true", help="print the results as one JSON object")
     commands.add_parser("report", parents=[run], help="write report.md and report.html")
+    sandbox = commands.add_parser("sandbox", parents=[unsafe], help="judge a catalogue of programs")
+    sandbox.add_argument("--cases", required=True, type=Path, metavar="FILE.jsonl", help="lines of id, input, expected")
+    sandbox.add_argument("--timeout", type=float, default=2.0, metavar="S", help="CPU seconds a program may use")
+    sandbox.add_argument("--json", action="store_true", help="print the outcome as one JSON object")
     return parser
 
 
@@ -110,11 +121,12 @@ def _pipeline(arguments: argparse.Namespace) -> None:
         raise UserError("--resume needs --run DIR: name the run to go on with")
     folder = arguments.run or new_run_dir(profile)
     _check_inputs(profile)
+    _check_confinement(arguments.unsafe)
     with open_run(folder, profile, resume=arguments.resume) as run:
         print(f"run directory {run.root}", file=sys.stderr)
         from app.pipeline import run_pipeline
 
-        run_pipeline(run, profile)
+        run_pipeline(run, profile, unsafe=arguments.unsafe)
         print(f"report: {run.report_html}")
 
 
@@ -134,12 +146,13 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from app.runs import open_run
 
     profile = _profile(arguments)
+    _check_confinement(arguments.unsafe)
     with open_run(arguments.run, profile, resume=True) as run:
         from app.pipeline import evaluate
 
-        results = [asdict(result) for result in evaluate(run, profile, full_suite=arguments.full)]
+        results = evaluate(run, profile, full_suite=arguments.full, unsafe=arguments.unsafe)
         if arguments.json:
-            print(json.dumps({"run": str(run.root), "results": results}))
+            print(json.dumps({"run": str(run.root), "results": [asdict(result) for result in results]}))
         else:
             print(f"evaluation: {run.evaluation}")
 
@@ -151,6 +164,29 @@ def _report(arguments: argparse.Namespace) -> None:
     run = Run(arguments.run.resolve())
     write_report(run)
     print(f"report: {run.report_html}")
+
+
+def _sandbox(arguments: argparse.Namespace) -> None:
+    from app.sandbox.catalogue import read_cases, run_catalogue
+    from app.sandbox.tiers import confinement
+    from app.settings import SandboxSettings, parse_settings
+
+    cases = read_cases(arguments.cases)
+    settings = parse_settings(SandboxSettings, {"timeout_s": arguments.timeout}, "--timeout")
+    outcome = run_catalogue(cases, settings, confinement(unsafe=arguments.unsafe))
+    if arguments.json:
+        print(json.dumps(outcome))
+        return
+    for row in outcome["differing"]:
+        print(f"{row['id']}: {row['verdict']}, expected {' or '.join(row['expected'])}: {row['detail']}")
+    print(f"sandbox: {outcome['as_expected']} of {outcome['total']} cases as expected, tier {outcome['tier']}")
+
+
+def _check_confinement(unsafe: bool) -> None:
+    """Long before a program is run: a machine that can't confine one says so now."""
+    from app.sandbox.tiers import confinement
+
+    confinement(unsafe=unsafe)
 
 
 def _check_inputs(profile: Any) -> None:
@@ -167,5 +203,6 @@ COMMANDS = {
     "sft": _stage,
     "evaluate": _evaluate,
     "report": _report,
+    "sandbox": _sandbox,
 }
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

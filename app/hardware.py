@@ -11,6 +11,11 @@ from typing import Any
 import psutil
 
 
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 def describe() -> dict[str, Any]:
     """CPU, memory and NVIDIA cards of this machine; sizes in bytes."""
     cards = []
@@ -19,7 +24,7 @@ def describe() -> dict[str, Any]:
         cards = subprocess.run(query, capture_output=True, text=True).stdout.strip().splitlines()
     return {
         "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": num_cores(),
         "memory_bytes": psutil.virtual_memory().total,
         "cards": cards,
         "system": f"{platform.system()} {platform.machine()}",

@@ -21,7 +21,8 @@ from app.runs import Run, read_json, update_info
 from app.settings import Profile
 
 
-def run_pipeline(run: Run, profile: Profile) -> None:
+def run_pipeline(run: Run, profile: Profile, *, unsafe: bool = False) -> None:
+    """unsafe: run programs on a machine that can't confine them (`app.sandbox.tiers`)."""
     ensure_model(profile.model)
     complete = run.corpus_manifest.exists() and run.sft_meta.exists() and is_evaluated(run, profile.evaluation)
     with hardware.PeakMemory() as memory, contextlib.nullcontext() if complete else connected(profile.cluster):
@@ -29,7 +30,7 @@ def run_pipeline(run: Run, profile: Profile) -> None:
             _require_what_stages_need(profile)
         corpus(run, profile)
         sft(run, profile)
-        evaluate(run, profile)
+        evaluate(run, profile, unsafe=unsafe)
     _keep_peak(run, memory.peak_bytes)
     report(run)
 
@@ -64,22 +65,23 @@ def sft(run: Run, profile: Profile) -> None:
     return say(f"  {meta['steps']} steps, {meta['tokens']} tokens, loss {meta['final_loss']:.3f}: {run.sft_adapter}")
 
 
-def evaluate(run: Run, profile: Profile, *, full_suite: bool = False) -> list[SuiteResult]:
+def evaluate(run: Run, profile: Profile, *, full_suite: bool = False, unsafe: bool = False) -> list[SuiteResult]:
     _need(run.sft_meta, "sft", run, profile)
     settings = full(profile.evaluation) if full_suite else profile.evaluation
     if is_evaluated(run, settings):
         say("evaluate: complete")
         return read_results(run, settings)
     from actors.generator import GeneratorClient
+    from actors.judges import JudgePool
 
     say("evaluate")
     with run.attempt("evaluate"), connected(profile.cluster):
-        generator = GeneratorClient(profile.model, profile.generation)
-        try:
-            run_evaluation(run, settings, generator)
-            return read_results(run, settings)
-        finally:
-            generator.close()
+        with (
+            contextlib.closing(JudgePool(profile.sandbox, unsafe=unsafe)) as judges,
+            contextlib.closing(GeneratorClient(profile.model, profile.generation)) as generator,
+        ):
+            run_evaluation(run, settings, generator, judges)
+        return read_results(run, settings)
 
 
 def report(run: Run) -> None:

@@ -6,7 +6,7 @@ program reads.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -15,7 +15,7 @@ IGNORE = -100
 """Label of a token that is not to be learnt; the convention of torch's cross entropy."""
 
 
-class TestStyle(StrEnum):
+class ProblemStyle(StrEnum):
     """How a problem's tests are written."""
 
     CHECK = "check"
@@ -43,7 +43,7 @@ class Problem:
     entry_point: str
     """What the tests call: a function's name, or an expression such as Solution().two_sum."""
     tests: str
-    style: TestStyle = TestStyle.CHECK
+    style: ProblemStyle = ProblemStyle.CHECK
     prelude: str = ""
     """Trusted source that the tests may use: the prompt's own imports and helper functions."""
     setup: str = ""
@@ -159,6 +159,9 @@ class SuiteResult:
     candidate: str
     """"base" or the stage whose adapter it is."""
     num_problems: int
+    """Problems that have a verdict; pass_at_1 is over these."""
+    num_masked: int
+    """Problems left out because the sandbox itself failed on them (status infra)."""
     num_passed: int
     pass_at_1: float
     interval_95: tuple[float, float]
@@ -167,7 +170,8 @@ class SuiteResult:
     mean_logprob: float
     """Mean over drafts of Draft.mean_logprob, nats a token."""
     num_tokens: int
-    tier: str
+    tiers: dict[str, int]
+    """How many programs ran in which tier of the sandbox; a weaker one marks the score."""
 
 
 class Generator(Protocol):
@@ -191,6 +195,8 @@ class Generator(Protocol):
 
 
 class Judge(Protocol):
-    """Runs programs against tests. Implemented by `app.evaluation.execution` until the sandbox replaces it."""
+    """Runs programs against tests. Implemented by `app.sandbox.supervisor`; pooled by `actors.judges`."""
 
-    def judge(self, problem: Problem, program: str) -> Verdict: ...
+    def judge_all(self, jobs: Iterable[tuple[Problem, Sequence[str]]]) -> Iterator[list[Verdict]]:
+        """For each problem and its programs their verdicts, in the order of the jobs; jobs may come slowly."""
+        ...

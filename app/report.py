@@ -11,6 +11,7 @@ from typing import Any
 
 from app.errors import UserError
 from app.evaluation.statistics import sign_test
+from app.records import UNTRUSTED_TIERS
 from app.runs import Run, read_json, read_json_lines, write_atomic
 
 TEMPLATE = Path(__file__).with_name("report.md.jinja")
@@ -55,6 +56,9 @@ def _facts(run: Run) -> dict[str, Any]:
         "settings": json.dumps(info["settings"], indent=2),
         "stages": run.stage_seconds(),
         "results": found,
+        "tiers": sorted({tier for result in found for tier in result["tiers"]}),
+        "untrusted": sorted({tier for result in found for tier in result["tiers"]} & set(UNTRUSTED_TIERS)),
+        "masked": sum(result["num_masked"] for result in found),
         "changes": changes,
         "examples": _examples(changes),
         "sft": sft,

@@ -8,7 +8,7 @@ from typing import Any
 
 from app.errors import UserError
 from app.evaluation.humaneval import Task
-from app.records import Problem, TestStyle
+from app.records import Problem, ProblemStyle
 
 SPLITS = {range(1, 11): "few_shot", range(11, 511): "test", range(511, 601): "validation", range(601, 975): "train"}
 """By task id, as the paper divides them."""
@@ -35,7 +35,7 @@ def _task(row: dict[str, Any]) -> Task:
             prompt=row["text"],
             entry_point=_entry_point(row["code"], tests),
             tests="\n".join(tests),
-            style=TestStyle.ASSERTIONS,
+            style=ProblemStyle.ASSERTIONS,
             setup=row["test_setup_code"],
             split=next(split for ids, split in SPLITS.items() if row["task_id"] in ids),
         ),

@@ -1,19 +1,19 @@
 """The evaluation stage: base model against adapter on HumanEval, greedy pass@1, every sample kept.
 
-Drafts come from a Generator as they finish, are judged while it goes on, and are appended to samples.jsonl one by
-one, so a killed evaluation loses only what was being drawn. Run: python -m app evaluate --profile P --run DIR
-[--full]
+Drafts come from a Generator as they finish, are judged in the sandbox while it goes on, and are appended to
+samples.jsonl one by one, so a killed evaluation loses only what was being drawn or judged. Run: python -m app
+evaluate --profile P --run DIR [--full]
 """
 
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 
 from app.evaluation import humaneval
-from app.evaluation.execution import ProcessJudge
 from app.evaluation.statistics import wilson_interval
 from app.progress import progress, say
 from app.prompts import STOP, program
-from app.records import Generator, Problem, Sampling, Status, SuiteResult
+from app.records import Draft, Generator, Judge, Problem, Sampling, Status, SuiteResult, Verdict
 from app.runs import Run, append_json_line, git_commit, read_json, read_json_lines, write_json, write_json_lines
 from app.settings import EvaluationSettings
 
@@ -40,7 +40,7 @@ def read_results(run: Run, settings: EvaluationSettings) -> list[SuiteResult]:
     return [SuiteResult(**read_json(path)["result"]) for path in paths]
 
 
-def run_evaluation(run: Run, settings: EvaluationSettings, generator: Generator) -> None:
+def run_evaluation(run: Run, settings: EvaluationSettings, generator: Generator, judge: Judge) -> None:
     """Measure base and adapter in every protocol, as far as they have no result yet."""
     problems = humaneval.evenly_spaced([task.problem for task in humaneval.load()], settings.num_problems)
     for candidate, adapter in ((BASE, ""), (SFT, str(run.sft_adapter))):
@@ -48,7 +48,7 @@ def run_evaluation(run: Run, settings: EvaluationSettings, generator: Generator)
             suite = suite_name(protocol, settings.num_problems)
             path = run.suite_result(suite, candidate)
             if not path.exists():
-                _evaluate(run, suite, protocol, candidate, adapter, problems, settings, generator)
+                _evaluate(run, suite, protocol, candidate, adapter, problems, settings, generator, judge)
             result = read_json(path)["result"]
             say(f"  {suite}, {candidate}: {result['num_passed']} of {result['num_problems']}")
 
@@ -62,26 +62,20 @@ def _evaluate(
     problems: list[Problem],
     settings: EvaluationSettings,
     generator: Generator,
+    judge: Judge,
 ) -> None:
     path = run.suite_samples(suite, candidate)
     samples = {row["draft"]["problem_id"]: row for row in read_json_lines(path)}
     write_json_lines(path, list(samples.values()))  # without the line that a kill cut off
     sampling = Sampling(max_new_tokens=settings.max_new_tokens, stop=STOP[protocol])
-    judge = ProcessJudge(settings.timeout_s, settings.memory_bytes)
     by_id = {problem.id: problem for problem in problems}
     missing = [problem for problem in problems if problem.id not in samples]
     with progress(f"{suite}, {candidate}", len(problems), "problems") as update:
-        for draft in generator.stream(missing, sampling, adapter=adapter, protocol=protocol) if missing else ():
-            problem = by_id[draft.problem_id]
-            source = program(problem, protocol, draft.text)
-            verdict = judge.judge(problem, source)
-            if verdict.status == Status.INFRA:
-                raise RuntimeError(
-                    f"the judge itself failed on {problem.id} ({verdict.detail}); no score is given for that"
-                )
+        drafts = generator.stream(missing, sampling, adapter=adapter, protocol=protocol) if missing else ()
+        for draft, source, verdict in _judged(drafts, by_id, protocol, judge):
             row = {"draft": asdict(draft), "program": source, "verdict": asdict(verdict)}
             append_json_line(path, row)
-            samples[problem.id] = row
+            samples[draft.problem_id] = row
             update(len(samples), f"{sum(row['verdict']['status'] == Status.PASSED for row in samples.values())} passed")
     rows = [samples[problem.id] for problem in problems]
     write_json_lines(path, rows)
@@ -99,19 +93,40 @@ def _evaluate(
     )
 
 
+def _judged(
+    drafts: Iterable[Draft], problems: dict[str, Problem], protocol: str, judge: Judge
+) -> Iterator[tuple[Draft, str, Verdict]]:
+    """Each draft with its program and verdict; judging goes on while the next draft is drawn."""
+    sent: deque[tuple[Draft, str]] = deque()
+
+    def jobs() -> Iterator[tuple[Problem, Sequence[str]]]:
+        for draft in drafts:
+            problem = problems[draft.problem_id]
+            sent.append((draft, program(problem, protocol, draft.text)))
+            yield problem, [sent[-1][1]]
+
+    for verdicts in judge.judge_all(jobs()):
+        yield (*sent.popleft(), verdicts[0])
+
+
 def _result(suite: str, protocol: str, candidate: str, rows: list[dict]) -> SuiteResult:
+    """Raises RuntimeError when the sandbox failed on every problem: that is no score."""
     counts = Counter(row["verdict"]["status"] for row in rows)
-    passed = counts[Status.PASSED]
+    passed, masked = counts[Status.PASSED], counts[Status.INFRA]
+    judged = len(rows) - masked
+    if not judged:
+        raise RuntimeError(f"the sandbox failed on all {masked} problems: {rows[0]['verdict']['detail']}")
     return SuiteResult(
         suite=suite,
         protocol=protocol,
         candidate=candidate,
-        num_problems=len(rows),
+        num_problems=judged,
+        num_masked=masked,
         num_passed=passed,
-        pass_at_1=passed / len(rows),
-        interval_95=wilson_interval(passed, len(rows)),
+        pass_at_1=passed / judged,
+        interval_95=wilson_interval(passed, judged),
         status_counts=dict(counts),
         mean_logprob=sum(row["draft"]["mean_logprob"] for row in rows) / len(rows),
         num_tokens=sum(row["draft"]["num_tokens"] for row in rows),
-        tier=rows[0]["verdict"]["tier"],
+        tiers=dict(Counter(row["verdict"]["tier"] for row in rows if row["verdict"]["status"] != Status.INFRA)),
     )

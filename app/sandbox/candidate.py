@@ -17,7 +17,8 @@ import types
 from typing import Any, NoReturn
 
 from app.sandbox.checks import HELD
-from app.sandbox.wire import Frames, WireError, from_json, to_json
+from app.sandbox.values import WireError, from_json, to_json
+from app.sandbox.wire import Frames
 
 REQUESTS, RESPONSES = 3, 4
 MODULE = "candidate"

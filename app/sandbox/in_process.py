@@ -9,7 +9,8 @@ from app.records import Problem, Status
 from app.sandbox.checks import mark_assertions
 from app.sandbox.limits import Clock, classify, wait_readable
 from app.sandbox.process import Process
-from app.sandbox.wire import Frames, WireError, pack, send_bytes
+from app.sandbox.values import WireError
+from app.sandbox.wire import Frames, pack, send_bytes
 
 Spawn = Callable[[str, Sequence[int]], Process]
 

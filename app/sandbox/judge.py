@@ -14,19 +14,22 @@ import json
 import os
 import socket
 import struct
+from collections import deque
 from typing import Any, NoReturn
 
 from app.sandbox.checks import EVALUATE, HELD, UnsplittableError, prepare
-from app.sandbox.wire import Frames, WireError, from_json, to_json
+from app.sandbox.values import WireError, from_json, to_json
+from app.sandbox.wire import Frames
 
 CONTROL = 3
 MAX_DETAIL = 300
 UNSPLITTABLE = "unsplittable"
 _SIZE = struct.Struct("<I")
+_NOT_FROM_A_TEXT = (UnicodeError, BaseExceptionGroup, StopIteration, StopAsyncIteration)
 _EXCEPTIONS = {
     name: kind
     for name, kind in vars(builtins).items()
-    if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, UnicodeError | StopIteration)
+    if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, _NOT_FROM_A_TEXT)
 }
 _ENDED = "the program ended before its tests did"
 
@@ -66,8 +69,7 @@ class Candidate:
         self._raise_error(answer)
         try:
             if "args" in answer:
-                _copy_back(args, from_json(answer["args"]))
-                _copy_back(kwargs, from_json(answer["kwargs"]))
+                _copy_back_all(args, kwargs, from_json(answer["args"]), from_json(answer["kwargs"]))
             return from_json(answer["ok"])
         except (WireError, KeyError, TypeError, ValueError) as error:
             raise self._break("protocol", str(error)) from None
@@ -129,12 +131,22 @@ def _is_response(answer: Any, request_id: int) -> bool:
     return "ok" in answer and ("args" in answer) == ("kwargs" in answer)
 
 
+def _copy_back_all(args: tuple[Any, ...], kwargs: dict[str, Any], new_args: Any, new_kwargs: Any) -> None:
+    if type(new_args) is not list or len(new_args) != len(args):
+        raise WireError("not the arguments of the call")
+    if type(new_kwargs) is not dict or new_kwargs.keys() != kwargs.keys():
+        raise WireError("not the keyword arguments of the call")
+    for old, new in zip((*args, *kwargs.values()), (*new_args, *(new_kwargs[key] for key in kwargs)), strict=True):
+        _copy_back(old, new)
+
+
 def _copy_back(target: Any, changed: Any) -> None:
     """Make the test's objects what the call left of them, keeping their identity as far as the shapes agree."""
-    if type(target) is list and type(changed) is list:
+    if type(target) in (list, deque) and type(changed) is type(target):
         if len(target) == len(changed):
             changed = [_kept(old, new) for old, new in zip(target, changed, strict=True)]
-        target[:] = changed
+        target.clear()
+        target.extend(changed)
     elif isinstance(target, dict) and isinstance(changed, dict):
         changed = {key: _kept(target.get(key), value) for key, value in changed.items()}
         target.clear()
@@ -142,15 +154,15 @@ def _copy_back(target: Any, changed: Any) -> None:
     elif type(target) in (set, bytearray) and type(changed) is type(target):
         target.clear()
         target.extend(changed) if type(target) is bytearray else target.update(changed)
-    elif isinstance(target, tuple) and len(target) == len(changed):
+    elif isinstance(target, tuple) and isinstance(changed, tuple) and len(target) == len(changed):
         for old, new in zip(target, changed, strict=True):
             _copy_back(old, new)
 
 
 def _kept(old: Any, new: Any) -> Any:
-    if type(old) is type(new) and type(old) in (list, dict, set, bytearray, tuple):
+    if type(old) is type(new) and not isinstance(old, tuple):
         _copy_back(old, new)
-        return old
+        return old if isinstance(old, list | deque | dict | set | bytearray) else new
     return new
 
 
@@ -203,12 +215,19 @@ class Tests:
 def _classify(error: BaseException, candidate: Candidate) -> tuple[str, str]:
     if candidate.broken:
         return candidate.broken.status, candidate.broken.detail
-    detail = f"{type(error).__name__}: {error}"[:MAX_DETAIL]
+    detail = _describe(error)
     if isinstance(error, MemoryError):
         return "memory", detail
     if error is candidate.raised:
         return "runtime_error", detail
     return "wrong_answer", detail
+
+
+def _describe(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"[:MAX_DETAIL]
+    except Exception:  # an int too long to print, for one
+        return type(error).__name__
 
 
 def serve() -> NoReturn:
@@ -222,7 +241,7 @@ def serve() -> NoReturn:
         send(control, {"unsplittable": str(error)})
         os._exit(0)
     except BaseException as error:
-        send(control, {"error": f"the tests don't load: {type(error).__name__}: {error}"[:MAX_DETAIL]})
+        send(control, {"error": f"the tests don't load: {_describe(error)}"})
         os._exit(0)
     while True:
         draft, fds = receive(control)

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from app.records import Problem, Status
 from app.sandbox.limits import Clock, classify
 from app.sandbox.process import Process
-from app.sandbox.wire import Frames, WireError, pack, send_bytes
+from app.sandbox.values import WireError
+from app.sandbox.wire import Frames, pack, send_bytes
 
 Spawn = Callable[[str, Sequence[int]], Process]
 MIN_OUTPUT = 64 << 10

@@ -10,15 +10,16 @@ without a candidate to blame is `infra`: tried twice more with fresh zygotes, th
 threads, no Ray: `actors.judges` makes a pool of them.
 """
 
+import json
 import math
 import os
 import secrets
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from app.records import Problem, Status, TestStyle, Verdict
+from app.records import Problem, ProblemStyle, Status, Verdict
 from app.sandbox.checks import mark_assertions
 from app.sandbox.in_process import judge_in_process
 from app.sandbox.judge import UNSPLITTABLE, receive, send
@@ -26,7 +27,7 @@ from app.sandbox.limits import Clock, classify, wait_readable
 from app.sandbox.process import Process, Zygote, ZygoteError
 from app.sandbox.stdio import judge_stdio
 from app.sandbox.tiers import IN_PROCESS, Confinement, confinement
-from app.sandbox.wire import MAX_FRAME
+from app.sandbox.values import MAX_BYTES
 from app.settings import SandboxSettings
 
 JUDGE_CPU_SECONDS = 24 * 3600
@@ -101,6 +102,10 @@ class Supervisor:
             self.num_infra += attempt < INFRA_RETRIES
         return verdict
 
+    def judge_all(self, jobs: Iterable[tuple[Problem, Sequence[str]]]) -> Iterator[list[Verdict]]:
+        for problem, programs in jobs:
+            yield [self.judge(problem, program) for program in programs]
+
     def close(self) -> None:
         """End every process that this supervisor started."""
         self._drop_judge()
@@ -109,9 +114,9 @@ class Supervisor:
         self._zygotes.clear()
 
     def _judge_once(self, problem: Problem, program: str, start: float) -> Verdict:
-        if len(program) > MAX_FRAME // 2:
+        if len(json.dumps(program)) > MAX_BYTES // 2:
             return self._verdict(problem, Status.LOAD_ERROR, f"a program of {len(program)} characters", 0.0, start)
-        if problem.style == TestStyle.STDIO:
+        if problem.style == ProblemStyle.STDIO:
             status, detail, cpu_seconds = judge_stdio(problem, program, self._spawn, self._settings.timeout_s)
             return self._verdict(problem, status, detail, cpu_seconds, start)
         judge = self._judge_for(problem)

@@ -37,7 +37,7 @@ class View:
 @functools.cache
 def python_view() -> View:
     """The view of the interpreter that runs this. Starts it once to see which shared objects it maps."""
-    interpreter = os.path.realpath(sys.executable)
+    interpreter = _interpreter()
     standard = sorted({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")})
     extensions = [folder for path in standard if os.path.isdir(folder := os.path.join(path, "lib-dynload"))]
     libraries = _libraries()
@@ -52,6 +52,13 @@ def python_view() -> View:
         import_path=(*standard, *extensions),
         libraries=libraries,
     )
+
+
+def _interpreter() -> str:
+    """This interpreter without its virtual environment. Started by another user, sys.executable may be out of reach."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    places = (os.path.realpath(sys.executable), os.path.join(sys.base_prefix, "bin", version))
+    return next((place for place in places if os.access(place, os.X_OK)), "/proc/self/exe")
 
 
 def _mapped_files(interpreter: str, libraries: dict[str, str]) -> list[str]:

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from app.sandbox import candidate, confine, judge, seccomp, wire
+from app.sandbox import candidate, confine, judge, seccomp, values, wire
 
 PRELOADED = "typing collections re math string functools itertools operator heapq bisect copy cmath".split()
 """What short programs import most; the rest costs a child milliseconds, but each module here costs every fork some."""
@@ -46,8 +46,10 @@ class Libraries:
 
 
 def main(control_fd: int, role: str) -> NoReturn:
-    os.dup2(control_fd, CONTROL, inheritable=False)
+    if control_fd != CONTROL:
+        os.dup2(control_fd, CONTROL, inheritable=False)
     os.closerange(3, CONTROL)
+    os.closerange(CONTROL + 1, 1 << 16)
     control = socket.socket(fileno=CONTROL)
     settings = json.loads(control.recv(1 << 20))
     try:
@@ -92,7 +94,7 @@ def _warm_up() -> None:
     tests = judge.Tests(json.loads(json.dumps(problem)))
     program = candidate._load("from typing import List\ndef f(x: List[int]) -> int:\n    return len(x)\n", "warm_up")
     request = wire.unpack(
-        wire.pack({"id": 1, "args": wire.to_json([[{1: (2.5, "three")}, None]]), "kwargs": {"d": []}})[4:]
+        wire.pack({"id": 1, "args": values.to_json([[{1: (2.5, "three")}, None]]), "kwargs": {"d": []}})[4:]
     )
     candidate._call(program["f"], request)
     del sys.modules["warm_up"]

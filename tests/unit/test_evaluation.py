@@ -1,69 +1,81 @@
-"""The harness passes right programs, fails wrong ones, and counts honestly."""
+"""The evaluation passes right programs, fails wrong ones, and counts honestly."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
 from app.evaluation import humaneval
-from app.evaluation.execution import ProcessJudge
+from app.evaluation.stage import read_results, run_evaluation
 from app.evaluation.statistics import sign_test, wilson_interval
-from app.records import Problem, Status
-
-JUDGE = ProcessJudge(timeout_s=2, memory_bytes=1 << 30)
-
-
-def test_every_canonical_solution_passes() -> None:
-    judge = ProcessJudge(timeout_s=10, memory_bytes=2 << 30)
-    failed = [
-        (task.problem.id, verdict)
-        for task in humaneval.load()[::2]
-        if (verdict := judge.judge(task.problem, task.problem.prompt + task.canonical_solution)).status != Status.PASSED
-    ]
-    assert not failed
+from app.records import Draft, FinishReason, Judge, Problem, Sampling, Status, SuiteResult, Verdict
+from app.runs import Run, read_json_lines
+from app.sandbox.supervisor import Supervisor
+from app.settings import EvaluationSettings, SandboxSettings
 
 
-def problem() -> Problem:
-    tests = "def check(candidate):\n    assert candidate([2, 1]) == [1, 2]\n"
-    return Problem(id="t/0", source="t", licence="MIT", prompt="", entry_point="f", tests=tests)
+class ScriptedGenerator:
+    """Draws what it is told to, draft by draft."""
+
+    def __init__(self, texts: dict[str, str]) -> None:
+        self._texts = texts
+
+    def stream(self, requests: Sequence[Problem], sampling: Sampling, **_: str) -> Iterator[Draft]:
+        for problem in requests:
+            text = self._texts[problem.id]
+            yield Draft(
+                problem_id=problem.id,
+                text=text,
+                num_prompt_tokens=1,
+                num_tokens=len(text),
+                mean_logprob=-1.0,
+                finish_reason=FinishReason.STOP,
+                adapter="",
+                seed=0,
+            )
 
 
-@pytest.mark.parametrize(
-    ("source", "status"),
-    [
-        ("def f(x):\n    return sorted(x)", Status.PASSED),
-        ("def f(x):\n    print('noise' * 1000)\n    return sorted(x)", Status.PASSED),
-        ("def f(x):\n    return x", Status.WRONG_ANSWER),
-        ("def f(x):\n    return 1 / 0", Status.RUNTIME_ERROR),
-        ("def f(x:\n", Status.LOAD_ERROR),
-        ("def g(x):\n    return sorted(x)", Status.RUNTIME_ERROR),
-        ("import no_such_module", Status.LOAD_ERROR),
-        ("def f(x):\n    while True: pass", Status.TIMEOUT),
-        ("def f(x):\n    return bytearray(8 << 30)", Status.MEMORY),
-        ("def f(x):\n    import os\n    os._exit(0)", Status.DIED),
-        ("import sys\nsys.exit(0)", Status.LOAD_ERROR),
-        ("def f(x):\n    with open('here', 'w') as file:\n        file.write('x')", Status.RUNTIME_ERROR),
-    ],
-)
-def test_each_kind_of_program_gets_its_verdict(source: str, status: Status) -> None:
-    verdict = JUDGE.judge(problem(), source)
-    assert verdict.status == status, verdict
-    assert verdict.tier == "process"
+class BrokenJudge:
+    """A sandbox that fails on some problems."""
+
+    def __init__(self, broken: set[str]) -> None:
+        self._broken = broken
+
+    def judge_all(self, jobs: Iterable[tuple[Problem, Sequence[str]]]) -> Iterator[list[Verdict]]:
+        for problem, _ in jobs:
+            status = Status.INFRA if problem.id in self._broken else Status.PASSED
+            yield [Verdict(problem_id=problem.id, status=status, detail="x", cpu_seconds=0, wall_seconds=0, tier="A")]
 
 
-def test_a_child_that_leaves_the_group_does_not_hold_the_judge_up() -> None:
-    child = "subprocess.Popen(['sleep', '30'], start_new_session=True)"
-    source = f"import subprocess\ndef f(x):\n    {child}\n    while True: pass"
-    verdict = JUDGE.judge(problem(), source)
-    assert verdict.status == Status.TIMEOUT and verdict.wall_seconds < 10
+def run_with(tmp_path: Path, judge: Judge, texts: dict[str, str], count: int) -> tuple[Run, list[SuiteResult]]:
+    run = Run(tmp_path)
+    settings = EvaluationSettings(protocols=("completion",), num_problems=count)
+    run_evaluation(run, settings, ScriptedGenerator(texts), judge)  # type: ignore[arg-type]
+    return run, read_results(run, settings)
 
 
-def test_a_harness_that_can_not_start_is_no_failure_of_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.executable", "/bin/false")
-    assert JUDGE.judge(problem(), "def f(x):\n    return sorted(x)").status == Status.INFRA
+def test_a_result_counts_what_the_sandbox_says_of_each_draft(tmp_path: Path) -> None:
+    tasks = {task.problem.id: task for task in humaneval.load()}
+    chosen = humaneval.evenly_spaced([task.problem for task in tasks.values()], 4)
+    texts = {problem.id: "\n" + tasks[problem.id].canonical_solution for problem in chosen}
+    texts[chosen[0].id] = "\n    return None\n"
+    texts[chosen[1].id] = "\n    while True: pass\n"
+    with Supervisor(SandboxSettings(timeout_s=0.5)) as supervisor:
+        run, (base, _) = run_with(tmp_path, supervisor, texts, 4)
+        assert base.tiers == {supervisor.tier: 4}
+    assert (base.num_passed, base.num_problems, base.num_masked, base.pass_at_1) == (2, 4, 0, 0.5)
+    assert base.status_counts == {"wrong_answer": 1, "timeout": 1, "passed": 2}
+    rows = read_json_lines(run.suite_samples(base.suite, "base"))
+    assert [row["draft"]["problem_id"] for row in rows] == [problem.id for problem in chosen]
 
 
-def test_the_program_sees_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SECRET_TOKEN", "x")
-    source = "import os\ndef f(x):\n    assert 'SECRET_TOKEN' not in os.environ\n    return sorted(x)"
-    assert JUDGE.judge(problem(), source).status == Status.PASSED
+def test_what_the_sandbox_failed_on_is_left_out_and_counted(tmp_path: Path) -> None:
+    problems = humaneval.evenly_spaced([task.problem for task in humaneval.load()], 4)
+    texts = {problem.id: "" for problem in problems}
+    _, (base, _) = run_with(tmp_path, BrokenJudge({problems[2].id}), texts, 4)
+    assert (base.num_passed, base.num_problems, base.num_masked, base.pass_at_1) == (3, 3, 1, 1.0)
+    with pytest.raises(RuntimeError, match="failed on all 4 problems"):
+        run_with(tmp_path / "all", BrokenJudge(set(texts)), texts, 4)
 
 
 @pytest.mark.parametrize(("count", "ids"), [(4, ["0", "41", "82", "123"]), (None, None)])

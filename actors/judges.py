@@ -1,0 +1,129 @@
+"""The judges: a pool of Ray actors, each a sandbox supervisor, one a core.
+
+A shell over `app.sandbox.supervisor`. The pool keeps the order of its jobs, lets only a few wait for each worker, and
+replaces a worker that died, whose jobs are tried again.
+"""
+
+import dataclasses
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, cast
+
+import ray
+from ray.exceptions import RayActorError
+
+from app.progress import say
+from app.records import Problem, Status, Verdict
+from app.sandbox.supervisor import Supervisor
+from app.sandbox.tiers import confinement
+from app.settings import SandboxSettings
+
+WAITING_PER_WORKER = 3
+MAX_TRIES = 3
+
+
+@ray.remote
+class Judge:
+    def __init__(self, settings: SandboxSettings, unsafe: bool) -> None:
+        self._supervisor = Supervisor(settings, confinement(unsafe=unsafe))
+
+    def ready(self) -> str:
+        """The tier, once the worker is made."""
+        return self._supervisor.tier
+
+    def judge(self, problem: Problem, programs: Sequence[str]) -> list[Verdict]:
+        return [self._supervisor.judge(problem, program) for program in programs]
+
+    def close(self) -> None:
+        self._supervisor.close()
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class _Job:
+    problem: Problem
+    programs: Sequence[str]
+    worker: int
+    actor: Any
+    reference: Any
+    tries: int = 1
+
+
+class JudgePool:
+    """Implements `records.Judge` over the cluster."""
+
+    def __init__(self, settings: SandboxSettings, *, unsafe: bool = False) -> None:
+        """Raises UserError when a node can't confine a program."""
+        self._settings = settings
+        self._unsafe = unsafe
+        count = settings.num_workers or int(ray.cluster_resources().get("CPU", 1))
+        self._workers = [self._start() for _ in range(count)]
+        self._load = [0] * count
+        self.num_replaced = 0
+        self.tiers = sorted(set(ray.get([worker.ready.remote() for worker in self._workers])))
+
+    def judge(self, problem: Problem, program: str) -> Verdict:
+        return next(self.judge_all([(problem, [program])]))[0]
+
+    def judge_all(self, jobs: Iterable[tuple[Problem, Sequence[str]]]) -> Iterator[list[Verdict]]:
+        """For each problem and its programs their verdicts, in the order of the jobs.
+
+        Takes the next job only when there is room for it, and asks for it while workers are busy: a slow source of
+        jobs (a model that drafts) is waited for, not buffered.
+        """
+        waiting: deque[_Job] = deque()
+        for problem, programs in jobs:
+            waiting.append(self._submit(problem, programs))
+            while waiting and (len(waiting) >= WAITING_PER_WORKER * len(self._workers) or self._is_done(waiting[0])):
+                yield self._result(waiting.popleft())
+        while waiting:
+            yield self._result(waiting.popleft())
+
+    def close(self) -> None:
+        """End the workers and all that they started."""
+        ends = [worker.close.remote() for worker in self._workers]
+        ray.wait(ends, num_returns=len(ends), timeout=10)
+        for worker in self._workers:
+            ray.kill(worker)
+
+    def _start(self) -> Any:
+        # No CPU is reserved: without a card the model decodes on all of them, and judging is short.
+        return cast(Any, Judge).options(num_cpus=0, scheduling_strategy="SPREAD").remote(self._settings, self._unsafe)
+
+    def _submit(self, problem: Problem, programs: Sequence[str], tries: int = 1) -> _Job:
+        index = self._load.index(min(self._load))
+        self._load[index] += 1
+        actor = self._workers[index]
+        reference = actor.judge.remote(problem, programs)
+        return _Job(problem=problem, programs=programs, worker=index, actor=actor, reference=reference, tries=tries)
+
+    def _is_done(self, job: _Job) -> bool:
+        return bool(ray.wait([job.reference], timeout=0)[0])
+
+    def _result(self, job: _Job) -> list[Verdict]:
+        while True:
+            try:
+                return ray.get(job.reference)
+            except RayActorError as error:
+                if self._workers[job.worker] is job.actor:  # not replaced yet, after another job of its
+                    self._replace(job.worker)
+                if job.tries == MAX_TRIES:
+                    return [_infra(job.problem, f"the judge died {MAX_TRIES} times: {error}") for _ in job.programs]
+            finally:
+                self._load[job.worker] -= 1
+            job = self._submit(job.problem, job.programs, job.tries + 1)
+
+    def _replace(self, index: int) -> None:
+        self.num_replaced += 1
+        say("  a judge died and is replaced; its problems are tried again")
+        self._workers[index] = self._start()
+
+
+def _infra(problem: Problem, detail: str) -> Verdict:
+    return Verdict(
+        problem_id=problem.id,
+        status=Status.INFRA,
+        detail=detail[:300],
+        cpu_seconds=0.0,
+        wall_seconds=0.0,
+        tier="",
+    )

@@ -1,0 +1,120 @@
+"""Runs a catalogue of programs, hostile and honest, and compares each verdict with the one expected.
+
+A case is a JSON line {"id", "input", "expected"}: `input` is the source of a program whose f(x) must return sorted(x),
+`expected` one verdict or several ("wrong_answer", "timeout|memory", "died or protocol"; `pass` means `passed`).
+Run: python -m app sandbox --cases FILE.jsonl [--json]
+"""
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from app.errors import UserError
+from app.hardware import num_cores
+from app.progress import progress
+from app.records import Problem, Status, Verdict
+from app.sandbox.supervisor import Supervisor
+from app.sandbox.tiers import Confinement
+from app.settings import SandboxSettings
+
+_VALUES: tuple[list[Any], ...] = (
+    [3, 1, 2],
+    [],
+    [1],
+    [2, 2, 1],
+    [0, -5, 10, -5],
+    list(range(20, 0, -1)),
+    [1.5, -2.5, 0.0],
+    ["b", "a", "c"],
+)
+FIXTURE = Problem(
+    id="fixture",
+    source="catalogue",
+    licence="MIT",
+    prompt="",
+    entry_point="f",
+    tests="def check(candidate):\n"
+    + "".join(f"    assert candidate({value!r}) == {sorted(value)!r}\n" for value in _VALUES),
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One program and the verdicts that are right for it."""
+
+    id: str
+    program: str
+    expected: tuple[Status, ...]
+
+
+def read_cases(path: Path) -> list[Case]:
+    """Raises UserError naming the line that is no case."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--cases {path} can't be read ({error}): give a file of JSON lines") from None
+    cases = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            cases.append(Case(id=str(row["id"]), program=str(row["input"]), expected=_statuses(row["expected"])))
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path}, line {number} is no case ({type(error).__name__}: {error}): a case is one JSON object with "
+                f"id, input and expected, one or several of {', '.join(Status)}"
+            ) from None
+    if not cases:
+        raise UserError(f"{path} holds no case: give a file of JSON lines with id, input and expected")
+    return cases
+
+
+def run_catalogue(cases: list[Case], settings: SandboxSettings, confined: Confinement) -> dict[str, Any]:
+    """{"total", "as_expected", "differing": [{"id", "expected", "verdict", "detail"}], "tier"}."""
+    differing = []
+    with progress("sandbox", len(cases), "cases") as update:
+        for done, (case, verdict) in enumerate(zip(cases, judge_all(cases, settings, confined), strict=True), 1):
+            if verdict.status not in case.expected:
+                row = {"id": case.id, "expected": list(case.expected), "verdict": verdict.status}
+                differing.append(row | {"detail": verdict.detail})
+            update(done)
+    return {
+        "total": len(cases),
+        "as_expected": len(cases) - len(differing),
+        "differing": differing,
+        "tier": confined.tier,
+    }
+
+
+def judge_all(cases: list[Case], settings: SandboxSettings, confined: Confinement) -> Iterator[Verdict]:
+    """Verdicts in the order of the cases, from one supervisor a core."""
+    count = settings.num_workers or num_cores()
+    idle: SimpleQueue[Supervisor] = SimpleQueue()
+    supervisors = [Supervisor(settings, confined) for _ in range(min(count, len(cases)))]
+    for supervisor in supervisors:
+        idle.put(supervisor)
+
+    def judge(case: Case) -> Verdict:
+        supervisor = idle.get()
+        try:
+            return supervisor.judge(FIXTURE, case.program)
+        finally:
+            idle.put(supervisor)
+
+    try:
+        with ThreadPoolExecutor(len(supervisors)) as threads:
+            yield from threads.map(judge, cases)
+    finally:
+        for supervisor in supervisors:
+            supervisor.close()
+
+
+def _statuses(expected: str) -> tuple[Status, ...]:
+    words = [word.strip() for word in re.split(r"\||\bor\b", expected)]
+    return tuple(Status("passed" if word == "pass" else word) for word in words)

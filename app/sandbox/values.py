@@ -1,0 +1,276 @@
+"""Values as tagged JSON: the only thing a candidate program and its judge can give each other.
+
+None, bool, str, float and ints of up to 64 bits stand for themselves, a JSON array is a list, and every other value is
+an object with one key, its tag: {"t": [1, 2]} is (1, 2). `from_json` builds the types of `_BUILDERS` and nothing else,
+by exact type, so no object with a behaviour of its own arrives (never pickle or marshal).
+
+Conversions keep equality: what arrives is equal to exactly what the sent value was equal to. A subclass of a plain
+type is sent as its base type. The one exception is a numpy array, which arrives as nested lists.
+"""
+
+import datetime as dt
+import re
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+MAX_BYTES = 1 << 20
+"""Of one message."""
+MAX_DEPTH = 50
+MAX_ITEMS = 100_000
+"""Values in one message, containers included."""
+MAX_INT_BITS = 1 << 20
+MAX_FRACTION_BITS = 1 << 16
+"""Of a numerator or denominator; to reduce larger ones takes seconds."""
+MAX_SAME_HASH = 100
+"""Elements of a set or keys of a dict; a table of equal hashes takes quadratic time to build."""
+_NATIVE_INT = 1 << 63
+_HEX = re.compile(r"-?0x[0-9a-f]+")
+
+
+class WireError(ValueError):
+    """A value that can't be sent, or bytes that are no well-formed frame."""
+
+
+def to_json(value: Any) -> Any:
+    """The tagged JSON of a value. Raises WireError for what is not plain data or too large."""
+    try:
+        return _Encoder().encode(value, 0)
+    except (WireError, MemoryError):
+        raise
+    except Exception as error:  # objects that lie about themselves
+        raise WireError(f"no plain data: {type(error).__name__}") from None
+
+
+class _Encoder:
+    def __init__(self) -> None:
+        self._items = MAX_ITEMS
+        self._bytes = MAX_BYTES
+
+    def encode(self, value: Any, depth: int) -> Any:
+        kind = type(value)
+        self._items -= 1
+        if self._items < 0:
+            raise WireError(f"more than {MAX_ITEMS} items")
+        if kind is int:
+            return value if -_NATIVE_INT <= value < _NATIVE_INT else self._large_int(value)
+        if kind is str:
+            self._take(len(value))
+            return value if value.isascii() else _text_or_tag(value)
+        if value is None or kind is bool or kind is float:
+            return value
+        if depth >= MAX_DEPTH:
+            raise WireError(f"nested deeper than {MAX_DEPTH}")
+        if kind is list:
+            return self._sequence(value, depth)
+        tagger = _TAGGERS.get(kind)
+        if tagger is not None:
+            return tagger(self, value, depth)
+        return self.encode(_as_plain(value, kind), depth)
+
+    def _large_int(self, value: int) -> dict[str, str]:
+        if value.bit_length() > MAX_INT_BITS:
+            raise WireError(f"an int of more than {MAX_INT_BITS} bits")
+        self._take(value.bit_length() // 4)
+        return {"i": hex(value)}
+
+    def _sequence(self, value: Any, depth: int) -> list[Any]:
+        if len(value) > self._items:
+            raise WireError(f"more than {MAX_ITEMS} items")
+        return [self.encode(item, depth + 1) for item in value]
+
+    def _pairs(self, value: Any, depth: int) -> list[Any]:
+        items = OrderedDict.items(value) if isinstance(value, OrderedDict) else dict.items(value)
+        return [self._sequence(pair, depth + 1) for pair in items]
+
+    def _bytes_of(self, value: bytes | bytearray) -> str:
+        self._take(2 * len(value))
+        return value.hex()
+
+    def _take(self, size: int) -> None:
+        self._bytes -= size
+        if self._bytes < 0:
+            raise WireError(f"more than {MAX_BYTES} bytes of data")
+
+
+def _text_or_tag(value: str) -> Any:
+    """JSON would make one character of two surrogates that stand side by side."""
+    try:
+        value.encode()
+        return value
+    except UnicodeEncodeError:
+        return {"u": value.encode("utf-8", "surrogatepass").hex()}
+
+
+def _parts(*names: str) -> Callable[[_Encoder, Any, int], list[Any]]:
+    return lambda encoder, value, depth: [encoder.encode(getattr(value, name), depth + 1) for name in names]
+
+
+def _tag(tag: str, payload: Callable[[_Encoder, Any, int], Any]) -> Callable[[_Encoder, Any, int], dict[str, Any]]:
+    return lambda encoder, value, depth: {tag: payload(encoder, value, depth)}
+
+
+_TAGGERS: dict[type, Callable[[_Encoder, Any, int], Any]] = {
+    tuple: _tag("t", _Encoder._sequence),
+    set: _tag("s", _Encoder._sequence),
+    frozenset: _tag("fs", _Encoder._sequence),
+    dict: _tag("d", _Encoder._pairs),
+    bytes: _tag("b", lambda encoder, value, _: encoder._bytes_of(value)),
+    bytearray: _tag("ba", lambda encoder, value, _: encoder._bytes_of(value)),
+    complex: _tag("c", _parts("real", "imag")),
+    range: _tag("range", _parts("start", "stop", "step")),
+    Fraction: _tag("Fraction", lambda encoder, value, depth: encoder._sequence(_short_fraction(value), depth)),
+    Decimal: _tag("Decimal", lambda encoder, value, depth: encoder.encode(str(value), depth)),
+    deque: _tag("deque", lambda encoder, value, depth: [value.maxlen, encoder._sequence(value, depth)]),
+    Counter: _tag("Counter", _Encoder._pairs),
+    OrderedDict: _tag("OrderedDict", _Encoder._pairs),
+    dt.datetime: _tag("datetime", lambda encoder, value, depth: value.isoformat()),
+    dt.date: _tag("date", lambda encoder, value, depth: value.isoformat()),
+    dt.time: _tag("time", lambda encoder, value, depth: value.isoformat()),
+    dt.timedelta: _tag("timedelta", _parts("days", "seconds", "microseconds")),
+    type: lambda encoder, value, depth: _type_name(value),
+}
+_TYPES = {kind.__name__: kind for kind in (int, float, complex, str, bytes, bool, list, tuple, set, frozenset, dict)}
+"""Types themselves, as an argument (MBPP/533)."""
+_BASES: tuple[type, ...] = (
+    int, float, str, complex, bytes, bytearray, list, tuple, set, frozenset, Counter, OrderedDict, dict, deque,
+)  # fmt: skip
+
+
+def _type_name(value: type) -> dict[str, str]:
+    if _TYPES.get(value.__name__) is not value:
+        raise WireError(f"the class {value.__name__} is no plain data")
+    return {"type": value.__name__}
+
+
+def _short_fraction(value: Fraction) -> tuple[int, int]:
+    if max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_FRACTION_BITS:
+        raise WireError(f"a fraction of more than {MAX_FRACTION_BITS} bits")
+    return value.numerator, value.denominator
+
+
+def _as_plain(value: Any, kind: type) -> Any:
+    """The plain value behind a subclass or a numpy object. Raises WireError when there is none."""
+    if kind.__module__ == "numpy" and hasattr(value, "tolist"):
+        plain = value.tolist()
+        if type(plain) is not kind:
+            return plain
+    for base in _BASES:
+        if issubclass(kind, base):
+            return _flatten(value, base)
+    raise WireError(f"a {kind.__name__} is no plain data")
+
+
+def _flatten(value: Any, base: type) -> Any:
+    """What the base type's own methods see, whatever the subclass overrides."""
+    if base is int:
+        return int.__add__(value, 0)
+    if base is float:
+        return float.__add__(value, 0.0)
+    if base is complex:
+        return complex.__add__(value, 0)
+    if base is str:
+        return str.__str__(value)
+    if issubclass(base, dict):
+        return base(dict(base.items(value)))
+    return base(base.__iter__(value))  # type: ignore[attr-defined, call-arg]
+
+
+def from_json(tree: Any) -> Any:
+    """The value of tagged JSON. Raises WireError for anything but the encoder's forms."""
+    kind = type(tree)
+    if tree is None or kind is int or kind is str or kind is float or kind is bool:
+        return tree
+    if kind is list:
+        return [from_json(item) for item in tree]
+    if len(tree) != 1:
+        raise WireError("a value with more or fewer than one tag")
+    ((tag, payload),) = tree.items()
+    try:
+        return _BUILDERS[tag](payload)
+    except (KeyError, ValueError, TypeError, ArithmeticError, OverflowError) as error:
+        raise WireError(f"no value of tag {tag[:20]!r}: {type(error).__name__}") from None
+
+
+def _list(payload: Any) -> list[Any]:
+    if type(payload) is not list:
+        raise TypeError("an array was expected")
+    return [from_json(item) for item in payload]
+
+
+def _text(payload: Any) -> str:
+    if type(payload) is not str:
+        raise TypeError("a text was expected")
+    return payload
+
+
+def _large_int(payload: Any) -> int:
+    if len(_text(payload)) > MAX_INT_BITS // 4 + 4 or not _HEX.fullmatch(payload):
+        raise ValueError("no hexadecimal int of allowed length")
+    return int(payload, 16)
+
+
+def _numbers(payload: Any, kind: type, count: int) -> list[Any]:
+    values = _list(payload)
+    if len(values) != count or any(type(value) is not kind for value in values):
+        raise TypeError(f"{count} of {kind.__name__} were expected")
+    return values
+
+
+def _distinct(values: list[Any]) -> list[Any]:
+    """The elements of a set or keys of a dict, each once and hashed apart."""
+    if len(values) > MAX_SAME_HASH and max(Counter(map(hash, values)).values()) > MAX_SAME_HASH:
+        raise ValueError("too many equal hashes")
+    if len(set(values)) != len(values):
+        raise ValueError("an element stands twice")
+    return values
+
+
+def _mapping(payload: Any, kind: type) -> Any:
+    if type(payload) is not list or any(type(pair) is not list or len(pair) != 2 for pair in payload):
+        raise TypeError("pairs were expected")
+    keys = _distinct([from_json(pair[0]) for pair in payload])
+    made = kind()
+    for key, pair in zip(keys, payload, strict=True):
+        made[key] = from_json(pair[1])
+    return made
+
+
+def _fraction(payload: Any) -> Fraction:
+    numerator, denominator = _numbers(payload, int, 2)
+    if max(numerator.bit_length(), denominator.bit_length()) > MAX_FRACTION_BITS:
+        raise ValueError("too long to reduce")
+    return Fraction(numerator, denominator)
+
+
+def _deque(payload: Any) -> deque[Any]:
+    length, items = payload
+    if length is not None and (type(length) is not int or length < 0):
+        raise TypeError("a length was expected")
+    return deque(_list(items), length)
+
+
+_BUILDERS: dict[str, Callable[[Any], Any]] = {
+    "i": _large_int,
+    "t": lambda payload: tuple(_list(payload)),
+    "s": lambda payload: set(_distinct(_list(payload))),
+    "fs": lambda payload: frozenset(_distinct(_list(payload))),
+    "d": lambda payload: _mapping(payload, dict),
+    "u": lambda payload: bytes.fromhex(_text(payload)).decode("utf-8", "surrogatepass"),
+    "b": lambda payload: bytes.fromhex(_text(payload)),
+    "ba": lambda payload: bytearray.fromhex(_text(payload)),
+    "c": lambda payload: complex(*_numbers(payload, float, 2)),
+    "range": lambda payload: range(*_numbers(payload, int, 3)),
+    "Fraction": _fraction,
+    "Decimal": lambda payload: Decimal(_text(payload)),
+    "deque": _deque,
+    "Counter": lambda payload: _mapping(payload, Counter),
+    "OrderedDict": lambda payload: _mapping(payload, OrderedDict),
+    "datetime": lambda payload: dt.datetime.fromisoformat(_text(payload)),
+    "date": lambda payload: dt.date.fromisoformat(_text(payload)),
+    "time": lambda payload: dt.time.fromisoformat(_text(payload)),
+    "timedelta": lambda payload: dt.timedelta(*_numbers(payload, int, 3)),
+    "type": lambda payload: _TYPES[_text(payload)],
+}

@@ -1,0 +1,153 @@
+"""The pool of judges on a real Ray: order, back-pressure, replacement, and a thousand hostile programs at once."""
+
+import contextlib
+import dataclasses
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+
+from actors.judges import WAITING_PER_WORKER, JudgePool
+from app.errors import UserError
+from app.records import Problem, Status
+from app.sandbox.catalogue import FIXTURE, read_cases
+from app.settings import SandboxSettings
+
+SORT = "def f(x):\n    return sorted(x)\n"
+NUM_WORKERS = 2
+MEMORY = 512 << 20
+CASES = read_cases(Path(__file__).parents[1] / "cases" / "sandbox.jsonl")
+
+
+@pytest.fixture
+def pool(local_ray: None) -> Iterator[JudgePool]:
+    settings = SandboxSettings(timeout_s=0.5, memory_bytes=MEMORY, num_workers=NUM_WORKERS)
+    with contextlib.closing(JudgePool(settings)) as made:
+        yield made
+
+
+def problem(number: int) -> Problem:
+    return dataclasses.replace(FIXTURE, id=str(number))
+
+
+def test_verdicts_come_in_the_order_of_the_problems(pool: JudgePool) -> None:
+    slow = "import time\ntime.sleep(0.3)\n" + SORT
+    jobs = [(problem(number), [slow if number % 3 == 0 else SORT, "def f(x): return 0"]) for number in range(12)]
+    results = list(pool.judge_all(jobs))
+    assert [verdicts[0].problem_id for verdicts in results] == [str(number) for number in range(12)]
+    assert all([verdict.status for verdict in verdicts] == ["passed", "wrong_answer"] for verdicts in results)
+    assert results[0][0].tier in pool.tiers
+
+
+def test_only_a_few_jobs_wait_for_each_worker(pool: JudgePool) -> None:
+    taken = 0
+
+    def source() -> Iterator[tuple[Problem, list[str]]]:
+        nonlocal taken
+        for number in range(40):
+            taken += 1
+            yield problem(number), ["import time\ntime.sleep(0.1)\n" + SORT]
+
+    for done, _ in enumerate(pool.judge_all(source()), 1):
+        assert taken - done <= WAITING_PER_WORKER * NUM_WORKERS
+
+
+def test_judging_goes_on_while_the_source_of_jobs_is_slow(pool: JudgePool) -> None:
+    seen: list[float] = []
+
+    def source() -> Iterator[tuple[Problem, list[str]]]:
+        for number in range(6):
+            yield problem(number), ["import time\ntime.sleep(0.4)\n" + SORT]
+            time.sleep(0.4)
+
+    start = time.monotonic()
+    for verdicts in pool.judge_all(source()):
+        assert verdicts[0].status == Status.PASSED
+        seen.append(time.monotonic() - start)
+    assert seen[0] < 1.6 and seen[-1] < 4.0  # one after the other takes 4.8
+
+
+def test_a_supervisor_that_dies_is_replaced_and_its_problems_are_tried_again(pool: JudgePool) -> None:
+    def source() -> Iterator[tuple[Problem, list[str]]]:
+        for number in range(20):
+            if number == 8:
+                _supervisors(pool)[0].kill()
+            yield problem(number), ["import time\ntime.sleep(0.1)\n" + SORT]
+
+    results = [verdicts[0] for verdicts in pool.judge_all(source())]
+    assert [verdict.problem_id for verdict in results] == [str(number) for number in range(20)]
+    assert {verdict.status for verdict in results} == {Status.PASSED}
+    assert pool.num_replaced == 1
+
+
+def test_a_problem_whose_judges_always_die_is_masked_and_not_failed(
+    pool: JudgePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = pool._submit
+
+    def submit_and_kill(*args: object) -> object:
+        job = submit(*args)  # type: ignore[arg-type]
+        ray.kill(job.actor)
+        return job
+
+    monkeypatch.setattr(pool, "_submit", submit_and_kill)
+    ((verdict,),) = pool.judge_all([(problem(0), [SORT])])
+    assert (verdict.status, verdict.reward) == (Status.INFRA, None)
+    monkeypatch.undo()
+    assert pool.judge(problem(1), SORT).status == Status.PASSED
+
+
+def test_a_node_that_can_not_confine_says_so_in_one_sentence(local_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    from app.cli import _sentence
+
+    @ray.remote
+    class Unconfined:
+        def __init__(self) -> None:
+            raise UserError("programs can't be confined on this machine")
+
+        def ready(self) -> None: ...
+
+    monkeypatch.setattr("actors.judges.Judge", Unconfined)
+    monkeypatch.setattr(JudgePool, "_start", lambda self: Unconfined.options(num_cpus=0).remote())
+    with pytest.raises(Exception) as caught:
+        JudgePool(SandboxSettings(num_workers=1))
+    assert _sentence(caught.value) == "programs can't be confined on this machine"
+
+
+def test_a_thousand_hostile_programs_at_once_leave_the_machine_usable(pool: JudgePool) -> None:
+    hostile = [CASES[number % len(CASES)] for number in range(1000)]
+    supervisors, seen = _supervisors(pool), set()
+    peak, start = 0, time.monotonic()
+    jobs = ((dataclasses.replace(FIXTURE, id=str(n)), [case.program]) for n, case in enumerate(hostile))
+    for number, ((verdict,), case) in enumerate(zip(pool.judge_all(jobs), hostile, strict=True)):
+        assert verdict.problem_id == str(number)
+        assert verdict.status in case.expected, (case.id, verdict)
+        if number % 5 == 0:
+            below = [child for supervisor in supervisors for child in supervisor.children(recursive=True)]
+            seen.update(below)
+            peak = max(peak, _resident_bytes(below))
+    seconds = time.monotonic() - start
+    # a program and its judge in each worker, and two zygotes of 20 MB
+    assert peak < NUM_WORKERS * (2 * MEMORY + (64 << 20)), f"{peak / 2**20:.0f} MiB"
+    assert seconds < 180, seconds
+    assert len(seen) > 100
+    pool.close()
+    assert not psutil.wait_procs(seen, timeout=5)[1]
+    print(f"1,000 hostile programs: {seconds:.1f} s, peak {peak / 2**20:.0f} MiB")
+
+
+def _supervisors(pool: JudgePool) -> list[psutil.Process]:
+    pids = ray.get([worker.__ray_call__.remote(lambda _: os.getpid()) for worker in pool._workers])
+    return [psutil.Process(pid) for pid in pids]
+
+
+def _resident_bytes(processes: list[psutil.Process]) -> int:
+    total = 0
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            total += process.memory_info().rss
+    return total
