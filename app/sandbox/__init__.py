@@ -1,0 +1,30 @@
+"""Runs programs that a model wrote, against their tests, so that a program can't forge its verdict.
+
+The way of a program, file by file:
+
+    supervisor.py   sets a candidate before a judge, holds the limits, makes the verdict
+    process.py      starts the two zygotes, spawns and reaps their children, kills by pidfd      (limits.py: time)
+    tiers.py        what this machine can confine, found by trying                               (view.py: what is shown)
+    zygote.py       inside: gives up its rights once, then forks a child a run
+    confine.py      inside: capabilities, Landlock, seccomp, rlimits           (syscalls.py, seccomp.py: the filter)
+    candidate.py    inside: runs the program, answers calls
+    judge.py        inside, in another process: runs the tests                                    (checks.py: reads them)
+    wire.py         the frames between the two                                   (values.py: the values they may hold)
+    stdio.py, in_process.py   the two other kinds of tests
+    catalogue.py    the command `python -m app sandbox`
+
+Known limits
+- The kernel is shared: a bug in it is a way out. For programs of people who mean harm take a virtual machine as well.
+- A program sees path names and sizes (stat) of what it may not open, unless bubblewrap is there to hide them, and can
+  time the machine.
+- No subprocess, multiprocessing, sockets (but for a socket pair), temporary files, or signals to itself. Imports: the
+  standard library and numpy.
+- A program that knows it is tested can treat the examples in its prompt as special cases: score on hidden tests.
+- The judge compares copies. An argument that comes back as the result (`f(x) is x`), two arguments that are one object,
+  and lists shared between arguments are separate objects there.
+- An ndarray arrives as lists, so it may equal a list where numpy's own comparison raises.
+- Tests of the tier `in_process` can be forged; they are marked and give no reward.
+- The memory limit is on address space, for each process; a machine that lends its cores to N supervisors may need
+  2 N times the limit.
+- Never run on aarch64; its filter is compared with libseccomp's.
+"""

@@ -17,6 +17,7 @@ from app.sandbox.view import python_view
 START_SECONDS = 20.0
 ANSWER_SECONDS = 10.0
 """A zygote answers in a millisecond; a machine under heavy load gets this long."""
+END_SECONDS = 2.0
 _MAIN = """
 import sys
 root, control_fd, role = sys.argv[1:]
@@ -137,9 +138,12 @@ class Zygote:
 
     def close(self) -> None:
         """End it, and with it every child that it still has."""
-        self._control.close()
-        self._popen.kill()
-        self._popen.wait()
+        self._control.close()  # at which it ends by itself, and a wrapper with it
+        try:
+            self._popen.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._popen.pid, signal.SIGKILL)
+            self._popen.wait()
 
     @property
     def pid(self) -> int:

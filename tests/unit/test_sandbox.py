@@ -279,7 +279,7 @@ def test_a_zygote_that_dies_is_replaced_and_the_problem_tried_again() -> None:
     with Supervisor(SETTINGS) as made:
         assert made.judge(FIXTURE, SORT).status == Status.PASSED
         for role in ("candidate", "judge"):
-            psutil.Process(made._zygotes[role].pid).kill()
+            psutil.Process(_python_below(made._zygotes[role].pid)).kill()
             assert made.judge(dataclasses.replace(FIXTURE, id=role), SORT).status == Status.PASSED
         assert made.num_infra >= 1
 
@@ -310,8 +310,7 @@ def test_a_judge_that_dies_under_a_candidate_is_the_candidates_failure(superviso
     assert supervisor.judge(FIXTURE, SORT).status == Status.PASSED
 
 
-def test_nothing_is_left_when_a_supervisor_closes_or_is_killed(tmp_path: Path) -> None:
-    before = _leftovers()
+def test_no_process_is_left_when_a_supervisor_is_killed() -> None:
     code = (
         "import sys, time\nfrom app.sandbox.supervisor import Supervisor\nfrom app.sandbox.catalogue import FIXTURE\n"
         "from app.settings import SandboxSettings\nmade = Supervisor(SandboxSettings(timeout_s=60))\n"
@@ -327,7 +326,6 @@ def test_nothing_is_left_when_a_supervisor_closes_or_is_killed(tmp_path: Path) -
     child.wait()
     child.stdout.close()
     assert not psutil.wait_procs(below, timeout=5)[1]
-    assert _leftovers() == before
 
 
 def test_a_machine_that_can_not_confine_is_refused_unless_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -381,7 +379,3 @@ def _memory_of(pid: int) -> bytes:
                 memory.seek(start)
                 found += memory.read(end - start)
     return bytes(found)
-
-
-def _leftovers() -> set[str]:
-    return {str(path) for folder in ("/tmp", "/dev/shm", "/var/tmp") for path in Path(folder).iterdir()}
