@@ -3,13 +3,13 @@
 The way of a program, file by file:
 
     supervisor.py   sets a candidate before a judge, holds the limits, makes the verdict
-    process.py      starts the two zygotes, spawns and reaps their children, kills by pidfd      (limits.py: time)
-    tiers.py        what this machine can confine, found by trying                               (view.py: what is shown)
+    process.py      starts the two zygotes, spawns and reaps their children, kills by pidfd (limits.py: the clock)
+    tiers.py        what this machine can confine, found by trying (view.py: what a program may read)
     zygote.py       inside: gives up its rights once, then forks a child a run
-    confine.py      inside: capabilities, Landlock, seccomp, rlimits           (syscalls.py, seccomp.py: the filter)
+    confine.py      inside: capabilities, Landlock, seccomp, rlimits (syscalls.py, seccomp.py: the filter)
     candidate.py    inside: runs the program, answers calls
-    judge.py        inside, in another process: runs the tests                                    (checks.py: reads them)
-    wire.py         the frames between the two                                   (values.py: the values they may hold)
+    judge.py        inside, in another process: runs the tests (checks.py: reads them)
+    wire.py         the frames between the two (values.py: the values they may hold)
     stdio.py, in_process.py   the two other kinds of tests
     catalogue.py    the command `python -m app sandbox`
 

@@ -21,9 +21,11 @@ def judge_in_process(problem: Problem, program: str, spawn: Spawn, timeout_s: fl
     read_request, write_request = os.pipe()
     read_response, write_response = os.pipe()
     try:
-        process = spawn("in_process", [read_request, write_response])
-        os.close(read_request)
-        os.close(write_response)
+        try:
+            process = spawn("in_process", [read_request, write_response])
+        finally:
+            os.close(read_request)
+            os.close(write_response)
         request = {"id": 0, "program": program, "entry_point": problem.entry_point, "style": problem.style}
         request |= {"setup": problem.setup, "tests": marked}
         try:

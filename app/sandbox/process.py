@@ -50,6 +50,7 @@ class Process:
     def __init__(self, pid: int, pidfd: int, zygote: "Zygote") -> None:
         self._pid = pid
         self._zygote = zygote
+        self._outer: int | None = None if zygote.in_namespace else pid
         self.pidfd = pidfd
 
     def cpu_seconds(self) -> float:
@@ -79,10 +80,10 @@ class Process:
 
     def _outer_pid(self) -> int:
         """Its pid as this process counts; in a pid namespace the zygote's count is another."""
-        if not self._zygote.in_namespace:
-            return self._pid
-        with open(f"/proc/self/fdinfo/{self.pidfd}") as file:
-            return next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
+        if self._outer is None:
+            with open(f"/proc/self/fdinfo/{self.pidfd}") as file:
+                self._outer = next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
+        return self._outer
 
 
 class Zygote:
@@ -94,7 +95,19 @@ class Zygote:
         self.in_namespace = bool(wrapper)
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.settimeout(START_SECONDS)
-        code = [view.interpreter, "-s", "-S", "-P", "-c", _MAIN, str(REPOSITORY), str(theirs.fileno()), role]
+        code = [
+            view.interpreter,
+            "-s",
+            "-S",
+            "-P",
+            "-X",
+            "no_debug_ranges",
+            "-c",
+            _MAIN,
+            str(REPOSITORY),
+            str(theirs.fileno()),
+            role,
+        ]
         with theirs:
             self._popen = subprocess.Popen(
                 [*wrapper, *code],

@@ -65,9 +65,11 @@ def _run_test(program: str, given: str, expected: str, spawn: Spawn, timeout_s: 
     read_response, write_response = os.pipe()
     read_output, write_output = os.pipe()
     try:
-        process = spawn("script", [read_request, write_response, stdin, write_output])
-        for fd in (read_request, write_response, write_output):
-            os.close(fd)
+        try:
+            process = spawn("script", [read_request, write_response, stdin, write_output])
+        finally:
+            for fd in (read_request, write_response, write_output):
+                os.close(fd)
         killed_here = False
         try:
             with contextlib.suppress(BrokenPipeError):

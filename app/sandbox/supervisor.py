@@ -134,7 +134,7 @@ class Supervisor:
 
     def _ask(self, judge: Judge, program: str) -> tuple[str, str, float]:
         """Set a candidate before the judge. Returns status or UNSPLITTABLE, detail, and CPU seconds of both."""
-        nonce = secrets.token_hex(16)
+        nonce, word = secrets.token_hex(16), ""
         used_before = judge.process.cpu_seconds()
         candidate = self._start(judge, program, nonce)
         clock = Clock(self._settings.timeout_s, [candidate, judge.process], -used_before)
@@ -182,7 +182,7 @@ class Supervisor:
         return self._verdict(problem, status, detail, cpu_seconds, start, tier=IN_PROCESS)
 
     def _judge_for(self, problem: Problem) -> Judge:
-        if self._judge is None or self._judge.problem != problem:
+        if self._judge is None or (self._judge.problem is not problem and self._judge.problem != problem):
             self._drop_judge()
             self._judge = Judge(self._zygote("judge"), problem, self._settings.memory_bytes)
         return self._judge

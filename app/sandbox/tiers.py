@@ -91,8 +91,8 @@ def bubblewrap_command() -> tuple[str, ...]:
     view = python_view()
     prefix = os.path.dirname(os.path.dirname(view.interpreter))
     shown = ["/usr", prefix, *view.folders, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
-    # Without --die-with-parent: killed while it sets up, bubblewrap leaves a process that waits for ever. The zygote ends
-    # itself when its supervisor is gone, and bubblewrap with it.
+    # Without --die-with-parent: killed while it sets up, bubblewrap leaves a process that waits for ever. The zygote
+    # ends itself when its supervisor is gone, and bubblewrap with it.
     command = [shutil.which("bwrap") or "bwrap", "--unshare-all"]
     for folder in ("/bin", "/lib", "/lib64"):
         if os.path.islink(folder):

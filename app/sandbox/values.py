@@ -8,12 +8,10 @@ Conversions keep equality: what arrives is equal to exactly what the sent value 
 type is sent as its base type. The one exception is a numpy array, which arrives as nested lists.
 """
 
-import datetime as dt
+import importlib
 import re
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
-from decimal import Decimal
-from fractions import Fraction
 from typing import Any
 
 MAX_BYTES = 1 << 20
@@ -65,7 +63,7 @@ class _Encoder:
             raise WireError(f"nested deeper than {MAX_DEPTH}")
         if kind is list:
             return self._sequence(value, depth)
-        tagger = _TAGGERS.get(kind)
+        tagger = _TAGGERS.get(kind) or _library_tagger(kind)
         if tagger is not None:
             return tagger(self, value, depth)
         return self.encode(_as_plain(value, kind), depth)
@@ -121,17 +119,22 @@ _TAGGERS: dict[type, Callable[[_Encoder, Any, int], Any]] = {
     bytearray: _tag("ba", lambda encoder, value, _: encoder._bytes_of(value)),
     complex: _tag("c", _parts("real", "imag")),
     range: _tag("range", _parts("start", "stop", "step")),
-    Fraction: _tag("Fraction", lambda encoder, value, depth: encoder._sequence(_short_fraction(value), depth)),
-    Decimal: _tag("Decimal", lambda encoder, value, depth: encoder.encode(str(value), depth)),
     deque: _tag("deque", lambda encoder, value, depth: [value.maxlen, encoder._sequence(value, depth)]),
     Counter: _tag("Counter", _Encoder._pairs),
     OrderedDict: _tag("OrderedDict", _Encoder._pairs),
-    dt.datetime: _tag("datetime", lambda encoder, value, depth: value.isoformat()),
-    dt.date: _tag("date", lambda encoder, value, depth: value.isoformat()),
-    dt.time: _tag("time", lambda encoder, value, depth: value.isoformat()),
-    dt.timedelta: _tag("timedelta", _parts("days", "seconds", "microseconds")),
     type: lambda encoder, value, depth: _type_name(value),
 }
+_LIBRARY_TAGGERS: dict[tuple[str, str], Callable[[_Encoder, Any, int], Any]] = {
+    ("fractions", "Fraction"): _tag(
+        "Fraction", lambda encoder, value, depth: encoder._sequence(_short_fraction(value), depth)
+    ),
+    ("decimal", "Decimal"): _tag("Decimal", lambda encoder, value, depth: encoder.encode(str(value), depth)),
+    ("datetime", "datetime"): _tag("datetime", lambda encoder, value, depth: value.isoformat()),
+    ("datetime", "date"): _tag("date", lambda encoder, value, depth: value.isoformat()),
+    ("datetime", "time"): _tag("time", lambda encoder, value, depth: value.isoformat()),
+    ("datetime", "timedelta"): _tag("timedelta", _parts("days", "seconds", "microseconds")),
+}
+"""Types of modules that are loaded only when such a value is met: each loaded module makes every fork slower."""
 _TYPES = {kind.__name__: kind for kind in (int, float, complex, str, bytes, bool, list, tuple, set, frozenset, dict)}
 """Types themselves, as an argument (MBPP/533)."""
 _BASES: tuple[type, ...] = (
@@ -145,10 +148,19 @@ def _type_name(value: type) -> dict[str, str]:
     return {"type": value.__name__}
 
 
-def _short_fraction(value: Fraction) -> tuple[int, int]:
+def _short_fraction(value: Any) -> tuple[int, int]:
     if max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_FRACTION_BITS:
         raise WireError(f"a fraction of more than {MAX_FRACTION_BITS} bits")
     return value.numerator, value.denominator
+
+
+def _library_tagger(kind: type) -> Callable[[_Encoder, Any, int], Any] | None:
+    tagger = _LIBRARY_TAGGERS.get((kind.__module__, kind.__qualname__))
+    return tagger if tagger and _library(kind.__module__, kind.__qualname__) is kind else None
+
+
+def _library(module: str, name: str) -> Any:
+    return getattr(importlib.import_module(module), name)
 
 
 def _as_plain(value: Any, kind: type) -> Any:
@@ -238,11 +250,11 @@ def _mapping(payload: Any, kind: type) -> Any:
     return made
 
 
-def _fraction(payload: Any) -> Fraction:
+def _fraction(payload: Any) -> Any:
     numerator, denominator = _numbers(payload, int, 2)
     if max(numerator.bit_length(), denominator.bit_length()) > MAX_FRACTION_BITS:
         raise ValueError("too long to reduce")
-    return Fraction(numerator, denominator)
+    return _library("fractions", "Fraction")(numerator, denominator)
 
 
 def _deque(payload: Any) -> deque[Any]:
@@ -264,13 +276,13 @@ _BUILDERS: dict[str, Callable[[Any], Any]] = {
     "c": lambda payload: complex(*_numbers(payload, float, 2)),
     "range": lambda payload: range(*_numbers(payload, int, 3)),
     "Fraction": _fraction,
-    "Decimal": lambda payload: Decimal(_text(payload)),
+    "Decimal": lambda payload: _library("decimal", "Decimal")(_text(payload)),
     "deque": _deque,
     "Counter": lambda payload: _mapping(payload, Counter),
     "OrderedDict": lambda payload: _mapping(payload, OrderedDict),
-    "datetime": lambda payload: dt.datetime.fromisoformat(_text(payload)),
-    "date": lambda payload: dt.date.fromisoformat(_text(payload)),
-    "time": lambda payload: dt.time.fromisoformat(_text(payload)),
-    "timedelta": lambda payload: dt.timedelta(*_numbers(payload, int, 3)),
+    "datetime": lambda payload: _library("datetime", "datetime").fromisoformat(_text(payload)),
+    "date": lambda payload: _library("datetime", "date").fromisoformat(_text(payload)),
+    "time": lambda payload: _library("datetime", "time").fromisoformat(_text(payload)),
+    "timedelta": lambda payload: _library("datetime", "timedelta")(*_numbers(payload, int, 3)),
     "type": lambda payload: _TYPES[_text(payload)],
 }

@@ -10,9 +10,9 @@ import json
 import os
 import re
 import struct
-import termios
 from typing import Any
 
+from app.sandbox.syscalls import FIONREAD
 from app.sandbox.values import MAX_BYTES, MAX_DEPTH, MAX_ITEMS, WireError
 
 _HEADER = struct.Struct("<I")
@@ -49,7 +49,7 @@ class Frames:
     @property
     def has_unread(self) -> bool:
         """Whether bytes are there after the last frame that was received."""
-        waiting = struct.unpack("@i", fcntl.ioctl(self._read_fd, termios.FIONREAD, bytes(4)))[0]
+        waiting = struct.unpack("@i", fcntl.ioctl(self._read_fd, FIONREAD, bytes(4)))[0]
         return bool(self._buffer) or waiting > 0
 
     def _fill(self) -> None:

@@ -19,8 +19,11 @@ from typing import Any, NoReturn
 
 from app.sandbox import candidate, confine, judge, seccomp, values, wire
 
-PRELOADED = "typing collections re math string functools itertools operator heapq bisect copy cmath".split()
-"""What short programs import most; the rest costs a child milliseconds, but each module here costs every fork some."""
+PRELOADED = {
+    "candidate": "typing collections re math string functools itertools operator heapq bisect copy".split(),
+    "judge": "typing math".split(),
+}
+"""What short programs and tests import most. The rest costs a child milliseconds; each module here costs every fork."""
 CONTROL = 24
 """Far from 3, so that descriptors received come as 3, 4, ... and children find theirs there."""
 RUNS: dict[str, Callable[[], NoReturn]] = {
@@ -53,7 +56,7 @@ def main(control_fd: int, role: str) -> NoReturn:
     control = socket.socket(fileno=CONTROL)
     settings = json.loads(control.recv(1 << 20))
     try:
-        _preload()
+        _preload(role)
         sys.path[:] = settings["import_path"]
         sys.meta_path.append(Libraries(settings["libraries"]))
         report, filter_ = _confine(settings, role)
@@ -66,18 +69,19 @@ def main(control_fd: int, role: str) -> NoReturn:
     _warm_up()
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000)  # a short run ends before its first collection
     control.send(json.dumps(report).encode())
     _serve(control, filter_)
 
 
-def _preload() -> None:
+def _preload(role: str) -> None:
     register_at_fork = os.register_at_fork
     os.register_at_fork = lambda **_: None  # random would draw a new state at each fork, in 0.1 ms
     import random
 
     os.register_at_fork = register_at_fork
     random.seed(0)  # every child starts from this state
-    for name in PRELOADED:
+    for name in PRELOADED[role]:
         importlib.import_module(name)
 
 
