@@ -58,8 +58,13 @@ class JudgePool:
         count = settings.num_workers or int(ray.cluster_resources().get("CPU", 1))
         self._workers = [self._start() for _ in range(count)]
         self._load = [0] * count
+        self._room = WAITING_PER_WORKER * count
         self.num_replaced = 0
-        self.tiers = sorted(set(ray.get([worker.ready.remote() for worker in self._workers])))
+        try:
+            self.tiers = sorted(set(ray.get([worker.ready.remote() for worker in self._workers])))
+        except Exception:
+            self.close()
+            raise
 
     def judge(self, problem: Problem, program: str) -> Verdict:
         return next(self.judge_all([(problem, [program])]))[0]
@@ -71,12 +76,17 @@ class JudgePool:
         jobs (a model that drafts) is waited for, not buffered.
         """
         waiting: deque[_Job] = deque()
-        for problem, programs in jobs:
-            waiting.append(self._submit(problem, programs))
-            while waiting and (len(waiting) >= WAITING_PER_WORKER * len(self._workers) or self._is_done(waiting[0])):
+        try:
+            for problem, programs in jobs:
+                waiting.append(self._submit(problem, programs))
+                while waiting and (len(waiting) >= self._room or self._is_done(waiting[0])):
+                    yield self._result(waiting.popleft())
+            while waiting:
                 yield self._result(waiting.popleft())
-        while waiting:
-            yield self._result(waiting.popleft())
+        finally:  # the source of jobs failed, or nobody wants more
+            for job in waiting:
+                self._load[job.worker] -= 1
+                ray.cancel(job.reference)
 
     def close(self) -> None:
         """End the workers and all that they started."""

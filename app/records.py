@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import Protocol
 
-UNTRUSTED_TIERS = ("unsafe", "in_process")
+UNSAFE, IN_PROCESS = UNTRUSTED_TIERS = ("unsafe", "in_process")
+"""Tiers of the sandbox (`app.sandbox.tiers`) whose verdicts a program may have forged."""
 IGNORE = -100
 """Label of a token that is not to be learnt; the convention of torch's cross entropy."""
 
@@ -162,6 +163,9 @@ class SuiteResult:
     """Problems that have a verdict; pass_at_1 is over these."""
     num_masked: int
     """Problems left out because the sandbox itself failed on them (status infra)."""
+    num_unsplit: int
+    """Problems left out because their tests can't be kept apart from the program, which could forge them."""
+    num_passed_unsplit: int
     num_passed: int
     pass_at_1: float
     interval_95: tuple[float, float]

@@ -59,6 +59,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "tiers": sorted({tier for result in found for tier in result["tiers"]}),
         "untrusted": sorted({tier for result in found for tier in result["tiers"]} & set(UNTRUSTED_TIERS)),
         "masked": sum(result["num_masked"] for result in found),
+        "unsplit": sum(result["num_unsplit"] for result in found),
         "changes": changes,
         "examples": _examples(changes),
         "sft": sft,

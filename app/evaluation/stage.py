@@ -13,7 +13,7 @@ from app.evaluation import humaneval
 from app.evaluation.statistics import wilson_interval
 from app.progress import progress, say
 from app.prompts import STOP, program
-from app.records import Draft, Generator, Judge, Problem, Sampling, Status, SuiteResult, Verdict
+from app.records import IN_PROCESS, Draft, Generator, Judge, Problem, Sampling, Status, SuiteResult, Verdict
 from app.runs import Run, append_json_line, git_commit, read_json, read_json_lines, write_json, write_json_lines
 from app.settings import EvaluationSettings
 
@@ -110,23 +110,28 @@ def _judged(
 
 
 def _result(suite: str, protocol: str, candidate: str, rows: list[dict]) -> SuiteResult:
-    """Raises RuntimeError when the sandbox failed on every problem: that is no score."""
-    counts = Counter(row["verdict"]["status"] for row in rows)
-    passed, masked = counts[Status.PASSED], counts[Status.INFRA]
-    judged = len(rows) - masked
-    if not judged:
-        raise RuntimeError(f"the sandbox failed on all {masked} problems: {rows[0]['verdict']['detail']}")
+    """Raises RuntimeError when no problem has a verdict that counts: that is no score."""
+    verdicts = [row["verdict"] for row in rows]
+    masked = [verdict for verdict in verdicts if verdict["status"] == Status.INFRA]
+    unsplit = [verdict for verdict in verdicts if verdict["tier"] == IN_PROCESS]
+    counted = len(rows) - len(masked) - len(unsplit)
+    if not counted:
+        raise RuntimeError(f"no problem of {suite} could be judged in the sandbox: {verdicts[0]['detail']}")
+    passed_unsplit = sum(verdict["status"] == Status.PASSED for verdict in unsplit)
+    passed = sum(verdict["status"] == Status.PASSED for verdict in verdicts) - passed_unsplit
     return SuiteResult(
         suite=suite,
         protocol=protocol,
         candidate=candidate,
-        num_problems=judged,
-        num_masked=masked,
+        num_problems=counted,
+        num_masked=len(masked),
+        num_unsplit=len(unsplit),
+        num_passed_unsplit=passed_unsplit,
         num_passed=passed,
-        pass_at_1=passed / judged,
-        interval_95=wilson_interval(passed, judged),
-        status_counts=dict(counts),
+        pass_at_1=passed / counted,
+        interval_95=wilson_interval(passed, counted),
+        status_counts=dict(Counter(verdict["status"] for verdict in verdicts)),
         mean_logprob=sum(row["draft"]["mean_logprob"] for row in rows) / len(rows),
         num_tokens=sum(row["draft"]["num_tokens"] for row in rows),
-        tiers=dict(Counter(row["verdict"]["tier"] for row in rows if row["verdict"]["status"] != Status.INFRA)),
+        tiers=dict(Counter(verdict["tier"] for verdict in verdicts if verdict["tier"])),
     )

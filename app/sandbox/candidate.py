@@ -6,10 +6,12 @@ for what a hostile program may have written.
 
 Request 0 is the program: {"id": 0, "program": ..., "entry_point": ..., "setup": ...}; then calls
 {"id": n, "args": [...], "kwargs": {...}} or expressions {"id": n, "evaluate": source}. Responses:
-{"id": n, "ok": value}, with "args" and "kwargs" when the call changed them, or {"id": n, "error": [type, text]}.
+{"id": n, "ok": value}, with "args" and "kwargs" when the call changed them, or
+{"id": n, "error": [built-in base, type, text, arguments]}.
 """
 
 import atexit
+import contextlib
 import os
 import sys
 import threading
@@ -56,7 +58,7 @@ def serve_script() -> NoReturn:
     request = frames.receive()
     sys.stdin = open(0, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-    code = 0
+    code, output = 0, sys.stdout
     try:
         program = compile(request["program"], "<candidate>", "exec")
     except BaseException as error:
@@ -65,13 +67,15 @@ def serve_script() -> NoReturn:
     try:
         _run(program, "__main__")
     except SystemExit as stop:
-        code = stop.code if type(stop.code) is int else 0 if stop.code is None else 1
+        code = int(stop.code) if isinstance(stop.code, int) else 0 if stop.code is None else 1
     except BaseException as error:
         _send_error(frames, 1, error)
         code = 1
     threading._shutdown()  # type: ignore[attr-defined]  # what the interpreter does at its end
     atexit._run_exitfuncs()
-    sys.stdout.flush()
+    for stream in (sys.stdout, output):
+        with contextlib.suppress(ValueError, AttributeError):  # closed, or replaced by something else
+            stream.flush()
     os._exit(code & 0xFF)
 
 
@@ -121,13 +125,17 @@ def _call(entry: Any, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _send_error(frames: Frames, request_id: int, error: BaseException) -> None:
-    """Exception type and text are data for people. An error here ends the process, and with it the candidate."""
-    name = "MemoryError" if isinstance(error, MemoryError) else type(error).__name__
+    """The exception as data: built-in base, own name, text, arguments. An error here ends the candidate."""
+    base = next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "builtins")
     try:
         text = str(error)[:MAX_TEXT]
     except BaseException:
         text = ""
     try:
-        frames.send({"id": request_id, "error": [name, text]})
+        args = to_json(list(error.args))
+    except BaseException:
+        args = None
+    try:
+        frames.send({"id": request_id, "error": [base, type(error).__name__[:MAX_TEXT], text, args]})
     except (OSError, WireError):
         os._exit(1)

@@ -15,6 +15,10 @@ EVALUATE = "__evaluate_in_candidate__"
 _BUILTINS = frozenset(dir(builtins))
 
 
+class BrokenTestsError(ValueError):
+    """Tests that can't be read; no program is to blame."""
+
+
 class UnsplittableError(ValueError):
     """These tests need the candidate's own objects on the judge's side."""
 
@@ -33,16 +37,17 @@ class Checks(NamedTuple):
 def mark_assertions(tests: str) -> tuple[str, int]:
     """The same source with `;HELD(n)` right behind the n-th assertion, and how many there are.
 
-    Nothing else changes, not even a line number. Called by the supervisor. Raises SyntaxError or ValueError for tests
-    that don't compile.
+    Nothing else changes, not even a line number. Called by the supervisor. Raises BrokenTestsError.
     """
     import ast
 
+    try:
+        tree = ast.parse(tests)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise BrokenTestsError(f"the tests don't compile: {error}") from None
     lines = tests.encode().splitlines(keepends=True)
     places = sorted(
-        (node.end_lineno or 0, node.end_col_offset or 0)
-        for node in ast.walk(ast.parse(tests))
-        if isinstance(node, ast.Assert)
+        (node.end_lineno or 0, node.end_col_offset or 0) for node in ast.walk(tree) if isinstance(node, ast.Assert)
     )
     for number, (line, column) in reversed(list(enumerate(places))):
         text = lines[line - 1]
@@ -65,8 +70,9 @@ def prepare(marked: str, setup: str, entry_point: str, bound: Iterable[str]) -> 
     setup_tree = ast.parse(setup)
     remote_setup = bool(_unknown(setup_tree, known | _bound(setup_tree)))
     tree = ast.parse(marked)
-    known |= _bound(tree) | (set() if remote_setup else _bound(setup_tree))
-    _split_calls(tree, entry_point, known)
+    of_tests = {*bound, *_bound(tree), *(() if remote_setup else _bound(setup_tree))} - {entry_point}
+    known |= of_tests
+    _split_calls(tree, entry_point, known, of_tests)
     modules = sorted(_unknown(tree, known | {EVALUATE}))
     strange = [name for name in modules if name not in sys.stdlib_module_names]
     if strange:
@@ -90,14 +96,19 @@ def _assigned(code: CodeType) -> set[str]:
     return {constant.co_name for constant in code.co_consts if isinstance(constant, CodeType)} | {"METADATA"}
 
 
-def _split_calls(tree: "ast.AST", entry_point: str, known: set[str]) -> None:
-    """Send a call of the entry point as source, where it builds objects of the candidate's own classes."""
+def _split_calls(tree: "ast.AST", entry_point: str, known: set[str], of_tests: set[str]) -> None:
+    """Send a call of the entry point as source, where it builds objects of the candidate's own classes.
+
+    of_tests: names that only the judge has.
+    """
     import ast
 
     for node in ast.walk(tree):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == entry_point):
             continue
         if _unknown(node, known):
+            if mixed := _unknown(node, known - of_tests) - _unknown(node, known):
+                raise UnsplittableError(f"the tests give the program's own objects together with {', '.join(mixed)}")
             source = ast.copy_location(ast.Constant(ast.unparse(node)), node)
             node.func.id, node.args, node.keywords = EVALUATE, [source], []
 

@@ -1,10 +1,11 @@
 """Takes rights away from the calling process: capabilities, files, network, system calls, resources.
 
-Everything here is one-way and needs no privilege. A zygote calls `confine_zygote` once, and what it loses its children
-never have; `confine_child` does the rest after each fork. Linux only, through ctypes. Sources: landlock(7),
+Everything here is one-way and needs no privilege. What a zygote gives up its children never have; `confine_child` does
+the rest after each fork. Linux only, through ctypes. Sources: landlock(7),
 Documentation/userspace-api/landlock.rst, capabilities(7), prctl(2).
 """
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -61,8 +62,10 @@ def landlock_version() -> int:
         return 0
 
 
-def allow_reading_only(folders: Sequence[str], files: Sequence[str]) -> int:
+def allow_reading_only(listed: Sequence[str], folders: Sequence[str], files: Sequence[str]) -> int:
     """Landlock: from now on these can be read, nothing else can be opened, nothing written, run or connected to.
+
+    listed: folders whose names can be listed, all the way down, but no file of theirs read by that.
 
     Returns the version in force. Raises OSError where the kernel has no Landlock.
     """
@@ -72,7 +75,7 @@ def allow_reading_only(folders: Sequence[str], files: Sequence[str]) -> int:
     size = 24 if version >= 6 else 16 if version >= 4 else 8
     ruleset = _syscall("landlock_create_ruleset", ctypes.c_char_p(attributes), ctypes.c_size_t(size), 0)
     try:
-        for paths, rights in ((folders, _READ_FILE | _READ_DIR), (files, _READ_FILE)):
+        for paths, rights in ((listed, _READ_DIR), (folders, _READ_FILE | _READ_DIR), (files, _READ_FILE)):
             for path in paths:
                 _allow(ruleset, path, rights)
         _syscall("landlock_restrict_self", ruleset, 0)
@@ -142,6 +145,10 @@ def escapes() -> list[str]:
             found.append(f"open {path}")
         except OSError:
             pass
+    with contextlib.suppress(OSError):
+        os.close(os.open("/escape", os.O_WRONLY | os.O_CREAT, 0o600))
+        found.append("write /")
+        os.unlink("/escape")
     for name, kind in (("TCP", socket.SOCK_STREAM), ("UDP", socket.SOCK_DGRAM)):
         try:
             socket.socket(socket.AF_INET, kind).close()

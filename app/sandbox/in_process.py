@@ -7,10 +7,10 @@ from typing import Any
 
 from app.records import Problem, Status
 from app.sandbox.checks import mark_assertions
-from app.sandbox.limits import Clock, classify, wait_readable
+from app.sandbox.limits import Clock, TimedFrames, classify
 from app.sandbox.process import Process
 from app.sandbox.values import WireError
-from app.sandbox.wire import Frames, pack, send_bytes
+from app.sandbox.wire import pack, send_bytes
 
 Spawn = Callable[[str, Sequence[int]], Process]
 
@@ -30,10 +30,8 @@ def judge_in_process(problem: Problem, program: str, spawn: Spawn, timeout_s: fl
         request |= {"setup": problem.setup, "tests": marked}
         try:
             send_bytes(write_request, pack(request))
-            if wait_readable(read_response, clock := Clock(timeout_s, [process])):
-                word, detail = _read(Frames(read_response, write_request), num_assertions)
-            else:
-                word, detail = "timeout", clock.why
+            frames = TimedFrames(read_response, write_request, Clock(timeout_s, [process]))
+            word, detail = _read(frames, num_assertions)
         except BrokenPipeError:
             word, detail = "died", "the program ended before its tests did"
         except WireError as error:
@@ -47,19 +45,21 @@ def judge_in_process(problem: Problem, program: str, spawn: Spawn, timeout_s: fl
     return (*classify(word, detail, ended, killed_here), ended.cpu_seconds)
 
 
-def _read(frames: Frames, num_assertions: int) -> tuple[str, str]:
+def _read(frames: TimedFrames, num_assertions: int) -> tuple[str, str]:
     try:
         answer: Any = frames.receive()
         if "error" in answer:
-            name, text = map(str, answer["error"])
-            if name == "MemoryError":
+            base, name, text, _ = map(str, answer["error"])
+            if base == "MemoryError":
                 return "memory", text
-            status = "wrong_answer" if name == "AssertionError" else "runtime_error"
+            status = "wrong_answer" if base == "AssertionError" else "runtime_error"
             return ("load_error" if answer["id"] == 0 else status), f"{name}: {text}"
         held = answer["ok"]
         if type(held) is int and held == num_assertions > 0:
             return "passed", ""
         return "wrong_answer", f"{held} of {num_assertions} assertions were executed"[:300]
+    except TimeoutError as error:
+        return "timeout", str(error)
     except EOFError:
         return "died", "the program ended before its tests did"
     except (WireError, KeyError, TypeError, ValueError) as error:

@@ -18,7 +18,7 @@ from collections import deque
 from typing import Any, NoReturn
 
 from app.sandbox.checks import EVALUATE, HELD, UnsplittableError, prepare
-from app.sandbox.values import WireError, from_json, to_json
+from app.sandbox.values import TooLargeError, WireError, from_json, to_json
 from app.sandbox.wire import Frames
 
 CONTROL = 3
@@ -49,23 +49,27 @@ class Candidate:
     def __init__(self, read_fd: int, write_fd: int) -> None:
         self._frames = Frames(read_fd, write_fd)
         self._next_id = 0
+        self._answered = False
         self.raised: BaseException | None = None
         """What the last call raised in the test, if it raised."""
+        self.said = ""
+        """The same in the candidate's words."""
         self.broken: ChannelError | None = None
         """Kept, in case a bare `except` in the tests swallows it."""
 
     def load(self, program: str, entry_point: str, setup: str) -> None:
         answer = self._ask({"program": program, "entry_point": entry_point, "setup": setup})
         if "error" in answer:
-            name, text = answer["error"]
-            raise self._break("memory" if name == "MemoryError" else "load_error", f"{name}: {text}")
+            base, name, text, _ = answer["error"]
+            raise self._break("memory" if base == "MemoryError" else "load_error", f"{name}: {text}")
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         try:
             request = {"args": to_json(list(args)), "kwargs": to_json(kwargs)}
         except WireError as error:
-            raise self._break(UNSPLITTABLE, f"an argument can't be sent: {error}") from None
+            raise self._unsendable(error) from None
         answer = self._ask(request)
+        self._answered = True
         self._raise_error(answer)
         try:
             if "args" in answer:
@@ -76,6 +80,7 @@ class Candidate:
 
     def evaluate(self, source: str) -> Any:
         answer = self._ask({"evaluate": source})
+        self._answered = True
         self._raise_error(answer)
         try:
             return from_json(answer["ok"])
@@ -89,9 +94,8 @@ class Candidate:
     def _raise_error(self, answer: dict[str, Any]) -> None:
         self.raised = None
         if "error" in answer:
-            name, text = answer["error"]
-            kind = _EXCEPTIONS.get(name, RuntimeError)
-            self.raised = kind(text if kind is not RuntimeError else f"{name}: {text}")
+            base, name, text, args = answer["error"]
+            self.raised, self.said = _exception(base, text, args), f"{name}: {text}"
             raise self.raised
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -104,7 +108,7 @@ class Candidate:
         try:
             self._frames.send({"id": request_id, **request})
         except WireError as error:
-            raise self._break(UNSPLITTABLE, f"the arguments can't be sent: {error}") from None
+            raise self._unsendable(error) from None
         except OSError:
             raise self._break("died", _ENDED) from None
         try:
@@ -117,6 +121,13 @@ class Candidate:
             raise self._break("protocol", "a frame that is no response to the request")
         return answer
 
+    def _unsendable(self, error: WireError) -> ChannelError:
+        """What a test can't send. Grown too large by the candidate's own answers, it is the candidate's failure: it
+        must not choose the way that it can forge."""
+        if self._answered and isinstance(error, TooLargeError):
+            return self._break("runtime_error", f"what it gave can't be given back: {error}")
+        return self._break(UNSPLITTABLE, f"an argument can't be sent: {error}")
+
     def _break(self, status: str, detail: str) -> ChannelError:
         self.broken = ChannelError(status, detail[:MAX_DETAIL])
         return self.broken
@@ -127,8 +138,18 @@ def _is_response(answer: Any, request_id: int) -> bool:
         return False
     if "error" in answer:
         error = answer["error"]
-        return type(error) is list and len(error) == 2 and all(type(part) is str for part in error)
+        return type(error) is list and len(error) == 4 and all(type(part) is str for part in error[:3])
     return "ok" in answer and ("args" in answer) == ("kwargs" in answer)
+
+
+def _exception(base: str, text: str, args: Any) -> Exception:
+    """The built-in exception that the candidate's was, or RuntimeError. args: tagged; None if they can't be sent."""
+    kind = _EXCEPTIONS.get(base, RuntimeError)
+    try:
+        values = from_json(args)
+        return kind(*values) if type(values) is list else kind(text)
+    except Exception:  # arguments that are no arguments of this type
+        return kind(text)
 
 
 def _copy_back_all(args: tuple[Any, ...], kwargs: dict[str, Any], new_args: Any, new_kwargs: Any) -> None:
@@ -219,7 +240,7 @@ def _classify(error: BaseException, candidate: Candidate) -> tuple[str, str]:
     if isinstance(error, MemoryError):
         return "memory", detail
     if error is candidate.raised:
-        return "runtime_error", detail
+        return "runtime_error", candidate.said[:MAX_DETAIL]
     return "wrong_answer", detail
 
 

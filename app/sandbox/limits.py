@@ -1,4 +1,4 @@
-"""Time limits held from outside a process, and how a process's end is read."""
+"""Limits held from outside a process, and how its end is read."""
 
 import math
 import select
@@ -8,7 +8,11 @@ from collections.abc import Sequence
 
 from app.records import Status
 from app.sandbox.process import Exit, Process
+from app.sandbox.wire import Frames
 
+LOOK_SECONDS = 0.02
+MAX_THREADS = 256
+"""Of one program. The kernel counts processes by user only, so this is looked at every LOOK_SECONDS."""
 WALL_FACTOR = 4
 """Wall seconds allowed for each second of CPU time."""
 CLOSED = "the program closed its channel"
@@ -25,10 +29,14 @@ class Clock:
         self._wall = WALL_FACTOR * timeout_s
         self._deadline = time.monotonic() + self._wall
         self._extended = False
+        self.status = Status.TIMEOUT
         self.why = ""
 
     def remaining(self) -> float:
-        """Seconds until it is worth looking again; 0 when the time is up, and `why` says which limit it was."""
+        """Seconds until it is worth looking again; 0 when it must end, and `status` and `why` say for which limit."""
+        if max(process.num_threads() for process in self._processes) > MAX_THREADS:
+            self.status, self.why = Status.MEMORY, f"more than {MAX_THREADS} threads"
+            return 0.0
         cpu_seconds = self._used + sum(process.cpu_seconds() for process in self._processes)
         if cpu_seconds >= self._timeout_s:
             self.why = f"more than {self._timeout_s:g} s of CPU time"
@@ -43,7 +51,7 @@ class Clock:
         if wall <= 0:
             self.why = f"more than {self._wall:g} s of wall time"
             return 0.0
-        return max(0.001, min(wall, self._timeout_s - cpu_seconds))
+        return max(0.001, min(wall, self._timeout_s - cpu_seconds, LOOK_SECONDS))
 
 
 def wait_readable(fd: int, clock: Clock) -> bool:
@@ -54,6 +62,19 @@ def wait_readable(fd: int, clock: Clock) -> bool:
         if poll.poll(math.ceil(seconds * 1000)):
             return True
     return False
+
+
+class TimedFrames(Frames):
+    """Frames of a program that may never end the one it began."""
+
+    def __init__(self, read_fd: int, write_fd: int, clock: Clock) -> None:
+        super().__init__(read_fd, write_fd)
+        self._clock = clock
+
+    def _fill(self) -> None:
+        if not wait_readable(self._read_fd, self._clock):
+            raise TimeoutError(self._clock.why)
+        super()._fill()
 
 
 def classify(word: str, detail: str, ended: Exit, killed_here: bool) -> tuple[Status, str]:

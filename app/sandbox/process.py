@@ -54,10 +54,16 @@ class Process:
         self.pidfd = pidfd
 
     def cpu_seconds(self) -> float:
-        """CPU time used so far by all its threads; 0 when it has ended."""
+        """CPU time used so far by all its threads; 0 when it is gone."""
         with contextlib.suppress(OSError):
             return time.clock_gettime(~self._outer_pid() << 3 | _CPU_CLOCK)
         return 0.0
+
+    def num_threads(self) -> int:
+        """0 when it is gone."""
+        with contextlib.suppress(OSError, IndexError), open(f"/proc/{self._outer_pid()}/stat") as file:
+            return int(file.read().rpartition(")")[2].split()[17])
+        return 0
 
     def waited_seconds(self) -> float:
         """How long its main thread was ready and got no core; 0 where the kernel does not count that."""
@@ -67,7 +73,9 @@ class Process:
 
     def has_ended(self, grace_s: float = 0.0) -> bool:
         """Whether it ended by itself, now or within the grace."""
-        return bool(select.select([self.pidfd], [], [], grace_s)[0])
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        return bool(poll.poll(grace_s * 1000))
 
     def end(self) -> Exit:
         """Kill it unless it has ended, and wait."""
@@ -83,6 +91,8 @@ class Process:
         if self._outer is None:
             with open(f"/proc/self/fdinfo/{self.pidfd}") as file:
                 self._outer = next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
+        if self._outer <= 0:
+            raise ProcessLookupError("the process has ended")
         return self._outer
 
 
@@ -133,11 +143,13 @@ class Zygote:
         message = {"run": run, "memory_bytes": memory_bytes, "cpu_seconds": cpu_seconds}
         try:
             socket.send_fds(self._control, [json.dumps(message).encode()], fds)
-            data, pidfds, _, _ = socket.recv_fds(self._control, 64, 1)
+            data, pidfds, _, _ = socket.recv_fds(self._control, 4096, 1)
         except OSError as error:
             raise ZygoteError(f"the zygote is gone: {error}") from None
         if not data:
             raise ZygoteError("the zygote is gone")
+        if not pidfds:
+            raise ZygoteError(data.decode())
         return Process(int(data), pidfds[0], self)
 
     def reap(self, pid: int) -> Exit:

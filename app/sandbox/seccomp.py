@@ -49,10 +49,9 @@ class Rule(NamedTuple):
 
 def zygote_filter() -> tuple[Rule, ...]:
     """Everything a confined program may do and what its zygote does beyond; the rest is refused."""
-    free = [name for name in (*ALLOWED, *ZYGOTE_ONLY)]
     conditional = {name: rules for name, rules in CONDITIONAL.items() if name not in ZYGOTE_ONLY}
     return (
-        *(Rule(name, ALLOW) for name in free),
+        *(Rule(name, ALLOW) for name in (*ALLOWED, *ZYGOTE_ONLY)),
         *(Rule(name, ALLOW, conditions) for name, conditions in conditional.items()),
         *(Rule(name, NO_SUCH_CALL) for name in MISSING),
         *(Rule(name, KILL_PROCESS) for name in KILLED),

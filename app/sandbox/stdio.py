@@ -5,16 +5,19 @@ import contextlib
 import json
 import os
 import select
+import time
 from collections.abc import Callable, Sequence
 
 from app.records import Problem, Status
-from app.sandbox.limits import Clock, classify
+from app.sandbox.checks import BrokenTestsError
+from app.sandbox.limits import WALL_FACTOR, Clock, classify
 from app.sandbox.process import Process
 from app.sandbox.values import WireError
 from app.sandbox.wire import Frames, pack, send_bytes
 
 Spawn = Callable[[str, Sequence[int]], Process]
 MIN_OUTPUT = 64 << 10
+WHOLE_FACTOR = 10
 TOLERANCE = 1e-6
 """Relative and absolute, for numbers that the expected output writes with a point."""
 
@@ -22,18 +25,29 @@ TOLERANCE = 1e-6
 def judge_stdio(problem: Problem, program: str, spawn: Spawn, timeout_s: float) -> tuple[Status, str, float]:
     """Status, detail and CPU seconds of all tests together; the first test that fails ends it.
 
-    problem.tests is a JSON array of [input, output] pairs. Raises ValueError when it is not, or is empty.
+    timeout_s holds for each test, WHOLE_FACTOR times as much for all. Raises BrokenTestsError.
     """
-    tests = json.loads(problem.tests)
-    if not tests or not all(len(test) == 2 and all(type(text) is str for text in test) for test in tests):
-        raise ValueError("the tests are no [input, output] pairs")
-    total = 0.0
+    tests = _pairs(problem.tests)
+    total, deadline = 0.0, time.monotonic() + WHOLE_FACTOR * WALL_FACTOR * timeout_s
     for index, (given, expected) in enumerate(tests):
         status, detail, cpu_seconds = _run_test(program, given, expected, spawn, timeout_s)
         total += cpu_seconds
+        if total > WHOLE_FACTOR * timeout_s or time.monotonic() > deadline:
+            status, detail = Status.TIMEOUT, f"more than {WHOLE_FACTOR} times the limit of one test"
         if status != Status.PASSED:
             return status, f"test {index + 1} of {len(tests)}: {detail}", total
     return Status.PASSED, "", total
+
+
+def _pairs(tests: str) -> list[tuple[str, str]]:
+    """problem.tests is a JSON array of [input, output] pairs."""
+    try:
+        pairs = [(given, expected) for given, expected in json.loads(tests)]
+    except (ValueError, TypeError) as error:
+        raise BrokenTestsError(f"the tests are no JSON of [input, output] pairs: {error}") from None
+    if not pairs or not all(type(text) is str for pair in pairs for text in pair):
+        raise BrokenTestsError("the tests are no [input, output] pairs of text")
+    return pairs
 
 
 def same_output(actual: str, expected: str) -> bool:
@@ -101,7 +115,7 @@ def _read_output(fd: int, process: Process, clock: Clock, cap: int) -> tuple[byt
     while open_ends:
         seconds = clock.remaining()
         if seconds <= 0:
-            return bytes(output), "timeout", clock.why
+            return bytes(output), clock.status, clock.why
         for ready, _ in poll.poll(int(seconds * 1000) + 1):
             data = os.read(fd, 1 << 16) if ready == fd else b""
             if not data:
@@ -115,14 +129,14 @@ def _read_output(fd: int, process: Process, clock: Clock, cap: int) -> tuple[byt
 
 def _said(fd: int, code: int) -> tuple[str, str]:
     """The exception that a script reported before it exited, if it did."""
-    if not code or not select.select([fd], [], [], 0)[0]:
+    if not code:
         return "", ""
     try:
         answer = Frames(fd, fd).receive()
-        name, text = map(str, answer["error"])
+        base, name, text, _ = map(str, answer["error"])
     except (WireError, EOFError, KeyError, TypeError, ValueError):
         return "", ""
-    status = "memory" if name == "MemoryError" else "load_error" if answer.get("id") == 0 else "runtime_error"
+    status = "memory" if base == "MemoryError" else "load_error" if answer.get("id") == 0 else "runtime_error"
     return status, f"{name}: {text}"[:300]
 
 

@@ -19,20 +19,21 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from app.records import Problem, ProblemStyle, Status, Verdict
-from app.sandbox.checks import mark_assertions
+from app.records import IN_PROCESS, Problem, ProblemStyle, Status, Verdict
+from app.sandbox.checks import BrokenTestsError, mark_assertions
 from app.sandbox.in_process import judge_in_process
 from app.sandbox.judge import UNSPLITTABLE, receive, send
 from app.sandbox.limits import Clock, classify, wait_readable
 from app.sandbox.process import Process, Zygote, ZygoteError
 from app.sandbox.stdio import judge_stdio
-from app.sandbox.tiers import IN_PROCESS, Confinement, confinement
+from app.sandbox.tiers import Confinement, confinement
 from app.sandbox.values import MAX_BYTES
 from app.settings import SandboxSettings
 
 JUDGE_CPU_SECONDS = 24 * 3600
 JUDGE_START_SECONDS = 20.0
 INFRA_RETRIES = 2
+INFRA_PAUSE_SECONDS = 0.25
 REUSABLE = (Status.PASSED, Status.WRONG_ANSWER, Status.RUNTIME_ERROR, Status.LOAD_ERROR)
 """After these the judge has seen nothing but well-formed values; after any other it is replaced."""
 
@@ -41,7 +42,7 @@ class Judge:
     """A judge process with one problem's tests loaded, as the supervisor sees it."""
 
     def __init__(self, zygote: Zygote, problem: Problem, memory_bytes: int) -> None:
-        """Raises ZygoteError when it does not answer, SyntaxError or ValueError for tests that are no Python."""
+        """Raises ZygoteError when it does not answer, BrokenTestsError for tests that are no Python."""
         marked, num_assertions = mark_assertions(problem.tests)
         self.problem = problem
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -92,14 +93,16 @@ class Supervisor:
         for attempt in range(INFRA_RETRIES + 1):
             try:
                 verdict = self._judge_once(problem, program, start)
-            except (SyntaxError, ValueError) as error:  # tests that are broken stay so
-                return self._verdict(problem, Status.INFRA, f"the tests don't load: {error}", 0.0, start)
+            except BrokenTestsError as error:  # they stay so
+                return self._verdict(problem, Status.INFRA, str(error), 0.0, start)
             except (ZygoteError, OSError) as error:
                 self.close()
                 verdict = self._verdict(problem, Status.INFRA, str(error), 0.0, start)
             if verdict.status != Status.INFRA:
                 break
-            self.num_infra += attempt < INFRA_RETRIES
+            if attempt < INFRA_RETRIES:
+                self.num_infra += 1
+                time.sleep(INFRA_PAUSE_SECONDS * (attempt + 1))
         return verdict
 
     def judge_all(self, jobs: Iterable[tuple[Problem, Sequence[str]]]) -> Iterator[list[Verdict]]:
@@ -142,11 +145,13 @@ class Supervisor:
             if wait_readable(judge.control.fileno(), clock):
                 word, detail = self._word_of(judge, nonce)
             else:
-                word, detail = "timeout", clock.why
+                word, detail = clock.status, clock.why
             judge_cpu = max(0.0, judge.process.cpu_seconds() - used_before)
         finally:
-            killed_here = not candidate.has_ended(grace_s=0.1 if word == "died" else 0.0)
-            ended = candidate.end()
+            try:
+                killed_here = not candidate.has_ended(grace_s=0.1 if word == "died" else 0.0)
+            finally:
+                ended = candidate.end()
         if word != UNSPLITTABLE:
             word, detail = classify(word, detail, ended, killed_here)
         return word, detail, ended.cpu_seconds + judge_cpu
@@ -214,8 +219,13 @@ class Supervisor:
         return Verdict(
             problem_id=problem.id,
             status=status,
-            detail=detail,
+            detail=_printable(detail),
             cpu_seconds=round(cpu_seconds, 4),
             wall_seconds=round(time.monotonic() - start, 4),
             tier=tier or self.tier,
         )
+
+
+def _printable(text: str) -> str:
+    """The program's words without control characters and lone surrogates, which a terminal or file would mind."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)

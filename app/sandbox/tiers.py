@@ -16,11 +16,10 @@ import subprocess
 from typing import Any
 
 from app.errors import UserError
+from app.records import UNSAFE
 from app.sandbox.process import Zygote, ZygoteError
 from app.sandbox.view import python_view
 
-UNSAFE = "unsafe"
-IN_PROCESS = "in_process"
 FULL_LANDLOCK = 4
 
 
@@ -90,7 +89,8 @@ def bubblewrap_command() -> tuple[str, ...]:
     """Namespaces of its own for everything, and a root that holds the system's read-only programs and libraries."""
     view = python_view()
     prefix = os.path.dirname(os.path.dirname(view.interpreter))
-    shown = ["/usr", prefix, *view.folders, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
+    shown = [*view.libraries.values(), *view.bundled, os.path.dirname(os.path.abspath(__file__))]
+    shown.append(os.path.join(os.path.dirname(shown[-1]), "__init__.py"))
     # Without --die-with-parent: killed while it sets up, bubblewrap leaves a process that waits for ever. The zygote
     # ends itself when its supervisor is gone, and bubblewrap with it.
     command = [shutil.which("bwrap") or "bwrap", "--unshare-all"]
@@ -99,9 +99,13 @@ def bubblewrap_command() -> tuple[str, ...]:
             command += ["--symlink", os.readlink(folder), folder]
         elif os.path.isdir(folder):
             command += ["--ro-bind", folder, folder]
-    for path in dict.fromkeys(shown):
+    for path in ("/usr", prefix):
         command += ["--ro-bind", path, path]
-    return (*command, "--dev-bind", "/dev/null", "/dev/null", "--chdir", "/", "--")
+    for path in view.hidden:
+        command += ["--tmpfs", path]
+    for path in shown:
+        command += ["--ro-bind", path, path]
+    return (*command, "--dev-bind", "/dev/null", "/dev/null", "--remount-ro", "/", "--chdir", "/", "--")
 
 
 @functools.cache

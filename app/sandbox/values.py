@@ -32,6 +32,10 @@ class WireError(ValueError):
     """A value that can't be sent, or bytes that are no well-formed frame."""
 
 
+class TooLargeError(WireError):
+    """Plain data beyond the limits of size, depth or number."""
+
+
 def to_json(value: Any) -> Any:
     """The tagged JSON of a value. Raises WireError for what is not plain data or too large."""
     try:
@@ -51,7 +55,7 @@ class _Encoder:
         kind = type(value)
         self._items -= 1
         if self._items < 0:
-            raise WireError(f"more than {MAX_ITEMS} items")
+            raise TooLargeError(f"more than {MAX_ITEMS} items")
         if kind is int:
             return value if -_NATIVE_INT <= value < _NATIVE_INT else self._large_int(value)
         if kind is str:
@@ -60,7 +64,7 @@ class _Encoder:
         if value is None or kind is bool or kind is float:
             return value
         if depth >= MAX_DEPTH:
-            raise WireError(f"nested deeper than {MAX_DEPTH}")
+            raise TooLargeError(f"nested deeper than {MAX_DEPTH}")
         if kind is list:
             return self._sequence(value, depth)
         tagger = _TAGGERS.get(kind) or _library_tagger(kind)
@@ -70,13 +74,13 @@ class _Encoder:
 
     def _large_int(self, value: int) -> dict[str, str]:
         if value.bit_length() > MAX_INT_BITS:
-            raise WireError(f"an int of more than {MAX_INT_BITS} bits")
+            raise TooLargeError(f"an int of more than {MAX_INT_BITS} bits")
         self._take(value.bit_length() // 4)
         return {"i": hex(value)}
 
     def _sequence(self, value: Any, depth: int) -> list[Any]:
         if len(value) > self._items:
-            raise WireError(f"more than {MAX_ITEMS} items")
+            raise TooLargeError(f"more than {MAX_ITEMS} items")
         return [self.encode(item, depth + 1) for item in value]
 
     def _pairs(self, value: Any, depth: int) -> list[Any]:
@@ -90,7 +94,7 @@ class _Encoder:
     def _take(self, size: int) -> None:
         self._bytes -= size
         if self._bytes < 0:
-            raise WireError(f"more than {MAX_BYTES} bytes of data")
+            raise TooLargeError(f"more than {MAX_BYTES} bytes of data")
 
 
 def _text_or_tag(value: str) -> Any:
@@ -150,7 +154,7 @@ def _type_name(value: type) -> dict[str, str]:
 
 def _short_fraction(value: Any) -> tuple[int, int]:
     if max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_FRACTION_BITS:
-        raise WireError(f"a fraction of more than {MAX_FRACTION_BITS} bits")
+        raise TooLargeError(f"a fraction of more than {MAX_FRACTION_BITS} bits")
     return value.numerator, value.denominator
 
 

@@ -11,6 +11,8 @@ import sysconfig
 
 LIBRARIES = ("numpy",)
 """Importable beside the standard library, when installed."""
+_PACKAGES = ("site-packages", "dist-packages")
+"""They may hold the very benchmark that a program is judged by."""
 _WITH_SHARED_OBJECTS = "ctypes ssl sqlite3 lzma bz2 zlib uuid decimal _elementtree numpy".split()
 _LIST_MAPPED_FILES = """
 import importlib, json, sys
@@ -27,9 +29,15 @@ class View:
     """Paths a program may read, and where it imports from. Made here; read by the zygotes."""
 
     interpreter: str
+    listed: tuple[str, ...]
+    """Folders of the standard library, whose names may be listed; installed packages in them are not shown."""
+    hidden: tuple[str, ...]
+    """Folders of installed packages inside of them."""
     folders: tuple[str, ...]
     files: tuple[str, ...]
     import_path: tuple[str, ...]
+    bundled: tuple[str, ...]
+    """Shared objects that come with the libraries."""
     libraries: dict[str, str]
     """Folder of each importable package beside the standard library."""
 
@@ -42,14 +50,18 @@ def python_view() -> View:
     extensions = [folder for path in standard if os.path.isdir(folder := os.path.join(path, "lib-dynload"))]
     libraries = _libraries()
     bundled = [folder + ".libs" for folder in libraries.values() if os.path.isdir(folder + ".libs")]
-    folders = (*standard, *libraries.values(), *bundled)
-    inside = tuple(folder + os.sep for folder in folders)
-    shared = [path for path in _mapped_files(interpreter, libraries) if not path.startswith(inside)]
+    inside = [entry for folder in standard for entry in os.scandir(folder)]
+    shown = [entry for entry in inside if entry.name not in _PACKAGES]
+    folders = [*(entry.path for entry in shown if entry.is_dir()), *libraries.values(), *bundled]
+    shared = [path for path in _mapped_files(interpreter, libraries) if os.path.exists(path)]
     return View(
         interpreter=interpreter,
-        folders=folders,
-        files=tuple(path for path in shared if os.path.exists(path)),
+        listed=tuple(standard),
+        hidden=tuple(entry.path for entry in inside if entry.name in _PACKAGES),
+        folders=tuple(folders),
+        files=(*(entry.path for entry in shown if entry.is_file()), *shared),
         import_path=(*standard, *extensions),
+        bundled=tuple(bundled),
         libraries=libraries,
     )
 

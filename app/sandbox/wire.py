@@ -13,7 +13,7 @@ import struct
 from typing import Any
 
 from app.sandbox.syscalls import FIONREAD
-from app.sandbox.values import MAX_BYTES, MAX_DEPTH, MAX_ITEMS, WireError
+from app.sandbox.values import MAX_BYTES, MAX_DEPTH, MAX_ITEMS, TooLargeError, WireError
 
 _HEADER = struct.Struct("<I")
 _TEXT = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)  # linear, also where no end comes
@@ -68,7 +68,7 @@ def pack(message: dict[str, Any]) -> bytes:
     """The frame of a JSON object whose values went through `to_json`."""
     payload = _encode(message).encode("ascii")
     if len(payload) > MAX_BYTES:
-        raise WireError(f"{len(payload)} bytes of data, {MAX_BYTES} can be sent")
+        raise TooLargeError(f"{len(payload)} bytes of data, {MAX_BYTES} can be sent")
     return _HEADER.pack(len(payload)) + payload
 
 

@@ -6,6 +6,7 @@ pipes of their own, after the fork. Started by `process.Zygote` as `python -s -S
 and one end of a socket pair, over which it is told to spawn and to reap, one message at a time.
 """
 
+import builtins
 import contextlib
 import gc
 import importlib
@@ -14,6 +15,7 @@ import json
 import os
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -26,6 +28,7 @@ PRELOADED = {
 """What short programs and tests import most. The rest costs a child milliseconds; each module here costs every fork."""
 CONTROL = 24
 """Far from 3, so that descriptors received come as 3, 4, ... and children find theirs there."""
+THREAD_STACK = 8 << 20
 RUNS: dict[str, Callable[[], NoReturn]] = {
     "calls": candidate.serve_calls,
     "script": candidate.serve_script,
@@ -44,6 +47,7 @@ class Libraries:
         folder = self._folders.get(name)
         if folder is None:
             return None
+        os.environ["OPENBLAS_NUM_THREADS"] = "1"  # each takes 100 MB of address space
         place = os.path.join(folder, "__init__.py")
         return importlib.util.spec_from_file_location(name, place, submodule_search_locations=[folder])
 
@@ -64,6 +68,9 @@ def main(control_fd: int, role: str) -> NoReturn:
         control.send(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
         os._exit(1)
     os.environ.clear()
+    sys.orig_argv[:] = []
+    builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]  # scripts use them; `site` would make them
+    threading.stack_size(THREAD_STACK)
     for name in [name for name in sys.modules if name.partition(".")[0] == "app"]:
         del sys.modules[name]  # a program finds the standard library only
     _warm_up()
@@ -114,7 +121,9 @@ def _confine(settings: dict[str, Any], role: str) -> tuple[dict[str, Any], confi
     confine.hide_from_ptrace()
     confine.drop_capabilities()
     confine.limit_resources()
-    landlock = confine.allow_reading_only(settings["folders"], settings["files"]) if settings["landlock"] else 0
+    landlock = 0
+    if settings["landlock"]:
+        landlock = confine.allow_reading_only(settings["listed"], settings["folders"], settings["files"])
     filter_ = None
     if settings["seccomp"]:
         confine.Filter(seccomp.zygote_filter(), seccomp.REFUSE).install()
@@ -135,14 +144,23 @@ def _serve(control: socket.socket, filter_: confine.Filter | None) -> NoReturn:
             answer = [status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss]
             control.send(json.dumps(answer).encode())
             continue
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            _close(fds)
+            control.send(f"no new process: {error}".encode())
+            continue
         if pid == 0:
             _run_child(parent, message, len(fds), filter_)
-        for fd in fds:
-            os.close(fd)
+        _close(fds)
         pidfd = os.pidfd_open(pid)
         socket.send_fds(control, [str(pid).encode()], [pidfd])
         os.close(pidfd)
+
+
+def _close(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 def _run_child(parent: int, message: dict[str, Any], num_fds: int, filter_: confine.Filter | None) -> NoReturn:

@@ -74,7 +74,7 @@ def test_what_the_sandbox_failed_on_is_left_out_and_counted(tmp_path: Path) -> N
     texts = {problem.id: "" for problem in problems}
     _, (base, _) = run_with(tmp_path, BrokenJudge({problems[2].id}), texts, 4)
     assert (base.num_passed, base.num_problems, base.num_masked, base.pass_at_1) == (3, 3, 1, 1.0)
-    with pytest.raises(RuntimeError, match="failed on all 4 problems"):
+    with pytest.raises(RuntimeError, match="could be judged"):
         run_with(tmp_path / "all", BrokenJudge(set(texts)), texts, 4)
 
 

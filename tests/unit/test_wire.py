@@ -240,7 +240,8 @@ def random_frame(draw: random.Random) -> bytes:
             damaged[draw.randrange(len(damaged))] = draw.randrange(256)
         return bytes(damaged)
     if kind == 7:
-        error = draw.choice([tree, [tree, tree], ["ValueError"], [draw.choice(ERRORS), draw.choice(["", "\udc80"])]])
+        name, text = draw.choice(ERRORS), draw.choice(["", "\udc80"])
+        error = draw.choice([tree, [tree] * 4, ["ValueError"], [name, name, text, draw.choice([None, [], tree])]])
         return frame({"id": 1, "error": error, "ok": "right"})
     if kind == 8:
         return RIGHT + draw.randbytes(draw.randrange(1, 9))
@@ -277,11 +278,12 @@ def test_a_value_that_can_not_be_printed_is_a_wrong_answer(source: str) -> None:
 
 @pytest.mark.parametrize("name", ["ExceptionGroup", "UnicodeDecodeError", "SystemExit", "OSError", "NoSuchError"])
 def test_an_error_of_any_name_is_a_runtime_error(name: str) -> None:
-    assert run_against(TESTS, LOADED, frame({"id": 1, "error": [name, "text"]}))[0] == "runtime_error"
+    assert run_against(TESTS, LOADED, frame({"id": 1, "error": [name, name, "text", None]}))[0] == "runtime_error"
 
 
 MALFORMED: list[dict[str, Any]] = [
-    {}, {"ok": {"t": 1}}, {"ok": {"no tag": 1}}, {"ok": {}}, {"ok": "right", "args": []}, {"error": ["KeyError", 1]},
+    {}, {"ok": {"t": 1}}, {"ok": {"no tag": 1}}, {"ok": {}}, {"ok": "right", "args": []},
+    {"error": ["KeyError", "", 1, None]}, {"error": ["KeyError", "text"]},
     {"ok": "right", "args": 5, "kwargs": {"d": []}}, {"ok": "right", "args": [[]], "kwargs": {"d": []}},
     {"ok": "right", "args": [[], {"t": []}], "kwargs": {"d": [[[], 1]]}}, {"error": {"0": "KeyError", "1": "text"}},
 ]  # fmt: skip
