@@ -3,7 +3,7 @@
 import builtins
 import functools
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection
 from types import CodeType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -55,18 +55,18 @@ def mark_assertions(tests: str) -> tuple[str, int]:
     return b"".join(lines).decode(), len(places)
 
 
-def prepare(marked: str, setup: str, entry_point: str, bound: Iterable[str]) -> Checks:
-    """Compile marked tests. bound: names that the prelude defines in the judge.
+def prepare(code: CodeType, marked: str, setup: str, entry_point: str, bound: Collection[str]) -> Checks:
+    """code: the marked tests, compiled. bound: names that the prelude defines in the judge.
 
-    Raises SyntaxError for tests that don't compile, UnsplittableError for tests that use a name only the candidate
-    defines elsewhere than in the arguments of a call of its entry point (MBPP/601: f([Pair(5, 24)], 4) == 3).
+    Raises UnsplittableError for tests that use a name only the candidate defines elsewhere than in the arguments of a
+    call of its entry point (MBPP/601: f([Pair(5, 24)], 4) == 3), SyntaxError for a set-up that does not compile.
     """
-    known = {*bound, *_BUILTINS, entry_point, HELD}
-    code = compile(marked, "<tests>", "exec")
-    if not setup and _used(code) <= known | _assigned(code):  # most tests; spares a walk over the syntax tree
-        return Checks(code, setup_in_candidate=False)
+    defined = (bound, _BUILTINS, _assigned(code), (entry_point, HELD, "METADATA"))
+    if not setup and all(any(name in names for names in defined) for name in _used(code)):
+        return Checks(code, setup_in_candidate=False)  # most tests; spares a walk over the syntax tree
     import ast
 
+    known = {*bound, *_BUILTINS, entry_point, HELD}
     setup_tree = ast.parse(setup)
     remote_setup = bool(_unknown(setup_tree, known | _bound(setup_tree)))
     tree = ast.parse(marked)
@@ -93,7 +93,7 @@ def _used(code: CodeType) -> set[str]:
 
 def _assigned(code: CodeType) -> set[str]:
     """Names of the functions and classes that the code defines; other assignments take the slow way."""
-    return {constant.co_name for constant in code.co_consts if isinstance(constant, CodeType)} | {"METADATA"}
+    return {constant.co_name for constant in code.co_consts if isinstance(constant, CodeType)}
 
 
 def _split_calls(tree: "ast.AST", entry_point: str, known: set[str], of_tests: set[str]) -> None:

@@ -10,21 +10,18 @@ replaces a judge after any draft that did not end in a plain pass or a plain fai
 """
 
 import builtins
-import json
 import os
 import socket
-import struct
 from collections import deque
 from typing import Any, NoReturn
 
 from app.sandbox.checks import EVALUATE, HELD, UnsplittableError, prepare
 from app.sandbox.values import TooLargeError, WireError, from_json, to_json
-from app.sandbox.wire import Frames
+from app.sandbox.wire import Frames, receive, send
 
 CONTROL = 3
 MAX_DETAIL = 300
 UNSPLITTABLE = "unsplittable"
-_SIZE = struct.Struct("<I")
 _NOT_FROM_A_TEXT = (UnicodeError, BaseExceptionGroup, StopIteration, StopAsyncIteration)
 _EXCEPTIONS = {
     name: kind
@@ -191,14 +188,15 @@ class Tests:
     """A problem's tests, compiled once."""
 
     def __init__(self, problem: dict[str, Any]) -> None:
-        """problem: fields of `records.Problem`, with marked tests and their number of assertions.
+        """problem: what `compiled` returned.
 
-        Raises UnsplittableError, or anything that the prelude or the tests raise while they load."""
+        Raises UnsplittableError, or anything that the prelude raises.
+        """
         self._problem = problem
-        self._prelude = compile(problem["prelude"], "<prelude>", "exec")
+        self._prelude = problem["prelude_code"]
         bound: dict[str, Any] = {"__name__": "tests"}
         exec(self._prelude, bound)
-        self.checks = prepare(problem["tests"], problem["setup"], problem["entry_point"], bound)
+        self.checks = prepare(problem["tests_code"], problem["tests"], problem["setup"], problem["entry_point"], bound)
         setup = "" if self.checks.setup_in_candidate else problem["setup"]
         self._setup = compile(setup, "<setup>", "exec")
 
@@ -251,10 +249,27 @@ def _describe(error: BaseException) -> str:
         return type(error).__name__
 
 
-def serve() -> NoReturn:
-    """Answer the supervisor: first the problem, then drafts, until it closes the socket."""
+def read_problem(control_fd: int) -> dict[str, Any]:
+    """The problem that the supervisor sends, compiled. Called in the zygote before it forks: afterwards the same takes
+    five times as long."""
+    with socket.socket(fileno=os.dup(control_fd)) as control:
+        return compiled(receive(control)[0])
+
+
+def compiled(problem: dict[str, Any]) -> dict[str, Any]:
+    """Fields of `records.Problem`, with marked tests and their number of assertions, plus code; or plus an error."""
+    try:
+        return problem | {f"{name}_code": compile(problem[name], f"<{name}>", "exec") for name in ("prelude", "tests")}
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        return problem | {"error": f"the tests don't compile: {_describe(error)}"}
+
+
+def serve(problem: dict[str, Any]) -> NoReturn:
+    """Answer the supervisor: first whether the tests load, then drafts, until it closes the socket."""
     control = socket.socket(fileno=CONTROL)
-    problem, _ = receive(control)
+    if "error" in problem:
+        send(control, {"error": problem["error"]})
+        os._exit(0)
     try:
         tests = Tests(problem)
         send(control, {"loaded": True})
@@ -270,26 +285,3 @@ def serve() -> NoReturn:
         for fd in fds:
             os.close(fd)
         send(control, {"nonce": draft["nonce"], "status": status, "detail": detail})
-
-
-def send(control: socket.socket, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
-    """One message between supervisor and judge, who trust each other."""
-    data = json.dumps(message).encode()
-    data = _SIZE.pack(len(data)) + data
-    if fds:
-        sent = socket.send_fds(control, [data], fds)
-        data = data[sent:]
-    control.sendall(data)
-
-
-def receive(control: socket.socket) -> tuple[Any, list[int]]:
-    """Raises EOFError when the other side is gone."""
-    data, fds, _, _ = socket.recv_fds(control, 1 << 16, 4)
-    while len(data) < _SIZE.size or len(data) < _SIZE.size + _SIZE.unpack_from(data)[0]:
-        more = control.recv(1 << 20)
-        if not more:
-            break
-        data += more
-    if len(data) < _SIZE.size:
-        raise EOFError("the control socket is closed")
-    return json.loads(data[_SIZE.size :]), fds

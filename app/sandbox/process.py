@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from app.runs import REPOSITORY
 from app.sandbox.view import python_view
@@ -138,11 +138,23 @@ class Zygote:
             raise ZygoteError(f"the {role} zygote did not start: {self.report['error']}")
         self._control.settimeout(ANSWER_SECONDS)
 
-    def spawn(self, run: str, fds: Sequence[int], *, memory_bytes: int, cpu_seconds: int) -> Process:
-        """A child that does `run` (zygote.RUNS) with these descriptors as 3, 4, ... Raises ZygoteError."""
+    def spawn(
+        self,
+        run: str,
+        fds: Sequence[int],
+        *,
+        memory_bytes: int,
+        cpu_seconds: int,
+        send: Callable[[], None] = lambda: None,
+    ) -> Process:
+        """A child that does `run` (zygote.RUNS) with these descriptors as 3, 4, ...
+
+        send: gives the zygote, over one of them, what it reads before it forks. Raises ZygoteError.
+        """
         message = {"run": run, "memory_bytes": memory_bytes, "cpu_seconds": cpu_seconds}
         try:
             socket.send_fds(self._control, [json.dumps(message).encode()], fds)
+            send()
             data, pidfds, _, _ = socket.recv_fds(self._control, 4096, 1)
         except OSError as error:
             raise ZygoteError(f"the zygote is gone: {error}") from None

@@ -22,12 +22,13 @@ from typing import Any
 from app.records import IN_PROCESS, Problem, ProblemStyle, Status, Verdict
 from app.sandbox.checks import BrokenTestsError, mark_assertions
 from app.sandbox.in_process import judge_in_process
-from app.sandbox.judge import UNSPLITTABLE, receive, send
+from app.sandbox.judge import UNSPLITTABLE
 from app.sandbox.limits import Clock, classify, wait_readable
 from app.sandbox.process import Process, Zygote, ZygoteError
 from app.sandbox.stdio import judge_stdio
 from app.sandbox.tiers import Confinement, confinement
 from app.sandbox.values import MAX_BYTES
+from app.sandbox.wire import receive, send
 from app.settings import SandboxSettings
 
 JUDGE_CPU_SECONDS = 24 * 3600
@@ -45,15 +46,24 @@ class Judge:
         """Raises ZygoteError when it does not answer, BrokenTestsError for tests that are no Python."""
         marked, num_assertions = mark_assertions(problem.tests)
         self.problem = problem
-        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        with theirs:
-            self.process = zygote.spawn(
-                "judge", [theirs.fileno()], memory_bytes=memory_bytes, cpu_seconds=JUDGE_CPU_SECONDS
-            )
-        self.control.settimeout(JUDGE_START_SECONDS)
         fields = {name: getattr(problem, name) for name in ("style", "prelude", "setup", "entry_point")}
+        fields |= {"tests": marked, "num_assertions": num_assertions}
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.control.settimeout(JUDGE_START_SECONDS)
         try:
-            send(self.control, fields | {"tests": marked, "num_assertions": num_assertions})
+            self.process = zygote.spawn(
+                "judge",
+                [theirs.fileno()],
+                memory_bytes=memory_bytes,
+                cpu_seconds=JUDGE_CPU_SECONDS,
+                send=lambda: send(self.control, fields),
+            )
+        except ZygoteError:
+            self.control.close()
+            raise
+        finally:
+            theirs.close()
+        try:
             self.loaded: dict[str, Any] = receive(self.control)[0]
             """{"loaded": true}, {"unsplittable": why} or {"error": why}."""
         except (OSError, EOFError, ValueError) as error:

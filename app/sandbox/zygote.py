@@ -1,8 +1,9 @@
 """A small Python process that stands ready, confined, and forks one child a run: fork instead of start, 1 ms not 20.
 
 There are two, started alike and told their role: the candidate zygote's children run programs, the judge zygote's
-children run tests. Neither zygote ever holds a program, a test or an expected value: these reach the children over
-pipes of their own, after the fork. Started by `process.Zygote` as `python -s -S -P -c ...` with an empty environment
+children run tests. The candidate zygote never holds a program, a test or an expected value: a program reaches its
+process over a pipe of its own, after the fork. The judge zygote compiles a problem's tests and forks with them.
+Started by `process.Zygote` as `python -s -S -P -c ...` with an empty environment
 and one end of a socket pair, over which it is told to spawn and to reap, one message at a time.
 """
 
@@ -29,7 +30,7 @@ PRELOADED = {
 CONTROL = 24
 """Far from 3, so that descriptors received come as 3, 4, ... and children find theirs there."""
 THREAD_STACK = 8 << 20
-RUNS: dict[str, Callable[[], NoReturn]] = {
+RUNS: dict[str, Callable[..., NoReturn]] = {
     "calls": candidate.serve_calls,
     "script": candidate.serve_script,
     "in_process": candidate.serve_in_process,
@@ -102,7 +103,10 @@ def _warm_up() -> None:
         "setup": "",
         "entry_point": "f",
     }
-    tests = judge.Tests(json.loads(json.dumps(problem)))
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        wire.send(ours, problem)
+        tests = judge.Tests(judge.read_problem(theirs.fileno()))
     program = candidate._load("from typing import List\ndef f(x: List[int]) -> int:\n    return len(x)\n", "warm_up")
     request = wire.unpack(
         wire.pack({"id": 1, "args": values.to_json([[{1: (2.5, "three")}, None]]), "kwargs": {"d": []}})[4:]
@@ -144,6 +148,7 @@ def _serve(control: socket.socket, filter_: confine.Filter | None) -> NoReturn:
             answer = [status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss]
             control.send(json.dumps(answer).encode())
             continue
+        given = [judge.read_problem(fds[0])] if message["run"] == "judge" else []
         try:
             pid = os.fork()
         except OSError as error:
@@ -151,7 +156,8 @@ def _serve(control: socket.socket, filter_: confine.Filter | None) -> NoReturn:
             control.send(f"no new process: {error}".encode())
             continue
         if pid == 0:
-            _run_child(parent, message, len(fds), filter_)
+            _run_child(parent, message, len(fds), filter_, given)
+        del given
         _close(fds)
         pidfd = os.pidfd_open(pid)
         socket.send_fds(control, [str(pid).encode()], [pidfd])
@@ -163,7 +169,9 @@ def _close(fds: list[int]) -> None:
         os.close(fd)
 
 
-def _run_child(parent: int, message: dict[str, Any], num_fds: int, filter_: confine.Filter | None) -> NoReturn:
+def _run_child(
+    parent: int, message: dict[str, Any], num_fds: int, filter_: confine.Filter | None, given: list[Any]
+) -> NoReturn:
     try:
         if num_fds == 4:  # requests, responses, standard input, standard output
             os.dup2(5, 0)
@@ -171,6 +179,6 @@ def _run_child(parent: int, message: dict[str, Any], num_fds: int, filter_: conf
         keep = 4 if message["run"] == "judge" else 5
         limits = confine.Limits(memory_bytes=message["memory_bytes"], cpu_seconds=message["cpu_seconds"])
         confine.confine_child(parent, keep, limits, filter_)
-        RUNS[message["run"]]()
+        RUNS[message["run"]](*given)
     finally:
         os._exit(1)

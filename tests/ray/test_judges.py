@@ -101,6 +101,21 @@ def test_a_problem_whose_judges_always_die_is_masked_and_not_failed(
     assert pool.judge(problem(1), SORT).status == Status.PASSED
 
 
+def test_a_source_that_fails_leaves_no_work_behind(pool: JudgePool) -> None:
+    def source() -> Iterator[tuple[Problem, list[str]]]:
+        for number in range(5):
+            yield problem(number), ["import time\ntime.sleep(0.2)\n" + SORT]
+        raise LookupError("no more drafts")
+
+    with pytest.raises(LookupError):
+        list(pool.judge_all(source()))
+    for verdicts in pool.judge_all((problem(number), [SORT]) for number in range(9)):
+        assert verdicts[0].status == Status.PASSED
+        break  # nobody wants more
+    assert pool._load == [0] * NUM_WORKERS
+    assert pool.judge(problem(9), SORT).status == Status.PASSED
+
+
 def test_a_node_that_can_not_confine_says_so_in_one_sentence(local_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
     from app.cli import _sentence
 

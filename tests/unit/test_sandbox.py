@@ -165,16 +165,17 @@ def test_a_program_has_no_memory_of_the_one_before(supervisor: Supervisor) -> No
     assert supervisor.judge(FIXTURE, looks).status == Status.PASSED
 
 
-def test_neither_zygote_ever_held_a_test_or_a_program(supervisor: Supervisor) -> None:
+def test_the_candidates_zygote_never_held_a_test_or_a_program(supervisor: Supervisor) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root may read another process's memory")
     secret, draft = "expected-value-" + "7d1f", "program-text-" + "a90c"
     tests = check(f"assert candidate({{}}) == {secret!r}")
     assert supervisor.judge(tests, f"def f(x): return {draft!r}").status == Status.WRONG_ANSWER
-    for zygote in supervisor._zygotes.values():
-        memory = _memory_of(_python_below(zygote.pid))
-        assert b"app.sandbox" in memory, "the scan does not see the zygote's heap"
-        assert secret.encode() not in memory and draft.encode() not in memory
+    memory = _memory_of(_python_below(supervisor._zygotes["candidate"].pid))
+    assert b"app.sandbox" in memory, "the scan does not see the zygote's heap"
+    assert secret.encode() not in memory and draft.encode() not in memory
+    memory = _memory_of(_python_below(supervisor._zygotes["judge"].pid))
+    assert secret.encode() in memory and draft.encode() not in memory, "the judge's zygote reads tests only"
 
 
 def test_mbpps_assertions_run_in_the_judge(supervisor: Supervisor) -> None:

@@ -169,7 +169,7 @@ RIGHT = frame({"id": 1, "ok": "right"})
 def problem_tests(source: str) -> judge_side.Tests:
     marked, num_assertions = mark_assertions(source)
     fields = {"style": "asserts", "prelude": "", "setup": "", "entry_point": "f", "tests": marked}
-    return judge_side.Tests(fields | {"num_assertions": num_assertions})
+    return judge_side.Tests(judge_side.compiled(fields | {"num_assertions": num_assertions}))
 
 
 TESTS = problem_tests("x = [3, {1: [2]}]\nassert f(x, (1, [2]), key={4}) == 'right'")
