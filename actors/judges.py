@@ -63,7 +63,7 @@ class JudgePool:
         try:
             self.tiers = sorted(set(ray.get([worker.ready.remote() for worker in self._workers])))
         except Exception:
-            self.close()
+            self._kill()
             raise
 
     def judge(self, problem: Problem, program: str) -> Verdict:
@@ -92,6 +92,9 @@ class JudgePool:
         """End the workers and all that they started."""
         ends = [worker.close.remote() for worker in self._workers]
         ray.wait(ends, num_returns=len(ends), timeout=10)
+        self._kill()
+
+    def _kill(self) -> None:
         for worker in self._workers:
             ray.kill(worker)
 

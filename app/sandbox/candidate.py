@@ -33,9 +33,7 @@ def serve_calls() -> NoReturn:
     frames = Frames(REQUESTS, RESPONSES)
     request = frames.receive()
     try:
-        module = _load(request["program"], MODULE)
-        exec(compile(request["setup"], "<setup>", "exec"), module)
-        entry = eval(request["entry_point"], module)
+        module, entry = _load_entry(request)
     except BaseException as error:  # SystemExit is one way to fail to load
         _send_error(frames, 0, error)
         os._exit(1)
@@ -86,9 +84,7 @@ def serve_in_process() -> NoReturn:
     held: set[int] = set()
     stage = "load"
     try:
-        module = _load(request["program"], MODULE)
-        exec(compile(request["setup"], "<setup>", "exec"), module)
-        entry = eval(request["entry_point"], module)
+        module, entry = _load_entry(request)
         stage = "check"
         module[HELD] = held.add
         exec(compile(request["tests"], "<tests>", "exec"), module)
@@ -98,6 +94,15 @@ def serve_in_process() -> NoReturn:
     except BaseException as error:
         _send_error(frames, 0 if stage == "load" else 1, error)
     os._exit(0)
+
+
+def _load_entry(request: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+    """The program's globals, and what its tests call."""
+    module = _load(request["program"], MODULE)
+    if request["setup"]:
+        exec(compile(request["setup"], "<setup>", "exec"), module)
+    name = request["entry_point"]
+    return module, module[name] if name in module else eval(name, module)
 
 
 def _load(source: str, name: str) -> dict[str, Any]:

@@ -194,11 +194,12 @@ class Tests:
         """
         self._problem = problem
         self._prelude = problem["prelude_code"]
-        bound: dict[str, Any] = {"__name__": "tests"}
-        exec(self._prelude, bound)
-        self.checks = prepare(problem["tests_code"], problem["tests"], problem["setup"], problem["entry_point"], bound)
+        self._unused: dict[str, Any] | None = self._globals()
+        self.checks = prepare(
+            problem["tests_code"], problem["tests"], problem["setup"], problem["entry_point"], self._unused or ()
+        )
         setup = "" if self.checks.setup_in_candidate else problem["setup"]
-        self._setup = compile(setup, "<setup>", "exec")
+        self._setup = compile(setup, "<setup>", "exec") if setup else None
 
     def run(self, program: str, read_fd: int, write_fd: int) -> tuple[str, str]:
         """Status and detail of one candidate."""
@@ -220,12 +221,17 @@ class Tests:
             return "wrong_answer", f"{len(held)} of {self._problem['num_assertions']} assertions were executed"
         return "passed", ""
 
-    def _execute(self, candidate: Candidate, held: set[int]) -> None:
+    def _globals(self) -> dict[str, Any]:
         space: dict[str, Any] = {"__name__": "tests"}
         exec(self._prelude, space)
+        return space
+
+    def _execute(self, candidate: Candidate, held: set[int]) -> None:
+        space, self._unused = self._unused or self._globals(), None  # each draft has its own
         space[HELD], space[EVALUATE] = held.add, candidate.evaluate
         space[self._problem["entry_point"]] = candidate.call
-        exec(self._setup, space)
+        if self._setup:
+            exec(self._setup, space)
         exec(self.checks.code, space)
         if self._problem["style"] == "check":
             space["check"](candidate.call)
