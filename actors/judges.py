@@ -83,10 +83,9 @@ class JudgePool:
                     yield self._result(waiting.popleft())
             while waiting:
                 yield self._result(waiting.popleft())
-        finally:  # the source of jobs failed, or nobody wants more
+        finally:  # the source of jobs failed, or nobody wants more: what waits is short and comes to its end
             for job in waiting:
                 self._load[job.worker] -= 1
-                ray.cancel(job.reference)
 
     def close(self) -> None:
         """End the workers and all that they started."""

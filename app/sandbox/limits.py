@@ -29,11 +29,15 @@ class Clock:
         self._wall = WALL_FACTOR * timeout_s
         self._deadline = time.monotonic() + self._wall
         self._extended = False
+        self._has_begun = False
         self.status = Status.TIMEOUT
         self.why = ""
 
     def remaining(self) -> float:
         """Seconds until it is worth looking again; 0 when it must end, and `status` and `why` say for which limit."""
+        if not self._has_begun:  # most programs end before anything has to be measured
+            self._has_begun = True
+            return min(self._timeout_s, LOOK_SECONDS)
         if max(process.num_threads() for process in self._processes) > MAX_THREADS:
             self.status, self.why = Status.MEMORY, f"more than {MAX_THREADS} threads"
             return 0.0

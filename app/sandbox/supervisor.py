@@ -108,6 +108,9 @@ class Supervisor:
             except (ZygoteError, OSError) as error:
                 self.close()
                 verdict = self._verdict(problem, Status.INFRA, str(error), 0.0, start)
+            except BaseException:  # an interrupt between a question and its answer
+                self.close()
+                raise
             if verdict.status != Status.INFRA:
                 break
             if attempt < INFRA_RETRIES:

@@ -222,6 +222,23 @@ def test_no_descriptor_is_lost_when_no_process_can_be_spawned() -> None:
         assert psutil.Process().num_fds() == before
 
 
+def test_an_interrupted_supervisor_starts_afresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Supervisor(SETTINGS) as made:
+        assert made.judge(FIXTURE, SORT).status == Status.PASSED
+
+        def interrupt(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("app.sandbox.supervisor.wait_readable", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            made.judge(FIXTURE, "import time\ntime.sleep(100)")
+        monkeypatch.undo()
+        start = time.monotonic()
+        assert made.judge(FIXTURE, "def f(x): return 0").status == Status.WRONG_ANSWER
+        assert made.judge(FIXTURE, SORT).status == Status.PASSED
+        assert time.monotonic() - start < 5 and made.num_infra == 0
+
+
 def test_a_zygote_that_can_not_fork_says_so_and_lives_on(supervisor: Supervisor) -> None:
     """The kernel's limit on a user's processes is met for a moment; the problem is tried again."""
     if os.geteuid() == 0:
