@@ -84,9 +84,13 @@ def _parser() -> argparse.ArgumentParser:
     pipeline.add_argument("--resume", action="store_true", help="go on with a run that was interrupted")
     commands.add_parser("corpus", parents=[profile, run], help="build the training shards")
     commands.add_parser("sft", parents=[profile, run], help="train the adapter")
-    evaluate = commands.add_parser(
-        "evaluate", parents=[profile, run, unsafe], help="measure base and adapter on HumanEval"
-    )
+    evaluate = commands.add_parser("evaluate", parents=[unsafe], help="measure a run, or score given samples")
+    evaluate.add_argument("--profile", help="profile of the run")
+    evaluate.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
+    evaluate.add_argument("--run", type=Path, metavar="DIR", help="measure base and adapter of this run on HumanEval")
+    evaluate.add_argument("--samples", type=Path, metavar="FILE.jsonl", help="score these samples instead")
+    evaluate.add_argument("--suite", default="humaneval", help="suite of the samples: humaneval or mbpp")
+    evaluate.add_argument("--problems", type=Path, metavar="FILE", help="the suite's file, where no package holds it")
     evaluate.add_argument("--full", action="store_true", help="all 164 problems in both protocols")
     evaluate.add_argument("--json", action="store_true", help="print the results as one JSON object")
     commands.add_parser("report", parents=[run], help="write report.md and report.html")
@@ -143,8 +147,17 @@ def _stage(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
+    if arguments.samples is not None:
+        _score(arguments)
+    else:
+        _measure(arguments)
+
+
+def _measure(arguments: argparse.Namespace) -> None:
     from app.runs import open_run
 
+    if arguments.profile is None or arguments.run is None:
+        raise UserError("evaluate needs --profile P and --run DIR to measure a run, or --samples FILE.jsonl to score")
     profile = _profile(arguments)
     _check_confinement(arguments.unsafe)
     with open_run(arguments.run, profile, resume=True) as run:
@@ -155,6 +168,30 @@ def _evaluate(arguments: argparse.Namespace) -> None:
             print(json.dumps({"run": str(run.root), "results": [asdict(result) for result in results]}))
         else:
             print(f"evaluation: {run.evaluation}")
+
+
+def _score(arguments: argparse.Namespace) -> None:
+    from contextlib import closing
+
+    from app.evaluation.scoring import read_samples, score
+    from app.evaluation.suites import load_suite
+    from app.sandbox.local import LocalJudges
+    from app.sandbox.tiers import confinement
+    from app.settings import SandboxSettings
+
+    tasks = load_suite(arguments.suite, arguments.problems)
+    programs = read_samples(arguments.samples, tasks)
+    with closing(LocalJudges(SandboxSettings(), confinement(unsafe=arguments.unsafe))) as judges:
+        result = score(arguments.suite, tasks, programs, judges)
+    if arguments.json:
+        print(json.dumps(result))
+        return
+    low, high = result["pass@1_interval_95"]
+    print(
+        f"{arguments.suite}: {result['passed']} of {result['samples']} samples of {result['problems']} problems "
+        f"passed, pass@1 {100 * result['pass@1']:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f}), "
+        f"tier {result['tier']}"
+    )
 
 
 def _report(arguments: argparse.Namespace) -> None:

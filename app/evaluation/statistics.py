@@ -1,6 +1,7 @@
 """Statistics of benchmark scores."""
 
 import math
+from collections.abc import Sequence
 
 Z_95 = 1.959963984540054
 
@@ -17,3 +18,18 @@ def sign_test(gained: int, lost: int) -> float:
     """Two-sided p of the exact sign test over the problems on which two candidates differ (McNemar 1947)."""
     n = gained + lost
     return min(1.0, 2 * sum(math.comb(n, k) for k in range(min(gained, lost) + 1)) / 2**n)
+
+
+def pass_at_k(num_samples: int, num_passed: int, k: int) -> float:
+    """Unbiased estimate of the chance that one of k samples passes (arXiv 2107.03374, section 2.1)."""
+    return 1.0 - math.comb(num_samples - num_passed, k) / math.comb(num_samples, k)
+
+
+def bootstrap_interval(values: Sequence[float], *, num_resamples: int = 10_000, seed: int = 0) -> tuple[float, float]:
+    """95 % percentile interval of the mean, by drawing problems with replacement (Efron 1979)."""
+    import numpy as np
+
+    array = np.asarray(values)
+    draws = np.random.default_rng(seed).integers(len(array), size=(num_resamples, len(array)))
+    low, high = np.percentile(array[draws].mean(axis=1), (2.5, 97.5))
+    return float(low), float(high)

@@ -5,20 +5,17 @@ A case is a JSON line {"id", "input", "expected"}: `input` is the source of a pr
 Run: python -m app sandbox --cases FILE.jsonl [--json]
 """
 
+import contextlib
 import dataclasses
 import json
 import re
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 from app.errors import UserError
-from app.hardware import num_cores
 from app.progress import progress
-from app.records import Problem, Status, Verdict
-from app.sandbox.supervisor import Supervisor
+from app.records import Problem, Status
+from app.sandbox.local import LocalJudges
 from app.sandbox.tiers import Confinement
 from app.settings import SandboxSettings
 
@@ -78,8 +75,12 @@ def read_cases(path: Path) -> list[Case]:
 def run_catalogue(cases: list[Case], settings: SandboxSettings, confined: Confinement) -> dict[str, Any]:
     """{"total", "as_expected", "differing": [{"id", "expected", "verdict", "detail"}], "tier"}."""
     differing = []
-    with progress("sandbox", len(cases), "cases") as update:
-        for done, (case, verdict) in enumerate(zip(cases, judge_all(cases, settings, confined), strict=True), 1):
+    with (
+        contextlib.closing(LocalJudges(settings, confined)) as judges,
+        progress("sandbox", len(cases), "cases") as update,
+    ):
+        verdicts = judges.judge_all((FIXTURE, [case.program]) for case in cases)
+        for done, (case, (verdict,)) in enumerate(zip(cases, verdicts, strict=True), 1):
             if verdict.status not in case.expected:
                 row = {"id": case.id, "expected": list(case.expected), "verdict": verdict.status}
                 differing.append(row | {"detail": verdict.detail})
@@ -90,29 +91,6 @@ def run_catalogue(cases: list[Case], settings: SandboxSettings, confined: Confin
         "differing": differing,
         "tier": confined.tier,
     }
-
-
-def judge_all(cases: list[Case], settings: SandboxSettings, confined: Confinement) -> Iterator[Verdict]:
-    """Verdicts in the order of the cases, from one supervisor a core."""
-    count = settings.num_workers or num_cores()
-    idle: SimpleQueue[Supervisor] = SimpleQueue()
-    supervisors = [Supervisor(settings, confined) for _ in range(min(count, len(cases)))]
-    for supervisor in supervisors:
-        idle.put(supervisor)
-
-    def judge(case: Case) -> Verdict:
-        supervisor = idle.get()
-        try:
-            return supervisor.judge(FIXTURE, case.program)
-        finally:
-            idle.put(supervisor)
-
-    try:
-        with ThreadPoolExecutor(len(supervisors)) as threads:
-            yield from threads.map(judge, cases)
-    finally:
-        for supervisor in supervisors:
-            supervisor.close()
 
 
 def _statuses(expected: str) -> tuple[Status, ...]:
