@@ -89,7 +89,7 @@ class SandboxSettings(Settings):
     """How programs are run and judged, wherever one is run."""
 
     timeout_s: float = Field(default=5.0, gt=0, le=600)
-    """CPU time of a program and its judge together; four times as much wall time."""
+    """CPU time of a program and its judge together, of a script for each test; four times as much wall time."""
     memory_bytes: int = Field(default=1 << 30, ge=128 << 20)
     """Address space of a program, and of its judge."""
     num_workers: int | None = Field(default=None, ge=1, le=1024)

@@ -2,13 +2,13 @@
 mbpp.jsonl of google-research's repository, CC BY 4.0, for evaluation only."""
 
 import ast
-import json
 from pathlib import Path
 from typing import Any
 
 from app.errors import UserError
 from app.evaluation.humaneval import Task
 from app.records import Problem, ProblemStyle
+from app.userfiles import read_rows
 
 SPLITS = {range(1, 11): "few_shot", range(11, 511): "test", range(511, 601): "validation", range(601, 975): "train"}
 """By task id, as the paper divides them."""
@@ -17,8 +17,8 @@ SPLITS = {range(1, 11): "few_shot", range(11, 511): "test", range(511, 601): "va
 def load(path: Path) -> list[Task]:
     """Every task of the file. Raises UserError when it is no MBPP file."""
     try:
-        return [_task(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, ValueError, KeyError) as error:
+        return [_task(row) for _, row in read_rows(path, "--problems")]
+    except (SyntaxError, ValueError, KeyError, TypeError, StopIteration) as error:
         raise UserError(
             f"{path} can't be read as MBPP ({type(error).__name__}: {error}): give the mbpp.jsonl of "
             "https://github.com/google-research/google-research/tree/master/mbpp"

@@ -4,7 +4,6 @@ A sample is a JSON line {"task_id", "completion"} (what follows the prompt) or {
 program). Run: python -m app evaluate --suite humaneval --samples FILE.jsonl [--json]
 """
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from app.evaluation.humaneval import Task
 from app.evaluation.statistics import bootstrap_interval, pass_at_k
 from app.progress import progress
 from app.records import IN_PROCESS, Judge, Status
+from app.userfiles import read_rows
 
 KS = (1, 10, 100)
 
@@ -22,18 +22,8 @@ def read_samples(path: Path, tasks: list[Task]) -> dict[str, list[str]]:
     """The programs of each problem that has samples. Raises UserError naming the line that is no sample."""
     prompts = {task.problem.id: task.problem.prompt for task in tasks}
     programs: dict[str, list[str]] = {}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--samples {path} can't be read ({error}): give a file of JSON lines") from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            task_id, source = row["task_id"], row.get("solution", row.get("completion"))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            task_id = source = None
+    for number, row in read_rows(path, "--samples"):
+        task_id, source = row.get("task_id"), row.get("solution", row.get("completion"))
         if type(task_id) is not str or type(source) is not str:
             raise UserError(
                 f"{path}, line {number} is no sample: a sample is a JSON object with task_id and either completion or "

@@ -29,7 +29,7 @@ def bootstrap_interval(values: Sequence[float], *, num_resamples: int = 10_000, 
     """95 % percentile interval of the mean, by drawing problems with replacement (Efron 1979)."""
     import numpy as np
 
-    array = np.asarray(values)
-    draws = np.random.default_rng(seed).integers(len(array), size=(num_resamples, len(array)))
-    low, high = np.percentile(array[draws].mean(axis=1), (2.5, 97.5))
+    array, random = np.asarray(values), np.random.default_rng(seed)
+    means = [array[random.integers(len(array), size=len(array))].mean() for _ in range(num_resamples)]
+    low, high = np.percentile(means, (2.5, 97.5))
     return float(low), float(high)

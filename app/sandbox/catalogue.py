@@ -7,7 +7,6 @@ Run: python -m app sandbox --cases FILE.jsonl [--json]
 
 import contextlib
 import dataclasses
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from app.records import Problem, Status
 from app.sandbox.local import LocalJudges
 from app.sandbox.tiers import Confinement
 from app.settings import SandboxSettings
+from app.userfiles import read_rows
 
 _VALUES: tuple[list[Any], ...] = (
     [3, 1, 2],
@@ -51,16 +51,9 @@ class Case:
 
 def read_cases(path: Path) -> list[Case]:
     """Raises UserError naming the line that is no case."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--cases {path} can't be read ({error}): give a file of JSON lines") from None
     cases = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, row in read_rows(path, "--cases"):
         try:
-            row = json.loads(line)
             cases.append(Case(id=str(row["id"]), program=str(row["input"]), expected=_statuses(row["expected"])))
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(

@@ -2,17 +2,14 @@
 their outcome. Verdicts are marked with the tier `in_process`, shown apart, and never become a reward."""
 
 import os
-from collections.abc import Callable, Sequence
 from typing import Any
 
 from app.records import Problem, Status
 from app.sandbox.checks import mark_assertions
 from app.sandbox.limits import Clock, TimedFrames, classify
-from app.sandbox.process import Process
+from app.sandbox.process import Spawn
 from app.sandbox.values import WireError
 from app.sandbox.wire import pack, send_bytes
-
-Spawn = Callable[[str, Sequence[int]], Process]
 
 
 def judge_in_process(problem: Problem, program: str, spawn: Spawn, timeout_s: float) -> tuple[Status, str, float]:

@@ -1,7 +1,7 @@
 """The process that runs a problem's tests against a candidate in another process, and says what came of it.
 
 Runs in a child of the judge zygote, confined like the candidate. The tests run as they are, against a stub that sends
-the call's arguments over a pipe and returns what comes back, built of plain data by `wire`. Passing needs positive
+the call's arguments over a pipe and returns what comes back, built of plain data by `values`. Passing needs positive
 evidence: the tests came to their end, every assertion in their source was executed and held, there is at least one,
 and the channel was clean to the last byte.
 
@@ -65,21 +65,18 @@ class Candidate:
             request = {"args": to_json(list(args)), "kwargs": to_json(kwargs)}
         except WireError as error:
             raise self._unsendable(error) from None
+        return self._value(request, args, kwargs)
+
+    def evaluate(self, source: str) -> Any:
+        return self._value({"evaluate": source}, (), {})
+
+    def _value(self, request: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         answer = self._ask(request)
         self._answered = True
         self._raise_error(answer)
         try:
             if "args" in answer:
                 _copy_back_all(args, kwargs, from_json(answer["args"]), from_json(answer["kwargs"]))
-            return from_json(answer["ok"])
-        except (WireError, KeyError, TypeError, ValueError) as error:
-            raise self._break("protocol", str(error)) from None
-
-    def evaluate(self, source: str) -> Any:
-        answer = self._ask({"evaluate": source})
-        self._answered = True
-        self._raise_error(answer)
-        try:
             return from_json(answer["ok"])
         except (WireError, KeyError, TypeError, ValueError) as error:
             raise self._break("protocol", str(error)) from None

@@ -96,6 +96,10 @@ class Process:
         return self._outer
 
 
+Spawn = Callable[[str, Sequence[int]], Process]
+"""Starts what a zygote's children do, with these descriptors."""
+
+
 class Zygote:
     """One zygote, for one role: "candidate" or "judge"."""
 
@@ -169,7 +173,7 @@ class Zygote:
             self._control.send(json.dumps({"reap": pid}).encode())
         except OSError as error:
             raise ZygoteError(f"the zygote is gone: {error}") from None
-        status, cpu_seconds, _ = json.loads(self._receive())
+        status, cpu_seconds = json.loads(self._receive())
         code = os.waitstatus_to_exitcode(status)
         return Exit(signal=max(0, -code), code=max(0, code), cpu_seconds=cpu_seconds)
 

@@ -6,16 +6,14 @@ import json
 import os
 import select
 import time
-from collections.abc import Callable, Sequence
 
 from app.records import Problem, Status
 from app.sandbox.checks import BrokenTestsError
 from app.sandbox.limits import WALL_FACTOR, Clock, classify
-from app.sandbox.process import Process
+from app.sandbox.process import Process, Spawn
 from app.sandbox.values import WireError
 from app.sandbox.wire import Frames, pack, send_bytes
 
-Spawn = Callable[[str, Sequence[int]], Process]
 MIN_OUTPUT = 64 << 10
 WHOLE_FACTOR = 10
 TOLERANCE = 1e-6

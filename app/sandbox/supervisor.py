@@ -138,7 +138,7 @@ class Supervisor:
         judge = self._judge_for(problem)
         if "error" in judge.loaded:
             self._drop_judge()
-            return self._verdict(problem, Status.INFRA, judge.loaded["error"], 0.0, start)
+            raise BrokenTestsError(judge.loaded["error"])
         if "unsplittable" in judge.loaded:
             return self._judge_in_process(problem, program, start)
         word, detail, cpu_seconds = self._ask(judge, program)

@@ -3,8 +3,8 @@
 There are two, started alike and told their role: the candidate zygote's children run programs, the judge zygote's
 children run tests. The candidate zygote never holds a program, a test or an expected value: a program reaches its
 process over a pipe of its own, after the fork. The judge zygote compiles a problem's tests and forks with them.
-Started by `process.Zygote` as `python -s -S -P -c ...` with an empty environment
-and one end of a socket pair, over which it is told to spawn and to reap, one message at a time.
+Started by `process.Zygote` as `python -s -S -P -c ...` with an environment that it empties and one end of a socket
+pair, over which it is told to spawn and to reap, one message at a time.
 """
 
 import builtins
@@ -145,7 +145,7 @@ def _serve(control: socket.socket, filter_: confine.Filter | None) -> NoReturn:
         message = json.loads(data)
         if "reap" in message:
             _, status, usage = os.wait4(message["reap"], 0)
-            answer = [status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss]
+            answer = [status, usage.ru_utime + usage.ru_stime]
             control.send(json.dumps(answer).encode())
             continue
         given = [judge.read_problem(fds[0])] if message["run"] == "judge" else []

@@ -53,7 +53,7 @@ def test_a_case_that_differs_is_named_with_both_verdicts(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("{", "line 1 is no case"),
+        ("{", "line 1 is no JSON"),
         ('{"id": 1, "input": "x"}', "KeyError: 'expected'"),
         ('{"id": 1, "input": "x", "expected": "passd"}', "'passd'"),
         ("", "holds no case"),

@@ -148,10 +148,8 @@ def test_a_thread_bomb_is_ended_before_it_takes_the_machines_processes(superviso
     verdict = supervisor.judge(FIXTURE, bomb)
     assert verdict.status == Status.MEMORY and "threads" in verdict.detail, verdict
     pool = "from concurrent.futures import ThreadPoolExecutor\ndef f(x):\n    with ThreadPoolExecutor(32) as t:\n"
-    assert supervisor.judge(FIXTURE, pool + "        return list(t.map(int.__abs__, x)) and sorted(x)").status in (
-        Status.RUNTIME_ERROR,  # the fixture's floats
-        Status.PASSED,
-    )
+    tests = check("assert candidate([3, 1] * 40) == [1, 3] * 40")
+    assert supervisor.judge(tests, pool + "        return list(t.map(lambda n: 4 - n, x))").status == Status.PASSED
 
 
 def test_a_program_that_got_no_core_is_given_more_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,10 +64,18 @@ def test_the_bootstrap_interval_matches_the_normal_one_for_many_problems() -> No
     assert bootstrap_interval(values) == (low, high), "seeded"
 
 
+def test_a_line_separator_inside_a_program_ends_no_line(tmp_path: Path, judges: LocalJudges) -> None:
+    task = TASKS[0]
+    source = "    '\u2028\x85\u2029'\n" + task.canonical_solution
+    path = tmp_path / "samples.jsonl"
+    path.write_text(json.dumps({"task_id": task.problem.id, "completion": source}, ensure_ascii=False), "utf-8")
+    assert score("humaneval", TASKS, read_samples(path, TASKS), judges)["passed"] == 1
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("{", "line 1 is no sample"),
+        ("{", "line 1 is no JSON"),
         ('{"completion": "x"}', "line 1 is no sample"),
         ('{"task_id": "HumanEval/0", "completion": 5}', "line 1 is no sample"),
         ('\n{"task_id": "HumanEval/999", "completion": ""}', "line 2: the suite has no task_id 'HumanEval/999'"),
