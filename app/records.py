@@ -25,6 +25,8 @@ class ProblemStyle(StrEnum):
     """Assertions that call the entry point by its name, as MBPP has them."""
     STDIO = "stdio"
     """A JSON array of [standard input, expected output] pairs, as APPS has them."""
+    CALLS = "calls"
+    """JSON that says which tool calls are right; no program is run."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +51,10 @@ class Problem:
     """Trusted source that the tests may use: the prompt's own imports and helper functions."""
     setup: str = ""
     """Source that runs before the tests and after the program (MBPP's test_setup_code)."""
+    tools: str = ""
+    """JSON list of the tools that the model may call; empty where it writes a program."""
     difficulty: str = ""
+    """The suite's own word, or its category; results are counted by it."""
     split: str = "test"
 
 
@@ -77,11 +82,13 @@ class Sampling:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """A rendered prompt under the id of its problem. Made by the prompt protocols; read by the generator."""
+    """A rendered prompt under the id of its problem. Made by the stages (`app.prompts`); read by the generator."""
 
     id: str
     text: str
     """Special tokens included; no token is added."""
+    samples: tuple[int, ...] = (0,)
+    """Numbers of the drafts wanted; each number draws from a random stream of its own."""
 
 
 class FinishReason(StrEnum):
@@ -109,6 +116,8 @@ class Draft:
     adapter: str
     """Path of the adapter that drew it; empty for the base model."""
     seed: int
+    sample: int = 0
+    """Which of its problem's drafts."""
 
 
 class Status(StrEnum):
@@ -179,22 +188,23 @@ class SuiteResult:
 
 
 class Generator(Protocol):
-    """Draws completions. Implemented by the engines of `app.generation`; hosted by `actors.generator`."""
+    """Draws completions. Implemented by the engines (`app.generation`, `app.vllm_engine`); hosted by
+    `actors.generator`."""
 
-    def generate(
-        self, requests: Sequence[Problem | Prompt], sampling: Sampling, *, adapter: str = "", protocol: str = "chat"
-    ) -> list[Draft]:
-        """Drafts in the order of the requests.
-
-        adapter: a PEFT folder, or empty for the base model. protocol: how `Problem`s are put to the model
-        (`app.prompts`); a `Prompt` goes in as it is.
-        """
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, *, adapter: str = "") -> list[Draft]:
+        """Drafts in the order of the prompts and of their samples. adapter: a PEFT folder; empty for the base model."""
         ...
 
-    def stream(
-        self, requests: Sequence[Problem | Prompt], sampling: Sampling, *, adapter: str = "", protocol: str = "chat"
-    ) -> Iterator[Draft]:
+    def stream(self, prompts: Sequence[Prompt], sampling: Sampling, *, adapter: str = "") -> Iterator[Draft]:
         """The same, each draft as it finishes, in any order."""
+        ...
+
+    def score(self, pairs: Sequence[tuple[str, str]], *, adapter: str = "") -> list[list[float]]:
+        """For each (prompt, completion) the log-probability of every token of the completion, nats."""
+        ...
+
+    def sleep(self) -> None:
+        """Give the card's memory back; the next call wakes the engine."""
         ...
 
 
