@@ -1,34 +1,36 @@
-"""Prompt protocols: how a problem becomes a prompt and a completion becomes a program.
+"""Prompt protocols: how a question becomes a prompt, and where the program lies in what comes back.
 
-`chat` asks an instruct model in its own template; `completion` lets a model continue the source text. The completion
-prompt is stripped of its trailing newline: a prompt that ends in a newline token never meets `newline + indent` as
-one token, and costs a small model every point (docs/LOG.md). Training data uses the same words, so that what is
-trained is what is asked.
+`chat` asks an instruct model in its own template, `thinking` does so with the template's thinking switched on (Qwen3),
+`completion` lets a model continue a text. A completion prompt is stripped of its trailing newline: a prompt that ends
+in a newline token never meets `newline + indent` as one token, and costs a small model every point (docs/LOG.md).
+Training data uses the same words, so that what is trained is what is asked. What a suite asks stands in
+`app.evaluation`.
 """
 
-import ast
+import hashlib
+import json
 import re
+from collections.abc import Sequence
 from typing import Any, Literal
 
-from app.records import Problem, Prompt
-
-Protocol = Literal["chat", "completion"]
-STOP: dict[str, tuple[str, ...]] = {
-    "chat": (),
-    "completion": (
-        "\nclass ",
-        "\ndef ",
-        "\n#",
-        "\nif ",
-        "\nprint",
-        "\nassert ",
-        "\n@",
-        "\nimport ",
-        "\nfrom ",
-        "\n```",
-    ),
-}
+ProtocolName = Literal["chat", "thinking", "completion"]
+Message = dict[str, Any]
+"""A turn of a dialogue: role, content."""
+SOURCE_STOP = (
+    "\nclass ",
+    "\ndef ",
+    "\n#",
+    "\nif ",
+    "\nprint",
+    "\nassert ",
+    "\n@",
+    "\nimport ",
+    "\nfrom ",
+    "\n```",
+)
+"""Where the continuation of a Python function ends."""
 _FENCE = re.compile(r"```[ \t]*[\w+#.-]*[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
+_CLOSED_THOUGHT = re.compile(r"\A\s*(?:<think>)?.*?</think>\s*", re.DOTALL)
 
 
 def ask(header: str) -> str:
@@ -46,7 +48,7 @@ def answer(source: str) -> str:
 
 def chat_texts(tokenizer: Any, question: str, reply: str) -> tuple[str, str]:
     """Prompt and completion of a one-turn dialogue in the model's template; joined they are the dialogue."""
-    prompt = _chat_prompt(tokenizer, question)
+    prompt = chat_prompt(tokenizer, [{"role": "user", "content": question}])
     turns = [{"role": "user", "content": question}, {"role": "assistant", "content": reply}]
     whole = tokenizer.apply_chat_template(turns, tokenize=False, enable_thinking=False)
     if not whole.startswith(prompt):
@@ -61,31 +63,50 @@ def begin_text(tokenizer: Any) -> str:
     return tokenizer.bos_token if tokenizer("a").input_ids[0] == tokenizer.bos_token_id else ""
 
 
-def render(problem: Problem, protocol: str, tokenizer: Any) -> Prompt:
-    if protocol == "chat":
-        return Prompt(id=problem.id, text=_chat_prompt(tokenizer, ask(problem.prompt)))
-    return Prompt(id=problem.id, text=begin_text(tokenizer) + problem.prompt.rstrip())
+def chat_prompt(
+    tokenizer: Any, messages: Sequence[Message], *, tools: Sequence[Message] | None = None, thinking: bool = False
+) -> str:
+    """The dialogue so far in the model's own template, open for the assistant's next turn.
+
+    tools: functions as JSON schema. A template that knows no tools gets them as a system turn, after Qwen3's wording.
+    """
+    options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": thinking}
+    plain = tokenizer.apply_chat_template(list(messages), **options)
+    if not tools:
+        return plain
+    with_tools = tokenizer.apply_chat_template(list(messages), tools=list(tools), **options)
+    if with_tools != plain:
+        return with_tools
+    first = [m["content"] for m in messages[:1] if m["role"] == "system"]
+    system = {"role": "system", "content": "\n\n".join([*first, tools_text(tools)])}
+    return tokenizer.apply_chat_template([system, *messages[len(first) :]], **options)
 
 
-def program(problem: Problem, protocol: str, text: str) -> str:
-    """The candidate program: the problem's own imports and helpers, then what the model wrote."""
-    if protocol == "completion":
-        return problem.prompt.rstrip() + text
-    blocks = _FENCE.findall(text) or [text]
-    code = next((block for block in blocks if f"def {problem.entry_point}" in block), blocks[0])
-    if f"def {problem.entry_point}" in code:
-        return _preamble(problem) + code
-    return problem.prompt.rstrip() + "\n" + code  # only the body came back
+def tools_text(tools: Sequence[Message]) -> str:
+    """What a model without a tool template is told of its tools."""
+    lines = "\n".join(json.dumps(tool) for tool in tools)
+    return (
+        "You may call one or more functions to assist with the user query.\n\n"
+        f"You are provided with function signatures within <tools></tools> XML tags:\n<tools>\n{lines}\n</tools>\n\n"
+        "For each function call, return a json object with function name and arguments within <tool_call></tool_call> "
+        'XML tags:\n<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>'
+    )
 
 
-def _chat_prompt(tokenizer: Any, question: str) -> str:
-    turn = [{"role": "user", "content": question}]
-    return tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True, enable_thinking=False)
+def template_hash(tokenizer: Any) -> str:
+    """SHA-256 of the chat template, which decides tens of points; empty for a model without one."""
+    template = tokenizer.chat_template
+    return hashlib.sha256(json.dumps(template).encode()).hexdigest() if template else ""
 
 
-def _preamble(problem: Problem) -> str:
-    """Source of the prompt before its entry point: imports and helper functions that the answer may rely on."""
-    tree = ast.parse(problem.prompt)
-    entry = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == problem.entry_point)
-    lines = problem.prompt.splitlines(keepends=True)[: entry.lineno - 1]
-    return "".join(lines)
+def without_thought(reply: str) -> str:
+    """The reply without its leading thought; a thought that never ended leaves nothing."""
+    if "</think>" in reply:
+        return _CLOSED_THOUGHT.sub("", reply, count=1)
+    return "" if reply.lstrip().startswith("<think>") else reply
+
+
+def code_block(reply: str, mark: str) -> str:
+    """The fenced block that holds `mark`, else the first one, else the whole reply."""
+    blocks = _FENCE.findall(reply) or [reply]
+    return next((block for block in blocks if mark in block), blocks[0])

