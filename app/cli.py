@@ -10,7 +10,6 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -84,21 +83,32 @@ def _parser() -> argparse.ArgumentParser:
     pipeline.add_argument("--resume", action="store_true", help="go on with a run that was interrupted")
     commands.add_parser("corpus", parents=[profile, run], help="build the training shards")
     commands.add_parser("sft", parents=[profile, run], help="train the adapter")
-    evaluate = commands.add_parser("evaluate", parents=[unsafe], help="measure a run, or score given samples")
-    evaluate.add_argument("--profile", help="profile of the run")
-    evaluate.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
-    evaluate.add_argument("--run", type=Path, metavar="DIR", help="measure base and adapter of this run on HumanEval")
-    evaluate.add_argument("--samples", type=Path, metavar="FILE.jsonl", help="score these samples instead")
-    evaluate.add_argument("--suite", default="humaneval", help="suite of the samples: humaneval or mbpp")
-    evaluate.add_argument("--problems", type=Path, metavar="FILE", help="the suite's file, where no package holds it")
-    evaluate.add_argument("--full", action="store_true", help="all 164 problems in both protocols")
-    evaluate.add_argument("--json", action="store_true", help="print the results as one JSON object")
+    _add_evaluate(commands.add_parser("evaluate", parents=[unsafe], help="measure a model, or score given samples"))
     commands.add_parser("report", parents=[run], help="write report.md and report.html")
     sandbox = commands.add_parser("sandbox", parents=[unsafe], help="judge a catalogue of programs")
     sandbox.add_argument("--cases", required=True, type=Path, metavar="FILE.jsonl", help="lines of id, input, expected")
     sandbox.add_argument("--timeout", type=float, default=2.0, metavar="S", help="CPU seconds a program may use")
     sandbox.add_argument("--json", action="store_true", help="print the outcome as one JSON object")
     return parser
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--run", type=Path, metavar="DIR", help="measure base and adapter of this run, or keep --model's results there")
+    add("--adapter", type=Path, metavar="DIR", help="another PEFT folder instead of the run's adapter")
+    add("--model", metavar="NAME_OR_PATH", help="measure this causal LM: a folder or a name on the Hugging Face Hub")
+    add("--samples", type=Path, metavar="FILE.jsonl", help="score these samples instead")
+    add("--against", type=Path, metavar="FILE.jsonl", help="compare --samples with these, problem by problem")
+    add("--suite", metavar="NAME[,NAME]", help="what to measure on; an unknown name lists them all")
+    add(
+        "--problems", action="append", default=[], metavar="[SUITE=]PATH", help="a suite's file or folder, if not Hub's"
+    )
+    add("--full", action="store_true", help="all problems in the chat and the completion protocol")
+    add("--show-prompt", metavar="ID", help="print the exact prompt of this problem and end")
+    add("--contamination", action="store_true", help="how much of each problem stands in the run's training data")
+    add("--profile", help="settings to begin with; left out, the run's own, or for --model this machine's")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="evaluation.num_problems=40")
+    add("--json", action="store_true", help="print the results as one JSON object")
 
 
 def _profile(arguments: argparse.Namespace) -> Any:
@@ -147,51 +157,11 @@ def _stage(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    if arguments.samples is not None:
-        _score(arguments)
-    else:
-        _measure(arguments)
+    from app.evaluate import evaluate
 
-
-def _measure(arguments: argparse.Namespace) -> None:
-    from app.runs import open_run
-
-    if arguments.profile is None or arguments.run is None:
-        raise UserError("evaluate needs --profile P and --run DIR to measure a run, or --samples FILE.jsonl to score")
-    profile = _profile(arguments)
-    _check_confinement(arguments.unsafe)
-    with open_run(arguments.run, profile, resume=True) as run:
-        from app.pipeline import evaluate
-
-        results = evaluate(run, profile, full_suite=arguments.full, unsafe=arguments.unsafe)
-        if arguments.json:
-            print(json.dumps({"run": str(run.root), "results": [asdict(result) for result in results]}))
-        else:
-            print(f"evaluation: {run.evaluation}")
-
-
-def _score(arguments: argparse.Namespace) -> None:
-    from contextlib import closing
-
-    from app.evaluation.scoring import read_samples, score
-    from app.evaluation.suites import load_suite
-    from app.sandbox.local import LocalJudges
-    from app.sandbox.tiers import confinement
-    from app.settings import SandboxSettings
-
-    tasks = load_suite(arguments.suite, arguments.problems)
-    programs = read_samples(arguments.samples, tasks)
-    with closing(LocalJudges(SandboxSettings(), confinement(unsafe=arguments.unsafe))) as judges:
-        result = score(arguments.suite, tasks, programs, judges)
-    if arguments.json:
-        print(json.dumps(result))
-        return
-    low, high = result["pass@1_interval_95"]
-    print(
-        f"{arguments.suite}: {result['passed']} of {result['samples']} samples of {result['problems']} problems "
-        f"passed, pass@1 {100 * result['pass@1']:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f}), "
-        f"tier {result['tier']}"
-    )
+    if not (arguments.show_prompt or arguments.contamination):
+        _check_confinement(arguments.unsafe)
+    evaluate(arguments)
 
 
 def _report(arguments: argparse.Namespace) -> None:

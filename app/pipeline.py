@@ -7,14 +7,26 @@ DIR] [--resume]
 
 import contextlib
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from app import hardware
 from app.cluster import connected, require_resources
 from app.errors import UserError
-from app.evaluation import humaneval
-from app.evaluation.stage import full, is_evaluated, read_results, run_evaluation
-from app.models import ensure_model
+from app.evaluation.contamination import overlaps
+from app.evaluation.stage import (
+    BASE,
+    SFT,
+    CandidateComparison,
+    is_evaluated,
+    problem_paths,
+    read_results,
+    run_evaluation,
+)
+from app.evaluation.suite import Task
+from app.evaluation.suites import ALWAYS_HERE, get_suite, load_tasks
+from app.models import ensure_model, load_tokenizer
 from app.progress import say
 from app.records import SuiteResult
 from app.runs import Run, read_json, update_info
@@ -24,7 +36,9 @@ from app.settings import Profile
 def run_pipeline(run: Run, profile: Profile, *, unsafe: bool = False) -> None:
     """unsafe: run programs on a machine that can't confine them (`app.sandbox.tiers`)."""
     ensure_model(profile.model)
-    complete = run.corpus_manifest.exists() and run.sft_meta.exists() and is_evaluated(run, profile.evaluation)
+    candidates = {BASE: "", SFT: str(run.sft_adapter)}
+    evaluated = is_evaluated(run, profile.evaluation, candidates)
+    complete = run.corpus_manifest.exists() and run.sft_meta.exists() and evaluated
     with hardware.PeakMemory() as memory, contextlib.nullcontext() if complete else connected(profile.cluster):
         if not complete:
             _require_what_stages_need(profile)
@@ -43,7 +57,8 @@ def corpus(run: Run, profile: Profile) -> None:
 
     say("corpus")
     with run.attempt("corpus"), connected(profile.cluster):
-        build_corpus(run, profile, [task.benchmark_text for task in humaneval.load()])
+        suites = benchmarks(profile)
+        build_corpus(run, profile, [task.benchmark_text for tasks in suites.values() for task in tasks])
     manifest = read_json(run.corpus_manifest)
     return say(
         f"  {manifest['tokens']} tokens in {manifest['rows']} rows, {manifest['documents']} documents: {run.corpus}"
@@ -65,23 +80,50 @@ def sft(run: Run, profile: Profile) -> None:
     return say(f"  {meta['steps']} steps, {meta['tokens']} tokens, loss {meta['final_loss']:.3f}: {run.sft_adapter}")
 
 
-def evaluate(run: Run, profile: Profile, *, full_suite: bool = False, unsafe: bool = False) -> list[SuiteResult]:
-    _need(run.sft_meta, "sft", run, profile)
-    settings = full(profile.evaluation) if full_suite else profile.evaluation
-    if is_evaluated(run, settings):
+def evaluate(run: Run, profile: Profile, *, unsafe: bool = False) -> None:
+    measure(run, profile, {BASE: "", SFT: str(run.sft_adapter)}, unsafe=unsafe)
+
+
+def measure(
+    run: Run, profile: Profile, candidates: Mapping[str, str], *, unsafe: bool = False
+) -> tuple[list[SuiteResult], list[CandidateComparison]]:
+    """Every candidate on profile.evaluation, as far as it has no result yet, and each against the base model.
+
+    candidates: adapter by name, empty for the base model.
+    """
+    if str(run.sft_adapter) in candidates.values():
+        _need(run.sft_meta, "sft", run, profile)
+    if is_evaluated(run, profile.evaluation, candidates):
         say("evaluate: complete")
-        return read_results(run, settings)
+        return read_results(run, profile.evaluation, candidates)
     from actors.generator import GeneratorClient
     from actors.judges import JudgePool
 
     say("evaluate")
+    tokenizer = load_tokenizer(ensure_model(profile.model))
     with run.attempt("evaluate"), connected(profile.cluster):
+        require_resources("generation", num_cpus=1, num_gpus=int(profile.generation.use_gpu))
         with (
             contextlib.closing(JudgePool(profile.sandbox, unsafe=unsafe)) as judges,
             contextlib.closing(GeneratorClient(profile.model, profile.generation)) as generator,
         ):
-            run_evaluation(run, settings, generator, judges)
-        return read_results(run, settings)
+            run_evaluation(run, profile, candidates, tokenizer, generator, judges)
+    return read_results(run, profile.evaluation, candidates)
+
+
+def contamination(run: Run, profile: Profile) -> dict[str, Any]:
+    """Of every suite of profile.evaluation, and of those that ship with us."""
+    _need(run.corpus_manifest, "corpus", run, profile)
+    with connected(profile.cluster):
+        return {name: overlaps(run, name, tasks, profile.model) for name, tasks in benchmarks(profile).items()}
+
+
+def benchmarks(profile: Profile) -> dict[str, list[Task]]:
+    """The problems that training data must not hold: of the suites to be measured, and of those that are always
+    here."""
+    paths = problem_paths(profile.evaluation)
+    names = dict.fromkeys((*ALWAYS_HERE, *profile.evaluation.suites, *paths))
+    return {name: load_tasks(get_suite(name), paths) for name in names}
 
 
 def report(run: Run) -> None:

@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Callable
 
 from app.errors import UserError
+from app.hardware import describe
 from app.settings import (
     ClusterSettings,
     CorpusSettings,
@@ -77,3 +78,12 @@ def get_profile(name: str) -> Profile:
         hint = f"did you mean {near[0]!r}" if near else f"there are {', '.join(PROFILES)}"
         raise UserError(f"unknown profile {name!r}: {hint}")
     return PROFILES[name]()
+
+
+def profile_of_machine() -> str:
+    """The profile that `make run` would take: by the first card's memory, or without one the laptop's."""
+    cards = describe()["cards"]
+    if not cards:
+        return "laptop"
+    mebibytes = int(cards[0].rpartition(",")[2].split()[0])
+    return "workstation" if mebibytes >= 22_000 else "rtx3070"

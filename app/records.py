@@ -161,30 +161,51 @@ class Verdict:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """A mean over problems between 0 and 1, never without its number of problems and its interval.
+
+    Example: Score(num_problems=164, value=0.043, interval_95=(0.012, 0.073))
+    """
+
+    num_problems: int
+    value: float
+    interval_95: tuple[float, float]
+    """Bootstrap over problems (`app.evaluation.statistics.score_interval`)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SuiteResult:
-    """One candidate measured on one suite. Made by evaluation; read by the report."""
+    """One candidate measured on one suite. Made by evaluation; read by the report.
+
+    Samples that count have a verdict that their program can't have forged; the others are counted apart.
+    """
 
     suite: str
     protocol: str
     candidate: str
-    """"base" or the stage whose adapter it is."""
-    num_problems: int
-    """Problems that have a verdict; pass_at_1 is over these."""
-    num_masked: int
-    """Problems left out because the sandbox itself failed on them (status infra)."""
-    num_unsplit: int
-    """Problems left out because their tests can't be kept apart from the program, which could forge them."""
-    num_passed_unsplit: int
+    """"base", or the stage or folder whose adapter it is."""
+    num_samples: int
+    """Samples that count."""
     num_passed: int
-    pass_at_1: float
-    interval_95: tuple[float, float]
-    """Wilson score interval of pass_at_1 over problems."""
+    num_masked: int
+    """Samples left out because the sandbox itself failed on them (status infra)."""
+    num_unsplit: int
+    """Samples left out because their tests can't be kept apart from the program, which could forge them."""
+    num_passed_unsplit: int
+    pass_at: dict[str, Score]
+    """pass@k by k, unbiased, for "1", "10" and "100" as far as every problem has so many samples."""
+    categories: dict[str, Score]
+    """pass@1 by the problems' difficulty or category; empty where the suite has none."""
+    detectable: float
+    """The difference of pass@1 that this many problems show in 80 % of paired comparisons, if a tenth of the problems
+    changes (`app.evaluation.statistics.detectable_difference`)."""
     status_counts: dict[str, int]
-    mean_logprob: float
-    """Mean over drafts of Draft.mean_logprob, nats a token."""
-    num_tokens: int
+    """Over all samples."""
     tiers: dict[str, int]
-    """How many programs ran in which tier of the sandbox; a weaker one marks the score."""
+    """How many samples were judged in which tier of the sandbox; a weaker one marks the score."""
+    mean_logprob: float | None
+    """Mean over drafts of Draft.mean_logprob, nats a token; None for samples that somebody else drew."""
+    num_tokens: int
 
 
 class Generator(Protocol):

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import UserError
-from app.evaluation.statistics import sign_test
-from app.records import UNTRUSTED_TIERS
-from app.runs import Run, read_json, read_json_lines, write_atomic
+from app.evaluation.stage import BASE, CandidateComparison, against_base, read_result
+from app.records import UNTRUSTED_TIERS, SuiteResult
+from app.runs import Run, iter_json_lines, read_json, read_json_lines, write_atomic
 
 TEMPLATE = Path(__file__).with_name("report.md.jinja")
 
@@ -49,19 +49,21 @@ def _facts(run: Run) -> dict[str, Any]:
     info: dict[str, Any] = {"hardware": None, "peak_memory_bytes": 0} | read_json(run.info)
     sft = read_json(run.sft_meta) if run.sft_meta.exists() else None
     corpus = read_json(run.corpus_manifest) if run.corpus_manifest.exists() else None
-    found = [read_json(path)["result"] for path in sorted(run.evaluation.glob("*/*/result.json"))]
-    changes = _changes(run, sorted({result["suite"] for result in found}))
+    found = _results(run)
+    compared = [c for suite, name, _ in found if (c := against_base(run, suite, name))]
+    results = [result for _, _, result in found]
     facts: dict[str, Any] = {
         "info": info,
         "settings": json.dumps(info["settings"], indent=2),
         "stages": run.stage_seconds(),
-        "results": found,
-        "tiers": sorted({tier for result in found for tier in result["tiers"]}),
-        "untrusted": sorted({tier for result in found for tier in result["tiers"]} & set(UNTRUSTED_TIERS)),
-        "masked": sum(result["num_masked"] for result in found),
-        "unsplit": sum(result["num_unsplit"] for result in found),
-        "changes": changes,
-        "examples": _examples(changes),
+        "results": results,
+        "comparisons": compared,
+        "contamination": _contamination(run),
+        "tiers": sorted({tier for result in results for tier in result.tiers}),
+        "untrusted": sorted({tier for result in results for tier in result.tiers} & set(UNTRUSTED_TIERS)),
+        "masked": sum(result.num_masked for result in results),
+        "unsplit": sum(result.num_unsplit for result in results),
+        "examples": _examples(run, compared[0]) if compared else [],
         "sft": sft,
         "corpus": corpus,
     }
@@ -86,53 +88,50 @@ def _mean_loss(rows: list[dict[str, Any]]) -> float:
     return sum(row["loss"] * row["label_tokens"] for row in rows) / sum(row["label_tokens"] for row in rows)
 
 
-def _changes(run: Run, suites: list[str]) -> list[dict[str, Any]]:
-    """Per suite with both candidates: the paired samples, and the problems that the adapter gained and lost."""
-    changes: list[dict[str, Any]] = []
-    for suite in suites:
-        paths = {name: run.suite_samples(suite, name) for name in ("base", "sft")}
-        if not all(run.suite_result(suite, name).exists() for name in paths):
-            continue
-        rows = {
-            name: {row["draft"]["problem_id"]: row for row in read_json_lines(path)} for name, path in paths.items()
-        }
-        passed = {
-            name: {key for key, row in by_id.items() if row["verdict"]["status"] == "passed"}
-            for name, by_id in rows.items()
-        }
-        both = {
-            "suite": suite,
-            "rows": rows,
-            "gained": passed["sft"] - passed["base"],
-            "lost": passed["base"] - passed["sft"],
-        }
-        p = sign_test(len(both["gained"]), len(both["lost"]))
-        changes.append(both | {"kept": passed["sft"] & passed["base"], "p": p})
-    return changes
+def _results(run: Run) -> list[tuple[str, str, SuiteResult]]:
+    """Measurement, candidate and result; the base model first on every measurement."""
+    paths = run.evaluation.glob("*/*/result.json")
+    found = [(path.parent.parent.name, path.parent.name, read_result(path)) for path in paths]
+    return sorted(found, key=lambda row: (row[0], row[1] != BASE, row[1]))
 
 
-def _examples(changes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One problem that was gained, one lost, one solved by both, one by neither, as far as there are any."""
-    if not changes:
-        return []
-    first = changes[0]
-    groups = [
-        first["gained"],
-        first["lost"],
-        first["kept"],
-        set(first["rows"]["base"]) - first["gained"] - first["lost"] - first["kept"],
+def _contamination(run: Run) -> list[dict[str, Any]]:
+    """The summary of every suite, out of its results."""
+    rows = {}
+    for path in sorted(run.evaluation.glob("*/*/result.json")):
+        if summary := read_json(path)["contamination"]:
+            rows[summary["suite"]] = summary
+    return list(rows.values())
+
+
+def _examples(run: Run, compared: CandidateComparison) -> list[dict[str, Any]]:
+    """One problem that the candidate gained, one it lost, one solved by both, one by neither, as far as there are
+    any: the first sample of each."""
+    rates = [read_json(run.suite_result(compared.suite, name))["pass_rates"] for name in (BASE, compared.candidate)]
+    common = sorted(rates[0].keys() & rates[1].keys(), key=lambda name: (len(name), name))
+    kinds = ((False, True), (True, False), (True, True), (False, False))
+    groups = [[p for p in common if (rates[0][p] > 0, rates[1][p] > 0) == kind] for kind in kinds]
+    chosen = [group[0] for group in groups if group]
+    rows = {
+        name: _first_samples(run.suite_samples(compared.suite, candidate), chosen)
+        for name, candidate in (("base", BASE), ("candidate", compared.candidate))
+    }
+    return [
+        {"id": problem, "name": compared.candidate} | {name: _example(found[problem]) for name, found in rows.items()}
+        for problem in chosen
+        if all(problem in found for found in rows.values())
     ]
-    examples = []
-    for group in groups:
-        for problem in sorted(group, key=lambda name: (len(name), name))[:1]:
-            example: dict[str, Any] = {"id": problem}
-            for name in ("base", "sft"):
-                row = first["rows"][name][problem]
-                text, verdict = row["draft"]["text"], row["verdict"]
-                fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", text) + [""]))  # no text can close it
-                example[name] = {"status": verdict["status"], "detail": verdict["detail"], "text": text, "fence": fence}
-            examples.append(example)
-    return examples
+
+
+def _first_samples(path: Path, problems: list[str]) -> dict[str, dict[str, Any]]:
+    rows = (row for row in iter_json_lines(path) if row["draft"]["sample"] == 0)
+    return {row["draft"]["problem_id"]: row for row in rows if row["draft"]["problem_id"] in problems}
+
+
+def _example(row: dict[str, Any]) -> dict[str, Any]:
+    text, verdict = row["draft"]["text"], row["verdict"]
+    fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", text) + [""]))  # no text can close it
+    return {"status": verdict["status"], "detail": verdict["detail"], "text": text, "fence": fence}
 
 
 def _plot_loss(metrics: list[dict[str, Any]], window: int, path: Path) -> None:
@@ -151,23 +150,27 @@ def _plot_loss(metrics: list[dict[str, Any]], window: int, path: Path) -> None:
     _save(figure, path)
 
 
-def _plot_results(results: list[dict[str, Any]], path: Path) -> None:
-    figure, axes = _figure()
-    labels = [f"{r['suite']}\n{r['candidate']}" for r in results]
-    rates = [100 * r["pass_at_1"] for r in results]
-    spans = [[rate - 100 * r["interval_95"][0] for rate, r in zip(rates, results, strict=True)],
-             [100 * r["interval_95"][1] - rate for rate, r in zip(rates, results, strict=True)]]  # fmt: skip
-    colours = ["#7f7f7f" if r["candidate"] == "base" else "#2ca02c" for r in results]
-    axes.bar(labels, rates, yerr=spans, color=colours, capsize=6, width=0.5)
-    axes.set(ylabel="pass@1, % (95 % interval)", title="HumanEval", ylim=(0, None))
-    axes.grid(alpha=0.3, axis="y")
+def _plot_results(results: list[SuiteResult], path: Path) -> None:
+    figure, axes = _figure(height=1.2 + 0.45 * len(results))
+    scores = [result.pass_at["1"] for result in results]
+    rates = [100 * score.value for score in scores]
+    spans = [
+        [rate - 100 * score.interval_95[0] for rate, score in zip(rates, scores, strict=True)],
+        [100 * score.interval_95[1] - rate for rate, score in zip(rates, scores, strict=True)],
+    ]
+    labels = [f"{r.suite}, {r.candidate} (n = {s.num_problems})" for r, s in zip(results, scores, strict=True)]
+    colours = ["#7f7f7f" if result.candidate == BASE else "#2ca02c" for result in results]
+    axes.barh(labels, rates, xerr=spans, color=colours, capsize=4, height=0.6)
+    axes.invert_yaxis()
+    axes.set(xlabel="pass@1, % (95 % interval over problems)", xlim=(0, None))
+    axes.grid(alpha=0.3, axis="x")
     _save(figure, path)
 
 
-def _figure() -> tuple[Any, Any]:
+def _figure(height: float = 4) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 4), dpi=110, layout="constrained")
+    figure = Figure(figsize=(8, height), dpi=110, layout="constrained")
     return figure, figure.subplots()
 
 

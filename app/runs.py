@@ -3,7 +3,8 @@
     runs/<run-id>/run.json                    settings, versions, commit, hardware, attempts of each stage
                   corpus/manifest.json        written last: its existence means that the stage is complete
                   sft/meta.json               likewise
-                  evaluation/<suite>/<candidate>/result.json
+                  evaluation/<suite>/<candidate>/settings.json samples.jsonl result.json
+                  evaluation/contamination/<suite>.json
                   report.md report.html       written last, html after md
 
 Nothing else in the project builds a path inside a run. Work that a complete stage no longer needs lies under
@@ -25,7 +26,7 @@ from typing import Any
 
 from app import hardware
 from app.errors import UserError
-from app.settings import Profile, differences
+from app.settings import Profile, differences, parse_settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 STAGES = ("corpus", "sft", "evaluate", "report")
@@ -74,19 +75,40 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def append_json_line(path: Path, row: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as file:
         file.write(json.dumps(row) + "\n")
 
 
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The complete lines of the file; a last line that a killed writer left unfinished is not one."""
+def iter_json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The complete lines of the file, one at a time; a last line that a killed writer left unfinished is not one."""
     if not path.exists():
-        return []
-    rows = []
-    for line in path.read_text().splitlines():
-        with contextlib.suppress(json.JSONDecodeError):
-            rows.append(json.loads(line))
-    return rows
+        return
+    with open(path) as file:
+        for line in file:
+            with contextlib.suppress(json.JSONDecodeError):
+                yield json.loads(line)
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    return list(iter_json_lines(path))
+
+
+def trim_json_lines(path: Path) -> None:
+    """Cut off a last line that a killed writer left unfinished, so that lines can be appended."""
+    if not path.exists():
+        return
+    with open(path, "rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            start = max(0, end - (1 << 16))
+            file.seek(start)
+            newline = file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                file.truncate(start + newline + 1)
+                return
+            end = start
+        file.truncate(0)
 
 
 def write_json_lines(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -120,6 +142,12 @@ class Run:
 
     def suite_result(self, suite: str, candidate: str) -> Path:
         return self.evaluation / suite / candidate / "result.json"
+
+    def suite_settings(self, suite: str, candidate: str) -> Path:
+        return self.evaluation / suite / candidate / "settings.json"
+
+    def contamination(self, suite: str) -> Path:
+        return self.evaluation / "contamination" / f"{suite}.json"
 
     def suite_samples(self, suite: str, candidate: str) -> Path:
         return self.evaluation / suite / candidate / "samples.jsonl"
@@ -180,12 +208,24 @@ def _make_folder(root: Path) -> None:
         ) from None
 
 
+def stored_profile(root: Path) -> Profile | None:
+    """The settings that a run directory was made with; None where there is no run."""
+    info = root / "run.json"
+    return parse_settings(Profile, _stored_settings(info), str(info)) if info.exists() else None
+
+
+def _stored_settings(info: Path) -> dict[str, Any]:
+    try:
+        return read_json(info)["settings"]
+    except (json.JSONDecodeError, KeyError):
+        raise UserError(
+            f"{info} can't be read as the description of a run: choose another --run or remove {info.parent}"
+        ) from None
+
+
 def _check_same_run(run: Run, profile: Profile, resume: bool) -> None:
     ways_out = f"choose another --run or remove {run.root}"
-    try:
-        held = read_json(run.info)["settings"]
-    except (json.JSONDecodeError, KeyError):
-        raise UserError(f"{run.info} can't be read as the description of a run: {ways_out}") from None
+    held = _stored_settings(run.info)
     changed = differences(json.loads(profile.model_dump_json()), held)
     if changed:
         shown = "; ".join(changed[:4]) + (f" and {len(changed) - 4} more" if len(changed) > 4 else "")

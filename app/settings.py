@@ -75,14 +75,27 @@ class SftSettings(Settings):
 
 class GenerationSettings(Settings):
     batch_size: int = Field(default=16, ge=1, le=1024)
+    """Completions drawn at once."""
     use_gpu: bool = False
+    max_model_len: int = Field(default=4096, ge=32, le=131_072)
+    """Tokens of a prompt and its completion together; the model's own limit holds as well."""
 
 
 class EvaluationSettings(Settings):
-    protocols: tuple[Literal["chat", "completion"], ...] = Field(default=("chat",), min_length=1)
+    suites: tuple[str, ...] = Field(default=("humaneval",), min_length=1)
+    """By name (`app.evaluation.suites`)."""
+    problems: tuple[str, ...] = ()
+    """Files or folders of suites whose problems no package holds, as SUITE=PATH; left out, the Hub is asked."""
+    protocols: tuple[Literal["chat", "thinking", "completion"], ...] = Field(default=("chat",), min_length=1)
     num_problems: int | None = Field(default=None, ge=1)
-    """Evenly spaced over the suite, always the same ones; None: all."""
-    max_new_tokens: int = Field(default=512, ge=1, le=16384)
+    """Of each suite: evenly spaced over it, always the same ones; None: all."""
+    num_samples: int = Field(default=1, ge=1, le=1000)
+    """Drafts a problem; pass@k is estimated for k up to this."""
+    temperature: float = Field(default=0.0, ge=0, le=5)
+    """0 is greedy."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_new_tokens: int = Field(default=512, ge=1, le=32768)
+    """Of one turn."""
 
 
 class SandboxSettings(Settings):
@@ -217,7 +230,8 @@ def _allowed(field: FieldInfo) -> str:
         if typing.get_origin(kind) is Literal:
             words.append("one of " + ", ".join(map(repr, typing.get_args(kind))))
         elif typing.get_origin(kind) is tuple:
-            words.append("a list of " + ", ".join(map(repr, typing.get_args(typing.get_args(kind)[0]))))
+            choices = typing.get_args(typing.get_args(kind)[0])
+            words.append("a list of " + (", ".join(map(repr, choices)) if choices else "texts"))
         else:
             words.append(names[kind])
     signs = {Ge: (">=", "ge"), Gt: (">", "gt"), Le: ("<=", "le"), Lt: ("<", "lt")}

@@ -23,16 +23,16 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray
 
 from app.corpus.licences import LicenceVerdict
 from app.corpus.shards import BENCHMARKS, REJECTED_SCHEMA, Shard, extract_shard, pack_shard, part
 from app.corpus.sources import Distribution, Recipe, SourceFile, find_distributions, load_recipe
 from app.errors import UserError
-from app.progress import progress, say
+from app.progress import say
 from app.records import BenchmarkText
 from app.runs import Run, git_commit, read_json, write_atomic, write_json
 from app.settings import Profile
+from app.tasks import run_tasks
 
 
 def build_corpus(run: Run, profile: Profile, benchmarks: Iterable[BenchmarkText]) -> None:
@@ -49,10 +49,10 @@ def build_corpus(run: Run, profile: Profile, benchmarks: Iterable[BenchmarkText]
         "seq_len": profile.corpus.seq_len,
         "seed": profile.seed,
     }
-    _run_tasks("extract", extract_shard, [job | asdict(shard) for shard in shards])
+    run_tasks("corpus, extract", extract_shard, [job | asdict(shard) for shard in shards])
     kept, num_duplicates = _first_of_each(run, len(shards))
     packing = [job | {"index": shard.index, "keep": rows} for shard, rows in zip(shards, kept, strict=True)]
-    counts = _run_tasks("pack", pack_shard, packing)
+    counts = run_tasks("corpus, pack", pack_shard, packing)
     reasons = _write_rejected(run, [d for d in distributions if not d.verdict.approved], len(shards))
     licences = _write_attribution(run, [d for d in distributions if d.verdict.approved], counts)
     totals = {"rejected": reasons, "duplicates": num_duplicates, "licences": licences}
@@ -102,22 +102,6 @@ def _shard(index: int, pairs: list[tuple[Distribution, SourceFile]]) -> Shard:
         locations=[f.location for _, f in pairs],
         archives=[f.archive for _, f in pairs],
     )
-
-
-def _run_tasks(label: str, task: Any, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Run `task` over the rows as one Ray Data task each; results by shard index."""
-    items = [{"row": json.dumps(row)} for row in rows]
-    dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(_call, fn_args=(task,))
-    results: list[dict[str, Any]] = []
-    with progress(f"corpus, {label}", len(rows), "shards") as update:
-        for result in dataset.iter_rows():
-            results.append(json.loads(result["result"]))
-            update(len(results))
-    return sorted(results, key=lambda result: result["index"])
-
-
-def _call(item: dict[str, str], task: Any) -> dict[str, str]:
-    return {"result": json.dumps(task(json.loads(item["row"])))}
 
 
 def _first_of_each(run: Run, num_shards: int) -> tuple[list[list[int]], int]:

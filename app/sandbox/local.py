@@ -1,10 +1,10 @@
 """Supervisors in threads of this process, one a core: for commands that need nothing else of Ray."""
 
-import itertools
-from collections import deque
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
+from threading import BoundedSemaphore
 
 from app.hardware import num_cores
 from app.records import Problem, Verdict
@@ -27,16 +27,37 @@ class LocalJudges:
         self._threads = ThreadPoolExecutor(count)
 
     def judge_all(self, jobs: Iterable[tuple[Problem, Sequence[str]]]) -> Iterator[list[Verdict]]:
-        """For each problem and its programs their verdicts, in the order of the jobs; few wait at a time."""
-        waiting: deque[Future[list[Verdict]]] = deque()
-        source = iter(jobs)
-        room = WAITING_PER_WORKER * len(self._supervisors)
-        while True:
-            for problem, programs in itertools.islice(source, room - len(waiting)):
-                waiting.append(self._threads.submit(self._judge, problem, programs))
-            if not waiting:
-                return
-            yield waiting.popleft().result()
+        """For each problem and its programs their verdicts, in the order of the jobs; few wait at a time.
+
+        A thread of its own asks for the jobs: a source that takes its time (a model that drafts in this process) goes
+        on while programs are judged and their verdicts used.
+        """
+        waiting: SimpleQueue[Future[list[Verdict]] | None] = SimpleQueue()
+        room = BoundedSemaphore(WAITING_PER_WORKER * len(self._supervisors))
+        wanted = True
+
+        def submit() -> None:
+            try:
+                for problem, programs in jobs:
+                    room.acquire()
+                    if not wanted:
+                        return
+                    waiting.put(self._threads.submit(self._judge, problem, programs))
+            finally:
+                waiting.put(None)
+
+        with ThreadPoolExecutor(1) as source:
+            asked = source.submit(submit)
+            try:
+                while (verdicts := waiting.get()) is not None:
+                    done = verdicts.result()
+                    room.release()
+                    yield done
+                asked.result()  # what the source of the jobs raised
+            finally:  # nobody wants more
+                wanted = False
+                with contextlib.suppress(ValueError):
+                    room.release()
 
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)

@@ -1,0 +1,175 @@
+"""Measures one candidate on one suite in one protocol: prompts out, replies in, verdicts counted as they come.
+
+Every sample is appended to samples.jsonl as soon as it is judged, so a killed evaluation goes on where it was, and
+thousands of samples need no more memory than a few. While the generator draws, the judges run what it has drawn.
+Runs without Ray: generator and judge are protocols of `app.records`.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from app.errors import UserError
+from app.evaluation.suite import Suite, Task
+from app.evaluation.tally import Tally
+from app.progress import progress
+from app.prompts import begin_text, chat_prompt, template_hash, without_thought
+from app.records import Draft, Generator, Judge, Problem, ProblemStyle, Prompt, Sampling, Verdict
+from app.runs import Run, append_json_line, git_commit, iter_json_lines, read_json, trim_json_lines, write_json
+from app.settings import differences
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """What is measured. Made by the stage."""
+
+    label: str
+    """Folder under evaluation/: suite, protocol and what else distinguishes it."""
+    suite: Suite
+    protocol: str
+    candidate: str
+    adapter: str
+    """PEFT folder; empty for the base model."""
+    tasks: list[Task]
+    sampling: Sampling
+    num_samples: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Episode:
+    """All that the model said of one sample of one problem. draft: of the last turn, token counts over all turns."""
+
+    draft: Draft
+    replies: tuple[str, ...]
+
+
+def render(tokenizer: Any, suite: Suite, problem: Problem, protocol: str, replies: Sequence[str]) -> str | None:
+    """The exact prompt of the model's next turn; None when it has had its last."""
+    if protocol == "completion":
+        text = suite.completion(problem, replies)
+        return None if text is None else begin_text(tokenizer) + text.rstrip()
+    messages = suite.chat(problem, replies)
+    if messages is None:
+        return None
+    if tokenizer.chat_template is None:
+        raise UserError(f"the model has no chat template, which the protocol {protocol!r} needs: take completion")
+    tools = json.loads(problem.tools) if problem.tools else None
+    return chat_prompt(tokenizer, messages, tools=tools, thinking=protocol == "thinking")
+
+
+def measure(
+    run: Run, what: Measurement, facts: dict[str, Any], tokenizer: Any, generator: Generator, judge: Judge
+) -> None:
+    """Write samples.jsonl and then result.json of the measurement, going on with the samples that are there.
+
+    facts: what else decides the outcome (model, engine); kept in the result. Raises UserError when the samples that
+    are there were drawn otherwise.
+    """
+    first = {task.problem.id: render(tokenizer, what.suite, task.problem, what.protocol, ()) for task in what.tasks}
+    settings = facts | {
+        "protocol": what.protocol,
+        "template_sha256": "" if what.protocol == "completion" else template_hash(tokenizer),
+        "prompts_sha256": hashlib.sha256(json.dumps(first).encode()).hexdigest(),
+        "sampling": dataclasses.asdict(what.sampling),
+        "num_samples": what.num_samples,
+        "adapter": what.adapter,
+    }
+    _keep_settings(run, what, settings)
+    tally = Tally(task.problem for task in what.tasks)
+    missing = _missing(run, what, tally)
+    path = run.suite_samples(what.label, what.candidate)
+    total = len(what.tasks) * what.num_samples
+    prompts = [Prompt(id=name, text=first[name] or "", samples=wanted) for name, wanted in missing.items() if wanted]
+    with progress(f"{what.label}, {what.candidate}", total, "samples") as update:
+        episodes = _episodes(what, prompts, tokenizer, generator)
+        for episode, source, verdict in _judged(what, episodes, judge):
+            draft = dataclasses.asdict(episode.draft)
+            row: dict[str, Any] = {"draft": draft, "program": source, "verdict": dataclasses.asdict(verdict)}
+            if len(episode.replies) > 1:
+                row["replies"] = episode.replies
+            append_json_line(path, row)
+            tally.add(verdict.problem_id, verdict.status, verdict.tier, draft)
+            update(tally.num_samples, f"{tally.num_passed} passed")
+    result = tally.result(what.label, what.protocol, what.candidate)
+    place = {"result": dataclasses.asdict(result), "pass_rates": tally.pass_rates()}
+    write_json(run.suite_result(what.label, what.candidate), place | settings | {"commit": git_commit()})
+
+
+def _keep_settings(run: Run, what: Measurement, settings: dict[str, Any]) -> None:
+    path = run.suite_settings(what.label, what.candidate)
+    settings = json.loads(json.dumps(settings))
+    if not path.exists():
+        return write_json(path, settings)
+    changed = differences(settings, read_json(path))
+    if changed:
+        raise UserError(
+            f"{path.parent} holds samples that were drawn otherwise ({'; '.join(changed[:3])}): remove that folder or "
+            "choose another --run"
+        )
+    return None
+
+
+def _missing(run: Run, what: Measurement, tally: Tally) -> dict[str, tuple[int, ...]]:
+    """Numbers of the samples still to draw, by problem; what is there is counted."""
+    path = run.suite_samples(what.label, what.candidate)
+    there: dict[str, set[int]] = {task.problem.id: set() for task in what.tasks}
+    trim_json_lines(path)
+    for row in iter_json_lines(path):
+        draft, verdict = row["draft"], row["verdict"]
+        there[draft["problem_id"]].add(draft["sample"])
+        tally.add(draft["problem_id"], verdict["status"], verdict["tier"], draft)
+    return {name: tuple(n for n in range(what.num_samples) if n not in drawn) for name, drawn in there.items()}
+
+
+def _episodes(what: Measurement, prompts: list[Prompt], tokenizer: Any, generator: Generator) -> Iterator[Episode]:
+    """Each sample when the model has had its last turn. Turns are drawn for all samples together."""
+    problems = {task.problem.id: task.problem for task in what.tasks}
+    open_episodes: dict[tuple[str, int], Episode] = {}
+    turn = 0
+    while prompts:
+        sampling = dataclasses.replace(what.sampling, seed=what.sampling.seed + turn)
+        following = []
+        for draft in generator.stream(prompts, sampling, adapter=what.adapter):
+            key = draft.problem_id, draft.sample
+            episode = _extended(open_episodes.pop(key, None), draft, what.protocol)
+            text = render(tokenizer, what.suite, problems[draft.problem_id], what.protocol, episode.replies)
+            if text is None:
+                yield episode
+            else:
+                open_episodes[key] = episode
+                following.append(Prompt(id=draft.problem_id, text=text, samples=(draft.sample,)))
+        prompts, turn = following, turn + 1
+
+
+def _extended(before: Episode | None, draft: Draft, protocol: str) -> Episode:
+    reply = draft.text if protocol == "completion" else without_thought(draft.text)
+    if before is None:
+        return Episode(draft=draft, replies=(reply,))
+    tokens = before.draft.num_tokens + draft.num_tokens
+    logprobs = sum(d.mean_logprob * d.num_tokens for d in (before.draft, draft))
+    whole = dataclasses.replace(draft, num_tokens=tokens, mean_logprob=logprobs / max(1, tokens))
+    return Episode(draft=whole, replies=(*before.replies, reply))
+
+
+def _judged(what: Measurement, episodes: Iterable[Episode], judge: Judge) -> Iterator[tuple[Episode, str, Verdict]]:
+    """Each episode with its program and verdict; judging goes on while the next ones are drawn."""
+    problems = {task.problem.id: task.problem for task in what.tasks}
+    if what.tasks[0].problem.style == ProblemStyle.CALLS:
+        for episode in episodes:
+            verdict = what.suite.verdict(problems[episode.draft.problem_id], what.protocol, episode.replies)
+            assert verdict is not None, f"{what.suite.name} gave no verdict by structure"
+            yield episode, "", verdict
+        return
+    sent: deque[tuple[Episode, str]] = deque()
+
+    def jobs() -> Iterator[tuple[Problem, Sequence[str]]]:
+        for episode in episodes:
+            problem = problems[episode.draft.problem_id]
+            sent.append((episode, what.suite.program(problem, what.protocol, episode.replies[-1])))
+            yield problem, [sent[-1][1]]
+
+    for verdicts in judge.judge_all(jobs()):
+        yield (*sent.popleft(), verdicts[0])

@@ -1,0 +1,102 @@
+"""Counts verdicts as they come, in memory that grows with the problems and not with their samples."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from app.evaluation.statistics import detectable_difference, pass_at_k, score_interval
+from app.records import IN_PROCESS, Problem, Score, Status, SuiteResult
+
+KS = (1, 10, 100)
+DISCORDANCE = 0.1
+"""Share of problems assumed to change between two candidates, for a result that stands alone."""
+
+
+@dataclass(slots=True)
+class _Count:
+    samples: int = 0
+    passed: int = 0
+
+
+class Tally:
+    """Add each sample's status and tier; `result` is what they come to."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self._categories = {problem.id: problem.difficulty for problem in problems}
+        self._counts: dict[str, _Count] = {}
+        self._statuses: Counter[str] = Counter()
+        self._tiers: Counter[str] = Counter()
+        self._masked = self._unsplit = self._passed_unsplit = 0
+        self._drafts = self._tokens = 0
+        self._logprob_sum = 0.0
+        self.num_passed = 0
+
+    def add(self, problem_id: str, status: str, tier: str, draft: dict[str, Any] | None = None) -> None:
+        """draft: fields of `records.Draft`, where the sample is ours."""
+        passed = status == Status.PASSED
+        self._statuses[str(status)] += 1
+        if tier:
+            self._tiers[tier] += 1
+        if draft is not None:
+            self._drafts += 1
+            self._tokens += draft["num_tokens"]
+            self._logprob_sum += draft["mean_logprob"]
+        if status == Status.INFRA:
+            self._masked += 1
+        elif tier == IN_PROCESS:
+            self._unsplit += 1
+            self._passed_unsplit += passed
+        else:
+            count = self._counts.setdefault(problem_id, _Count())
+            count.samples += 1
+            count.passed += passed
+            self.num_passed += passed
+
+    @property
+    def num_samples(self) -> int:
+        """All that were added."""
+        return self._statuses.total()
+
+    def pass_rates(self) -> dict[str, float]:
+        """Share of samples that passed, by problem, in the suite's order."""
+        known = (problem for problem in self._categories if problem in self._counts)
+        return {problem: self._counts[problem].passed / self._counts[problem].samples for problem in known}
+
+    def result(self, suite: str, protocol: str, candidate: str) -> SuiteResult:
+        """Raises RuntimeError when nothing that counts was added: that is no score."""
+        if not self._counts:
+            raise RuntimeError(f"no sample of {suite} could be judged in the sandbox: {dict(self._statuses)}")
+        rates = self.pass_rates()
+        groups: dict[str, list[float]] = {}
+        for problem, rate in rates.items():
+            groups.setdefault(self._categories[problem], []).append(rate)
+        return SuiteResult(
+            suite=suite,
+            protocol=protocol,
+            candidate=candidate,
+            num_samples=sum(count.samples for count in self._counts.values()),
+            num_passed=self.num_passed,
+            num_masked=self._masked,
+            num_unsplit=self._unsplit,
+            num_passed_unsplit=self._passed_unsplit,
+            pass_at=self._pass_at(),
+            categories={name: _score(groups[name]) for name in sorted(groups)} if len(groups) > 1 else {},
+            detectable=detectable_difference(len(rates), DISCORDANCE),
+            status_counts=dict(self._statuses),
+            tiers=dict(self._tiers),
+            mean_logprob=self._logprob_sum / self._drafts if self._drafts else None,
+            num_tokens=self._tokens,
+        )
+
+    def _pass_at(self) -> dict[str, Score]:
+        fewest = min(count.samples for count in self._counts.values())
+        return {
+            str(k): _score([pass_at_k(count.samples, count.passed, k) for count in self._counts.values()])
+            for k in KS
+            if k <= fewest
+        }
+
+
+def _score(values: list[float]) -> Score:
+    return Score(num_problems=len(values), value=sum(values) / len(values), interval_95=score_interval(values))

@@ -1,0 +1,28 @@
+"""Work over shards on Ray Data: one task a shard, each returning a few numbers, so that memory stays flat."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import ray.data
+
+from app.progress import progress
+
+Task = Callable[[dict[str, Any]], dict[str, Any]]
+"""A function of a module, from one JSON object to another; both hold `index`."""
+
+
+def run_tasks(label: str, task: Task, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The results by index. Needs a connected Ray."""
+    items = [{"job": json.dumps(job)} for job in jobs]
+    dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(_call, fn_args=(task,))
+    results: list[dict[str, Any]] = []
+    with progress(label, len(jobs), "shards") as update:
+        for row in dataset.iter_rows():
+            results.append(json.loads(row["result"]))
+            update(len(results))
+    return sorted(results, key=lambda result: result["index"])
+
+
+def _call(item: dict[str, str], task: Task) -> dict[str, str]:
+    return {"result": json.dumps(task(json.loads(item["job"])))}
