@@ -43,18 +43,8 @@ def test_a_run_is_measured_on_other_suites_without_changing_it(run: Run, cli: Cl
 
 def test_several_samples_of_any_model_folder_are_drawn_and_kept(smoke_model: Path, cli: Cli, tmp_path: Path) -> None:
     hot = ("--set", "evaluation.num_samples=10", "--set", "evaluation.temperature=0.8")
-    arguments = (
-        "evaluate",
-        "--model",
-        smoke_model,
-        "--run",
-        tmp_path / "r",
-        "--profile",
-        "smoke",
-        *FEW,
-        *hot,
-        "--json",
-    )
+    place = ("--model", smoke_model, "--run", tmp_path / "r", "--profile", "smoke")
+    arguments = ("evaluate", *place, *FEW, *hot, "--json")
     done = cli(*arguments)
     assert done.returncode == 0, done.stderr
     (result,) = json.loads(done.stdout)["results"]
