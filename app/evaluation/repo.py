@@ -31,6 +31,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "datasets" / "benchmarks" / "repo
 TAKEN = sys.stdlib_module_names | {"app", "candidate", "numpy", "tests"}
 """Names that mean something else where a program runs."""
 _PATH_LINE = re.compile(r"^# (\w+/\w+\.py)\n", re.MULTILINE)
+_FUTURE = re.compile(r"^from __future__ import .*\n", re.MULTILINE)
 _MARK = "PACKAGE  # defined by the program only, which is why this runs beside it\n"
 _PROGRAM = '''\
 import sys
@@ -166,7 +167,7 @@ class Repo(ProgramSuite):
         mark = f"def {parts.name}("
         code = code_block(reply, mark)
         if mark in code:
-            return assembled(parts, code if _is_whole_file(code, parts.before) else f"{parts.before}\n\n{code}")
+            return assembled(parts, code if _is_whole_file(code, parts.before) else _joined(parts.before, code))
         body = code if code.lstrip("\n").startswith((" ", "\t")) else textwrap.indent(code, "    ")
         return assembled(parts, f"{parts.unfinished.rstrip()}\n{body}")
 
@@ -195,6 +196,11 @@ def assembled(parts: Parts, target: str) -> str:
 
 def _module(path: str) -> str:
     return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def _joined(before: str, code: str) -> str:
+    """The code behind what the file has before it; only imports from __future__ must stand at the top."""
+    return "".join(_FUTURE.findall(code)) + before + "\n\n" + _FUTURE.sub("", code)
 
 
 def _is_whole_file(code: str, before: str) -> bool:
@@ -234,9 +240,10 @@ def _yaml_files(path: Path) -> list[Path]:
     return files
 
 
-def _tasks(file: Path) -> list[Task]:
+def read_package(file: Path) -> Package:
+    """Raises UserError naming the file, the key and what is wrong with it."""
     try:
-        package = Package.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+        return Package.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "the file"
@@ -244,6 +251,10 @@ def _tasks(file: Path) -> list[Task]:
         raise UserError(f"{file}: {key} = {found} is not possible ({first['msg']}): correct it") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{file} can't be read as YAML ({' '.join(str(error).split())}): correct it") from None
+
+
+def _tasks(file: Path) -> list[Task]:
+    package = read_package(file)
     return [_task(package, target, f"{file}: problems.{n}") for n, target in enumerate(package.problems)]
 
 
