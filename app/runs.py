@@ -209,23 +209,24 @@ def _make_folder(root: Path) -> None:
 
 
 def stored_profile(root: Path) -> Profile | None:
-    """The settings that a run directory was made with; None where there is no run."""
+    """The settings that a run directory was made with, later ones at their defaults; None where there is no run."""
     info = root / "run.json"
-    return parse_settings(Profile, _stored_settings(info), str(info)) if info.exists() else None
-
-
-def _stored_settings(info: Path) -> dict[str, Any]:
+    if not info.exists():
+        return None
     try:
-        return read_json(info)["settings"]
+        held = read_json(info)["settings"]
     except (json.JSONDecodeError, KeyError):
         raise UserError(
-            f"{info} can't be read as the description of a run: choose another --run or remove {info.parent}"
+            f"{info} can't be read as the description of a run: choose another --run or remove {root}"
         ) from None
+    return parse_settings(Profile, held, str(info))
 
 
 def _check_same_run(run: Run, profile: Profile, resume: bool) -> None:
     ways_out = f"choose another --run or remove {run.root}"
-    held = _stored_settings(run.info)
+    stored = stored_profile(run.root)
+    assert stored is not None
+    held = json.loads(stored.model_dump_json())
     changed = differences(json.loads(profile.model_dump_json()), held)
     if changed:
         shown = "; ".join(changed[:4]) + (f" and {len(changed) - 4} more" if len(changed) > 4 else "")

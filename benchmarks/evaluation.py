@@ -31,7 +31,7 @@ from app.records import Sampling
 from app.runs import Run
 from app.sandbox.local import LocalJudges
 from app.sandbox.tiers import confinement
-from app.settings import ModelSettings, SandboxSettings
+from app.settings import GenerationSettings, ModelSettings, SandboxSettings
 
 SUITE = HumanEval()
 
@@ -40,7 +40,7 @@ class Ours:
     def __init__(self, model: ModelSettings, tasks: list[Task], new_tokens: int, batch_size: int, gpu: bool) -> None:
         self._tasks, self._new_tokens = tasks, new_tokens
         self._tokenizer = load_tokenizer(ensure_model(model))
-        self._engine = TransformersEngine(model, batch_size=batch_size, use_gpu=gpu)
+        self._engine = TransformersEngine(model, GenerationSettings(batch_size=batch_size, use_gpu=gpu))
         self._judges = LocalJudges(SandboxSettings(timeout_s=3), confinement())
         self.run(tasks[:1], 2)  # loads the weights, starts the sandbox
 
