@@ -33,6 +33,9 @@ from app.settings import SandboxSettings
 
 JUDGE_CPU_SECONDS = 24 * 3600
 JUDGE_START_SECONDS = 20.0
+REFERENCE_FACTOR = 4.0
+"""A problem's limit is at least so many times the CPU time its tests took to load: EvalPlus's rule, for tests that run
+a reference to know the answers. Most load in a thousandth of the limit."""
 INFRA_RETRIES = 2
 INFRA_PAUSE_SECONDS = 0.25
 REUSABLE = (Status.PASSED, Status.WRONG_ANSWER, Status.RUNTIME_ERROR, Status.LOAD_ERROR)
@@ -69,6 +72,7 @@ class Judge:
         except (OSError, EOFError, ValueError) as error:
             self.close()
             raise ZygoteError(f"the judge did not load its tests: {error}") from None
+        self.load_seconds = self.process.cpu_seconds()
 
     def close(self) -> None:
         self.control.close()
@@ -152,8 +156,9 @@ class Supervisor:
         """Set a candidate before the judge. Returns status or UNSPLITTABLE, detail, and CPU seconds of both."""
         nonce, word = secrets.token_hex(16), ""
         used_before = judge.process.cpu_seconds()
-        candidate = self._start(judge, program, nonce)
-        clock = Clock(self._settings.timeout_s, [candidate, judge.process], -used_before)
+        timeout_s = max(self._settings.timeout_s, REFERENCE_FACTOR * judge.load_seconds)
+        candidate = self._start(judge, program, nonce, timeout_s)
+        clock = Clock(timeout_s, [candidate, judge.process], -used_before)
         try:
             if wait_readable(judge.control.fileno(), clock):
                 word, detail = self._word_of(judge, nonce)
@@ -169,12 +174,12 @@ class Supervisor:
             word, detail = classify(word, detail, ended, killed_here)
         return word, detail, ended.cpu_seconds + judge_cpu
 
-    def _start(self, judge: Judge, program: str, nonce: str) -> Process:
+    def _start(self, judge: Judge, program: str, nonce: str, timeout_s: float) -> Process:
         """A candidate with its pipes to the judge, who has been told to begin."""
         read_request, write_request = os.pipe()
         read_response, write_response = os.pipe()
         try:
-            candidate = self._spawn("calls", [read_request, write_response])
+            candidate = self._spawn("calls", [read_request, write_response], timeout_s)
             try:
                 send(judge.control, {"program": program, "nonce": nonce}, (read_response, write_request))
             except OSError as error:
@@ -218,12 +223,12 @@ class Supervisor:
             self._zygotes[role] = self._confinement.start(role)
         return self._zygotes[role]
 
-    def _spawn(self, run: str, fds: Sequence[int]) -> Process:
+    def _spawn(self, run: str, fds: Sequence[int], timeout_s: float | None = None) -> Process:
         return self._zygote("candidate").spawn(
             run,
             fds,
             memory_bytes=self._settings.memory_bytes,
-            cpu_seconds=math.ceil(self._settings.timeout_s) + 1,
+            cpu_seconds=math.ceil(timeout_s or self._settings.timeout_s) + 1,
         )
 
     def _verdict(
