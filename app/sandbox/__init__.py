@@ -18,7 +18,7 @@ Known limits
 - A program sees path names and sizes (stat) of what it may not open, unless bubblewrap is there to hide them, and can
   time the machine.
 - No subprocess, multiprocessing, sockets (but for a socket pair), temporary files, or signals to itself. Imports: the
-  standard library and numpy.
+  standard library, numpy, sortedcontainers.
 - A program that knows it is tested can treat the examples in its prompt as special cases: score on hidden tests.
 - The judge compares copies. An argument that comes back as the result (`f(x) is x`), two arguments that are one object,
   and lists shared between arguments are separate objects there.

@@ -1,4 +1,5 @@
-"""What a confined program may read: the standard library, numpy if it is installed, and their shared objects."""
+"""What a confined program may read: the standard library, numpy and sortedcontainers where they are installed, and
+their shared objects."""
 
 import dataclasses
 import functools
@@ -9,8 +10,8 @@ import subprocess
 import sys
 import sysconfig
 
-LIBRARIES = ("numpy",)
-"""Importable beside the standard library, when installed."""
+LIBRARIES = ("numpy", "sortedcontainers")
+"""Importable beside the standard library, when installed: what LeetCode's solutions may use as well."""
 _PACKAGES = ("site-packages", "dist-packages")
 """They may hold the very benchmark that a program is judged by."""
 _WITH_SHARED_OBJECTS = "ctypes ssl sqlite3 lzma bz2 zlib uuid decimal _elementtree numpy".split()
