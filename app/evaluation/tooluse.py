@@ -196,7 +196,7 @@ def _category(category: str, folder: Path | None) -> Iterator[Task]:
     for row in _file(category, folder, ""):
         try:
             answer = answers[row["id"]]["ground_truth"] if answers else []
-            task = _task(row, category, answer)
+            task = bfcl_task(row, category, answer)
         except (KeyError, TypeError, AttributeError, ValueError, IndexError, StopIteration) as error:
             raise UserError(
                 f"problem {row.get('id')!r} of BFCL's category {category} can't be read ({type(error).__name__}: "
@@ -219,7 +219,8 @@ def _file(category: str, folder: Path | None, inner: str) -> Iterator[dict[str, 
     )
 
 
-def _task(row: dict[str, Any], category: str, answer: list[dict[str, Any]]) -> Task:
+def bfcl_task(row: Mapping[str, Any], category: str, answer: Sequence[Mapping[str, Any]]) -> Task:
+    """The task of a row of BFCL and its possible answers. Raises KeyError and the like for a row that is none."""
     language = _LANGUAGES.get(category, "python")
     tools = [tool_schema(function, language) for function in row["function"]]
     tests: dict[str, Any] = {"expect": "calls", "language": language}

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.evaluation.calls import Call, MalformedCallError, call_text, parse_calls
@@ -125,6 +125,7 @@ def test_java_and_javascript_source_is_read_as_values(text: str, kind: Any, item
     assert read_source(text, kind, items) == value
 
 
+@settings(deadline=None)
 @given(
     text=st.text() | SOURCE.map("".join),
     kind=st.sampled_from(["string", "integer", "number", "array", "object", "any"]),
@@ -134,6 +135,7 @@ def test_any_source_is_read(text: str, kind: Any) -> None:
     read_source("[" * 3000 + text, kind)
 
 
+@settings(deadline=None)
 @given(value=st.lists(st.text("abcXYZ_ ,.'", max_size=8) | st.integers() | st.booleans(), max_size=4))
 def test_written_source_is_read_again(value: list[Any]) -> None:
     for language in ("java", "javascript"):
