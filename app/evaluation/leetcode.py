@@ -1,6 +1,6 @@
 """LeetCodeDataset (arXiv 2504.14655): methods of a class Solution, about 2.5 assertions each in version 0.2.0, a
-hundred and more in 0.3.1. The data are not part of this project: newfacade/LeetCodeDataset on the Hub or on GitHub (MIT there,
-Apache-2.0 by the Hub's card; the statements' own terms are LeetCode's). For evaluation only.
+hundred and more in 0.3.1. The data are not part of this project: newfacade/LeetCodeDataset on the Hub or on GitHub
+(MIT there, Apache-2.0 by the Hub's card; the statements' own terms are LeetCode's). For evaluation only.
 
 The reference of word-ladder-ii, a training problem, fails its own test. Lists and trees of nodes cross between the
 program and its tests as plain data (`nodes.py`).

