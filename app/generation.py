@@ -1,26 +1,33 @@
 """Drawing completions with transformers: continuous batching over one KV cache, log-probabilities on the way.
 
-A batch is kept full: finished rows leave the cache at once, and when half of the rows are free, waiting prompts are
-prefilled together and join. That keeps the matrix products wide, where `model.generate` carries every row until the
-last one ends. An adapter is merged into a freshly loaded base, because unmerged LoRA halves decoding speed on a CPU;
-changing the adapter therefore costs one load. Runs without Ray; `actors.generator` is its shell. Limits: decoder-only
-models with a growing key-value cache per layer.
+A batch is kept full: finished rows leave the cache at once, and when half of the rows are free, waiting ones are
+prefilled together (each prompt once, whatever its samples) and join. That keeps the matrix products wide, where
+`model.generate` carries every row until the last one ends. Rows are made as they join, so memory does not grow with
+the samples. An adapter is merged into a freshly loaded base, because unmerged LoRA halves decoding speed on a CPU;
+changing the adapter therefore costs one load. Runs without Ray; `actors.generator` is its shell.
+
+Every engine: prompt and completion together have at most generation.max_model_len tokens. A completion that meets
+the limit ends there; a prompt that leaves no room gives an empty draft of 0 tokens with FinishReason.LENGTH.
 """
 
 import hashlib
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby, islice
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import DynamicCache
 
+from app.adapters import check_adapter
+from app.decoding import DecodeState
 from app.errors import UserError
 from app.models import ensure_model, load_model, load_tokenizer
-from app.prompts import render
-from app.records import Draft, FinishReason, Problem, Prompt, Sampling
-from app.settings import ModelSettings
+from app.records import Draft, FinishReason, Prompt, Sampling
+from app.settings import GenerationSettings, ModelSettings
+
+SCORED_POSITIONS = 512
+"""Positions whose logits exist at once while scoring: 512 x 151,936 in float32 are 0.3 GB."""
 
 
 @dataclass(slots=True)
@@ -28,66 +35,89 @@ class _Row:
     """One completion in the making."""
 
     prompt: Prompt
+    sample: int
     prompt_ids: list[int]
-    generator: torch.Generator
+    seed: int
+    room: int
+    """Tokens that may be drawn."""
     ids: list[int] = field(default_factory=list)
     logprob_sum: float = 0.0
+    tail: str = ""
+    """The last characters, enough to hold a stop text."""
 
 
 class TransformersEngine:
     """Implements `records.Generator`."""
 
-    def __init__(self, settings: ModelSettings, *, batch_size: int, use_gpu: bool) -> None:
-        if use_gpu and not torch.cuda.is_available():
+    def __init__(self, model: ModelSettings, settings: GenerationSettings) -> None:
+        if settings.use_gpu and not torch.cuda.is_available():
             raise UserError(
                 "generation.use_gpu=true but torch sees no card: set it to false or choose another --profile"
             )
-        self._settings = settings
-        self._folder = ensure_model(settings)
-        self._device = torch.device("cuda", 0) if use_gpu else torch.device("cpu")
-        self._batch_size = batch_size
+        self._settings = model
+        self._folder = ensure_model(model)
+        self._device = torch.device("cuda", 0) if settings.use_gpu else torch.device("cpu")
+        self._batch_size = settings.batch_size
+        self._max_model_len = settings.max_model_len
         self._tokenizer = load_tokenizer(self._folder)
+        self._pieces: dict[int, str] = {}
+        self._model: Any = None
         self._adapter: str | None = None
 
-    def generate(
-        self, requests: Sequence[Problem | Prompt], sampling: Sampling, *, adapter: str = "", protocol: str = "chat"
-    ) -> list[Draft]:
-        order = {request.id: index for index, request in enumerate(requests)}
-        drafts = self.stream(requests, sampling, adapter=adapter, protocol=protocol)
-        return sorted(drafts, key=lambda draft: order[draft.problem_id])
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, *, adapter: str = "") -> list[Draft]:
+        return in_order(prompts, self.stream(prompts, sampling, adapter=adapter))
 
-    def stream(
-        self, requests: Sequence[Problem | Prompt], sampling: Sampling, *, adapter: str = "", protocol: str = "chat"
-    ) -> Iterator[Draft]:
+    def stream(self, prompts: Sequence[Prompt], sampling: Sampling, *, adapter: str = "") -> Iterator[Draft]:
         self._load(adapter)
-        prompts = [r if isinstance(r, Prompt) else render(r, protocol, self._tokenizer) for r in requests]
-        new_rows = [self._new_row(prompt, sampling) for prompt in prompts]
-        waiting = deque(sorted(new_rows, key=lambda row: -len(row.prompt_ids)))  # alike lengths pad each other least
+        tokenised = [(prompt, self._tokenise(prompt.text)) for prompt in prompts]
+        yield from no_room(tokenised, self._limit, sampling, adapter)
+        waiting = self._rows(tokenised, sampling)
         rows: list[_Row] = []
-        state = _DecodeState(self._model, self._device, self._pad_id)
-        with torch.inference_mode():
-            while rows or waiting:
+        state = DecodeState(self._model, self._device, self._pad_id)
+        more = True
+        # A consumer may do torch work of its own between two drafts: the mode must not reach it.
+        while True:
+            with torch.inference_mode():
                 if rows:
-                    state.step([row.ids[-1] for row in rows])
-                if waiting and len(rows) <= self._batch_size // 2:
-                    joining = [waiting.popleft() for _ in range(min(len(waiting), self._batch_size - len(rows)))]
-                    state.join([row.prompt_ids for row in joining])
+                    state.step()
+                if more and len(rows) <= self._batch_size // 2:
+                    joining = list(islice(waiting, self._batch_size - len(rows)))
+                    more = len(rows) + len(joining) == self._batch_size
+                    self._join(state, joining)
                     rows += joining
-                self._choose(rows, state.logits, sampling)
-                finished = {index: draft for index, row in enumerate(rows) if (draft := self._finish(row, sampling))}
+                if not rows:
+                    return
+                self._draw(rows, state, sampling)
+                finished = {i: draft for i, row in enumerate(rows) if (draft := self._finish(row, sampling))}
                 if finished:
                     kept = [index for index in range(len(rows)) if index not in finished]
                     state.keep(kept)
                     rows = [rows[index] for index in kept]
-                    for draft in finished.values():
-                        yield draft
+            yield from finished.values()
+
+    @torch.inference_mode()
+    def score(self, pairs: Sequence[tuple[str, str]], *, adapter: str = "") -> list[list[float]]:
+        self._load(adapter)
+        ids = [(self._tokenise(prompt), self._tokenise(completion)) for prompt, completion in pairs]
+        check_scored(ids, self._limit)
+        order = sorted(range(len(ids)), key=lambda i: -sum(map(len, ids[i])))  # alike lengths pad each other least
+        scores: dict[int, list[float]] = {}
+        for start in range(0, len(order), self._batch_size):
+            batch = order[start : start + self._batch_size]
+            scores |= zip(batch, self._score([ids[i] for i in batch]), strict=True)
+        return [scores[i] for i in range(len(ids))]
+
+    def sleep(self) -> None:
+        self._model = self._adapter = None
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _load(self, adapter: str) -> None:
         """Make the base model, or base and adapter merged, the current model."""
         if adapter == self._adapter:
             return
-        if adapter and not (Path(adapter) / "adapter_config.json").is_file():
-            raise UserError(f"adapter {adapter!r} is no PEFT folder: it has no adapter_config.json")
+        if adapter:
+            check_adapter(Path(adapter), self._folder)
         self._model = self._adapter = None  # frees the memory, and a load that fails leaves nothing half there
         model = load_model(self._folder, self._settings, self._device)
         if adapter:
@@ -96,126 +126,131 @@ class TransformersEngine:
             model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
         self._model = model.eval()
         self._adapter = adapter
+        self._limit = min(self._max_model_len, model.config.max_position_embeddings)
         eos = model.generation_config.eos_token_id or self._tokenizer.eos_token_id
         self._eos_ids = set(eos if isinstance(eos, list) else [eos]) | {self._tokenizer.eos_token_id}
         self._pad_id = self._tokenizer.pad_token_id or self._tokenizer.eos_token_id
 
-    def _new_row(self, prompt: Prompt, sampling: Sampling) -> _Row:
-        seed = int.from_bytes(hashlib.sha256(f"{sampling.seed}:{prompt.id}".encode()).digest()[:7], "big")
-        ids = self._tokenizer(prompt.text, add_special_tokens=False).input_ids
-        return _Row(prompt, ids, torch.Generator().manual_seed(seed))
+    def _tokenise(self, text: str) -> list[int]:
+        return self._tokenizer(text, add_special_tokens=False).input_ids
 
-    def _choose(self, rows: list[_Row], logits: torch.Tensor, sampling: Sampling) -> None:
-        """Append one token to each row. logits: [rows, vocabulary]."""
-        logprobs = torch.log_softmax(logits.float(), dim=-1).cpu()
-        if sampling.temperature == 0:
-            chosen = logprobs.argmax(dim=-1).tolist()
-        else:
-            scaled = torch.softmax(logprobs / sampling.temperature, dim=-1)
-            chosen = [
-                _sample(probabilities, sampling.top_p, row.generator)
-                for probabilities, row in zip(scaled, rows, strict=True)
-            ]
-        for row, token, row_logprobs in zip(rows, chosen, logprobs, strict=True):
+    def _rows(self, tokenised: list[tuple[Prompt, list[int]]], sampling: Sampling) -> Iterator[_Row]:
+        """Rows to draw, the longest prompts first: alike lengths pad each other least."""
+        for prompt, ids in sorted(tokenised, key=lambda pair: -len(pair[1])):
+            room = min(sampling.max_new_tokens, self._limit - len(ids))
+            if room > 0:
+                for sample in prompt.samples:
+                    yield _Row(prompt, sample, ids, sample_seed(sampling, prompt, sample), room)
+
+    def _join(self, state: DecodeState, rows: list[_Row]) -> None:
+        if rows:
+            groups = [(ids, len(list(group))) for ids, group in groupby(rows, key=lambda row: row.prompt_ids)]
+            state.join([ids for ids, _ in groups], [count for _, count in groups])
+
+    def _draw(self, rows: list[_Row], state: DecodeState, sampling: Sampling) -> None:
+        """Append one token to each row."""
+        hot = sampling.temperature > 0
+        seeds = [(row.seed + len(row.ids) * 0x9E3779B97F4A7C15) & (2**64 - 1) for row in rows] if hot else ()
+        for row, token, logprob in zip(rows, *state.choose(sampling, seeds), strict=True):
             row.ids.append(token)
-            row.logprob_sum += row_logprobs[token].item()
+            row.logprob_sum += logprob
 
     def _finish(self, row: _Row, sampling: Sampling) -> Draft | None:
         """The draft, if the row's last token ended it."""
         ended = row.ids[-1] in self._eos_ids
-        text = None
-        if sampling.stop:
-            text = self._tokenizer.decode(row.ids, skip_special_tokens=True)
-            cuts = [position for stop in sampling.stop if (position := text.find(stop)) >= 0]
-            if cuts:
-                text, ended = text[: min(cuts)], True
-        if not ended and len(row.ids) < sampling.max_new_tokens:
+        if not ended and len(row.ids) < row.room and not self._may_stop(row, sampling.stop):
+            return None
+        text = self._tokenizer.decode(row.ids, skip_special_tokens=True)
+        cuts = [position for stop in sampling.stop if (position := text.find(stop)) >= 0]
+        if not cuts and not ended and len(row.ids) < row.room:
             return None
         return Draft(
             problem_id=row.prompt.id,
-            text=self._tokenizer.decode(row.ids, skip_special_tokens=True) if text is None else text,
+            text=text[: min(cuts, default=len(text))],
             num_prompt_tokens=len(row.prompt_ids),
             num_tokens=len(row.ids),
             mean_logprob=row.logprob_sum / len(row.ids),
-            finish_reason=FinishReason.STOP if ended else FinishReason.LENGTH,
+            finish_reason=FinishReason.STOP if ended or cuts else FinishReason.LENGTH,
             adapter=self._adapter or "",
             seed=sampling.seed,
+            sample=row.sample,
         )
 
+    def _may_stop(self, row: _Row, stops: Sequence[str]) -> bool:
+        """Whether the row's last characters hold a stop text. Decoding every row whole at every step would cost more
+        than the model; characters that span tokens may be missed here and are found at the row's end."""
+        if not stops:
+            return False
+        piece = self._piece(row.ids[-1])
+        row.tail = row.tail[-max(map(len, stops)) :] + piece
+        return any(stop in row.tail for stop in stops)
 
-class _DecodeState:
-    """The rows' key-value cache, attention mask [rows, columns] and next logits [rows, vocabulary]; left-padded."""
+    def _piece(self, token: int) -> str:
+        """What a token adds to a text: decoded after another one, because some tokenizers drop a leading space."""
+        if token not in self._pieces:
+            before = self._tokenise("a")
+            whole = self._tokenizer.decode([*before, token], skip_special_tokens=True)
+            self._pieces[token] = whole[len(self._tokenizer.decode(before, skip_special_tokens=True)) :]
+        return self._pieces[token]
 
-    def __init__(self, model: torch.nn.Module, device: torch.device, pad_id: int) -> None:
-        self._model, self._device, self._pad_id = model, device, pad_id
-        self._cache: DynamicCache | None = None
-        self._mask = torch.zeros(0, 0, dtype=torch.long, device=device)
-        self.logits = torch.empty(0)
-
-    def step(self, tokens: list[int]) -> None:
-        """Feed each row its last token."""
-        self._mask = torch.nn.functional.pad(self._mask, (0, 1), value=1)
-        self.logits = self._forward(torch.tensor(tokens, device=self._device)[:, None], self._mask, self._cache)
-
-    def join(self, prompts: list[list[int]]) -> None:
-        """Prefill new rows and append them to the batch."""
-        width = max(map(len, prompts))
-        ids = torch.tensor([[self._pad_id] * (width - len(p)) + p for p in prompts], device=self._device)
-        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=self._device)
-        cache = DynamicCache(config=self._model.config)
-        logits = self._forward(ids, mask, cache)
-        if self._cache is None or not len(self._mask):
-            self._cache, self._mask, self.logits = cache, mask, logits
-            return
-        columns = max(width, self._mask.shape[1])
-        for old, new in zip(self._cache.layers, cache.layers, strict=True):
-            old.keys = torch.cat([_pad_left(old.keys, columns), _pad_left(new.keys, columns)])
-            old.values = torch.cat([_pad_left(old.values, columns), _pad_left(new.values, columns)])
-        pad = torch.nn.functional.pad
-        self._mask = torch.cat([pad(m, (columns - m.shape[1], 0)) for m in (self._mask, mask)])
-        self.logits = torch.cat([self.logits, logits])
-
-    def keep(self, rows: list[int]) -> None:
-        """Drop all rows but these, and the columns that only they needed."""
-        index = torch.tensor(rows, dtype=torch.long, device=self._device)
-        self._mask, self.logits = self._mask[index], self.logits[index]
-        if not rows:
-            self._cache = None
-            return
-        first = int(self._mask.any(dim=0).nonzero()[0])
-        self._mask = self._mask[:, first:]
-        assert self._cache is not None
-        for layer in self._cache.layers:
-            layer.keys = layer.keys[index, :, first:]
-            layer.values = layer.values[index, :, first:]
-
-    def _forward(self, ids: torch.Tensor, mask: torch.Tensor, cache: DynamicCache | None) -> torch.Tensor:
-        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-        output = self._model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        return output.logits[:, -1]
+    def _score(self, pairs: list[tuple[list[int], list[int]]]) -> list[list[float]]:
+        """Padded right: what follows a token does not reach it."""
+        width = max(len(prompt) + len(completion) for prompt, completion in pairs)
+        rows = [prompt + completion for prompt, completion in pairs]
+        ids = torch.tensor([row + [self._pad_id] * (width - len(row)) for row in rows])
+        wanted = torch.zeros(len(rows), width - 1, dtype=torch.bool)  # position t predicts token t + 1
+        for mask, (prompt, completion) in zip(wanted, pairs, strict=True):
+            mask[len(prompt) - 1 : len(prompt) + len(completion) - 1] = True
+        states = self._model.get_decoder()(input_ids=ids.to(self._device), use_cache=False).last_hidden_state
+        states, targets = states[:, :-1][wanted.to(self._device)], ids[:, 1:][wanted].to(self._device)
+        head, found = self._model.get_output_embeddings(), []
+        for start in range(0, len(targets), SCORED_POSITIONS):
+            logits = head(states[start : start + SCORED_POSITIONS]).float()
+            chosen = logits.gather(1, targets[start : start + SCORED_POSITIONS, None])[:, 0]
+            found += (chosen - logits.logsumexp(dim=-1)).tolist()
+        values = iter(found)
+        return [list(islice(values, len(completion))) for _, completion in pairs]
 
 
-def _pad_left(states: torch.Tensor, columns: int) -> torch.Tensor:
-    """states: [rows, heads, columns, head size] -> the same with `columns` columns."""
-    return torch.nn.functional.pad(states, (0, 0, columns - states.shape[2], 0))
+def in_order(prompts: Sequence[Prompt], drafts: Iterator[Draft]) -> list[Draft]:
+    """Drafts in the order of the prompts and of their samples."""
+    wanted = ((prompt.id, sample) for prompt in prompts for sample in prompt.samples)
+    order = {key: index for index, key in enumerate(wanted)}
+    return sorted(drafts, key=lambda draft: order[draft.problem_id, draft.sample])
 
 
-def _sample(probabilities: torch.Tensor, top_p: float, generator: torch.Generator) -> int:
-    """Nucleus sampling (arXiv 1904.09751) from one distribution [vocabulary].
+def sample_seed(sampling: Sampling, prompt: Prompt, sample: int) -> int:
+    """64 bits for the random stream of one draft."""
+    return int.from_bytes(hashlib.sha256(f"{sampling.seed}:{prompt.id}:{sample}".encode()).digest()[:8], "big")
 
-    The largest p / Exp(1) is distributed as p. Unlike a walk along the cumulative sum it does not turn on the last bits
-    of thousands of other probabilities, which differ with the batch that a row happens to share.
-    """
-    if top_p < 1:
-        ordered, order = probabilities.sort(descending=True)
-        outside = ordered.cumsum(0) - ordered >= top_p
-        probabilities = probabilities.clone()
-        probabilities[order[outside]] = 0
-    return int((probabilities / torch.empty_like(probabilities).exponential_(generator=generator)).argmax())
+
+def no_room(
+    tokenised: Sequence[tuple[Prompt, list[int]]], limit: int, sampling: Sampling, adapter: str
+) -> Iterator[Draft]:
+    """The empty drafts of prompts that leave no room for a token."""
+    for prompt, ids in tokenised:
+        if len(ids) >= limit:
+            for sample in prompt.samples:
+                yield Draft(
+                    problem_id=prompt.id,
+                    text="",
+                    num_prompt_tokens=len(ids),
+                    num_tokens=0,
+                    mean_logprob=0.0,
+                    finish_reason=FinishReason.LENGTH,
+                    adapter=adapter,
+                    seed=sampling.seed,
+                    sample=sample,
+                )
+
+
+def check_scored(pairs: Sequence[tuple[list[int], list[int]]], limit: int) -> None:
+    """Raise UserError for a pair that can't be scored."""
+    for number, (prompt, completion) in enumerate(pairs):
+        if not prompt:
+            raise UserError(f"pair {number} to score has an empty prompt: its first token would have no probability")
+        if (length := len(prompt) + len(completion)) > limit:
+            raise UserError(
+                f"pair {number} to score has {length} tokens and the model takes {limit}: "
+                "raise generation.max_model_len or shorten it"
+            )

@@ -1,15 +1,18 @@
-"""The Generator actor: problems and raw prompts in, drafts in the same order out, adapters switched per call."""
+"""The Generator actor: rendered prompts in, drafts in the same order out, adapters switched per call."""
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ray
 import torch
 from transformers import AutoModelForCausalLM
 
-from actors.generator import GeneratorClient
-from app.evaluation import humaneval
+from actors.generator import DRAFTS_AHEAD, GeneratorClient
+from app.errors import UserError
 from app.profiles import smoke
 from app.records import Prompt, Sampling
 from app.settings import SftSettings
@@ -23,14 +26,11 @@ def generator(local_ray: None) -> Iterator[GeneratorClient]:
     client.close()
 
 
-def test_problems_and_prompts_go_together(generator: GeneratorClient) -> None:
-    problems = [task.problem for task in humaneval.load()[:5]]
-    raw = Prompt(id="raw", text="def add(a, b):")
-    drafts = generator.generate([*problems, raw], Sampling(max_new_tokens=4), protocol="completion")
-    assert [draft.problem_id for draft in drafts] == [*(problem.id for problem in problems), "raw"]
+def test_drafts_come_in_the_order_of_prompts_and_samples(generator: GeneratorClient) -> None:
+    prompts = [Prompt(id=name, text=f"def {name}(a, b):", samples=(2, 0)) for name in ("add", "multiply", "x")]
+    drafts = generator.generate(prompts, Sampling(max_new_tokens=4, temperature=1.0))
+    assert [(draft.problem_id, draft.sample) for draft in drafts] == [(p.id, n) for p in prompts for n in (2, 0)]
     assert all(draft.num_tokens == 4 and draft.mean_logprob < 0 for draft in drafts)
-    chat = generator.generate(problems[:1], Sampling(max_new_tokens=4), protocol="chat")
-    assert chat[0].num_prompt_tokens > drafts[0].num_prompt_tokens, "the chat protocol adds its template"
 
 
 def test_drafts_stream_before_the_last_one_is_done(generator: GeneratorClient) -> None:
@@ -40,6 +40,26 @@ def test_drafts_stream_before_the_last_one_is_done(generator: GeneratorClient) -
         arrivals[draft.problem_id] = time.monotonic() - start
     assert arrivals.keys() == {prompt.id for prompt in prompts}
     assert min(arrivals.values()) < 0.6 * max(arrivals.values())
+
+
+def test_a_slow_consumer_holds_the_actor_back(generator: GeneratorClient) -> None:
+    wanted = 4 * DRAFTS_AHEAD
+    prompt = Prompt(id="x", text="x", samples=tuple(range(wanted)))
+    stream = generator.stream([prompt], Sampling(max_new_tokens=1, temperature=1.0))
+    seen = [next(stream).sample]
+    asked = generator._actor.ready.remote()  # waits in the actor until the stream is through
+    assert not ray.wait([asked], timeout=6)[0], "the actor drew all drafts although nobody took them"
+    seen += [draft.sample for draft in stream]
+    assert sorted(seen) == list(range(wanted))
+    ray.get(asked, timeout=30)
+
+
+def test_scoring_and_sleeping_are_handed_through(generator: GeneratorClient) -> None:
+    pairs = [("def f():", " return 1"), ("x", "")]
+    before = generator.score(pairs)
+    assert len(before[0]) > 1 and all(value < 0 for value in before[0]) and before[1] == []
+    generator.sleep()
+    assert generator.score(pairs) == before
 
 
 def test_an_adapter_is_switched_on_and_off_per_call(
@@ -54,3 +74,15 @@ def test_an_adapter_is_switched_on_and_off_per_call(
     base = generator.generate(prompts, greedy)
     adapted = generator.generate(prompts, greedy, adapter=str(tmp_path))
     assert adapted[0].text != base[0].text and generator.generate(prompts, greedy) == base
+    with pytest.raises(UserError, match="no PEFT folder"):
+        generator.generate(prompts, greedy, adapter=str(tmp_path / "nowhere"))
+
+
+def test_a_process_that_died_is_told_in_a_sentence(generator: GeneratorClient) -> None:
+    """The last test: it ends the actor that the others use."""
+    pid = ray.get(generator._actor.ready.remote())
+    stream = generator.stream([Prompt(id="x", text="x", samples=tuple(range(5000)))], Sampling(max_new_tokens=20))
+    next(stream)
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(UserError, match="the generator's process ended .* lower generation.batch_size"):
+        list(stream)

@@ -1,0 +1,59 @@
+"""Whether a LoRA adapter fits a base model, decided from the headers of their safetensors files before anything loads.
+
+Shared by the engines. Limits: LoRA weights (`lora_A`, `lora_B`) are compared with the base's linear layers; other
+weights that an adapter may hold are left to PEFT.
+"""
+
+import json
+from pathlib import Path
+
+from app.errors import UserError
+
+WEIGHTS = "adapter_model.safetensors"
+
+
+def check_adapter(adapter: Path, base: Path) -> None:
+    """Raise UserError unless `adapter` is a PEFT folder whose LoRA layers fit those of the model folder `base`."""
+    if not (adapter / "adapter_config.json").is_file():
+        raise UserError(f"adapter {str(adapter)!r} is no PEFT folder: it has no adapter_config.json")
+    if not (adapter / WEIGHTS).is_file():
+        raise UserError(f"adapter {str(adapter)!r} has no {WEIGHTS}: save it as safetensors, pickles are not read")
+    layers: dict[str, list[int]] = {}  # module -> [out, in]
+    for name, shape in _shapes(adapter / WEIGHTS).items():
+        module, _, matrix = name.removeprefix("base_model.model.").partition(".lora_")
+        if matrix in ("A.weight", "B.weight"):
+            layers.setdefault(module, [0, 0])[matrix == "A.weight"] = shape[matrix == "A.weight"]
+    if not layers:
+        raise UserError(f"adapter {str(adapter)!r} holds no LoRA weights: adapters of another kind are not supported")
+    there = {name: shape for file in sorted(base.glob("*.safetensors")) for name, shape in _shapes(file).items()}
+    made_for = json.loads((adapter / "adapter_config.json").read_text()).get("base_model_name_or_path")
+    for module, size in layers.items():
+        wanted = _base_size(module, there)
+        if sorted(size) != sorted(wanted):  # sorted: a Conv1D layer stores its weight the other way round
+            raise UserError(
+                f"adapter {str(adapter)!r} was made for another base model ({made_for}) than {base}: its layer "
+                f"{module} is {_words(size)}, the base's {_words(wanted)}: choose the adapter's own base with "
+                "--set model.name=..., or an adapter of this one"
+            )
+
+
+def _shapes(file: Path) -> dict[str, list[int]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            return {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise UserError(f"{file} can't be read ({error}): fetch or save it again") from None
+
+
+def _words(size: list[int]) -> str:
+    return " x ".join(map(str, size)) or "missing"
+
+
+def _base_size(module: str, there: dict[str, list[int]]) -> list[int]:
+    """Size of the base's weight of that module; [] if it has none. Some checkpoints leave the first name out."""
+    names = [f"{module}.weight", f"{module.partition('.')[2]}.weight"]
+    if module == "lm_head":  # tied to the embedding, it is not stored
+        names.append("model.embed_tokens.weight")
+    return next((there[name] for name in names if name in there), [])
