@@ -31,12 +31,13 @@ SET_EQUAL = (
 )  # fmt: skip
 """MBPP+ tasks whose answers are compared as sets."""
 ORACLES = {
-    "find_zero": "is_root",
+    "find_zero": "is_root",  # HumanEval+; the others are of MBPP+
     "are_equivalent": "accepts_any",
     "sum_div": "accepts_zero",
     "surface_Area": "is_surface",
     "digit_distance_nums": "is_distance",
     **dict.fromkeys(SET_EQUAL, "same_set"),
+    **dict.fromkeys(MATCHED, "same_truth"),
 }
 """Judges of single tasks, by entry point; all others are judged by `agrees`."""
 MAX_WEIGHT = 1_000_000
@@ -230,7 +231,12 @@ def same_set(answer: Any, expected: Any, given: Any, tolerance: float) -> bool:
     return set(answer) == set(expected) or is_close(answer, expected, tolerance)
 
 
+def same_truth(answer: Any, expected: Any, given: Any, tolerance: float) -> bool:
+    """In the judge: `expected` says whether the reference found something."""
+    return (answer if isinstance(answer, bool) else answer is not None) == expected
+
+
 _IN_JUDGE: tuple[Callable[..., Any], ...] = (
     reference_pairs, weight, is_floats, agrees, is_close, near,
-    is_root, accepts_any, accepts_zero, is_surface, is_distance, same_set,
+    is_root, accepts_any, accepts_zero, is_surface, is_distance, same_set, same_truth,
 )  # fmt: skip
