@@ -13,7 +13,6 @@ where FOLDER comes from: pip install --no-deps --target FOLDER evalplus==0.3.1. 
 
 import argparse
 import json
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -89,16 +88,17 @@ def against_evalplus(samples: list[Sample], suite: str, options: argparse.Namesp
 
 
 def compared(samples: list[Sample], ours: list[Verdict], theirs: list[str], good: str) -> dict[str, Any]:
-    counts: Counter[str] = Counter()
+    """Counts by who passes, and every sample of which only one side says so. good: the reference's word for passing."""
+    counts = dict.fromkeys(("both_pass", "both_fail", "only_ours_passes", "only_theirs_passes"), 0)
     differ = []
     for (origin, problem_id, program), verdict, said in zip(samples, ours, theirs, strict=True):
-        passed = verdict.status == Status.PASSED
-        counts[{(True, True): "both_pass", (False, False): "both_fail", (True, False): "only_ours_passes"}.get(
-            (passed, said == good), "only_theirs_passes")] += 1  # fmt: skip
-        if passed != (said == good):
-            ours_said = f"{verdict.status} ({verdict.detail})" if verdict.detail else str(verdict.status)
-            differ.append({"task_id": problem_id, "sample": origin, "ours": ours_said, "theirs": said[:200],
-                           "program": program})  # fmt: skip
+        passed, passed_there = verdict.status == Status.PASSED, said == good
+        if passed == passed_there:
+            counts["both_pass" if passed else "both_fail"] += 1
+            continue
+        counts["only_ours_passes" if passed else "only_theirs_passes"] += 1
+        row = {"task_id": problem_id, "sample": origin, "ours": f"{verdict.status} {verdict.detail}".strip()}
+        differ.append(row | {"theirs": said[:200], "program": program})
     return {"samples": len(samples), **counts, "tiers": sorted({v.tier for v in ours}), "disagreements": differ}
 
 

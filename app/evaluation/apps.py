@@ -114,7 +114,7 @@ def _tasks(read: Iterable[dict[str, Any]], place: str, difficulty: str) -> tuple
                 tasks.append(_task(row, in_out))
             else:
                 num_untested += 1
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{place} can't be read as APPS ({type(error).__name__}: {error}): give test.jsonl or train.jsonl of {HUB}"
         ) from None

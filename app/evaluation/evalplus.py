@@ -99,11 +99,12 @@ def _load(suite: HumanEvalPlus | MbppPlus, path: Path | None, base_only: bool, p
         raise UserError(f"{suite.name} needs its release file: give {suite.place} by --problems PATH")
     try:
         tasks = [_task(row, suite.name, base_only) for row in rows(path)]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} can't be read ({type(error).__name__}: {error}): give {suite.place}") from None
-    strange = next((task.problem.id for task in tasks if not task.problem.id.startswith(prefix)), "" if tasks else "()")
-    if strange:
-        raise UserError(f"{path} holds {strange} instead of {prefix}...: give {suite.place}")
+    strange = [task.problem.id for task in tasks if not task.problem.id.startswith(prefix)]
+    if strange or not tasks:
+        held = f"{strange[0]} instead of {prefix}..." if strange else "no problem"
+        raise UserError(f"{path} holds {held}: give {suite.place}")
     return tasks
 
 

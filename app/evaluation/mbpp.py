@@ -47,7 +47,7 @@ class Mbpp(ProgramSuite):
         self._shots = [task for task in tasks if task.problem.id in SHOTS]
         chosen = [task for task in tasks if task.problem.split == "test"]
         if not chosen:
-            raise UserError(f"--problems {path} holds none of MBPP's tasks 11 to 510: give {self.place}")
+            raise UserError(f"{path or HUB} holds none of MBPP's tasks 11 to 510: give {self.place}")
         return chosen
 
     def question(self, problem: Problem) -> str:

@@ -123,6 +123,14 @@ def test_the_plus_suites_say_where_their_files_are() -> None:
             suite.load(None)
 
 
+def test_a_file_of_the_other_plus_suite_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "plus.jsonl", [plus_row()])
+    with pytest.raises(UserError, match=r"holds HumanEval/0 instead of Mbpp/\.\.\."):
+        MbppPlus().load(path)
+    with pytest.raises(UserError, match="holds no problem"):
+        HumanEvalPlus().load(written(path, []))
+
+
 @pytest.mark.parametrize("base_only", [True, False])
 def test_every_reference_of_humaneval_plus_passes(base_only: bool) -> None:
     suite = HumanEvalPlus(base_only=base_only)

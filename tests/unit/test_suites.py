@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from app.errors import UserError
+from app.evaluation import apps, leetcode, mbpp
 from app.evaluation.apps import Apps, AppsCompetition, AppsIntroductory
 from app.evaluation.evalplus import HumanEvalPlus, MbppPlus
 from app.evaluation.leetcode import LeetCode
@@ -113,6 +114,25 @@ def apps_row(problem_id: int, in_out: Any, **changes: Any) -> dict[str, Any]:
         "difficulty": "interview",
         "starter_code": "",
     } | changes
+
+
+@pytest.mark.parametrize(
+    ("suite", "module", "files"),
+    [
+        (Mbpp(), mbpp, ["full/prompt-00000-of-00001.parquet", "full/test-00000-of-00001.parquet"]),
+        (MbppSanitized(), mbpp, ["sanitized/prompt-00000-of-00001.parquet", "sanitized/test-00000-of-00001.parquet"]),
+        (AppsCompetition(), apps, ["test.jsonl"]),
+        (LeetCode(), leetcode, ["LeetCodeDataset-test.jsonl"]),
+    ],
+)
+def test_without_a_path_the_hub_is_asked(
+    monkeypatch: pytest.MonkeyPatch, suite: ProgramSuite, module: Any, files: list[str]
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(module, "hub_rows", lambda name, repository, file: asked.append(file) or [])
+    with pytest.raises(UserError, match=f"^{module.HUB} holds no"):
+        suite.load(None)
+    assert asked == files
 
 
 def test_apps_scripts_read_lines_and_print(tmp_path: Path, supervisor: Supervisor) -> None:
