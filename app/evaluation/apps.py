@@ -30,7 +30,10 @@ from typing import List, Tuple
 from heapq import *
 """
 """What the official harness puts before each program, but for numpy, which takes longer to load than most tests."""
-_TESTS = """\
+_PRELUDE = """\
+from math import inf, nan
+
+
 def same(answer, expected):
     if isinstance(answer, tuple):
         answer = list(answer)
@@ -41,6 +44,8 @@ def same(answer, expected):
     return bool(tuples) and [list(item) for item in answer] == wrapped
 
 
+"""
+_TESTS = """\
 def check(candidate):
     for number, (given, expected) in enumerate(CASES, 1):
         assert same(candidate(*given), expected), f"input {number} of {len(CASES)}"
@@ -133,7 +138,7 @@ def _task(row: dict[str, Any], in_out: dict[str, Any]) -> Task:
             licence="MIT",
             prompt="\n".join(part for part in (row["question"].strip(), row["starter_code"].rstrip()) if part),
             entry_point=name,
-            prelude=f"from math import inf, nan\nCASES = {cases!r}\n" if name else "",
+            prelude=f"{_PRELUDE}CASES = {cases!r}\n" if name else "",
             tests=_TESTS if name else json.dumps([(_lines(given), _lines(expected)) for given, expected in pairs]),
             style=ProblemStyle.CHECK if name else ProblemStyle.STDIO,
             difficulty=row["difficulty"],
