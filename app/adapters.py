@@ -1,13 +1,19 @@
-"""Whether a LoRA adapter fits a base model, decided from the headers of their safetensors files before anything loads.
+"""LoRA adapters on their base model, for the engines: does one fit, and the two merged.
 
-Shared by the engines. Limits: LoRA weights (`lora_A`, `lora_B`) are compared with the base's linear layers; other
-weights that an adapter may hold are left to PEFT.
+Whether it fits is decided from the headers of the safetensors files before anything loads. Limits: LoRA weights
+(`lora_A`, `lora_B`) are compared with the base's linear layers; what else an adapter may hold is left to PEFT.
 """
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from app.errors import UserError
+from app.models import load_model
+from app.settings import ModelSettings
+
+if TYPE_CHECKING:
+    import torch
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -35,6 +41,16 @@ def check_adapter(adapter: Path, base: Path) -> None:
                 f"{module} is {_words(size)}, the base's {_words(wanted)}: choose the adapter's own base with "
                 "--set model.name=..., or an adapter of this one"
             )
+
+
+def load_merged(folder: Path, settings: ModelSettings, device: "torch.device", adapter: str) -> Any:
+    """The base model of `folder`, with the adapter merged into its weights where one is given, ready to be asked."""
+    model = load_model(folder, settings, device)
+    if adapter:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    return model.eval()
 
 
 def _shapes(file: Path) -> dict[str, list[int]]:

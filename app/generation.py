@@ -19,10 +19,10 @@ from typing import Any
 
 import torch
 
-from app.adapters import check_adapter
+from app.adapters import check_adapter, load_merged
 from app.decoding import DecodeState
 from app.errors import UserError
-from app.models import ensure_model, load_model, load_tokenizer
+from app.models import ensure_model, load_tokenizer
 from app.records import Draft, FinishReason, Prompt, Sampling
 from app.settings import GenerationSettings, ModelSettings
 
@@ -50,10 +50,7 @@ class TransformersEngine:
     """Implements `records.Generator`."""
 
     def __init__(self, model: ModelSettings, settings: GenerationSettings) -> None:
-        if settings.use_gpu and not torch.cuda.is_available():
-            raise UserError(
-                "generation.use_gpu=true but torch sees no card: set it to false or choose another --profile"
-            )
+        require_card(settings)
         self._settings = model
         self._folder = ensure_model(model)
         self._device = torch.device("cuda", 0) if settings.use_gpu else torch.device("cpu")
@@ -119,12 +116,7 @@ class TransformersEngine:
         if adapter:
             check_adapter(Path(adapter), self._folder)
         self._model = self._adapter = None  # frees the memory, and a load that fails leaves nothing half there
-        model = load_model(self._folder, self._settings, self._device)
-        if adapter:
-            from peft import PeftModel
-
-            model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
-        self._model = model.eval()
+        self._model = model = load_merged(self._folder, self._settings, self._device, adapter)
         self._adapter = adapter
         self._limit = min(self._max_model_len, model.config.max_position_embeddings)
         eos = model.generation_config.eos_token_id or self._tokenizer.eos_token_id
@@ -161,16 +153,16 @@ class TransformersEngine:
         if not ended and len(row.ids) < row.room and not self._may_stop(row, sampling.stop):
             return None
         text = self._tokenizer.decode(row.ids, skip_special_tokens=True)
-        cuts = [position for stop in sampling.stop if (position := text.find(stop)) >= 0]
-        if not cuts and not ended and len(row.ids) < row.room:
+        text, stopped = cut_at_stop(text, sampling.stop)
+        if not stopped and not ended and len(row.ids) < row.room:
             return None
         return Draft(
             problem_id=row.prompt.id,
-            text=text[: min(cuts, default=len(text))],
+            text=text,
             num_prompt_tokens=len(row.prompt_ids),
             num_tokens=len(row.ids),
             mean_logprob=row.logprob_sum / len(row.ids),
-            finish_reason=FinishReason.STOP if ended or cuts else FinishReason.LENGTH,
+            finish_reason=FinishReason.STOP if ended or stopped else FinishReason.LENGTH,
             adapter=self._adapter or "",
             seed=sampling.seed,
             sample=row.sample,
@@ -212,11 +204,22 @@ class TransformersEngine:
         return [list(islice(values, len(completion))) for _, completion in pairs]
 
 
+def require_card(settings: GenerationSettings) -> None:
+    if settings.use_gpu and not torch.cuda.is_available():
+        raise UserError("generation.use_gpu=true but torch sees no card: set it to false or choose another --profile")
+
+
 def in_order(prompts: Sequence[Prompt], drafts: Iterator[Draft]) -> list[Draft]:
     """Drafts in the order of the prompts and of their samples."""
     wanted = ((prompt.id, sample) for prompt in prompts for sample in prompt.samples)
     order = {key: index for index, key in enumerate(wanted)}
     return sorted(drafts, key=lambda draft: order[draft.problem_id, draft.sample])
+
+
+def cut_at_stop(text: str, stops: Sequence[str]) -> tuple[str, bool]:
+    """The text before the first stop text, and whether there was one."""
+    cuts = [position for stop in stops if (position := text.find(stop)) >= 0]
+    return text[: min(cuts, default=len(text))], bool(cuts)
 
 
 def sample_seed(sampling: Sampling, prompt: Prompt, sample: int) -> int:

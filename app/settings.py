@@ -74,11 +74,18 @@ class SftSettings(Settings):
 
 
 class GenerationSettings(Settings):
+    engine: Literal["transformers", "vllm"] = "transformers"
     batch_size: int = Field(default=16, ge=1, le=1024)
     """Completions drawn at once."""
     use_gpu: bool = False
     max_model_len: int = Field(default=4096, ge=32, le=131_072)
     """Tokens of a prompt and its completion together; the model's own limit holds as well."""
+    num_speculative_tokens: int = Field(default=0, ge=0, le=32)
+    """vLLM only: tokens guessed a step from what followed the same 2 to 4 tokens before; 0: no guessing."""
+    gpu_memory_utilization: float = Field(default=0.8, gt=0, lt=1)
+    """vLLM only: share of the card that weights and key-value cache take."""
+    kv_cache_bytes: int = Field(default=2 << 30, ge=64 << 20)
+    """Key-value cache of the transformers engine, and of vLLM without a card."""
 
 
 class EvaluationSettings(Settings):
