@@ -53,16 +53,19 @@ def human_eval(cases: Sequence[Case], make: Callable[[Problem], dict[str, str]],
         return [answer["result"] for answer in answers]
 
 
-def evalplus(dataset: str, rows: Sequence[dict[str, Any]], programs: Sequence[str], folder: str) -> list[str]:
+def evalplus(
+    dataset: str, rows: Sequence[dict[str, Any]], programs: Sequence[str], folder: str, input_seconds: float = 1.0
+) -> list[str]:
     """What `untrusted_check` says of programs on these rows' inputs (`inputs`): pass, fail or timeout.
 
-    folder: where evalplus 0.3.1 is installed (pip install --no-deps --target FOLDER evalplus==0.3.1).
+    folder: where evalplus 0.3.1 is installed (pip install --no-deps --target FOLDER evalplus==0.3.1). input_seconds: of
+    wall time, if four times the reference's is not more; evalplus's default.
     """
     with _pool(folder) as pool:
-        return list(pool.map(_untrusted_check, [dataset] * len(rows), rows, programs))
+        return list(pool.map(_untrusted_check, [dataset] * len(rows), rows, programs, [input_seconds] * len(rows)))
 
 
-def _untrusted_check(dataset: str, row: dict[str, Any], program: str) -> str:
+def _untrusted_check(dataset: str, row: dict[str, Any], program: str, input_seconds: float) -> str:
     from evalplus.eval import untrusted_check  # type: ignore[import-not-found]
     from evalplus.eval._special_oracle import MBPP_OUTPUT_NOT_NONE_TASKS  # type: ignore[import-not-found]
 
@@ -78,6 +81,7 @@ def _untrusted_check(dataset: str, row: dict[str, Any], program: str) -> str:
         atol=row["atol"],
         ref_time=times,
         fast_check=True,
+        min_time_limit=input_seconds,
     )
     return answer
 
