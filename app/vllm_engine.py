@@ -97,7 +97,10 @@ class VllmEngine:
 
     def _drop(self) -> None:
         from vllm.distributed import cleanup_dist_env_and_memory
+        from vllm.platforms import current_platform
 
+        # The kernels stay replaced; a second search for them through all modules trips over one that numba loads.
+        type(current_platform).register_triton_kernel_overrides = staticmethod(lambda: None)
         self._engine.engine_core.shutdown()
         self._engine, self._adapter = None, ""
         gc.collect()
