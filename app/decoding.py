@@ -1,4 +1,4 @@
-"""What a decoding step does on the device: the batch's key-value cache, and the choice of the next token of each row.
+"""What a decoding step does on the device: the batch's cache (`app.kv_cache`), and the choice of each row's next token.
 
 Nothing of vocabulary size leaves the device: a step ends in one transfer of two numbers a row. Randomness is a hash of
 (row's seed, token id), so a row's stream depends neither on the rows beside it nor on the kind of device.
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
+from app.kv_cache import in_place_cache, joined, kept, repeated
 from app.records import Sampling
 
 
@@ -23,6 +24,11 @@ class DecodeState:
         self._tokens = torch.empty(0)
         self.logits = torch.empty(0)
 
+    @property
+    def columns(self) -> int:
+        """Tokens that the cache holds of each row, padding included."""
+        return self._mask.shape[1] if self._cache is not None else 0
+
     def step(self) -> None:
         """Feed each row the token that was chosen for it."""
         self._mask = torch.nn.functional.pad(self._mask, (0, 1), value=1)
@@ -33,21 +39,17 @@ class DecodeState:
         width = max(map(len, prompts))
         ids = torch.tensor([[self._pad_id] * (width - len(p)) + list(p) for p in prompts], device=self._device)
         mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=self._device)
-        cache = DynamicCache(config=self._model.config)
+        cache = in_place_cache(self._model.config)
         logits = self._forward(ids, mask, cache)
         if max(copies) > 1:
             repeats = torch.tensor(copies, device=self._device)
             logits, mask = logits.repeat_interleave(repeats, 0), mask.repeat_interleave(repeats, 0)
-            for layer in cache.layers:
-                layer.keys = layer.keys.repeat_interleave(repeats, 0)
-                layer.values = layer.values.repeat_interleave(repeats, 0)
+            repeated(cache, repeats)
         if self._cache is None:
             self._cache, self._mask, self.logits = cache, mask, logits
             return
         columns = max(width, self._mask.shape[1])
-        for old, new in zip(self._cache.layers, cache.layers, strict=True):
-            old.keys = torch.cat([_pad_left(old.keys, columns), _pad_left(new.keys, columns)])
-            old.values = torch.cat([_pad_left(old.values, columns), _pad_left(new.values, columns)])
+        joined(self._cache, cache, columns)
         pad = torch.nn.functional.pad
         self._mask = torch.cat([pad(m, (columns - m.shape[1], 0)) for m in (self._mask, mask)])
         self.logits = torch.cat([self.logits, logits])
@@ -68,9 +70,7 @@ class DecodeState:
         first = int(self._mask.any(dim=0).nonzero()[0])
         self._mask = self._mask[:, first:]
         assert self._cache is not None
-        for layer in self._cache.layers:
-            layer.keys = layer.keys[index, :, first:]
-            layer.values = layer.values[index, :, first:]
+        kept(self._cache, index, first)
 
     def _forward(self, ids: torch.Tensor, mask: torch.Tensor, cache: DynamicCache | None) -> torch.Tensor:
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
@@ -134,8 +134,3 @@ def _mix(bits: torch.Tensor) -> torch.Tensor:
 
 def _signed(word: int) -> int:
     return word - (1 << 32) if word >> 31 else word
-
-
-def _pad_left(states: torch.Tensor, columns: int) -> torch.Tensor:
-    """states: [rows, heads, columns, head size] -> the same with `columns` columns."""
-    return torch.nn.functional.pad(states, (0, 0, columns - states.shape[2], 0))

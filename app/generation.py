@@ -1,16 +1,18 @@
 """Drawing completions with transformers: continuous batching over one KV cache, log-probabilities on the way.
 
-A batch is kept full: finished rows leave the cache at once, and when half of the rows are free, waiting ones are
-prefilled together (each prompt once, whatever its samples) and join. That keeps the matrix products wide, where
-`model.generate` carries every row until the last one ends. Rows are made as they join, so memory does not grow with
-the samples. An adapter is merged into a freshly loaded base, because unmerged LoRA halves decoding speed on a CPU;
-changing the adapter therefore costs one load. Runs without Ray; `actors.generator` is its shell.
+A batch is kept full: finished rows leave the cache a quarter of the batch at a time, and when half of the rows are
+free, waiting ones are prefilled together (each prompt once, whatever its samples) and join, as many as the cache's
+share of the memory allows. That keeps the matrix products wide, where `model.generate` carries every row until the last
+one ends. Rows are made as they join, so memory does not grow with the samples. An adapter is merged into a freshly
+loaded base, because unmerged LoRA halves decoding speed on a CPU; changing the adapter therefore costs one load. Runs
+without Ray; `actors.generator` is its shell.
 
 Every engine: prompt and completion together have at most generation.max_model_len tokens. A completion that meets
 the limit ends there; a prompt that leaves no room gives an empty draft of 0 tokens with FinishReason.LENGTH.
 """
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, islice
@@ -22,6 +24,7 @@ import torch
 from app.adapters import check_adapter, load_merged
 from app.decoding import DecodeState
 from app.errors import UserError
+from app.kv_cache import ROOM, bytes_per_token, use_grouped_attention
 from app.models import ensure_model, load_tokenizer
 from app.records import Draft, FinishReason, Prompt, Sampling
 from app.settings import GenerationSettings, ModelSettings
@@ -44,6 +47,29 @@ class _Row:
     logprob_sum: float = 0.0
     tail: str = ""
     """The last characters, enough to hold a stop text."""
+    open: bool = True
+    """Not finished yet."""
+
+
+class _Waiting:
+    """Rows that have not joined the batch."""
+
+    def __init__(self, rows: Iterator[_Row], batch_size: int, cache_tokens: int) -> None:
+        self._rows, self._batch_size, self._cache_tokens = rows, batch_size, cache_tokens
+        self._next = next(rows, None)
+
+    def joining(self, num_rows: int, columns: int) -> list[_Row]:
+        """As many as have room beside the batch's rows, which hold `columns` tokens each; at least one if there are
+        none."""
+        joining: list[_Row] = []
+        while self._next is not None and num_rows + len(joining) < self._batch_size:
+            columns = max(columns, len(self._next.prompt_ids))
+            whole = (num_rows + len(joining) + 1) * (columns + self._next.room + ROOM)
+            if whole > self._cache_tokens and (num_rows or joining):
+                break
+            joining.append(self._next)
+            self._next = next(self._rows, None)
+        return joining
 
 
 class TransformersEngine:
@@ -51,11 +77,14 @@ class TransformersEngine:
 
     def __init__(self, model: ModelSettings, settings: GenerationSettings) -> None:
         require_card(settings)
+        # The cache's size changes all the time; fixed segments leave holes that fill the card.
+        os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
         self._settings = model
         self._folder = ensure_model(model)
         self._device = torch.device("cuda", 0) if settings.use_gpu else torch.device("cpu")
         self._batch_size = settings.batch_size
         self._max_model_len = settings.max_model_len
+        self._cache_bytes = settings.kv_cache_bytes
         self._tokenizer = load_tokenizer(self._folder)
         self._pieces: dict[int, str] = {}
         self._model: Any = None
@@ -68,29 +97,28 @@ class TransformersEngine:
         self._load(adapter)
         tokenised = [(prompt, self._tokenise(prompt.text)) for prompt in prompts]
         yield from no_room(tokenised, self._limit, sampling, adapter)
-        waiting = self._rows(tokenised, sampling)
+        waiting = _Waiting(self._rows(tokenised, sampling), self._batch_size, self._cache_tokens)
         rows: list[_Row] = []
+        full = 0
         state = DecodeState(self._model, self._device, self._pad_id)
-        more = True
         # A consumer may do torch work of its own between two drafts: the mode must not reach it.
         while True:
             with torch.inference_mode():
                 if rows:
                     state.step()
-                if more and len(rows) <= self._batch_size // 2:
-                    joining = list(islice(waiting, self._batch_size - len(rows)))
-                    more = len(rows) + len(joining) == self._batch_size
+                if len(rows) <= full // 2 and (joining := waiting.joining(len(rows), state.columns)):
                     self._join(state, joining)
                     rows += joining
+                    full = len(rows)
                 if not rows:
                     return
                 self._draw(rows, state, sampling)
-                finished = {i: draft for i, row in enumerate(rows) if (draft := self._finish(row, sampling))}
-                if finished:
-                    kept = [index for index in range(len(rows)) if index not in finished]
+                finished = [draft for row in rows if row.open and (draft := self._finish(row, sampling))]
+                kept = [index for index, row in enumerate(rows) if row.open]
+                if len(kept) <= 0.75 * len(rows):  # each time copies the cache
                     state.keep(kept)
                     rows = [rows[index] for index in kept]
-            yield from finished.values()
+            yield from finished
 
     @torch.inference_mode()
     def score(self, pairs: Sequence[tuple[str, str]], *, adapter: str = "") -> list[list[float]]:
@@ -117,6 +145,8 @@ class TransformersEngine:
             check_adapter(Path(adapter), self._folder)
         self._model = self._adapter = None  # frees the memory, and a load that fails leaves nothing half there
         self._model = model = load_merged(self._folder, self._settings, self._device, adapter)
+        use_grouped_attention(model)
+        self._cache_tokens = self._cache_bytes // bytes_per_token(model)
         self._adapter = adapter
         self._limit = min(self._max_model_len, model.config.max_position_embeddings)
         eos = model.generation_config.eos_token_id or self._tokenizer.eos_token_id
@@ -144,8 +174,9 @@ class TransformersEngine:
         hot = sampling.temperature > 0
         seeds = [(row.seed + len(row.ids) * 0x9E3779B97F4A7C15) & (2**64 - 1) for row in rows] if hot else ()
         for row, token, logprob in zip(rows, *state.choose(sampling, seeds), strict=True):
-            row.ids.append(token)
-            row.logprob_sum += logprob
+            if row.open:
+                row.ids.append(token)
+                row.logprob_sum += logprob
 
     def _finish(self, row: _Row, sampling: Sampling) -> Draft | None:
         """The draft, if the row's last token ended it."""
@@ -156,6 +187,7 @@ class TransformersEngine:
         text, stopped = cut_at_stop(text, sampling.stop)
         if not stopped and not ended and len(row.ids) < row.room:
             return None
+        row.open = False
         return Draft(
             problem_id=row.prompt.id,
             text=text,

@@ -12,6 +12,7 @@ from app.adapters import check_adapter
 from app.decoding import choose, exponential_noise
 from app.errors import UserError
 from app.generation import TransformersEngine
+from app.kv_cache import ROOM
 from app.profiles import smoke
 from app.records import FinishReason, Prompt, Sampling
 from app.settings import GenerationSettings, SftSettings
@@ -31,6 +32,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def engine(smoke_model: Path) -> TransformersEngine:
+    torch.set_num_threads(1)  # of a model this small, threads that wait for each other take most of the time
     return TransformersEngine(smoke().model, GenerationSettings(batch_size=3))
 
 
@@ -178,6 +180,21 @@ def test_scores_are_the_log_probabilities_of_the_completions(engine: Transformer
     assert engine.score([]) == []
     with pytest.raises(UserError, match="empty prompt"):
         engine.score([("", "x")])
+
+
+def test_a_small_cache_takes_fewer_rows_and_says_the_same(engine: TransformersEngine, smoke_model: Path) -> None:
+    narrow = TransformersEngine(smoke().model, GenerationSettings(batch_size=8))
+    narrow.score([("a", "b")])  # loads
+    most = []
+    narrow._cache_tokens = 3 * (ROOM + 20 + len("word") * 12)
+    join = narrow._join
+    narrow._join = lambda state, rows: (join(state, rows), most.append(len(state._mask)))  # type: ignore[method-assign]
+    greedy = Sampling(max_new_tokens=20)
+    wanted = [draft.text for draft in engine.generate(prompts(), greedy)]
+    assert [draft.text for draft in narrow.generate(prompts(), greedy)] == wanted
+    assert 1 <= max(most) <= 3 and len(most) > 1
+    narrow._cache_tokens = 1
+    assert [draft.text for draft in narrow.generate(prompts(), greedy)] == wanted, "one row always fits"
 
 
 def test_an_engine_that_slept_says_the_same(engine: TransformersEngine) -> None:
