@@ -22,6 +22,10 @@ ATTENTION = "grouped_decode"
 class InPlaceLayer(DynamicLayer):
     """`keys` and `values`, [rows, heads, columns, head size], are views of larger tensors."""
 
+    keys: torch.Tensor
+    values: torch.Tensor
+    _stores: list[torch.Tensor]
+
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:

@@ -38,7 +38,7 @@ def laptop() -> Profile:
         model=ModelSettings(source="package", name="SmolLM2-135M-Instruct"),
         corpus=CorpusSettings(seq_len=256, max_files=1500, files_per_shard=100),
         sft=SftSettings(micro_batch=2, grad_accumulation=4, max_steps=20, checkpoint_every=5),
-        generation=GenerationSettings(batch_size=16),
+        generation=GenerationSettings(engine="vllm", batch_size=16, kv_cache_bytes=1 << 30),
         evaluation=EvaluationSettings(num_problems=40, max_new_tokens=256),
         cluster=ClusterSettings(object_store_bytes=500 << 20),
     )

@@ -92,6 +92,9 @@ class MbppPlus(ProgramSuite):
     def given_program(self, problem: Problem, completion: str) -> str:
         return with_truth_of_matches(problem, problem.prompt + completion)
 
+    def whole_program(self, problem: Problem, solution: str) -> str:
+        return with_truth_of_matches(problem, solution)
+
 
 def _load(suite: HumanEvalPlus | MbppPlus, path: Path | None, base_only: bool, prefix: str) -> list[Task]:
     """Raises UserError without a file, and for a file of another form."""

@@ -55,6 +55,9 @@ class LeetCode(ProgramSuite):
         program = f"{problem.prelude.strip()}\n\n{completion}"
         return nodes.in_program(program) if nodes.are_used(problem) else program
 
+    def whole_program(self, problem: Problem, solution: str) -> str:
+        return self.given_program(problem, solution)
+
 
 def _tasks(read: Iterable[dict[str, Any]], place: str) -> list[Task]:
     try:

@@ -87,6 +87,9 @@ class MbppSanitized(Mbpp):
     def given_program(self, problem: Problem, completion: str) -> str:
         return with_truth_of_matches(problem, completion)
 
+    def whole_program(self, problem: Problem, solution: str) -> str:
+        return with_truth_of_matches(problem, solution)
+
 
 def with_truth_of_matches(problem: Problem, program: str) -> str:
     """The program, whose match objects become True: no match object crosses from a program to its tests."""

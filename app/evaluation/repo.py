@@ -175,6 +175,10 @@ class Repo(ProgramSuite):
         parts = taken_apart(problem.prompt)
         return assembled(parts, parts.unfinished + completion)
 
+    def whole_program(self, problem: Problem, solution: str) -> str:
+        """solution: the whole file that the function belongs to."""
+        return assembled(taken_apart(problem.prompt), solution)
+
 
 def taken_apart(prompt: str) -> Parts:
     """The files of a prompt that `load` made."""

@@ -60,16 +60,18 @@ class Samples:
         for task in tasks:
             programs: list[str] = []
             for row in self.rows(task.problem.id):
-                given = row.get("solution")
-                programs.append(given if given is not None else self._program(task.problem, row["completion"]))
+                programs.append(self._program(task.problem, row))
                 if len(programs) == PROGRAMS_AT_ONCE:
                     yield task.problem, programs
                     programs = []
             if programs:
                 yield task.problem, programs
 
-    def _program(self, problem: Problem, completion: str | list[str]) -> str:
-        return self._suite.given_program(problem, completion if type(completion) is str else completion[-1])
+    def _program(self, problem: Problem, row: dict[str, Any]) -> str:
+        if "solution" in row:
+            return self._suite.whole_program(problem, row["solution"])
+        text = row["completion"]
+        return self._suite.given_program(problem, text if type(text) is str else text[-1])
 
 
 def _is_sample(row: dict[str, Any]) -> bool:

@@ -128,6 +128,9 @@ class SearchDocs:
     def given_program(self, problem: Problem, completion: str) -> str:
         return ""
 
+    def whole_program(self, problem: Problem, solution: str) -> str:
+        return ""
+
     def verdict(self, problem: Problem, protocol: str, replies: Sequence[str]) -> Verdict:
         episode = play(problem, replies)
         item, _ = _tests(problem)

@@ -60,6 +60,10 @@ class Suite(Protocol):
         """The program of a sample that somebody else drew, of its field `completion`."""
         ...
 
+    def whole_program(self, problem: Problem, solution: str) -> str:
+        """The program of such a sample's field `solution`, with what the suite's own harness adds to it."""
+        ...
+
     def verdict(self, problem: Problem, protocol: str, replies: Sequence[str]) -> Verdict | None:
         """What the replies come to, for a suite scored by structure; None: run `program` in the sandbox."""
         ...
@@ -90,6 +94,9 @@ class ProgramSuite:
 
     def given_program(self, problem: Problem, completion: str) -> str:
         return problem.prompt + completion
+
+    def whole_program(self, problem: Problem, solution: str) -> str:
+        return solution
 
     def chat(self, problem: Problem, replies: Sequence[str]) -> list[Message] | None:
         return None if replies else [{"role": "user", "content": self.question(problem)}]

@@ -38,7 +38,7 @@ class Tally:
         self._statuses[str(status)] += 1
         if tier:
             self._tiers[tier] += 1
-        if draft is not None:
+        if draft is not None and draft["num_tokens"]:  # a prompt without room drew nothing
             self._drafts += 1
             self._tokens += draft["num_tokens"]
             self._logprob_sum += draft["mean_logprob"]

@@ -125,6 +125,9 @@ class ToolUse:
     def given_program(self, problem: Problem, completion: str) -> str:
         return ""
 
+    def whole_program(self, problem: Problem, solution: str) -> str:
+        return ""
+
     def verdict(self, problem: Problem, protocol: str, replies: Sequence[str]) -> Verdict:
         if self._is_search(problem):
             verdict = self._search.verdict(problem, protocol, replies)

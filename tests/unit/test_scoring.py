@@ -103,6 +103,16 @@ def test_the_command_scores_a_file(cli: Cli, tmp_path: Path) -> None:
     assert "difference +25.0 points (95 %:" in told and "over 4 problems" in told
 
 
+def test_solutions_get_what_the_suites_own_harness_adds_to_them(tmp_path: Path, judges: LocalJudges) -> None:
+    row = {"problem_id": 1, "question": "q", "solutions": "[]", "difficulty": "interview", "starter_code": ""}
+    tests = {"fn_name": "area", "inputs": [[2]], "outputs": [4]}
+    suite = get_suite("apps")
+    tasks = suite.load(write(tmp_path / "apps.jsonl", [row | {"input_output": json.dumps(tests)}]))
+    source = "class Solution:\n    def area(self, x):\n        return floor(x * x)\n"
+    path = write(tmp_path / "s.jsonl", [{"task_id": "APPS/1", "solution": source}])
+    assert score(suite, tasks, Samples(path, suite, tasks), judges)[0].num_passed == 1
+
+
 def test_more_samples_of_a_problem_than_go_to_a_judge_at_once(tmp_path: Path, judges: LocalJudges) -> None:
     right, wrong = TASKS[0].canonical_solution, "    return None\n"
     rows = [{"task_id": "HumanEval/0", "completion": wrong if n % 10 else right} for n in range(110)]
