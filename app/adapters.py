@@ -25,15 +25,21 @@ def check_adapter(adapter: Path, base: Path) -> None:
     if not (adapter / WEIGHTS).is_file():
         raise UserError(f"adapter {str(adapter)!r} has no {WEIGHTS}: save it as safetensors, pickles are not read")
     layers: dict[str, list[int]] = {}  # module -> [out, in]
+    ranks: dict[str, set[int]] = {}
     for name, shape in _shapes(adapter / WEIGHTS).items():
         module, _, matrix = name.removeprefix("base_model.model.").partition(".lora_")
-        if matrix in ("A.weight", "B.weight"):
+        if matrix in ("A.weight", "B.weight") and len(shape) == 2:
             layers.setdefault(module, [0, 0])[matrix == "A.weight"] = shape[matrix == "A.weight"]
+            ranks.setdefault(module, set()).add(shape[matrix == "B.weight"])
     if not layers:
         raise UserError(f"adapter {str(adapter)!r} holds no LoRA weights: adapters of another kind are not supported")
     there = {name: shape for file in sorted(base.glob("*.safetensors")) for name, shape in _shapes(file).items()}
-    made_for = json.loads((adapter / "adapter_config.json").read_text()).get("base_model_name_or_path")
+    made_for = _made_for(adapter / "adapter_config.json")
     for module, size in layers.items():
+        if len(ranks[module]) > 1:
+            raise UserError(
+                f"adapter {str(adapter)!r} is damaged: {module} has two ranks, {ranks[module]}: save it again"
+            )
         wanted = _base_size(module, there)
         if sorted(size) != sorted(wanted):  # sorted: a Conv1D layer stores its weight the other way round
             raise UserError(
@@ -51,6 +57,13 @@ def load_merged(folder: Path, settings: ModelSettings, device: "torch.device", a
 
         model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
     return model.eval()
+
+
+def _made_for(config: Path) -> str | None:
+    try:
+        return json.loads(config.read_text())["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{config} is no PEFT configuration ({type(error).__name__}: {error}): save it again") from None
 
 
 def _shapes(file: Path) -> dict[str, list[int]]:

@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         COMMANDS[arguments.command](arguments)
     except KeyboardInterrupt:
-        sys.exit(_fail("interrupted: go on with --resume", code=130))
+        sys.exit(_fail("interrupted: give the same command again to go on (`pipeline` with --resume)", code=130))
     except Exception as error:  # a user's mistake may come back from a Ray worker, wrapped
         sentence = _sentence(error)
         if sentence is None:

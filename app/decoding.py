@@ -19,6 +19,7 @@ class DecodeState:
 
     def __init__(self, model: PreTrainedModel, device: torch.device, pad_id: int) -> None:
         self._model, self._device, self._pad_id = model, device, pad_id
+        self._last_position = model.config.get_text_config(decoder=True).max_position_embeddings - 1
         self._cache: DynamicCache | None = None
         self._mask = torch.empty(0)
         self._tokens = torch.empty(0)
@@ -73,7 +74,8 @@ class DecodeState:
         kept(self._cache, index, first)
 
     def _forward(self, ids: torch.Tensor, mask: torch.Tensor, cache: DynamicCache | None) -> torch.Tensor:
-        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        # The maximum: rows that have finished there go on until they leave the batch, and some models look it up.
+        positions = (mask.cumsum(dim=1) - 1).clamp(0, self._last_position)[:, -ids.shape[1] :]
         output = self._model(
             input_ids=ids,
             attention_mask=mask,

@@ -5,5 +5,5 @@ traceback.
 """
 
 
-class UserError(ValueError):
+class UserError(Exception):
     """A wrong input. The text names the value, the cause and the way out, in one sentence."""

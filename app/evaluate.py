@@ -13,7 +13,7 @@ from app.errors import UserError
 from app.profiles import get_profile, profile_of_machine
 from app.progress import say
 from app.runs import open_run, runs_root, stored_profile
-from app.settings import EvaluationSettings, ModelSettings, Profile, SandboxSettings, with_overrides
+from app.settings import EvaluationSettings, ModelSettings, Profile, with_overrides
 
 FREE = ("evaluation", "generation", "sandbox")
 """Groups of settings that an evaluation may choose anew, because nothing in the run depends on them."""
@@ -45,8 +45,10 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 def _check_combination(arguments: argparse.Namespace) -> None:
     given = [f"--{name}" for name in ("run", "model", "samples") if getattr(arguments, name) is not None]
-    if "--samples" in given and given != ["--samples"]:
-        raise UserError(f"{' and '.join(given)} can't go together: --samples needs no model")
+    others = [option for option in ("adapter", "show_prompt") if getattr(arguments, option)]
+    if "--samples" in given and (given != ["--samples"] or others):
+        more = [f"--{option.replace('_', '-')}" for option in others]
+        raise UserError(f"{' and '.join([*given, *more])} can't go together: --samples needs no model")
     if arguments.against and not arguments.samples:
         raise UserError("--against FILE needs --samples FILE: it names the samples to compare with")
     if arguments.contamination and given != ["--run"]:
@@ -83,7 +85,7 @@ def _model(name: str, like: ModelSettings) -> ModelSettings:
 def _evaluation(arguments: argparse.Namespace, settings: EvaluationSettings) -> EvaluationSettings:
     from app.evaluation.stage import full
 
-    if arguments.suite:
+    if arguments.suite is not None:
         settings = settings.model_copy(update={"suites": tuple(arguments.suite.split(","))})
     if arguments.problems:
         settings = settings.model_copy(update={"problems": (*settings.problems, *_named(arguments, settings))})
@@ -148,14 +150,18 @@ def _score(arguments: argparse.Namespace) -> None:
     from app.sandbox.local import LocalJudges
     from app.sandbox.tiers import confinement
 
-    settings = _evaluation(arguments, EvaluationSettings())
+    strange = [text for text in arguments.overrides if text.partition(".")[0] not in ("evaluation", "sandbox")]
+    if strange:
+        raise UserError(f"--set {strange[0]} changes nothing about given samples: only evaluation.* and sandbox.* do")
+    profile = with_overrides(get_profile(arguments.profile or "laptop"), arguments.overrides)
+    settings = _evaluation(arguments, profile.evaluation)
     check(settings)
     if len(settings.suites) > 1:
         raise UserError(f"--suite {arguments.suite} names several: the samples of a file belong to one suite")
     suite = get_suite(settings.suites[0])
     tasks = suite.load(problem_paths(settings).get(suite.name))
     files = [scoring.Samples(path, suite, tasks) for path in (arguments.samples, arguments.against) if path]
-    with closing(LocalJudges(SandboxSettings(), confinement(unsafe=arguments.unsafe))) as judges:
+    with closing(LocalJudges(profile.sandbox, confinement(unsafe=arguments.unsafe))) as judges:
         scored = [scoring.score(suite, tasks, samples, judges) for samples in files]
     shown = scoring.as_json(scored[0][0], files[0].num_missing)
     if arguments.against:
@@ -176,9 +182,14 @@ def comparison_text(compared: dict[str, Any]) -> str:
     return (
         f"difference {100 * compared['difference']:+.1f} points (95 %: {100 * low:+.1f} to {100 * high:+.1f}) over "
         f"{compared['num_problems']} problems: {compared['num_better']} better, {compared['num_worse']} worse, exact "
-        f"sign test p = {compared['p_value']:.2g}; a true difference under {100 * compared['detectable']:.1f} points "
-        "would be missed more often than one time in five"
+        f"sign test p = {compared['p_value']:.2g}; {_power(compared['detectable'])}"
     )
+
+
+def _power(detectable: float | None) -> str:
+    if detectable is None:
+        return "so few problems can show no difference"
+    return f"a true difference under {100 * detectable:.1f} points would be missed more often than one time in five"
 
 
 def _contamination_text(found: dict[str, Any]) -> str:

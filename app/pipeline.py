@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from app import hardware
+from app.adapters import check_adapter
 from app.cluster import connected, require_resources
 from app.errors import UserError
 from app.evaluation.contamination import overlaps
@@ -20,12 +21,14 @@ from app.evaluation.stage import (
     SFT,
     CandidateComparison,
     is_evaluated,
+    load_suites,
+    plans,
     problem_paths,
     read_results,
     run_evaluation,
 )
-from app.evaluation.suite import Task
-from app.evaluation.suites import ALWAYS_HERE, get_suite, load_tasks
+from app.evaluation.suite import Suite, Task
+from app.evaluation.suites import ALWAYS_HERE, evenly_spaced, get_suite
 from app.models import ensure_model, load_tokenizer
 from app.progress import say
 from app.records import SuiteResult
@@ -93,6 +96,11 @@ def measure(
     """
     if str(run.sft_adapter) in candidates.values():
         _need(run.sft_meta, "sft", run, profile)
+    folder = ensure_model(profile.model)
+    for adapter in filter(None, candidates.values()):
+        check_adapter(Path(adapter), folder)
+    suites, tokenizer = load_suites(profile.evaluation), load_tokenizer(folder)
+    planned = plans(run, profile, candidates, suites, tokenizer)
     if is_evaluated(run, profile.evaluation, candidates):
         say("evaluate: complete")
         return read_results(run, profile.evaluation, candidates)
@@ -100,15 +108,26 @@ def measure(
     from actors.judges import JudgePool
 
     say("evaluate")
-    tokenizer = load_tokenizer(ensure_model(profile.model))
     with run.attempt("evaluate"), connected(profile.cluster):
         require_resources("generation", num_cpus=1, num_gpus=int(profile.generation.use_gpu))
+        found = _contamination(run, profile, suites)  # before the generator, which without a card takes every core
         with (
             contextlib.closing(JudgePool(profile.sandbox, unsafe=unsafe)) as judges,
             contextlib.closing(GeneratorClient(profile.model, profile.generation)) as generator,
         ):
-            run_evaluation(run, profile, candidates, tokenizer, generator, judges)
+            run_evaluation(run, planned, found, tokenizer, generator, judges)
     return read_results(run, profile.evaluation, candidates)
+
+
+def _contamination(
+    run: Run, profile: Profile, suites: Mapping[str, tuple[Suite, list[Task]]]
+) -> dict[str, dict[str, Any] | None]:
+    """By suite, over the problems that are measured."""
+    found = {}
+    for name, (_, tasks) in suites.items():
+        chosen = {task.problem.id for task in evenly_spaced(tasks, profile.evaluation.num_problems)}
+        found[name] = overlaps(run, name, tasks, profile.model, chosen)
+    return found
 
 
 def contamination(run: Run, profile: Profile) -> dict[str, Any]:
@@ -123,7 +142,7 @@ def benchmarks(profile: Profile) -> dict[str, list[Task]]:
     here."""
     paths = problem_paths(profile.evaluation)
     names = dict.fromkeys((*ALWAYS_HERE, *profile.evaluation.suites, *paths))
-    return {name: load_tasks(get_suite(name), paths) for name in names}
+    return {name: get_suite(name).load(paths.get(name)) for name in names}
 
 
 def report(run: Run) -> None:

@@ -13,6 +13,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from app.errors import UserError
+
 ProtocolName = Literal["chat", "thinking", "completion"]
 Message = dict[str, Any]
 """A turn of a dialogue: role, content."""
@@ -29,8 +31,8 @@ SOURCE_STOP = (
     "\n```",
 )
 """Where the continuation of a Python function ends."""
-_FENCE = re.compile(r"```[ \t]*[\w+#.-]*[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
-_CLOSED_THOUGHT = re.compile(r"\A\s*(?:<think>)?.*?</think>\s*", re.DOTALL)
+_FENCE = re.compile(r"```[ \t]*+[\w+#.-]*+[ \t]*+\n(.*?)(?:```|\Z)", re.DOTALL)
+THINK, END_THINK = "<think>", "</think>"
 
 
 def ask(header: str) -> str:
@@ -69,7 +71,20 @@ def chat_prompt(
     """The dialogue so far in the model's own template, open for the assistant's next turn.
 
     tools: functions as JSON schema. A template that knows no tools gets them as a system turn, after Qwen3's wording.
+    Raises UserError for a template that refuses the dialogue.
     """
+    from jinja2 import TemplateError
+
+    try:
+        return _rendered(tokenizer, messages, tools, thinking)
+    except TemplateError as error:
+        roles = ", ".join(dict.fromkeys(message["role"] for message in messages)) + (" with tools" if tools else "")
+        raise UserError(
+            f"the model's chat template refuses a dialogue of {roles} ({error}): take the completion protocol"
+        ) from None
+
+
+def _rendered(tokenizer: Any, messages: Sequence[Message], tools: Sequence[Message] | None, thinking: bool) -> str:
     options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": thinking}
     plain = tokenizer.apply_chat_template(list(messages), **options)
     if not tools:
@@ -99,11 +114,12 @@ def template_hash(tokenizer: Any) -> str:
     return hashlib.sha256(json.dumps(template).encode()).hexdigest() if template else ""
 
 
-def without_thought(reply: str) -> str:
-    """The reply without its leading thought; a thought that never ended leaves nothing."""
-    if "</think>" in reply:
-        return _CLOSED_THOUGHT.sub("", reply, count=1)
-    return "" if reply.lstrip().startswith("<think>") else reply
+def without_thought(reply: str, prompt: str) -> str:
+    """The reply without the thought it begins with, or that the prompt's end has opened for it; a thought that never
+    ended leaves nothing."""
+    if not (reply.lstrip().startswith(THINK) or prompt.rstrip().endswith(THINK)):
+        return reply
+    return reply.partition(END_THINK)[2].lstrip()
 
 
 def code_block(reply: str, mark: str) -> str:

@@ -196,9 +196,9 @@ class SuiteResult:
     """pass@k by k, unbiased, for "1", "10" and "100" as far as every problem has so many samples."""
     categories: dict[str, Score]
     """pass@1 by the problems' difficulty or category; empty where the suite has none."""
-    detectable: float
+    detectable: float | None
     """The difference of pass@1 that this many problems show in 80 % of paired comparisons, if a tenth of the problems
-    changes (`app.evaluation.statistics.detectable_difference`)."""
+    changes; None where they show none (`app.evaluation.statistics.detectable_difference`)."""
     status_counts: dict[str, int]
     """Over all samples."""
     tiers: dict[str, int]

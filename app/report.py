@@ -107,29 +107,29 @@ def _contamination(run: Run) -> list[dict[str, Any]]:
 def _examples(run: Run, compared: CandidateComparison) -> list[dict[str, Any]]:
     """One problem that the candidate gained, one it lost, one solved by both, one by neither, as far as there are
     any: the first sample of each."""
-    rates = [read_json(run.suite_result(compared.suite, name))["pass_rates"] for name in (BASE, compared.candidate)]
-    common = sorted(rates[0].keys() & rates[1].keys(), key=lambda name: (len(name), name))
-    kinds = ((False, True), (True, False), (True, True), (False, False))
-    groups = [[p for p in common if (rates[0][p] > 0, rates[1][p] > 0) == kind] for kind in kinds]
-    chosen = [group[0] for group in groups if group]
     rows = {
-        name: _first_samples(run.suite_samples(compared.suite, candidate), chosen)
+        name: _first_samples(run.suite_samples(compared.suite, candidate))
         for name, candidate in (("base", BASE), ("candidate", compared.candidate))
     }
+    common = sorted(rows["base"].keys() & rows["candidate"].keys(), key=lambda name: (len(name), name))
+    chosen: dict[tuple[bool, ...], str] = {}
+    for problem in common:
+        chosen.setdefault(tuple(rows[name][problem]["verdict"]["status"] == "passed" for name in rows), problem)
     return [
-        {"id": problem, "name": compared.candidate} | {name: _example(found[problem]) for name, found in rows.items()}
-        for problem in chosen
-        if all(problem in found for found in rows.values())
+        {"id": chosen[kind], "name": compared.candidate}
+        | {name: _example(found[chosen[kind]]) for name, found in rows.items()}
+        for kind in ((False, True), (True, False), (True, True), (False, False))
+        if kind in chosen
     ]
 
 
-def _first_samples(path: Path, problems: list[str]) -> dict[str, dict[str, Any]]:
+def _first_samples(path: Path) -> dict[str, dict[str, Any]]:
     rows = (row for row in iter_json_lines(path) if row["draft"]["sample"] == 0)
-    return {row["draft"]["problem_id"]: row for row in rows if row["draft"]["problem_id"] in problems}
+    return {row["draft"]["problem_id"]: row for row in rows}
 
 
 def _example(row: dict[str, Any]) -> dict[str, Any]:
-    text, verdict = row["draft"]["text"], row["verdict"]
+    text, verdict = "\n\n".join(row.get("replies", [row["draft"]["text"]])), row["verdict"]
     fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", text) + [""]))  # no text can close it
     return {"status": verdict["status"], "detail": verdict["detail"], "text": text, "fence": fence}
 

@@ -34,7 +34,7 @@ def located_rows(path: Path, option: str) -> Iterator[tuple[int, int, dict[str, 
 def _object(line: str, place: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{place} is no JSON ({error})") from None
     if type(row) is not dict:
         raise UserError(f"{place} is no JSON object")

@@ -43,6 +43,11 @@ class VllmEngine:
                 "--set generation.engine=transformers"
             )
         require_card(settings)
+        if not settings.use_gpu and model.dtype != "float32":
+            raise UserError(
+                f"model.dtype={model.dtype} with vLLM and no card: it is hundreds of times slower on most CPUs, so set "
+                "model.dtype=float32"
+            )
         os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
         self._model = model
         self._settings = settings

@@ -23,7 +23,7 @@ import torch
 
 from app.cluster import connected
 from app.evaluation.humaneval import HumanEval
-from app.evaluation.measure import Measurement, measure, render
+from app.evaluation.measure import Measurement, measure, plan, render
 from app.evaluation.stage import read_result
 from app.evaluation.suite import Task
 from app.evaluation.suites import evenly_spaced
@@ -73,7 +73,7 @@ class Ours:
                 num_samples=1,
             )
             run, start = Run(Path(folder)), time.perf_counter()
-            measure(run, what, {}, self._tokenizer, self._generator, self._judges)
+            measure(run, plan(run, what, {}, self._tokenizer), {}, self._tokenizer, self._generator, self._judges)
             seconds = time.perf_counter() - start
             return seconds, read_result(run.suite_result("benchmark", "base")).num_passed
 

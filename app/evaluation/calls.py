@@ -18,9 +18,9 @@ from typing import Any
 _TAGGED = re.compile(r"<tool_call>(.*?)(?:</tool_call>|(?=<tool_call>)|\Z)", re.DOTALL)
 _FENCED = re.compile(r"```[\w+#.-]*[ \t]*\n?(.*?)(?:```|\Z)", re.DOTALL)
 _JSON_START = re.compile(r"\A\[?\s*\{")
-_JSON_CALL_LINE = re.compile(r'^[ \t]*(?=\[?\s*\{\s*"name"\s*:)', re.MULTILINE)
-_PYTHON_START = re.compile(r"\A\[\s*[A-Za-z_][\w.]*\(\s*(?:\w+\s*=[^=]|\))")
-_PYTHON_CALL_LINE = re.compile(r"^[ \t]*(?=\[\s*[A-Za-z_][\w.]*\(\s*(?:\w+\s*=[^=]|\)))", re.MULTILINE)
+_JSON_CALL_LINE = re.compile(r'^[ \t]*+(?=\[?\s*+\{\s*+"name"\s*+:)', re.MULTILINE)
+_PYTHON_START = re.compile(r"\A\[\s*+[A-Za-z_][\w.]*\(\s*(?:\w+\s*=[^=]|\))")
+_PYTHON_CALL_LINE = re.compile(r"^[ \t]*+(?=\[\s*+[A-Za-z_][\w.]*\(\s*(?:\w+\s*=[^=]|\)))", re.MULTILINE)
 _BETWEEN = " \t\r\n,;"
 _MAX_DEPTH = 32
 _MAX_INT_BITS = 4096

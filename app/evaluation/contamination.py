@@ -9,9 +9,10 @@ Run: python -m app evaluate --contamination --run DIR
 
 import dataclasses
 import functools
+import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,18 +79,23 @@ class OverlapIndex:
         return " ".join(self._words[name][start : start + length])
 
 
-def overlaps(run: Run, suite: str, tasks: list[Task], model: ModelSettings) -> dict[str, Any] | None:
-    """The summary that results carry; the problems one by one are in `run.contamination(suite)`, made here unless it is
-    there for these problems. None for a run without training data. Needs a connected Ray."""
+def overlaps(
+    run: Run, suite: str, tasks: list[Task], model: ModelSettings, chosen: Collection[str] | None = None
+) -> dict[str, Any] | None:
+    """The summary that results carry, over the `chosen` problems; the problems of the whole suite one by one are in
+    `run.contamination(suite)`, made here unless it is there for the same texts. None for a run without training data.
+    Needs a connected Ray with a free core."""
     if not run.corpus_manifest.exists():
         return None
     path = run.contamination(suite)
     texts = {task.problem.id: task.benchmark_text.text for task in tasks}
-    if not path.exists() or {row["problem_id"] for row in read_json(path)["problems"]} != set(texts):
+    digest = hashlib.sha256(json.dumps(texts).encode()).hexdigest()
+    if not path.exists() or read_json(path)["texts_sha256"] != digest:
         found = sorted(_search(run, suite, texts, model), key=lambda overlap: -overlap.words)
-        rows = [dataclasses.asdict(overlap) for overlap in found]
-        write_json(path, {"suite": suite, "unit": "words", "sources": ["corpus/train"], "problems": rows})
-    rows = read_json(path)["problems"]
+        problems = [dataclasses.asdict(overlap) for overlap in found]
+        facts = {"suite": suite, "unit": "words", "sources": ["corpus/train"], "texts_sha256": digest}
+        write_json(path, facts | {"problems": problems})
+    rows = [row for row in read_json(path)["problems"] if chosen is None or row["problem_id"] in chosen]
     return {
         "suite": suite,
         "problems": len(rows),

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def rows(path: Path) -> Iterator[dict[str, Any]]:
             with gzip.open(path, "rt", encoding="utf-8", newline="\n") as file:
                 for line in file:
                     yield json.loads(line)
-        except (OSError, EOFError, ValueError) as error:
+        except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
             raise UserError(f"--problems {path} can't be read ({error}): give a gzip file of JSON lines") from None
     elif name.endswith(".json") and (array := _array(path)) is not None:
         yield from array
@@ -57,7 +58,7 @@ def _array(path: Path) -> list[dict[str, Any]] | None:
                 return None
             file.seek(0)
             return json.load(file)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"--problems {path} can't be read ({error}): give a JSON array or JSON lines") from None
 
 

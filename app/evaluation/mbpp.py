@@ -117,7 +117,7 @@ def load(path: Path, text_field: str | None = None) -> list[Task]:
 def _tasks(read: Iterable[dict[str, Any]], place: str, text_field: str | None) -> list[Task]:
     try:
         return [_task(row, text_field or ("text" if "text" in row else "prompt")) for row in read]
-    except (SyntaxError, ValueError, KeyError, TypeError, StopIteration) as error:
+    except (SyntaxError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
         form = "sanitized MBPP (sanitized-mbpp.json)" if text_field == "prompt" else "MBPP (mbpp.jsonl)"
         raise UserError(
             f"{place} can't be read as {form} ({type(error).__name__}: {error}): give the file of "

@@ -10,16 +10,20 @@ import hashlib
 import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+from app.adapters import WEIGHTS
 from app.errors import UserError
 from app.evaluation.suite import Suite, Task
 from app.evaluation.tally import Tally
 from app.progress import progress
 from app.prompts import begin_text, chat_prompt, template_hash, without_thought
-from app.records import Draft, Generator, Judge, Problem, ProblemStyle, Prompt, Sampling, Verdict
+from app.records import Draft, Generator, Judge, Problem, ProblemStyle, Prompt, Sampling, Status, Verdict
 from app.runs import Run, append_json_line, git_commit, iter_json_lines, read_json, trim_json_lines, write_json
 from app.settings import differences
+
+OPEN_DIALOGUES = 512
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,29 +64,58 @@ def render(tokenizer: Any, suite: Suite, problem: Problem, protocol: str, replie
     return chat_prompt(tokenizer, messages, tools=tools, thinking=protocol == "thinking")
 
 
-def measure(
-    run: Run, what: Measurement, facts: dict[str, Any], tokenizer: Any, generator: Generator, judge: Judge
-) -> None:
-    """Write samples.jsonl and then result.json of the measurement, going on with the samples that are there.
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A measurement with its first prompts, and all that decides its outcome. Made by `plan`."""
 
-    facts: what else decides the outcome (model, engine); kept in the result. Raises UserError when the samples that
-    are there were drawn otherwise.
+    what: Measurement
+    prompts: dict[str, str]
+    """By problem id."""
+    settings: dict[str, Any]
+    """JSON; samples that were drawn under others are never mixed with these."""
+
+
+def plan(run: Run, what: Measurement, facts: dict[str, Any], tokenizer: Any) -> Plan:
+    """facts: what else decides the outcome (model, engine, sandbox).
+
+    Raises UserError when the run holds samples or a result of this measurement under other settings.
     """
-    first = {task.problem.id: render(tokenizer, what.suite, task.problem, what.protocol, ()) for task in what.tasks}
+    prompts = {t.problem.id: render(tokenizer, what.suite, t.problem, what.protocol, ()) or "" for t in what.tasks}
+    problems = [dataclasses.asdict(task.problem) for task in what.tasks]
     settings = facts | {
         "protocol": what.protocol,
         "template_sha256": "" if what.protocol == "completion" else template_hash(tokenizer),
-        "prompts_sha256": hashlib.sha256(json.dumps(first).encode()).hexdigest(),
+        "prompts_sha256": _sha256(json.dumps(prompts).encode()),
+        "problems_sha256": _sha256(json.dumps(problems).encode()),
+        "adapter_sha256": _sha256((Path(what.adapter) / WEIGHTS).read_bytes()) if what.adapter else "",
         "sampling": dataclasses.asdict(what.sampling),
         "num_samples": what.num_samples,
-        "adapter": what.adapter,
     }
-    _keep_settings(run, what, settings)
+    settings = json.loads(json.dumps(settings))
+    path = run.suite_settings(what.label, what.candidate)
+    changed = differences(settings, read_json(path)) if path.exists() else []
+    if changed:
+        raise UserError(
+            f"{path.parent} was measured with other settings ({'; '.join(changed[:3])}): give those again, remove that "
+            "folder to measure anew, or choose another --run"
+        )
+    return Plan(what=what, prompts=prompts, settings=settings)
+
+
+def measure(run: Run, planned: Plan, notes: dict[str, Any], tokenizer: Any, generator: Generator, judge: Judge) -> None:
+    """Write samples.jsonl and then result.json of the measurement, going on with the samples that are there.
+
+    notes: what the result tells besides (contamination, for one).
+    """
+    what = planned.what
+    write_json(run.suite_settings(what.label, what.candidate), planned.settings)
     tally = Tally(task.problem for task in what.tasks)
     missing = _missing(run, what, tally)
     path = run.suite_samples(what.label, what.candidate)
     total = len(what.tasks) * what.num_samples
-    prompts = [Prompt(id=name, text=first[name] or "", samples=wanted) for name, wanted in missing.items() if wanted]
+    prompts = [
+        Prompt(id=name, text=planned.prompts[name], samples=wanted) for name, wanted in missing.items() if wanted
+    ]
     with progress(f"{what.label}, {what.candidate}", total, "samples") as update:
         episodes = _episodes(what, prompts, tokenizer, generator)
         for episode, source, verdict in _judged(what, episodes, judge):
@@ -95,46 +128,52 @@ def measure(
             update(tally.num_samples, f"{tally.num_passed} passed")
     result = tally.result(what.label, what.protocol, what.candidate)
     place = {"result": dataclasses.asdict(result), "pass_rates": tally.pass_rates()}
-    write_json(run.suite_result(what.label, what.candidate), place | settings | {"commit": git_commit()})
+    more = notes | {"adapter": what.adapter, "commit": git_commit()}
+    write_json(run.suite_result(what.label, what.candidate), place | planned.settings | more)
 
 
-def _keep_settings(run: Run, what: Measurement, settings: dict[str, Any]) -> None:
-    path = run.suite_settings(what.label, what.candidate)
-    settings = json.loads(json.dumps(settings))
-    if not path.exists():
-        return write_json(path, settings)
-    changed = differences(settings, read_json(path))
-    if changed:
-        raise UserError(
-            f"{path.parent} holds samples that were drawn otherwise ({'; '.join(changed[:3])}): remove that folder or "
-            "choose another --run"
-        )
-    return None
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _missing(run: Run, what: Measurement, tally: Tally) -> dict[str, tuple[int, ...]]:
-    """Numbers of the samples still to draw, by problem; what is there is counted."""
+    """Numbers of the samples still to draw, by problem; what is there is counted. A sample on which the sandbox itself
+    failed is drawn again."""
     path = run.suite_samples(what.label, what.candidate)
     there: dict[str, set[int]] = {task.problem.id: set() for task in what.tasks}
     trim_json_lines(path)
     for row in iter_json_lines(path):
         draft, verdict = row["draft"], row["verdict"]
+        if verdict["status"] == Status.INFRA:
+            continue
         there[draft["problem_id"]].add(draft["sample"])
         tally.add(draft["problem_id"], verdict["status"], verdict["tier"], draft)
     return {name: tuple(n for n in range(what.num_samples) if n not in drawn) for name, drawn in there.items()}
 
 
 def _episodes(what: Measurement, prompts: list[Prompt], tokenizer: Any, generator: Generator) -> Iterator[Episode]:
-    """Each sample when the model has had its last turn. Turns are drawn for all samples together."""
+    """Each sample when the model has had its last turn."""
+    if what.tasks[0].problem.style != ProblemStyle.CALLS:
+        yield from _dialogues(what, prompts, tokenizer, generator)
+        return
+    # Of dialogues only so many are open at once: each is kept in memory, and lost by a kill, until its last turn.
+    singles = [dataclasses.replace(prompt, samples=(sample,)) for prompt in prompts for sample in prompt.samples]
+    for start in range(0, len(singles), OPEN_DIALOGUES):
+        yield from _dialogues(what, singles[start : start + OPEN_DIALOGUES], tokenizer, generator)
+
+
+def _dialogues(what: Measurement, prompts: list[Prompt], tokenizer: Any, generator: Generator) -> Iterator[Episode]:
+    """A turn is drawn for all samples together."""
     problems = {task.problem.id: task.problem for task in what.tasks}
     open_episodes: dict[tuple[str, int], Episode] = {}
     turn = 0
     while prompts:
         sampling = dataclasses.replace(what.sampling, seed=what.sampling.seed + turn)
-        following = []
+        last_prompt, following = prompts[-1].text, []
         for draft in generator.stream(prompts, sampling, adapter=what.adapter):
             key = draft.problem_id, draft.sample
-            episode = _extended(open_episodes.pop(key, None), draft, what.protocol)
+            reply = draft.text if what.protocol == "completion" else without_thought(draft.text, last_prompt)
+            episode = _extended(open_episodes.pop(key, None), draft, reply)
             text = render(tokenizer, what.suite, problems[draft.problem_id], what.protocol, episode.replies)
             if text is None:
                 yield episode
@@ -144,8 +183,7 @@ def _episodes(what: Measurement, prompts: list[Prompt], tokenizer: Any, generato
         prompts, turn = following, turn + 1
 
 
-def _extended(before: Episode | None, draft: Draft, protocol: str) -> Episode:
-    reply = draft.text if protocol == "completion" else without_thought(draft.text)
+def _extended(before: Episode | None, draft: Draft, reply: str) -> Episode:
     if before is None:
         return Episode(draft=draft, replies=(reply,))
     tokens = before.draft.num_tokens + draft.num_tokens

@@ -211,7 +211,7 @@ def _is_whole_file(code: str, before: str) -> bool:
     """Whether all that the file defines before the function, and all it imports, is in the code once more."""
     try:
         return _names(before) <= _names(code)
-    except SyntaxError:
+    except (SyntaxError, ValueError, MemoryError, RecursionError):  # what a parser says of a model's endless repetition
         return False
 
 

@@ -2,7 +2,7 @@
 
 A sample is a JSON line {"task_id", "completion"} (what follows the prompt; for tool use a reply, or the list of the
 turns) or {"task_id", "solution"} (a whole program). The file is read twice, so that a bad line is found before anything
-is run, and memory does not grow with the samples. Run: python -m app evaluate --suite humaneval --samples FILE.jsonl
+is run, and memory holds a number a sample. Run: python -m app evaluate --suite humaneval --samples FILE.jsonl
 """
 
 import json
@@ -88,10 +88,7 @@ def score(suite: Suite, tasks: list[Task], samples: Samples, judge: Judge) -> tu
         for problem_id, status, tier in _verdicts(suite, tasks, samples, judge):
             tally.add(problem_id, status, tier)
             update(tally.num_samples)
-    try:
-        return tally.result(suite.name, "samples", str(samples.path)), tally.pass_rates()
-    except RuntimeError as error:
-        raise UserError(str(error)) from None
+    return tally.result(suite.name, "samples", str(samples.path)), tally.pass_rates()
 
 
 def _verdicts(suite: Suite, tasks: list[Task], samples: Samples, judge: Judge) -> Iterator[tuple[str, str, str]]:

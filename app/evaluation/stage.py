@@ -4,17 +4,16 @@ Candidates are the base model and adapters of a run, or one model that nobody tr
 --run DIR [--suite NAME,...], or --model NAME_OR_PATH
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from app.errors import UserError
-from app.evaluation.contamination import overlaps
-from app.evaluation.measure import Measurement, measure
+from app.evaluation.measure import Measurement, Plan, measure, plan
 from app.evaluation.statistics import Comparison, compare
 from app.evaluation.suite import Suite, Task
-from app.evaluation.suites import get_suite, load_tasks
+from app.evaluation.suites import evenly_spaced, get_suite
 from app.progress import say
 from app.records import Generator, Judge, Sampling, Score, SuiteResult
 from app.runs import Run, read_json
@@ -74,6 +73,7 @@ def labels(settings: EvaluationSettings) -> list[str]:
 
 
 def is_evaluated(run: Run, settings: EvaluationSettings, candidates: Mapping[str, str]) -> bool:
+    """Whether every result is there; whether it was measured so, `plans` says."""
     return all(run.suite_result(name, candidate).exists() for name in labels(settings) for candidate in candidates)
 
 
@@ -94,38 +94,65 @@ def read_results(
 
 
 def against_base(run: Run, name: str, candidate: str) -> CandidateComparison | None:
-    """A candidate and the base model on one measurement; None as long as one of the two has no result."""
+    """A candidate and the base model on one measurement; None as long as one of the two has no result, or the two were
+    measured with different settings."""
     paths = [run.suite_result(name, which) for which in (BASE, candidate)]
     if candidate == BASE or not all(path.exists() for path in paths):
+        return None
+    base, other = (read_json(run.suite_settings(name, which)) for which in (BASE, candidate))
+    if base | {"adapter_sha256": other["adapter_sha256"]} != other:
         return None
     comparison = compare(*(read_json(path)["pass_rates"] for path in paths))
     return CandidateComparison(suite=name, candidate=candidate, comparison=comparison) if comparison else None
 
 
-def run_evaluation(
+def load_suites(settings: EvaluationSettings) -> dict[str, tuple[Suite, list[Task]]]:
+    """Every suite with all its problems, by name."""
+    paths = problem_paths(settings)
+    suites = {name: get_suite(name) for name in settings.suites}
+    return {name: (suite, suite.load(paths.get(name))) for name, suite in suites.items()}
+
+
+def plans(
     run: Run,
     profile: Profile,
     candidates: Mapping[str, str],
+    suites: Mapping[str, tuple[Suite, list[Task]]],
+    tokenizer: Any,
+) -> list[Plan]:
+    """What is to be measured, and how. candidates: adapter by name, empty for the base model.
+
+    Raises UserError when the run holds one of these measurements under other settings.
+    """
+    settings = profile.evaluation
+    facts = {
+        "model": profile.model.model_dump(),
+        "generation": {key: getattr(profile.generation, key) for key in ("engine", "max_model_len")},
+        "sandbox": {key: getattr(profile.sandbox, key) for key in ("timeout_s", "memory_bytes")},
+    }
+    return [
+        plan(run, _measurement(settings, profile, suite, protocol, candidate, adapter, tasks), facts, tokenizer)
+        for candidate, adapter in candidates.items()
+        for suite, tasks in suites.values()
+        for protocol in settings.protocols
+    ]
+
+
+def run_evaluation(
+    run: Run,
+    planned: Sequence[Plan],
+    contamination: Mapping[str, dict[str, Any] | None],
     tokenizer: Any,
     generator: Generator,
     judge: Judge,
 ) -> None:
-    """Measure what has no result yet. candidates: adapter by name, empty for the base model."""
-    settings = profile.evaluation
-    facts = {"model": profile.model.model_dump(), "generation": profile.generation.model_dump()}
-    suites = {name: get_suite(name) for name in settings.suites}
-    paths = problem_paths(settings)
-    tasks = {name: load_tasks(suite, paths, settings.num_problems) for name, suite in suites.items()}
-    contamination = {name: overlaps(run, name, tasks[name], profile.model) for name in suites}
-    for candidate, adapter in candidates.items():
-        for name, suite in suites.items():
-            for protocol in settings.protocols:
-                what = _measurement(settings, profile, suite, protocol, candidate, adapter, tasks[name])
-                path = run.suite_result(what.label, candidate)
-                if not path.exists():
-                    known = facts | {"contamination": contamination[name]}
-                    measure(run, what, known, tokenizer, generator, judge)
-                say(f"  {describe(read_result(path))}")
+    """Measure what has no result yet. contamination: `contamination.overlaps` by suite."""
+    for each in planned:
+        path = run.suite_result(each.what.label, each.what.candidate)
+        if not path.exists():
+            notes = {"contamination": contamination[each.what.suite.name]}
+            measure(run, each, notes, tokenizer, generator, judge)
+        say(f"  {describe(read_result(path))}")
 
 
 def describe(result: SuiteResult) -> str:
@@ -162,7 +189,7 @@ def _measurement(
         protocol=protocol,
         candidate=candidate,
         adapter=adapter,
-        tasks=tasks,
+        tasks=evenly_spaced(tasks, settings.num_problems),
         sampling=sampling,
         num_samples=settings.num_samples,
     )

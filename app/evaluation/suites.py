@@ -2,7 +2,6 @@
 
 import difflib
 import importlib
-from pathlib import Path
 
 from app.errors import UserError
 from app.evaluation.suite import Suite, Task
@@ -43,8 +42,3 @@ def evenly_spaced(tasks: list[Task], count: int | None) -> list[Task]:
     if count is None or count >= len(tasks):
         return tasks
     return [tasks[index * len(tasks) // count] for index in range(count)]
-
-
-def load_tasks(suite: Suite, paths: dict[str, Path], count: int | None = None) -> list[Task]:
-    """The suite's problems, from the path given for it if there is one."""
-    return evenly_spaced(suite.load(paths.get(suite.name)), count)

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from app.errors import UserError
 from app.evaluation.statistics import detectable_difference, pass_at_k, score_interval
 from app.records import IN_PROCESS, Problem, Score, Status, SuiteResult
 
@@ -64,9 +65,12 @@ class Tally:
         return {problem: self._counts[problem].passed / self._counts[problem].samples for problem in known}
 
     def result(self, suite: str, protocol: str, candidate: str) -> SuiteResult:
-        """Raises RuntimeError when nothing that counts was added: that is no score."""
+        """Raises UserError when nothing that counts was added: that is no score."""
         if not self._counts:
-            raise RuntimeError(f"no sample of {suite} could be judged in the sandbox: {dict(self._statuses)}")
+            raise UserError(
+                f"no sample of {suite} could be judged in the sandbox ({dict(self._statuses)}): see the details in its "
+                "samples.jsonl, and whether this machine can confine programs (docs/security.md)"
+            )
         rates = self.pass_rates()
         groups: dict[str, list[float]] = {}
         for problem, rate in rates.items():

@@ -56,6 +56,30 @@ def test_several_samples_of_any_model_folder_are_drawn_and_kept(smoke_model: Pat
     assert json.loads(again.stdout)["results"] == [result] and "evaluate: complete" in again.stderr
 
 
+def test_a_result_is_never_shown_for_other_settings(run: Run, cli: Cli) -> None:
+    longer = ("--set", "evaluation.max_new_tokens=17")
+    sentence = one_sentence(cli("evaluate", "--run", run.root, *longer))
+    assert "measured with other settings (sampling.max_new_tokens: 16 -> 17)" in sentence, sentence
+    slower = ("--set", "sandbox.timeout_s=9")
+    assert "sandbox.timeout_s: 3.0 -> 9.0" in one_sentence(cli("evaluate", "--run", run.root, *slower))
+
+
+def test_an_adapter_of_another_base_is_refused_before_anything_is_measured(
+    run: Run, cli: Cli, tmp_path: Path, smoke_model: Path
+) -> None:
+    adapter = tmp_path / "other"
+    shutil.copytree(run.sft_adapter, adapter)
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(adapter / "adapter_model.safetensors")
+    wide = {name: w.repeat(1, 2) if "lora_A" in name else w.repeat(2, 1) for name, w in weights.items()}
+    save_file(wide, adapter / "adapter_model.safetensors")
+    done = cli("evaluate", "--run", run.root, "--suite", "repo", *FEW, "--adapter", adapter)
+    assert "was made for another base model" in one_sentence(done) and "started Ray" not in done.stderr
+    missing = cli("evaluate", "--model", smoke_model, "--profile", "smoke", "--adapter", tmp_path)
+    assert "is no PEFT folder" in one_sentence(missing)
+
+
 def test_contamination_names_each_problems_longest_overlap(run: Run, cli: Cli) -> None:
     done = cli("evaluate", "--contamination", "--run", run.root, "--json")
     assert done.returncode == 0, done.stderr
@@ -83,6 +107,8 @@ def test_the_exact_prompt_of_a_problem_is_shown(run: Run, cli: Cli) -> None:
         (["--model", "/no/model"], ["--model /no/model is no folder"]),
         (["--samples", "/no/file"], ["--samples /no/file can't be read"]),
         (["--samples", "x", "--model", "y"], ["--model and --samples can't go together"]),
+        (["--samples", "x", "--suite", ""], ["unknown suite ''"]),
+        (["--samples", "x", "--set", "sft.max_steps=2"], ["sft.max_steps=2 changes nothing about given samples"]),
         (["--samples", "x", "--suite", "humanevl"], ["unknown suite 'humanevl'", "did you mean 'humaneval'"]),
         (["--profile", "smoke", "--show-prompt", "HumanEval/999"], ["no problem 'HumanEval/999'", "did you mean"]),
         (["--profile", "smoke", "--contamination"], ["--contamination needs --run"]),

@@ -12,7 +12,7 @@ import pytest
 from app.errors import UserError
 from app.evaluation import humaneval
 from app.evaluation.humaneval import HumanEval
-from app.evaluation.measure import Measurement, measure
+from app.evaluation.measure import Measurement, measure, plan
 from app.evaluation.stage import check, read_result
 from app.evaluation.suite import ProgramSuite, Task, structural_verdict
 from app.evaluation.suites import evenly_spaced, get_suite
@@ -107,7 +107,7 @@ def measured(
         sampling=HOT,
         num_samples=samples,
     )
-    measure(run, what, {"contamination": None} | facts, Tokenizer(), generator, judge)
+    measure(run, plan(run, what, facts, Tokenizer()), {"contamination": None}, Tokenizer(), generator, judge)
     return run, read_result(run.suite_result("m", "base"))
 
 
@@ -135,7 +135,7 @@ def test_what_the_sandbox_failed_on_is_left_out_and_counted(tmp_path: Path) -> N
     _, base = measured(tmp_path, ScriptedGenerator(lambda *_: ""), judge, tasks)
     assert (base.num_passed, base.num_samples, base.num_masked, base.pass_at["1"].value) == (3, 3, 1, 1.0)
     assert base.pass_at["1"].interval_95[0] < 0.5, "three of three is no certainty"
-    with pytest.raises(RuntimeError, match="could be judged"):
+    with pytest.raises(UserError, match="could be judged"):
         measured(tmp_path / "all", ScriptedGenerator(lambda *_: ""), StatedJudge(lambda *_: Status.INFRA), tasks)
 
 
@@ -167,8 +167,21 @@ def test_a_killed_evaluation_goes_on_with_the_samples_that_are_missing(tmp_path:
 def test_samples_drawn_with_other_settings_are_never_mixed(tmp_path: Path) -> None:
     tasks, judge = humaneval.load()[:1], StatedJudge(lambda *_: Status.PASSED)
     measured(tmp_path, ScriptedGenerator(by_sample), judge, tasks, engine="one")
-    with pytest.raises(UserError, match=r"drawn otherwise \(engine: 'one' -> 'two'\)"):
+    with pytest.raises(UserError, match=r"measured with other settings \(engine: 'one' -> 'two'\)"):
         measured(tmp_path, ScriptedGenerator(by_sample), judge, tasks, engine="two")
+    harder = [dataclasses.replace(tasks[0], problem=dataclasses.replace(tasks[0].problem, tests="assert f(1) == 2"))]
+    with pytest.raises(UserError, match="problems_sha256"):
+        measured(tmp_path, ScriptedGenerator(by_sample), judge, harder, engine="one")
+
+
+def test_what_the_sandbox_failed_on_is_drawn_again(tmp_path: Path) -> None:
+    tasks = humaneval.load()[:2]
+    fails = StatedJudge(lambda *_: Status.INFRA)
+    with pytest.raises(UserError):
+        measured(tmp_path, ScriptedGenerator(by_sample), fails, tasks)
+    works = StatedJudge(lambda *_: Status.PASSED)
+    generator = ScriptedGenerator(by_sample)
+    assert measured(tmp_path, generator, works, tasks)[1].num_passed == 2 and generator.asked == [2]
 
 
 def test_memory_does_not_grow_with_the_samples(tmp_path: Path) -> None:
@@ -201,7 +214,7 @@ class Counting(ProgramSuite):
         return structural_verdict(problem, Status.PASSED if len(replies) == 3 else Status.WRONG_ANSWER, "")
 
 
-def test_dialogues_of_several_turns_are_drawn_turn_by_turn(tmp_path: Path) -> None:
+def test_dialogues_are_drawn_turn_by_turn_and_survive_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = humaneval.load()[0]
     tasks = [dataclasses.replace(task, problem=dataclasses.replace(task.problem, style=ProblemStyle.CALLS))]
 
@@ -209,7 +222,13 @@ def test_dialogues_of_several_turns_are_drawn_turn_by_turn(tmp_path: Path) -> No
         said = int(prompt.text.rpartition(" ")[2])
         return "stop" if said == sample else "go"
 
-    generator, judge = ScriptedGenerator(text), StatedJudge(None)
+    judge = StatedJudge(None)
+    monkeypatch.setattr("app.evaluation.measure.OPEN_DIALOGUES", 2)
+    with pytest.raises(InterruptedError):  # 1 + 2 turns of the first two samples, 2 of the next
+        measured(tmp_path, ScriptedGenerator(text, die_after=5), judge, tasks, suite=Counting(), samples=4)
+    kept = read_json_lines(Run(tmp_path).suite_samples("m", "base"))
+    assert {row["draft"]["sample"] for row in kept} == {0, 1}, "what was finished when it died"
+    generator = ScriptedGenerator(text)
     run, result = measured(tmp_path, generator, judge, tasks, suite=Counting(), samples=4)
     assert (result.num_samples, result.num_passed, result.tiers) == (4, 1, {"structure": 4})
     rows = {row["draft"]["sample"]: row for row in read_json_lines(run.suite_samples("m", "base"))}

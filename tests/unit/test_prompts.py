@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from app.errors import UserError
 from app.evaluation import humaneval
 from app.evaluation.humaneval import HumanEval
 from app.evaluation.measure import render
@@ -67,24 +68,25 @@ def test_imports_and_helpers_of_the_prompt_stay() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reply", "wanted"),
+    ("prompt", "reply", "wanted"),
     [
-        ("<think>\nx</think>\n\nyes", "yes"),
-        ("hm</think>yes", "yes"),  # a template that opened the thought itself
-        ("yes", "yes"),
-        ("<think>never ended", ""),
-        ("a </think> b </think> c", "b </think> c"),
+        ("", "<think>\nx</think>\n\nyes", "yes"),
+        ("assistant\n<think>\n", "hm</think>yes", "yes"),  # a template that opens the thought itself
+        ("assistant\n<think>\n", "draft ```python\nf```", ""),
+        ("", "yes", "yes"),
+        ("", "<think>never ended", ""),
+        ("", "code </think> and prose", "code </think> and prose"),  # no thought was begun
     ],
 )
-def test_a_thought_is_no_part_of_the_reply(reply: str, wanted: str) -> None:
-    assert without_thought(reply) == wanted
+def test_a_thought_is_no_part_of_the_reply(prompt: str, reply: str, wanted: str) -> None:
+    assert without_thought(reply, prompt) == wanted
 
 
 def test_a_thought_that_quotes_code_does_not_become_the_program() -> None:
     reply = (
         "<think>\n```python\ndef add(x, y):\n    return 0\n```\n</think>\n```python\ndef add(x, y):\n    return 1\n```"
     )
-    assert "return 1" in code_block(without_thought(reply), "def add")
+    assert "return 1" in code_block(without_thought(reply, ""), "def add")
 
 
 TOOL = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {}}}}
@@ -96,6 +98,13 @@ def test_a_template_without_tools_is_told_of_them_in_the_system_turn(tokenizer: 
         text = chat_prompt(tokenizer, messages, tools=[TOOL])
         assert text.count("look_up") == 1 and text.count("<|im_start|>system") == 1 and "<tool_call>" in text
     assert "Be brief." in chat_prompt(tokenizer, dialogue, tools=[TOOL])
+
+
+def test_a_template_that_refuses_a_system_turn_gets_one_sentence(tokenizer: Any) -> None:
+    strict = copy.copy(tokenizer)
+    strict.chat_template = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    with pytest.raises(UserError, match="refuses a dialogue of user with tools .no system.: take the completion"):
+        chat_prompt(strict, [{"role": "user", "content": "hello"}], tools=[TOOL])
 
 
 def test_a_template_that_knows_tools_renders_them_itself(tokenizer: Any) -> None:

@@ -112,6 +112,17 @@ def replies(task: Task, target: Target, body: str) -> dict[str, str]:
     return programs
 
 
+@pytest.mark.parametrize(
+    "code", ["x = " + "-" * 8000 + "1", "x = " + "1+" * 6000 + "1", "x = a" + ".a" * 6000, "\ud800"]
+)
+def test_endless_repetition_is_a_wrong_program_and_no_error_of_the_harness(code: str, judges: LocalJudges) -> None:
+    task, target = PAIRS[0]
+    reply = f"```python\n{target.header.rstrip()}\n    {code}\n```"
+    program = SUITE.program(task.problem, "chat", reply)
+    ((verdict,),) = judges.judge_all([(task.problem, [program])])
+    assert verdict.status in {*FAILED, Status.LOAD_ERROR, Status.MEMORY}, verdict
+
+
 def test_there_are_enough_problems_of_every_difficulty_each_with_enough_assertions() -> None:
     assert len(TASKS) >= 40 and len(PACKAGES) >= 12
     by_difficulty = [[task for task in TASKS if task.problem.difficulty == word] for word in ("easy", "medium", "hard")]
