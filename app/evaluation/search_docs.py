@@ -16,7 +16,7 @@ from typing import Any
 
 from app.evaluation.calls import Call, MalformedCallError, call_text, parse_calls
 from app.evaluation.search_items import ITEMS_PATH, SOURCES, Item, Passage, read_items, search
-from app.evaluation.suite import Task, structural_verdict
+from app.evaluation.suite import StructuralSuite, Task, structural_verdict
 from app.evaluation.tool_prompts import STOP, calls_prompt
 from app.prompts import Message
 from app.records import Problem, ProblemStyle, Status, Verdict
@@ -89,7 +89,7 @@ class Episode:
         return self.fault is not None or self.answer is not None
 
 
-class SearchDocs:
+class SearchDocs(StructuralSuite):
     """When and how the model searches the documentation, and what it makes of it."""
 
     name = "search_docs"
@@ -121,15 +121,6 @@ class SearchDocs:
         )
         turns = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": problem.prompt}]
         return calls_prompt([SEARCH_DOCS_TOOL], turns, begun=begun)
-
-    def program(self, problem: Problem, protocol: str, reply: str) -> str:
-        return ""
-
-    def given_program(self, problem: Problem, completion: str) -> str:
-        return ""
-
-    def whole_program(self, problem: Problem, solution: str) -> str:
-        return ""
 
     def verdict(self, problem: Problem, protocol: str, replies: Sequence[str]) -> Verdict:
         episode = play(problem, replies)

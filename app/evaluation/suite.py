@@ -108,6 +108,19 @@ class ProgramSuite:
         return None
 
 
+class StructuralSuite:
+    """A suite in which nothing is run."""
+
+    def program(self, problem: Problem, protocol: str, reply: str) -> str:
+        return ""
+
+    def given_program(self, problem: Problem, completion: str) -> str:
+        return ""
+
+    def whole_program(self, problem: Problem, solution: str) -> str:
+        return ""
+
+
 def structural_verdict(problem: Problem, status: Any, detail: str) -> Verdict:
     """A verdict on what was said, where nothing was run."""
     return Verdict(

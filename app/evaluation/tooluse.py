@@ -28,7 +28,7 @@ from app.evaluation.calls import Call, MalformedCallError, call_text, parse_call
 from app.evaluation.files import hub_rows, rows
 from app.evaluation.search_docs import SearchDocs
 from app.evaluation.source_values import write_source
-from app.evaluation.suite import Suite, Task, structural_verdict
+from app.evaluation.suite import StructuralSuite, Suite, Task, structural_verdict
 from app.evaluation.tool_prompts import STOP, calls_prompt
 from app.prompts import Message
 from app.records import Problem, ProblemStyle, Status, Verdict
@@ -86,7 +86,7 @@ _KINDS = {
 DECLINED = "None of the functions fits this question."
 
 
-class ToolUse:
+class ToolUse(StructuralSuite):
     """BFCL and, as its last category, the documentation search."""
 
     name = "tooluse"
@@ -118,15 +118,6 @@ class ToolUse:
         if self._is_search(problem):
             return self._search.completion(problem, replies)
         return None if replies else calls_prompt(json.loads(problem.tools), dialogue(problem))
-
-    def program(self, problem: Problem, protocol: str, reply: str) -> str:
-        return ""
-
-    def given_program(self, problem: Problem, completion: str) -> str:
-        return ""
-
-    def whole_program(self, problem: Problem, solution: str) -> str:
-        return ""
 
     def verdict(self, problem: Problem, protocol: str, replies: Sequence[str]) -> Verdict:
         if self._is_search(problem):
