@@ -134,7 +134,13 @@ class VllmEngine:
         settings = self._settings
         positions = AutoConfig.from_pretrained(self._folder).max_position_embeddings
         self._limit = min(settings.max_model_len, positions - 1)  # scoring draws one token more
-        options: dict[str, Any] = {"dtype": "float32", "kv_cache_memory_bytes": settings.kv_cache_bytes}
+        options: dict[str, Any] = {
+            "dtype": "float32",
+            "kv_cache_memory_bytes": settings.kv_cache_bytes,
+            # A prompt prefilled in parts fails with a seed: vLLM takes draws back by the offset of a CUDA generator.
+            "enable_chunked_prefill": False,
+            "max_num_batched_tokens": self._limit + 1,
+        }
         if settings.use_gpu:
             options = {
                 "dtype": self._model.dtype,

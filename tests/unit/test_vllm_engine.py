@@ -104,6 +104,13 @@ def test_both_engines_draw_the_same_greedy_tokens(
     assert_same(vllm("generate", prompts, greedy), peer.generate(prompts, greedy), prompts, peer)
 
 
+def test_seeded_samples_of_more_prompt_than_one_step_takes(vllm: Callable[..., Any]) -> None:
+    longest = sorted((task.problem for task in humaneval.load()), key=lambda problem: -len(problem.prompt))[:8]
+    prompts = [Prompt(id=problem.id, text=ask(problem.prompt), samples=(0, 1)) for problem in longest]
+    drafts = vllm("generate", prompts, Sampling(max_new_tokens=4, temperature=0.8))
+    assert len(drafts) == 16 and sum(draft.num_prompt_tokens for draft in drafts[::2]) > 2048
+
+
 def test_scores_agree(vllm: Callable[..., Any], peer: TransformersEngine, prompts: list[Prompt]) -> None:
     pairs = [(prompt.text, "```python\nreturn x\n"[: 3 * number]) for number, prompt in enumerate(prompts[:6])]
     for ours, theirs in zip(vllm("score", pairs), peer.score(pairs), strict=True):
