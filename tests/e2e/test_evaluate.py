@@ -76,7 +76,9 @@ def test_an_adapter_of_another_base_is_refused_before_anything_is_measured(
     save_file(wide, adapter / "adapter_model.safetensors")
     done = cli("evaluate", "--run", run.root, "--suite", "repo", *FEW, "--adapter", adapter)
     assert "was made for another base model" in one_sentence(done) and "started Ray" not in done.stderr
-    missing = cli("evaluate", "--model", smoke_model, "--profile", "smoke", "--adapter", tmp_path)
+    missing = cli(
+        "evaluate", "--model", smoke_model, "--run", tmp_path / "r", "--profile", "smoke", "--adapter", tmp_path
+    )
     assert "is no PEFT folder" in one_sentence(missing)
 
 
