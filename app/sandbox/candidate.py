@@ -25,6 +25,7 @@ from app.sandbox.wire import Frames
 REQUESTS, RESPONSES = 3, 4
 MODULE = "candidate"
 MAX_TEXT = 300
+MAX_TRACEBACK = 8000
 _IMMUTABLE = frozenset((int, str, float, bool, type(None), complex, bytes, frozenset, range))
 
 
@@ -51,27 +52,38 @@ def serve_calls() -> NoReturn:
 
 
 def serve_script() -> NoReturn:
-    """A stdin/stdout problem: run the program as __main__; standard input and output are the test's."""
+    """Run the program as __main__; its standard streams are descriptors that the caller reads and writes.
+
+    Request 0 has "interactive": print lines as they come, and what is wrong to standard error, as at a terminal. An
+    exception is sent without its arguments: nobody reads the pipe before the end, and they might not fit into it.
+    """
     frames = Frames(REQUESTS, RESPONSES)
     request = frames.receive()
+    interactive = request["interactive"]
     sys.stdin = open(0, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
-    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-    code, output = 0, sys.stdout
+    sys.stdout = open(1, "w", 1 if interactive else -1, encoding="utf-8", closefd=False)  # noqa: SIM115
+    code, output, errors = 0, sys.stdout, sys.stderr
     try:
         program = compile(request["program"], "<candidate>", "exec")
     except BaseException as error:
-        _send_error(frames, 0, error)
+        if interactive:
+            _print_traceback(error, request["program"])
+        _send_error(frames, 0, error, with_arguments=False)
         os._exit(1)
     try:
         _run(program, "__main__")
     except SystemExit as stop:
         code = int(stop.code) if isinstance(stop.code, int) else 0 if stop.code is None else 1
+        if interactive and not isinstance(stop.code, int | None):
+            print(stop.code, file=errors)
     except BaseException as error:
-        _send_error(frames, 1, error)
+        if interactive:
+            _print_traceback(error, request["program"])
+        _send_error(frames, 1, error, with_arguments=False)
         code = 1
     threading._shutdown()  # type: ignore[attr-defined]  # what the interpreter does at its end
     atexit._run_exitfuncs()
-    for stream in (sys.stdout, output):
+    for stream in (sys.stdout, output, *([errors] if interactive else [])):
         with contextlib.suppress(ValueError, AttributeError):  # closed, or replaced by something else
             stream.flush()
     os._exit(code & 0xFF)
@@ -129,7 +141,21 @@ def _call(entry: Any, request: dict[str, Any]) -> dict[str, Any]:
     return response
 
 
-def _send_error(frames: Frames, request_id: int, error: BaseException) -> None:
+def _print_traceback(error: BaseException, source: str) -> None:
+    """To standard error, with the program's own lines and without this module's frames."""
+    with contextlib.suppress(BaseException):  # no memory is left, or the exception's own text raises
+        import linecache
+        import traceback
+
+        linecache.cache["<candidate>"] = (len(source), None, source.splitlines(keepends=True), "<candidate>")
+        trace = error.__traceback__
+        while trace is not None and trace.tb_frame.f_code.co_filename != "<candidate>":
+            trace = trace.tb_next
+        text = "".join(traceback.format_exception(type(error), error, trace))
+        os.write(2, text[-MAX_TRACEBACK:].encode("utf-8", "replace"))
+
+
+def _send_error(frames: Frames, request_id: int, error: BaseException, *, with_arguments: bool = True) -> None:
     """The exception as data: built-in base, own name, text, arguments. An error here ends the candidate."""
     base = next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "builtins")
     try:
@@ -137,7 +163,7 @@ def _send_error(frames: Frames, request_id: int, error: BaseException) -> None:
     except BaseException:
         text = ""
     try:
-        args = to_json(list(error.args))
+        args = to_json(list(error.args)) if with_arguments else None
     except BaseException:
         args = None
     try:

@@ -1,4 +1,5 @@
-"""Runs one program after another against its problem's tests, and is the only place where a verdict is made.
+"""Runs one program after another against its problem's tests, and is the only place where a verdict is made. Also runs
+a program without tests, for people who want to see what it prints.
 
     supervisor --- candidate zygote --- candidate      (the program)
          |                                 | |  two pipes, values only
@@ -10,14 +11,15 @@ without a candidate to blame is `infra`: tried twice more with fresh zygotes, th
 threads, no Ray: `actors.judges` makes a pool of them.
 """
 
+import dataclasses
 import json
 import math
 import os
 import secrets
 import socket
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from app.records import IN_PROCESS, Problem, ProblemStyle, Status, Verdict
 from app.sandbox.checks import BrokenTestsError, mark_assertions
@@ -25,6 +27,7 @@ from app.sandbox.in_process import judge_in_process
 from app.sandbox.judge import UNSPLITTABLE
 from app.sandbox.limits import Clock, classify, wait_readable
 from app.sandbox.process import Process, Zygote, ZygoteError
+from app.sandbox.script import ScriptRun, run_script
 from app.sandbox.stdio import judge_stdio
 from app.sandbox.tiers import Confinement, confinement
 from app.sandbox.values import MAX_BYTES
@@ -40,6 +43,7 @@ INFRA_RETRIES = 2
 INFRA_PAUSE_SECONDS = 0.25
 REUSABLE = (Status.PASSED, Status.WRONG_ANSWER, Status.RUNTIME_ERROR, Status.LOAD_ERROR)
 """After these the judge has seen nothing but well-formed values; after any other it is replaced."""
+Outcome = TypeVar("Outcome", Verdict, ScriptRun)
 
 
 class Judge:
@@ -104,23 +108,34 @@ class Supervisor:
     def judge(self, problem: Problem, program: str) -> Verdict:
         """Never raises for what a program does. Drafts of one problem in a row share a judge process."""
         start = time.monotonic()
-        for attempt in range(INFRA_RETRIES + 1):
-            try:
-                verdict = self._judge_once(problem, program, start)
-            except BrokenTestsError as error:  # they stay so
-                return self._verdict(problem, Status.INFRA, str(error), 0.0, start)
-            except (ZygoteError, OSError) as error:
-                self.close()
-                verdict = self._verdict(problem, Status.INFRA, str(error), 0.0, start)
-            except BaseException:  # an interrupt between a question and its answer
-                self.close()
-                raise
-            if verdict.status != Status.INFRA:
-                break
-            if attempt < INFRA_RETRIES:
-                self.num_infra += 1
-                time.sleep(INFRA_PAUSE_SECONDS * (attempt + 1))
-        return verdict
+
+        def fault(why: str) -> Verdict:
+            return self._verdict(problem, Status.INFRA, why, 0.0, start)
+
+        try:
+            return self._with_retries(lambda: self._judge_once(problem, program, start), fault)
+        except BrokenTestsError as error:  # they stay so
+            return fault(str(error))
+
+    def run_script(self, source: str, given: str = "") -> ScriptRun:
+        """Run a program once, without tests, and return what it printed. Never raises for what the program does.
+
+        given: its standard input. Limits and confinement are those of a verdict.
+        """
+        start = time.monotonic()
+
+        def fault(why: str, status: Status = Status.INFRA) -> ScriptRun:
+            spent = time.monotonic() - start
+            return ScriptRun(status=status, output="", errors="", detail=why, cpu_seconds=0.0, wall_seconds=spent)
+
+        def run() -> ScriptRun:
+            return run_script(source, given, self._spawn, self._settings.timeout_s, interactive=True)
+
+        if max(_wire_size(source), _wire_size(given)) > MAX_BYTES // 2:
+            done = fault("the program or its input is too long", Status.LOAD_ERROR)
+        else:
+            done = self._with_retries(run, fault)
+        return dataclasses.replace(done, detail=_printable(done.detail), tier=self.tier)
 
     def judge_all(self, jobs: Iterable[tuple[Problem, Sequence[str]]]) -> Iterator[list[Verdict]]:
         for problem, programs in jobs:
@@ -133,8 +148,28 @@ class Supervisor:
             zygote.close()
         self._zygotes.clear()
 
+    def _with_retries(self, run: Callable[[], Outcome], fault: Callable[[str], Outcome]) -> Outcome:
+        """What `run` returns. A fault of the sandbox is tried again with fresh zygotes; the last is told to `fault`."""
+        for attempt in range(INFRA_RETRIES + 1):
+            try:
+                outcome = run()
+            except BrokenTestsError:
+                raise
+            except (ZygoteError, OSError) as error:
+                self.close()
+                outcome = fault(str(error))
+            except BaseException:  # an interrupt between a question and its answer
+                self.close()
+                raise
+            if outcome.status != Status.INFRA:
+                break
+            if attempt < INFRA_RETRIES:
+                self.num_infra += 1
+                time.sleep(INFRA_PAUSE_SECONDS * (attempt + 1))
+        return outcome
+
     def _judge_once(self, problem: Problem, program: str, start: float) -> Verdict:
-        if len(json.dumps(program)) > MAX_BYTES // 2:
+        if _wire_size(program) > MAX_BYTES // 2:
             return self._verdict(problem, Status.LOAD_ERROR, f"a program of {len(program)} characters", 0.0, start)
         if problem.style == ProblemStyle.STDIO:
             status, detail, cpu_seconds = judge_stdio(problem, program, self._spawn, self._settings.timeout_s)
@@ -242,6 +277,10 @@ class Supervisor:
             wall_seconds=round(time.monotonic() - start, 4),
             tier=tier or self.tier,
         )
+
+
+def _wire_size(text: str) -> int:
+    return len(json.dumps(text))
 
 
 def _printable(text: str) -> str:

@@ -139,7 +139,7 @@ def _confine(settings: dict[str, Any], role: str) -> tuple[dict[str, Any], confi
 def _serve(control: socket.socket, filter_: confine.Filter | None) -> NoReturn:
     parent = os.getpid()
     while True:
-        data, fds, _, _ = socket.recv_fds(control, 4096, 4)
+        data, fds, _, _ = socket.recv_fds(control, 4096, 5)
         if not data:
             os._exit(0)  # the supervisor is gone; children die with their parent
         message = json.loads(data)
@@ -173,9 +173,8 @@ def _run_child(
     parent: int, message: dict[str, Any], num_fds: int, filter_: confine.Filter | None, given: list[Any]
 ) -> NoReturn:
     try:
-        if num_fds == 4:  # requests, responses, standard input, standard output
-            os.dup2(5, 0)
-            os.dup2(6, 1)
+        for stream in range(num_fds - 2):  # after requests and responses: standard input, output and, if given, error
+            os.dup2(5 + stream, stream)
         keep = 4 if message["run"] == "judge" else 5
         limits = confine.Limits(memory_bytes=message["memory_bytes"], cpu_seconds=message["cpu_seconds"])
         confine.confine_child(parent, keep, limits, filter_)

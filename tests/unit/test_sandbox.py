@@ -363,3 +363,8 @@ def _memory_of(pid: int) -> bytes:
                 memory.seek(start)
                 found += memory.read(end - start)
     return bytes(found)
+
+
+def test_a_scripts_exception_may_be_larger_than_a_pipe(supervisor: Supervisor) -> None:
+    verdict = supervisor.judge(stdio(("", "3")), "raise ValueError('x' * 1_000_000)")
+    assert verdict.status == Status.RUNTIME_ERROR and verdict.cpu_seconds < SETTINGS.timeout_s, verdict
