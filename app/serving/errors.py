@@ -1,0 +1,118 @@
+"""Errors as OpenAI's API shapes them: `{"error": {"message", "type", "param", "code"}}`.
+
+Clients choose their exception by the HTTP status (openai-python's `_make_status_error`) and show the message; in the
+middle of a stream, where the status is spent, an event with the same object makes openai-python raise APIError.
+"""
+
+import json
+import math
+from typing import Any
+
+from starlette.responses import JSONResponse
+
+NO_STORE = {"Cache-Control": "no-store"}
+
+
+class ApiError(Exception):
+    """A request that is refused or failed. The message is for the client: it names the cause and the way out."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        type: str,
+        code: str,
+        param: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.type = type
+        self.code = code
+        self.param = param
+        self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """So that it crosses from a Ray actor whole."""
+        return ApiError, (self.status, self.message, self.type, self.code, self.param, self.retry_after)
+
+
+def unauthenticated(message: str) -> ApiError:
+    return ApiError(401, message, "authentication_error", "invalid_api_key")
+
+
+def forbidden(message: str) -> ApiError:
+    return ApiError(403, message, "permission_error", "forbidden")
+
+
+def unknown_route() -> ApiError:
+    return ApiError(404, "there is nothing at this path", "invalid_request_error", "not_found")
+
+
+def unknown_model(name: str, known: list[str]) -> ApiError:
+    message = f"model {name[:200]!r} is not served here: use {' or '.join(map(repr, known))}"
+    return ApiError(404, message, "invalid_request_error", "model_not_found", param="model")
+
+
+def wrong_method(method: str, allowed: str) -> ApiError:
+    message = f"this path takes {allowed}, not {method[:20]}"
+    return ApiError(405, message, "invalid_request_error", "method_not_allowed")
+
+
+def slow_body(seconds: float) -> ApiError:
+    return ApiError(408, f"the body did not arrive within {seconds:g} s: send it again", "timeout_error", "timeout")
+
+
+def slow_answer(seconds: float) -> ApiError:
+    message = f"no answer within {seconds:g} s: ask for fewer tokens, or stream"
+    return ApiError(504, message, "timeout_error", "timeout")
+
+
+def too_large(limit: int) -> ApiError:
+    message = f"the body is larger than {limit} bytes: send less"
+    return ApiError(413, message, "invalid_request_error", "request_too_large")
+
+
+def malformed(message: str) -> ApiError:
+    return ApiError(400, message, "invalid_request_error", "malformed_request")
+
+
+def invalid(message: str, param: str | None) -> ApiError:
+    return ApiError(422, message, "invalid_request_error", "invalid_value", param=param)
+
+
+def queue_full(retry_after: float) -> ApiError:
+    message = f"the server has as many requests as it can hold: try again in {math.ceil(retry_after)} s"
+    return ApiError(429, message, "rate_limit_error", "queue_full", retry_after=retry_after)
+
+
+def unavailable(message: str, retry_after: float) -> ApiError:
+    """The engine is starting or down; the message says which."""
+    return ApiError(503, message, "server_error", "engine_unavailable", retry_after=retry_after)
+
+
+def internal() -> ApiError:
+    """A bug. Its text stays in the server's log: it may hold paths, prompts or settings."""
+    return ApiError(500, "the server failed at this request: its log says why", "server_error", "internal_error")
+
+
+def error_body(error: ApiError) -> dict[str, Any]:
+    return {"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}}
+
+
+def error_response(error: ApiError) -> JSONResponse:
+    """The response. Retry-After is rounded up to whole seconds, as HTTP has it."""
+    headers = dict(NO_STORE)
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    if error.status == 504:
+        headers["x-should-retry"] = "false"  # openai-python repeats a 5xx twice: the same request would time out again
+    return JSONResponse(error_body(error), error.status, headers)
+
+
+def error_event(error: ApiError) -> str:
+    """One server-sent event; the caller ends the stream after it, without [DONE], since the answer is not whole."""
+    return f"data: {json.dumps(error_body(error))}\n\n"
