@@ -85,6 +85,10 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("sft", parents=[profile, run], help="train the adapter")
     _add_evaluate(commands.add_parser("evaluate", parents=[unsafe], help="measure a model, or score given samples"))
     commands.add_parser("report", parents=[run], help="write report.md and report.html")
+    _add_serve(commands.add_parser("serve", help="serve the model and a run's adapters, with a page to talk to them"))
+    keys = commands.add_parser("keys", help="API keys of the server: add NAME, list, remove NAME")
+    keys.add_argument("action", choices=("add", "list", "remove"))
+    keys.add_argument("name", nargs="?", help="whose key; letters, digits, dots and dashes")
     sandbox = commands.add_parser("sandbox", parents=[unsafe], help="judge a catalogue of programs")
     sandbox.add_argument("--cases", required=True, type=Path, metavar="FILE.jsonl", help="lines of id, input, expected")
     sandbox.add_argument("--timeout", type=float, default=2.0, metavar="S", help="CPU seconds a program may use")
@@ -109,6 +113,17 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     add("--profile", help="settings to begin with; left out, the run's own, or for --model this machine's")
     add("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="evaluation.num_problems=40")
     add("--json", action="store_true", help="print the results as one JSON object")
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--profile", help="left out, the one of this machine")
+    add("--config", type=Path, metavar="FILE", help="left out, serve_configs/<profile>.yaml")
+    add(
+        "--run", metavar="DIR", help="whose adapters; latest (finished last, if left out) or none: the base model alone"
+    )
+    add("--port", type=int, help="of the page and the API, if not the config's")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="serving.timeout_s=60")
 
 
 def _profile(arguments: argparse.Namespace) -> Any:
@@ -189,6 +204,18 @@ def _sandbox(arguments: argparse.Namespace) -> None:
     print(f"sandbox: {outcome['as_expected']} of {outcome['total']} cases as expected, tier {outcome['tier']}")
 
 
+def _serve(arguments: argparse.Namespace) -> None:
+    from app.serve import serve
+
+    serve(arguments)
+
+
+def _keys(arguments: argparse.Namespace) -> None:
+    from app.serving.keys import keys_command
+
+    keys_command(arguments.action, arguments.name)
+
+
 def _check_confinement(unsafe: bool) -> None:
     """Long before a program is run: a machine that can't confine one says so now."""
     from app.sandbox.tiers import confinement
@@ -210,6 +237,8 @@ COMMANDS = {
     "sft": _stage,
     "evaluate": _evaluate,
     "report": _report,
+    "serve": _serve,
+    "keys": _keys,
     "sandbox": _sandbox,
 }
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

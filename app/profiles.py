@@ -13,6 +13,7 @@ from app.settings import (
     ModelSettings,
     Profile,
     SandboxSettings,
+    ServingSettings,
     SftSettings,
 )
 
@@ -27,6 +28,7 @@ def smoke() -> Profile:
         generation=GenerationSettings(batch_size=8),
         evaluation=EvaluationSettings(num_problems=6, max_new_tokens=16),
         sandbox=SandboxSettings(timeout_s=3),
+        serving=ServingSettings(max_model_len=512, max_num_seqs=4, max_waiting=8, kv_cache_bytes=64 << 20),
         cluster=ClusterSettings(num_cpus=2, object_store_bytes=200 << 20, dashboard=False),
     )
 
@@ -40,6 +42,7 @@ def laptop() -> Profile:
         sft=SftSettings(micro_batch=2, grad_accumulation=4, max_steps=20, checkpoint_every=5),
         generation=GenerationSettings(engine="vllm", batch_size=16, kv_cache_bytes=1 << 30),
         evaluation=EvaluationSettings(num_problems=40, max_new_tokens=256),
+        serving=ServingSettings(max_model_len=2048),
         cluster=ClusterSettings(object_store_bytes=500 << 20),
     )
 
@@ -53,6 +56,7 @@ def rtx3070() -> Profile:
         sft=SftSettings(micro_batch=2, grad_accumulation=8, gradient_checkpointing=True, use_gpu=True),
         generation=GenerationSettings(batch_size=32, use_gpu=True),
         evaluation=EvaluationSettings(protocols=("chat", "completion")),
+        serving=ServingSettings(use_gpu=True, weights="bitsandbytes", max_model_len=8192),
     )
 
 
@@ -65,6 +69,7 @@ def workstation() -> Profile:
         sft=SftSettings(micro_batch=4, grad_accumulation=4, gradient_checkpointing=True, use_gpu=True),
         generation=GenerationSettings(batch_size=64, use_gpu=True),
         evaluation=EvaluationSettings(protocols=("chat", "completion")),
+        serving=ServingSettings(use_gpu=True, max_model_len=32_768, max_num_seqs=64, vram_gib=22.0),
         cluster=ClusterSettings(object_store_bytes=4 << 30),
     )
 

@@ -47,6 +47,13 @@ def runs_root() -> Path:
     return Path.home() / "pocketcoder-runs" if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else Path("runs").resolve()
 
 
+def latest_run() -> Path | None:
+    """The run under `runs_root`, or beside the code, whose adapter was finished last."""
+    roots = {runs_root(), REPOSITORY / "runs"}
+    finished = [path for root in roots for path in root.glob("*/sft/meta.json")]
+    return max(finished, key=lambda path: path.stat().st_mtime).parent.parent if finished else None
+
+
 def new_run_dir(profile: Profile) -> Path:
     return runs_root() / f"{profile.name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
@@ -151,6 +158,10 @@ class Run:
 
     def suite_samples(self, suite: str, candidate: str) -> Path:
         return self.evaluation / suite / candidate / "samples.jsonl"
+
+    def adapters(self) -> dict[str, Path]:
+        """Finished adapters by name; a stage that adds some lists them here."""
+        return {"sft": self.sft_adapter} if self.sft_meta.exists() else {}
 
     @contextlib.contextmanager
     def attempt(self, stage: str) -> Iterator[None]:

@@ -116,6 +116,39 @@ class SandboxSettings(Settings):
     """Supervisors; None: one a core."""
 
 
+class ServingSettings(Settings):
+    """The engine behind the OpenAI-compatible server (`app.serving.engine`) and what may wait for it."""
+
+    use_gpu: bool = False
+    max_model_len: int = Field(default=4096, ge=32, le=131_072)
+    """Tokens of a prompt and its answer together; less where the model or the memory ends earlier (`app.plan`)."""
+    max_num_seqs: int = Field(default=16, ge=1, le=1024)
+    """Answers drawn at once."""
+    max_waiting: int = Field(default=64, ge=0, le=100_000)
+    """Requests beyond those that wait; the next one is refused with 429."""
+    timeout_s: float = Field(default=300.0, gt=0, le=86_400)
+    """Of a request, whatever its client says."""
+    weights: Literal["plain", "bitsandbytes", "checkpoint"] = "plain"
+    """plain: in model.dtype; bitsandbytes: NF4, quantised as they load; checkpoint: as the checkpoint holds them (AWQ
+    and GPTQ run on Marlin kernels)."""
+    vram_gib: float = Field(default=8.0, gt=0)
+    """Of the card, for everything; on a larger card the share is taken that comes to this."""
+    gpu_memory_utilization: float = Field(default=0.9, gt=0, lt=1)
+    """Share of vram_gib that weights, working memory and cache take together."""
+    kv_cache_bytes: int = Field(default=1 << 30, ge=64 << 20)
+    """Key-value cache without a card."""
+    kv_offload_gib: float = Field(default=0.0, ge=0, le=1024)
+    """Main memory for cache blocks that the card has no more room for."""
+    speculation: Literal["none", "ngram", "draft_model"] = "ngram"
+    """ngram: guess what followed the same 2 to 4 tokens before; draft_model: what a smaller model says."""
+    num_speculative_tokens: int = Field(default=6, ge=1, le=32)
+    draft_model: str = "RedHatAI/Qwen3-0.6B-quantized.w8a8"
+    """Hub id or folder, of the same tokenizer; an int8 checkpoint (compressed-tensors W8A8) keeps its precision."""
+    max_loras: int = Field(default=2, ge=1, le=64)
+    """Adapters in one batch; more than that are exchanged."""
+    max_lora_rank: Literal[8, 16, 32, 64, 128, 256] = 32
+
+
 class ClusterSettings(Settings):
     """Used only when the pipeline starts Ray itself; a cluster that it joins has its own."""
 
@@ -133,6 +166,7 @@ class Profile(Settings):
     generation: GenerationSettings = GenerationSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     sandbox: SandboxSettings = SandboxSettings()
+    serving: ServingSettings = ServingSettings()
     cluster: ClusterSettings = ClusterSettings()
 
 

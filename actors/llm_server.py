@@ -1,0 +1,134 @@
+"""The OpenAI-compatible server on Ray Serve: an edge before engines, one application.
+
+    serve_configs/<place>.yaml -> build -> Edge (ingress; keys, limits, queue) -> LLMServer (vLLM; one a card)
+
+Shells over `app.serving.edge` and `app.serving.engine`. Handle `answer` and `models` of Edge serve other applications
+(the IDE) as its HTTP routes serve clients.
+"""
+
+import logging
+import os
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any, cast
+
+from ray import serve
+from ray.exceptions import RayActorError
+from ray.serve import Application
+from ray.serve.handle import DeploymentHandle
+
+from app.errors import UserError
+from app.serving.arguments import LLMArguments
+from app.serving.edge import Edge as EdgeLogic
+from app.serving.edge import EngineLostError
+from app.serving.engine import Engine, EngineDiedError, Head
+from app.serving.errors import invalid
+from app.serving.guard import guard_edge
+from app.serving.keys import Keys
+from app.settings import ModelSettings, ServingSettings
+
+logger = logging.getLogger("ray.serve")
+Parts = AsyncGenerator[Head | bytes, None]
+
+
+@serve.deployment(health_check_period_s=5, graceful_shutdown_timeout_s=20)
+class LLMServer:
+    async def __init__(self, model: ModelSettings, settings: ServingSettings, run: str | None) -> None:  # type: ignore[misc]
+        self._engine = await Engine.start(model, settings, Path(run) if run else None)
+        logger.info("serving %s: %s", self._engine.models(), self._engine.plan)
+
+    async def models(self) -> tuple[list[str], int]:
+        """Names, and the tokens that prompt and answer may have together."""
+        return self._engine.models(), self._engine.plan.max_model_len
+
+    async def call(self, path: str, body: dict[str, Any]) -> Parts:
+        async for part in self._engine.call(path, body):
+            yield part
+
+    async def check_health(self) -> None:
+        try:
+            await self._engine.check_health()
+        except EngineDiedError:
+            logger.exception(
+                "ending this replica: Serve starts another at once, after a failed check only at the third"
+            )
+            os._exit(1)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_engine"):
+            self._engine.close()
+
+
+class Engines:
+    """Implements `app.serving.edge.Upstream` over the deployment's handle."""
+
+    def __init__(self, handle: DeploymentHandle) -> None:
+        self._handle = handle
+
+    async def models(self) -> tuple[list[str], int]:
+        try:
+            return await self._handle.models.remote()
+        except RayActorError as error:
+            raise EngineLostError(str(error), may_repeat=True) from None
+
+    async def call(self, path: str, body: dict[str, Any]) -> Parts:
+        stream = self._handle.options(stream=True).call.remote(path, body)
+        try:
+            async for part in stream:
+                yield part
+        except UserError as error:
+            raise invalid(str(getattr(error, "cause", error)), "model") from None
+        except RayActorError as error:
+            raise EngineLostError(str(error), may_repeat=True) from None
+        except EngineDiedError as error:
+            raise EngineLostError(str(error), may_repeat=False) from None
+        finally:
+            stream.cancel()
+
+
+@serve.deployment
+@serve.ingress()
+class Edge:
+    async def __init__(  # type: ignore[misc]
+        self,
+        engines: DeploymentHandle,
+        settings: ServingSettings,
+        keys_file: str,
+        session_keys: tuple[str, ...],
+        allowed_hosts: tuple[str, ...],
+    ) -> None:
+        self._edge = EdgeLogic(Engines(engines), settings)
+        self._keys = Keys(Path(keys_file), session_keys)
+        self._allowed_hosts = allowed_hosts
+
+    def __serve_build_asgi_app__(self) -> Any:
+        return guard_edge(self._edge.app(), self._keys, allowed_hosts=self._allowed_hosts)
+
+    async def models(self) -> list[str]:
+        return await self._edge.models()
+
+    async def answer(self, path: str, raw: bytes) -> Parts:
+        """Raises ApiError before the first part only."""
+        async for part in self._edge.answer(path, raw):
+            yield part
+
+
+def build(arguments: LLMArguments) -> Application:
+    """The application of a serve config; `app.serving.arguments` says what it takes.
+
+    Raises UserError for an unknown profile, a folder that is no run, or when there is no key yet.
+    """
+    place = arguments.resolve()
+    serving = place.profile.serving
+    room = serving.max_num_seqs + serving.max_waiting
+    engines = (
+        cast(Any, LLMServer)
+        .options(max_ongoing_requests=room, ray_actor_options={"num_cpus": 1, "num_gpus": int(serving.use_gpu)})
+        .bind(place.profile.model, serving, place.run)
+    )
+    # A request too many is the edge's to refuse, so it has to reach the edge.
+    return (
+        cast(Any, Edge)
+        .options(max_ongoing_requests=2 * room + 16, ray_actor_options={"num_cpus": 0})
+        .bind(engines, serving, place.keys_file, arguments.session_keys, arguments.allowed_hosts)
+    )

@@ -1,0 +1,111 @@
+"""What a phase takes of the machine, from the model's config alone. So far the serving phase; it decides max_model_len.
+
+The card's share is weights, adapters, working memory and what is left for the key-value cache. Sizes are counted on a
+model without memory (torch's meta device), so nothing is downloaded or loaded for them.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from app.errors import UserError
+from app.settings import ModelSettings, ServingSettings
+
+GIB = 1 << 30
+BYTES = {"float32": 4, "bfloat16": 2}
+NF4_BYTES = 0.5 + 4 / 64
+"""Of a weight: four bits, and a float32 scale for each block of 64 (QLoRA, arXiv 2305.14314, section 3, without double
+quantisation, which vLLM does not do as it loads)."""
+WORKING_GIB = 1.0
+"""Of a card: CUDA context, graphs, activations of a step and the logits of its rows. Assumed, not measured on 8 GiB."""
+MIN_MODEL_LEN = 512
+"""With less an assistant for code is of no use."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingPlan:
+    """Made by `plan_serving`; read by the engine. Example: 4.7 GiB of cache are 44,000 tokens of Qwen3-1.7B."""
+
+    weights_gib: float
+    adapters_gib: float
+    working_gib: float
+    cache_gib: float
+    cache_tokens: int
+    max_model_len: int
+
+    def __str__(self) -> str:
+        return (
+            f"weights {self.weights_gib:.2f} GiB, adapters {self.adapters_gib:.2f}, working memory "
+            f"{self.working_gib:.2f}, cache {self.cache_gib:.2f} for {self.cache_tokens:,} tokens; prompt "
+            f"and answer may have {self.max_model_len:,}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    linear: int
+    """Parameters of linear layers that a 4-bit format packs: all but embeddings and the head."""
+    others: int
+    linear_sides: int
+    """Inputs and outputs of those layers added up: times the rank, the parameters of an adapter on all of them."""
+    cache_per_token: int
+    """Numbers a token leaves in the key-value cache."""
+    positions: int
+
+
+def plan_serving(folder: Path, model: ModelSettings, settings: ServingSettings) -> ServingPlan:
+    """Raises UserError when the memory holds no useful cache."""
+    sizes = measure(folder)
+    width = BYTES[model.dtype]
+    linear_width = {"plain": width, "bitsandbytes": NF4_BYTES, "checkpoint": NF4_BYTES}[settings.weights]
+    weights = (sizes.linear * linear_width + sizes.others * width) / GIB
+    if settings.speculation == "draft_model":
+        weights += draft_gib(settings.draft_model)
+    adapters = settings.max_loras * settings.max_lora_rank * sizes.linear_sides * width / GIB
+    working = WORKING_GIB if settings.use_gpu else 0.0
+    cache = settings.kv_cache_bytes / GIB
+    if settings.use_gpu:
+        cache = settings.vram_gib * settings.gpu_memory_utilization - weights - adapters - working
+    tokens = max(0, int(cache * GIB / (sizes.cache_per_token * width)))
+    plan = ServingPlan(
+        weights_gib=weights,
+        adapters_gib=adapters,
+        working_gib=working,
+        cache_gib=cache,
+        cache_tokens=tokens,
+        max_model_len=min(settings.max_model_len, sizes.positions, tokens),
+    )
+    if tokens < MIN_MODEL_LEN:
+        raise UserError(
+            f"no room is left to serve {model.name} ({plan}): raise serving.vram_gib or serving.kv_cache_bytes, or "
+            "take serving.weights=bitsandbytes, fewer serving.max_loras, or a smaller model"
+        )
+    return plan
+
+
+def measure(folder: Path) -> Sizes:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config: Any = AutoConfig.from_pretrained(folder)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    head = model.get_output_embeddings()
+    layers = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
+    linear = sum(layer.weight.numel() for layer in layers)
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return Sizes(
+        linear=linear,
+        others=sum(weight.numel() for weight in model.parameters()) - linear,
+        linear_sides=sum(layer.in_features + layer.out_features for layer in layers),
+        cache_per_token=2 * config.num_hidden_layers * config.num_key_value_heads * head_dim,
+        positions=config.max_position_embeddings,
+    )
+
+
+def draft_gib(name: str) -> float:
+    """Weights of a draft model: its files' size, or 1 GiB for one that is still to come from the Hub."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return sum(path.stat().st_size for path in folder.glob("*.safetensors")) / GIB
+    return 1.0

@@ -1,0 +1,69 @@
+"""What a serve config says of an application under `args`; unknown names fail."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.errors import UserError
+from app.profiles import get_profile
+from app.runs import latest_run, stored_profile
+from app.serving.keys import Keys, keys_file
+from app.settings import Profile, Settings, with_overrides
+
+LATEST, NONE = "latest", "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Arguments with everything looked up. The model is the run's own, so that its adapters fit."""
+
+    profile: Profile
+    run: str | None
+    keys_file: str
+
+
+class GuardArguments(Settings):
+    """Who may use an application."""
+
+    keys_file: str = ""
+    """Left out: $POCKETCODER_KEYS, or ~/.config/pocketcoder/keys.json. Each node that runs the application reads it."""
+    session_keys: tuple[str, ...] = ()
+    """SHA-256 of further keys, in hexadecimal: those that `python -m app serve` makes for one session."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names under which clients reach the server, beside localhost."""
+
+    def keys_path(self) -> str:
+        """Raises UserError when nobody could get in."""
+        path = Path(self.keys_file).expanduser() if self.keys_file else keys_file()
+        if not Keys(path, self.session_keys).any:
+            raise UserError(f"there is no API key in {path}: make one with `python -m app keys add NAME`")
+        return str(path.resolve())
+
+
+class LLMArguments(GuardArguments):
+    profile: str
+    run: str = LATEST
+    """Run directory whose adapters are served; latest: the one finished last; none: the base model alone."""
+    overrides: tuple[str, ...] = ()
+    """As --set has them, for example serving.max_model_len=2048."""
+
+    def resolve(self) -> Place:
+        run = latest_run() if self.run == LATEST else None if self.run == NONE else Path(self.run).expanduser()
+        profile = get_profile(self.profile)
+        if run is not None:
+            stored = stored_profile(run)
+            if stored is None:
+                raise UserError(f"{run} holds no run.json, so it is no run: give another --run, latest, or none")
+            profile = profile.model_copy(update={"model": stored.model})
+        return Place(
+            profile=with_overrides(profile, self.overrides),
+            run=os.path.abspath(run) if run else None,
+            keys_file=self.keys_path(),
+        )
+
+
+class IdeArguments(GuardArguments):
+    profile: str
+    """Whose sandbox settings hold for the programs that are run."""
+    llm: str = "llm"
+    """Name of the application that answers."""

@@ -1,0 +1,220 @@
+"""The OpenAI-compatible edge: what clients talk to, in front of one engine or several.
+
+    client -> guard (host, key, size) -> Edge (fields, model name, queue, time) -> Upstream -> vLLM's own OpenAI app
+
+The answer's text is the engine's own; the edge adds what must hold whatever happens behind it: 429 when the queue is
+full, a limit of time that no client can lift, another try when an engine dies before it has answered anything, and a
+clean error when it dies in the middle of a stream. `actors.llm_server` hosts it. Limits: the queue is counted by each
+edge for itself.
+"""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from typing import Any, Protocol, cast
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from app.serving.engine import Head
+from app.serving.errors import (
+    ApiError,
+    error_event,
+    error_response,
+    internal,
+    queue_full,
+    slow_answer,
+    unavailable,
+    unknown_model,
+)
+from app.serving.requests import Limits, parse_chat, parse_completion
+from app.settings import ServingSettings
+
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+PARSERS: dict[str, Callable[[bytes, Limits], dict[str, Any]]] = {CHAT: parse_chat, COMPLETIONS: parse_completion}
+TRIES = 2
+"""One more for a request whose engine was lost; not many, for the request itself may be what engines die of."""
+RETRY_S = 5.0
+"""Said to clients whose engine is starting."""
+HOP_BY_HOP = (b"content-length", b"transfer-encoding", b"connection")
+logger = logging.getLogger(__name__)
+
+
+class EngineLostError(Exception):
+    """The engine, or the process that holds it, ended under a request.
+
+    may_repeat: nothing says that the request itself was the cause, so another engine may try it.
+    """
+
+    def __init__(self, message: str, *, may_repeat: bool) -> None:
+        super().__init__(message)
+        self.may_repeat = may_repeat
+
+
+class Upstream(Protocol):
+    """The engines as the edge sees them. Implemented over a Serve handle by `actors.llm_server`."""
+
+    async def models(self) -> tuple[list[str], int]:
+        """The base model's name, then its adapters', and the tokens that prompt and answer may have together.
+
+        Raises EngineLostError.
+        """
+        ...
+
+    def call(self, path: str, body: dict[str, Any]) -> AsyncGenerator[Head | bytes, None]:
+        """A Head, then the body as it grows; closing it aborts the request. Raises EngineLostError or
+        ApiError."""
+        ...
+
+
+class Edge:
+    def __init__(self, upstream: Upstream, settings: ServingSettings) -> None:
+        self._upstream = upstream
+        self._timeout_s = settings.timeout_s
+        self._capacity = settings.max_num_seqs + settings.max_waiting
+        self._limits = Limits(max_model_len=settings.max_model_len)  # until an engine says what it has room for
+        self._names: list[str] = []
+        self._in_flight = 0
+        self._seconds = 1.0  # of a request: a moving mean
+        self._started = int(time.time())
+
+    def app(self) -> Starlette:
+        return Starlette(
+            routes=[
+                Route("/", lambda _: RedirectResponse("/ide/")),
+                Route("/health", self._health),
+                Route("/v1/models", self._models),
+                Route("/v1/models/{name:path}", self._model),
+                *(Route(path, self._complete, methods=["POST"]) for path in PARSERS),
+            ],
+            exception_handlers={ApiError: _refused, Exception: _failed},
+        )
+
+    async def models(self) -> list[str]:
+        try:
+            async with asyncio.timeout(RETRY_S):
+                self._names, room = await self._upstream.models()
+        except (EngineLostError, TimeoutError):
+            raise unavailable("the engine is starting: try again soon", RETRY_S) from None
+        if room != self._limits.max_model_len:
+            self._limits = Limits(max_model_len=room)
+        return self._names
+
+    async def answer(self, path: str, raw: bytes) -> AsyncGenerator[Head | bytes, None]:
+        """A Head, then the body. Raises ApiError before the Head only: later ones come as an event of the stream."""
+        body = PARSERS[path](raw, self._limits)
+        if body["model"] not in self._names and body["model"] not in await self.models():
+            raise unknown_model(body["model"], self._names)
+        with self._place():
+            deadline = asyncio.get_running_loop().time() + self._timeout_s
+            async with aclosing(self._tries(path, body, deadline)) as parts:
+                async for part in parts:
+                    yield part
+
+    async def _tries(self, path: str, body: dict[str, Any], deadline: float) -> AsyncGenerator[Head | bytes, None]:
+        """As `answer`, tried again on another engine as long as nothing has been passed on."""
+        for number in range(1, TRIES + 1):
+            passed_on = False
+            try:
+                async for part in self._attempt(path, body, deadline):
+                    passed_on = True
+                    yield part
+                return
+            except (EngineLostError, ApiError) as error:
+                if isinstance(error, EngineLostError):
+                    logger.warning("an engine was lost under a request, try %d of %d", number, TRIES)
+                    if error.may_repeat and not passed_on and number < TRIES:
+                        continue
+                    message = "the engine died while it answered, and another one is starting: send the request again"
+                    error = unavailable(message, RETRY_S)
+                if not passed_on:
+                    raise error from None
+                yield error_event(error).encode()
+                return
+
+    async def _attempt(self, path: str, body: dict[str, Any], deadline: float) -> AsyncGenerator[Head | bytes, None]:
+        """One engine's answer. The Head is held back until a stream's first text, or until a plain answer is whole."""
+        stream = self._upstream.call(path, body)
+        held: list[Head | bytes] = []
+        flowing = False
+        try:
+            while (part := await self._next(stream, deadline)) is not None:
+                held.append(part)
+                flowing = flowing or (bool(body.get("stream")) and len(held) > 1)
+                if flowing:
+                    for ready in held:
+                        yield ready
+                    held.clear()
+            for ready in held:
+                yield ready
+        finally:
+            await stream.aclose()
+
+    async def _next(self, stream: AsyncGenerator[Head | bytes, None], deadline: float) -> Head | bytes | None:
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await anext(stream, None)
+        except TimeoutError:
+            raise slow_answer(self._timeout_s) from None
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """A place in the queue, for as long as the answer takes."""
+        if self._in_flight >= self._capacity:
+            raise queue_full(max(1.0, self._seconds * self._in_flight / self._capacity))
+        self._in_flight += 1
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+            self._seconds += 0.1 * (time.monotonic() - start - self._seconds)
+
+    async def _complete(self, request: Request) -> Response:
+        parts = self.answer(request.url.path, await request.body())
+        head = await anext(parts)
+        assert isinstance(head, Head), f"an answer begins with its Head, got {head!r}"
+        headers = {key.decode(): value.decode() for key, value in head.headers if key.lower() not in HOP_BY_HOP}
+        return StreamingResponse(cast(AsyncGenerator[bytes, None], parts), head.status, headers)
+
+    async def _health(self, _: Request) -> Response:
+        try:
+            await self.models()
+        except ApiError:
+            return JSONResponse({"status": "starting"}, 503, {"Retry-After": str(math.ceil(RETRY_S))})
+        return JSONResponse({"status": "ok"})
+
+    async def _models(self, _: Request) -> Response:
+        return JSONResponse({"object": "list", "data": [self._card(name) for name in await self.models()]})
+
+    async def _model(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in await self.models():
+            raise unknown_model(name, self._names)
+        return JSONResponse(self._card(name))
+
+    def _card(self, name: str) -> dict[str, Any]:
+        base = self._names[0]
+        return {
+            "id": name,
+            "object": "model",
+            "created": self._started,
+            "owned_by": "pocketcoder",
+            "parent": None if name == base else base,
+            "max_model_len": self._limits.max_model_len,
+        }
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return error_response(error)
+
+
+async def _failed(_: Request, error: Exception) -> Response:
+    logger.error("a request failed", exc_info=error)
+    return error_response(internal())

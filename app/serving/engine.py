@@ -1,0 +1,233 @@
+"""vLLM's async engine and its OpenAI app in this process, asked by path and body, without Ray.
+
+`actors.llm_server` hosts it. vLLM's routes are reached only through `Engine.call`: nothing here listens on a port. The
+engine itself (EngineCore) is a child process; when it dies, `check_health` raises, and the host starts all of it anew.
+Facts: vLLM 0.32 has no public way to its app but the functions its own server calls; they are pinned with it.
+"""
+
+import asyncio
+import json
+import os
+from argparse import Namespace
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from app.hardware import describe
+from app.models import ensure_model, load_tokenizer
+from app.plan import GIB, ServingPlan, plan_serving
+from app.serving.adapters import Adapters
+from app.serving.fill_in import fill_in_tokens
+from app.settings import ModelSettings, ServingSettings
+
+LOOKUP = {"prompt_lookup_min": 2, "prompt_lookup_max": 4}
+
+
+class EngineDiedError(Exception):
+    """EngineCore has ended; this process is of no more use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The first thing a call yields; the body's parts follow as bytes."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+
+
+class Engine:
+    """Made by `start`. Names are the base model's and those of `adapters`."""
+
+    def __init__(self, app: Any, engine: Any, adapters: Adapters, name: str, plan: ServingPlan, tokenizer: Any) -> None:
+        self.name = name
+        self.plan = plan
+        self._app = app
+        self._engine = engine
+        self._adapters = adapters
+        self._tokenizer = tokenizer
+
+    @classmethod
+    async def start(cls, model: ModelSettings, settings: ServingSettings, run: Path | None) -> "Engine":
+        """Load the weights; half a minute without a card. Raises UserError when they don't fit."""
+        prepare_environment(settings)
+        folder = ensure_model(model)
+        plan = plan_serving(folder, model, settings)
+        tokenizer = load_tokenizer(folder)
+        engine, app = await _build(server_arguments(folder, model, settings, plan, tokenizer))
+        await engine.collective_rpc("end_with_parent", args=(os.getpid(),))
+        adapters = Adapters(run, folder, app.state.openai_serving_models, settings.max_lora_rank)
+        return cls(app, engine, adapters, served_name(model), plan, tokenizer)
+
+    def models(self) -> list[str]:
+        return [self.name, *self._adapters.names()]
+
+    async def call(self, path: str, body: dict[str, Any]) -> AsyncGenerator[Head | bytes, None]:
+        """POST to one of vLLM's routes: first a Head, then the body as it grows. Closing it aborts the request.
+
+        Raises UserError for a model name that is an adapter which can't be used, or for a suffix without such a model.
+        """
+        if body["model"] != self.name:
+            await self._adapters.load(body["model"])
+        if "suffix" in body:
+            body = {**body, "prompt": fill_in_tokens(self._tokenizer, body["prompt"], body["suffix"])}
+            del body["suffix"]
+        async with aclosing(_ask(self._app, path, json.dumps(body).encode())) as parts:
+            async for part in parts:
+                if isinstance(part, Head) and part.status >= 500 and self._engine.errored:
+                    raise EngineDiedError("the engine died of a request, or under it: see its log")
+                yield part
+
+    async def check_health(self) -> None:
+        """Raises EngineDiedError."""
+        if self._engine.errored:
+            raise EngineDiedError("the engine has died: see its log")
+
+    def close(self) -> None:
+        self._engine.shutdown()
+        self._adapters.close()
+
+
+def served_name(model: ModelSettings) -> str:
+    return Path(model.name).name if model.source == "path" else model.name
+
+
+def prepare_environment(settings: ServingSettings) -> None:
+    """What vLLM reads when it is imported; a value that is set already stays."""
+    values = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING", "VLLM_MAX_STOP_STRINGS": "16"}
+    if not settings.use_gpu:
+        cores = ",".join(map(str, sorted(os.sched_getaffinity(0))))
+        # In-process executor: a worker process of its own made two cores three times slower.
+        values |= {"VLLM_CPU_OMP_THREADS_BIND": cores, "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+        os.environ.pop("OMP_NUM_THREADS", None)  # Ray allows one thread to a worker that reserves no more than a core
+    for name, value in values.items():
+        os.environ.setdefault(name, value)
+
+
+def server_arguments(
+    folder: Path, model: ModelSettings, settings: ServingSettings, plan: ServingPlan, tokenizer: Any
+) -> list[str]:
+    """The command line of vLLM's own server that says the same."""
+    options: dict[str, Any] = {
+        "model": folder,
+        "served-model-name": served_name(model),
+        "dtype": model.dtype,
+        "max-model-len": plan.max_model_len,
+        "max-num-seqs": settings.max_num_seqs,
+        "max-loras": settings.max_loras,
+        "max-lora-rank": settings.max_lora_rank,
+        "tool-call-parser": "hermes",
+        "worker-extension-cls": "app.serving.worker.EndsWithParent",
+        # Compact JSON: a small model that may put white space between any two tokens goes on doing so.
+        "structured-outputs-config": json.dumps({"backend": "xgrammar", "disable_any_whitespace": True}),
+    }
+    flags = ["enable-lora", "enable-prefix-caching", "enable-auto-tool-choice", "disable-log-stats"]
+    if "<think>" in tokenizer.get_vocab():
+        options["reasoning-parser"] = "qwen3"
+    if settings.speculation != "none":
+        options["speculative-config"] = json.dumps(speculative_config(settings))
+    if settings.use_gpu:
+        options["gpu-memory-utilization"] = settings.gpu_memory_utilization * min(1.0, settings.vram_gib / card_gib())
+    else:
+        options["kv-cache-memory-bytes"] = settings.kv_cache_bytes
+        options["worker-cls"] = "app.serving.cpu_lora.Worker"
+        flags.append("enforce-eager")
+    if settings.weights == "bitsandbytes":
+        options["quantization"] = "bitsandbytes"
+    if settings.kv_offload_gib:
+        options["kv-offloading-size"] = settings.kv_offload_gib
+    return [*(f"--{name}={value}" for name, value in options.items()), *(f"--{flag}" for flag in flags)]
+
+
+def speculative_config(settings: ServingSettings) -> dict[str, Any]:
+    tokens = {"num_speculative_tokens": settings.num_speculative_tokens}
+    if settings.speculation == "draft_model":
+        return {"method": "draft_model", "model": settings.draft_model, **tokens}
+    return {"method": "ngram", **tokens, **LOOKUP}
+
+
+def card_gib() -> float:
+    """Memory of the first card, asked of the driver: a CUDA context in this process would take some of it."""
+    return int(describe()["cards"][0].rpartition(",")[2].split()[0]) * (1 << 20) / GIB
+
+
+async def _build(arguments: list[str]) -> tuple[Any, Any]:
+    """Engine and app, as vLLM's own server builds them."""
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+    from vllm.entrypoints.launchers.app import build_app
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+    from vllm.usage.usage_lib import UsageContext
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    parsed = make_arg_parser(FlexibleArgumentParser()).parse_args(arguments)
+    validate_parsed_serve_args(parsed)
+    context = UsageContext.OPENAI_API_SERVER
+    config = AsyncEngineArgs.from_cli_args(parsed).create_engine_config(usage_context=context)
+    engine = AsyncLLM.from_vllm_config(config, usage_context=context, disable_log_stats=parsed.disable_log_stats)
+    tasks = await engine.get_supported_tasks()
+    app = build_app(parsed, tasks, engine.model_config)
+    await init_app_state(engine, app.state, parsed, tasks)
+    app.state.server = Namespace(should_exit=False)  # set by vLLM's handler when the engine has died
+    return engine, app
+
+
+async def _ask(app: Any, path: str, body: bytes) -> AsyncGenerator[Head | bytes, None]:
+    """One request to an ASGI app; parts that are there already come as one."""
+    parts: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+    gone = asyncio.Event()
+    request = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def receive() -> dict[str, Any]:
+        for message in request:
+            return message
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        parts.put_nowait(message)
+
+    task = asyncio.create_task(app(_scope(path, body), receive, send))
+    task.add_done_callback(lambda _: parts.put_nowait(None))
+    try:
+        start = await parts.get()
+        if start is None:
+            await task
+            raise RuntimeError(f"{path} ended without an answer")
+        yield Head(start["status"], list(start["headers"]))
+        whole = ended = False
+        while not ended:
+            waiting = [await parts.get()]
+            while not parts.empty():
+                waiting.append(parts.get_nowait())
+            ended = waiting[-1] is None
+            messages = [message for message in waiting if message]
+            whole = whole or any(not message.get("more_body") for message in messages)
+            if text := b"".join(message.get("body", b"") for message in messages):
+                yield text
+        if not whole:
+            await task  # raises what broke the stream off
+    finally:
+        gone.set()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def _scope(path: str, body: bytes) -> dict[str, Any]:
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())],
+        "client": ("127.0.0.1", 0),
+        "server": ("127.0.0.1", 0),
+        "state": {},
+    }

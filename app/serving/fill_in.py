@@ -1,0 +1,40 @@
+"""Fill-in-the-middle: the tokens that ask a model for what stands between a prefix and a suffix.
+
+The order prefix, suffix, middle is "PSM" of Bavarian et al., arXiv 2207.14255, section 3. Only models that were trained
+with such tokens can do it (Qwen2.5-Coder and Qwen3 hold them, SmolLM2 does not).
+"""
+
+from typing import Any
+
+from app.errors import UserError
+
+MARKS = (
+    ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),  # Qwen
+    ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),  # StarCoder, Granite
+    ("<fim-prefix>", "<fim-suffix>", "<fim-middle>"),  # SantaCoder
+    (
+        "<｜fim▁begin｜>",
+        "<｜fim▁hole｜>",
+        "<｜fim▁end｜>",
+    ),  # DeepSeek-Coder
+)
+
+
+def fill_in_tokens(tokenizer: Any, prefix: str, suffix: str) -> list[int]:
+    """Ids of the prompt. A mark in the caller's own text stays text.
+
+    Raises UserError when the model has no such tokens.
+    """
+    vocabulary = tokenizer.get_vocab()
+    for marks in MARKS:
+        if all(mark in vocabulary for mark in marks):
+            before, between, after = ([vocabulary[mark]] for mark in marks)
+            return before + _plain(tokenizer, prefix) + between + _plain(tokenizer, suffix) + after
+    raise UserError(
+        "this model has no fill-in-the-middle tokens, so it can't use a suffix: leave it out, or serve a model that "
+        "has them, such as Qwen/Qwen2.5-Coder-1.5B"
+    )
+
+
+def _plain(tokenizer: Any, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
