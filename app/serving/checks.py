@@ -31,7 +31,7 @@ class Route:
 
 GET, POST = frozenset({"GET"}), frozenset({"POST"})
 EDGE_ROUTES = (
-    Route(path="/", methods=GET),
+    Route(path="/", methods=GET, open=True),
     Route(path="/health", methods=GET, open=True),
     Route(path="/v1/models", methods=GET),
     Route(path="/v1/models/", methods=GET, names=True),

@@ -36,8 +36,8 @@ def edge(keys_at: Path, key: str, behind: Behind) -> Guard:
 
 
 def test_v1_every_route_but_health_needs_a_key(edge: Guard, behind: Behind, key: str) -> None:
-    assert ask(edge, "GET", "/health").status_code == 200
-    routes = [("GET", "/"), ("GET", "/v1/models"), ("GET", "/v1/models/m"), ("POST", "/v1/chat/completions"),
+    assert ask(edge, "GET", "/health").status_code == ask(edge, "GET", "/").status_code == 200
+    routes = [("GET", "/v1/models"), ("GET", "/v1/models/m"), ("POST", "/v1/chat/completions"),
               ("POST", "/v1/completions")]  # fmt: skip
     for method, path in routes:
         for headers in ({}, bearer("wrong"), bearer(key[:-1]), bearer(""), {"authorization": "Bearer"}):

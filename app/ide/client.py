@@ -1,0 +1,78 @@
+"""The assistant behind the page: the edge's own answers, read as a stream of text.
+
+The page asks as any client does, through the same checks and the same queue; only HTTP and the key are left out, since
+the page itself stands behind the guard. `actors.ide` gives it the edge.
+"""
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Any, Protocol
+
+from app.errors import UserError
+from app.serving.edge import CHAT
+from app.serving.engine import Head
+from app.serving.errors import ApiError
+
+
+class EdgeHandle(Protocol):
+    """`app.serving.edge.Edge` from another process. Raises ApiError as the edge does."""
+
+    async def models(self) -> list[str]: ...
+
+    def answer(self, path: str, raw: bytes) -> AsyncGenerator[Head | bytes, None]: ...
+
+
+class EdgeAssistant:
+    """Implements `app.ide.backend.Assistant`."""
+
+    def __init__(self, edge: EdgeHandle) -> None:
+        self._edge = edge
+
+    async def models(self) -> list[str]:
+        try:
+            return await self._edge.models()
+        except ApiError as error:
+            raise UserError(error.message) from None
+
+    async def chat(
+        self, model: str, messages: list[dict[str, str]], *, max_tokens: int, temperature: float
+    ) -> AsyncGenerator[str, None]:
+        body = {
+            "model": model,
+            "messages": messages,
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            "stream": True,
+        }
+        try:
+            async with aclosing(self._edge.answer(CHAT, json.dumps(body).encode())) as parts:
+                head = await anext(parts)
+                if isinstance(head, Head) and head.status != 200:
+                    raise UserError(
+                        _message(json.loads(b"".join([part async for part in parts if isinstance(part, bytes)])))
+                    )
+                async for event in _events(parts):
+                    if "error" in event:
+                        raise UserError(_message(event))
+                    for choice in event["choices"]:
+                        if text := choice["delta"].get("content"):
+                            yield text
+        except ApiError as error:
+            raise UserError(error.message) from None
+
+
+async def _events(parts: AsyncIterator[Head | bytes]) -> AsyncIterator[dict[str, Any]]:
+    """Server-sent events with JSON, as OpenAI streams them: `data: {...}` and an empty line, [DONE] at the end."""
+    rest = b""
+    async for part in parts:
+        assert isinstance(part, bytes), f"one Head an answer, got {part!r}"
+        *whole, rest = (rest + part).split(b"\n\n")
+        for event in whole:
+            data = event.removeprefix(b"data: ").strip()
+            if data and data != b"[DONE]":
+                yield json.loads(data)
+
+
+def _message(answer: dict[str, Any]) -> str:
+    return str(answer["error"]["message"])

@@ -1,0 +1,64 @@
+"""Several adapters in one batch on a CPU: each row gets its own adapter, and a row of the base model none."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+pytest.importorskip("vllm", reason="vLLM is not installed")
+
+from app.serving.cpu_lora import RowGroupedLora, group_rows
+
+SLOTS, RANK, IN, OUT = 3, 4, 8, 6
+
+
+def wrapper(slots: list[int]) -> RowGroupedLora:
+    """As vLLM makes it for a step whose rows belong to these slots."""
+    made = RowGroupedLora(64, 64, "cpu")
+    ids = [slot + 1 for slot in slots]  # vLLM numbers adapters from 1, and 0 is none
+    mapping = SimpleNamespace(index_mapping=tuple(ids), prompt_mapping=tuple(ids), is_prefill=False)
+    made.update_metadata(mapping, [1, 2, 3], SLOTS, 100)
+    return made
+
+
+def weights(*shape: int) -> torch.Tensor:
+    return torch.randn(SLOTS, 1, *shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+@pytest.mark.parametrize("slots", [[-1, 0, 1, -1, 2, 0], [1, 1, 1], [-1, -1], [2]], ids=str)
+def test_each_row_of_a_linear_layer_gets_its_own_adapter(slots: list[int]) -> None:
+    torch.manual_seed(0)
+    x, before = torch.randn(len(slots), IN), torch.randn(len(slots), 2 * OUT)
+    a, b = (weights(RANK, IN), weights(RANK, IN) + 1), (weights(OUT, RANK), weights(OUT, RANK) - 1)
+    y = before.clone()
+    wrapper(slots).add_lora_linear(y, x, a, b, 2.0, (OUT, OUT))
+    for row, slot in enumerate(slots):
+        expected = before[row]
+        if slot >= 0:
+            expected = expected + torch.cat([2.0 * B[slot, 0] @ A[slot, 0] @ x[row] for A, B in zip(a, b, strict=True)])
+        torch.testing.assert_close(y[row], expected)
+
+
+def test_each_row_of_the_logits_gets_its_own_adapter() -> None:
+    slots = [-1, 2, 0]
+    x, a, b = torch.randn(3, IN), weights(RANK, IN), weights(OUT, RANK)
+    y = torch.zeros(3, OUT)
+    wrapper(slots).add_lora_logits(y, x, a, b, 1.0)
+    assert not y[0].any(), "a row of the base model must stay as it is"
+    for row in (1, 2):
+        torch.testing.assert_close(y[row], b[slots[row], 0] @ a[slots[row], 0] @ x[row])
+
+
+def test_vllms_own_wrapper_still_gives_base_rows_the_last_adapter() -> None:
+    """Why ours exists: when this fails, vLLM has mended it."""
+    from vllm.lora.ops.torch_ops import bgmv_shrink
+
+    x, a = torch.ones(1, IN), weights(RANK, IN)
+    y = torch.zeros(1, RANK)
+    bgmv_shrink(x, a, y, torch.tensor([-1]), 1.0)
+    torch.testing.assert_close(y[0], a[-1, 0] @ x[0])
+
+
+def test_one_adapters_batch_is_not_copied() -> None:
+    assert group_rows(torch.tensor([1, 1])) == [(1, slice(0, 2))]
+    assert group_rows(torch.tensor([-1, -1])) == []
