@@ -10,6 +10,7 @@ from typing import Any, cast
 from ray import serve
 from ray.exceptions import RayActorError
 from ray.serve import Application
+from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from app.ide.application import build_application
@@ -27,19 +28,28 @@ RETRY_S = 5.0
 
 
 class EdgeClient:
-    """Implements `app.ide.client.EdgeHandle`."""
+    """Implements `app.ide.client.EdgeHandle`. The application is looked up when it is asked: it may come up later."""
 
-    def __init__(self, handle: DeploymentHandle) -> None:
-        self._handle = handle
+    def __init__(self, llm: str) -> None:
+        self._llm = llm
+        self._found: DeploymentHandle | None = None
+
+    def _handle(self) -> DeploymentHandle:
+        if self._found is None:
+            try:
+                self._found = serve.get_app_handle(self._llm)
+            except RayServeException:
+                raise unavailable("the model's server is starting: try again soon", RETRY_S) from None
+        return self._found
 
     async def models(self) -> list[str]:
         try:
-            return await self._handle.models.remote()
+            return await self._handle().models.remote()
         except (ApiError, RayActorError) as error:
             raise _api_error(error) from None
 
     async def answer(self, path: str, raw: bytes) -> AsyncGenerator[Head | bytes, None]:
-        stream = self._handle.options(stream=True).answer.remote(path, raw)
+        stream = self._handle().options(stream=True).answer.remote(path, raw)
         try:
             async for part in stream:
                 yield part
@@ -67,7 +77,7 @@ class IDE:
         allowed_hosts: tuple[str, ...],
     ) -> None:
         self._runner = SandboxRunner(sandbox)
-        self._assistant = EdgeAssistant(EdgeClient(serve.get_app_handle(llm)))
+        self._assistant = EdgeAssistant(EdgeClient(llm))
         self._keys = Keys(Path(keys_file), session_keys)
         self._allowed_hosts = allowed_hosts
 

@@ -140,6 +140,7 @@ class VllmEngine:
             # A prompt prefilled in parts fails with a seed: vLLM takes draws back by the offset of a CUDA generator.
             "enable_chunked_prefill": False,
             "max_num_batched_tokens": self._limit + 1,
+            "worker_cls": "app.vllm_cpu.Worker",
         }
         if settings.use_gpu:
             options = {

@@ -41,8 +41,11 @@ def smoke_model(cache: Path) -> Path:
 def cli() -> Cli:
     """Run `python -m app` with these arguments in the repository root."""
 
-    def call(*arguments: str | Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    def call(
+        *arguments: str | Path, timeout: float = 240, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "app", *map(str, arguments)]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
+        everything = os.environ | (env or {})
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, env=everything)
 
     return call

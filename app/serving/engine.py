@@ -131,7 +131,7 @@ def server_arguments(
         options["gpu-memory-utilization"] = settings.gpu_memory_utilization * min(1.0, settings.vram_gib / card_gib())
     else:
         options["kv-cache-memory-bytes"] = settings.kv_cache_bytes
-        options["worker-cls"] = "app.serving.cpu_lora.Worker"
+        options["worker-cls"] = "app.vllm_cpu.Worker"
         flags.append("enforce-eager")
     if settings.weights == "bitsandbytes":
         options["quantization"] = "bitsandbytes"

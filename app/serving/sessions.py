@@ -37,7 +37,8 @@ class Sessions:
     def name(self, cookie_headers: Sequence[str]) -> str | None:
         """Name of the key behind a good session cookie among these headers."""
         pairs = (pair.strip().partition("=") for header in cookie_headers for pair in header.split(";"))
-        names = (self._owner(value) for name, _, value in pairs if name == COOKIE)
+        # Quoted where the name holds an @, as those of a server's session keys do.
+        names = (self._owner(value.strip('"')) for name, _, value in pairs if name == COOKIE)
         return next((name for name in names if name is not None), None)
 
     def _owner(self, value: str) -> str | None:
@@ -85,9 +86,9 @@ LOGIN_PAGE = """<!doctype html>
 <title>pocketcoder: sign in</title>
 <style>
 :root { color-scheme: light dark; --back: #f4f5f7; --card: #fff; --text: #1c2333; --faint: #596275; --line: #c9ced8;
-  --accent: #2757d6; --bad: #b3261e; }
+  --accent: #0f766e; --bad: #b3261e; }
 @media (prefers-color-scheme: dark) { :root { --back: #0f131b; --card: #191f2b; --text: #e8ebf2; --faint: #9ba5b9;
-  --line: #3a4457; --accent: #3f6fe8; --bad: #ff8a80; } }
+  --line: #3a4457; --accent: #14887e; --bad: #ff8a80; } }
 * { box-sizing: border-box; }
 body { margin: 0; min-height: 100vh; display: grid; place-items: center; padding: 1rem; background: var(--back);
   color: var(--text); font: 1rem/1.5 system-ui, sans-serif; }

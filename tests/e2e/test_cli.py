@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.runs import Run
-from tests.conftest import Cli
+from tests.conftest import ROOT, Cli
 
 
 def one_sentence(done: subprocess.CompletedProcess[str]) -> str:
@@ -30,6 +30,14 @@ def one_sentence(done: subprocess.CompletedProcess[str]) -> str:
         ),
         (["pipeline", "--profile", "smoke", "--resume"], ["--resume needs --run"]),
         (["report", "--run", "/no/run"], ["/no/run", "is no run directory"]),
+        (["serve", "--profile", "labtop"], ["'labtop'", "did you mean 'laptop'"]),
+        (["serve", "--profile", "smoke", "--config", "/no/serve.yaml"], ["/no/serve.yaml", "serve_configs/*.yaml"]),
+        (["serve", "--profile", "smoke", "--run", "/no/run"], ["/no/run", "is no run"]),
+        (
+            ["serve", "--profile", "smoke", "--run", "none", "--set", "serving.max_lora_rank=7"],
+            ["max_lora_rank=7", "8"],
+        ),
+        (["keys", "remove", "nobody"], ["nobody"]),
     ],
     ids=lambda value: " ".join(value[:1] + value[-1:]) if isinstance(value, list) else None,
 )
@@ -89,6 +97,10 @@ def test_a_full_disk_is_named_before_any_work(cli: Cli, tmp_path: Path) -> None:
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_make_serve_says_that_it_is_not_built_yet() -> None:
-    done = subprocess.run(["make", "serve"], cwd=Path(__file__).parents[2], capture_output=True, text=True)
-    assert done.returncode != 0 and "not built yet" in done.stdout
+def test_an_address_for_others_is_refused_without_a_lasting_key(cli: Cli, tmp_path: Path) -> None:
+    config = (ROOT / "serve_configs/laptop.yaml").read_text().replace("host: 127.0.0.1", "host: 0.0.0.0")
+    (tmp_path / "open.yaml").write_text(config)
+    keys = {"POCKETCODER_KEYS": str(tmp_path / "keys.json")}
+    done = cli("serve", "--profile", "smoke", "--run", "none", "--config", tmp_path / "open.yaml", env=keys)
+    assert done.returncode == 2 and "0.0.0.0" in done.stderr and "python -m app keys add NAME" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,15 +1,8 @@
-"""The IDE's page in a real browser, mounted at /ide as Ray Serve does it: a scripted assistant, the real sandbox.
-
-Screenshots go to the folder that POCKETCODER_SCREENSHOTS names, if any.
-"""
+"""The IDE's page in a real browser, mounted at /ide as Ray Serve does it: a scripted assistant, the real sandbox."""
 
 import asyncio
-import os
 import threading
-import time
-from collections.abc import AsyncGenerator, Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import AsyncGenerator, Iterator
 
 import pytest
 import uvicorn
@@ -20,9 +13,9 @@ from app.ide.application import build_application
 from app.ide.backend import SandboxRunner
 from app.settings import SandboxSettings
 from tests.e2e.browser import Browser, open_browser
+from tests.e2e.page import Page, wait_until
 
 PREFIX = "/ide"
-PATIENCE_SECONDS = 15.0
 ANSWER = """Here is a function with a **doctest**:
 
 ```python
@@ -92,7 +85,7 @@ def host(assistant: ScriptedAssistant) -> Iterator[str]:
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        _wait(lambda: server.started)
+        wait_until(lambda: server.started)
         yield f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         server.should_exit = True
@@ -106,46 +99,6 @@ def shared_browser() -> Iterator[Browser]:
         yield opened
 
 
-class Page:
-    """The page as its user sees it."""
-
-    def __init__(self, browser: Browser, url: str) -> None:
-        self.browser, self.driver = browser, browser.driver
-        self.driver.get(url)
-        _wait(lambda: self.driver.execute_script("return document.querySelector('#model input')?.value"))
-
-    def text(self, selector: str) -> str:
-        script = "return [...document.querySelectorAll(arguments[0])].map(e => e.innerText).join('\\n')"
-        return str(self.driver.execute_script(script, selector))
-
-    def field(self, selector: str) -> Any:
-        return self.driver.find_element("css selector", selector)
-
-    def ask(self, question: str) -> None:
-        self.field("#question textarea").send_keys(question)
-        self.field("#ask").click()
-
-    def wait_for_answer(self) -> None:
-        _wait(lambda: not self.field("#stop").is_enabled() and self.field("#ask").is_enabled())
-
-    def write_program(self, source: str) -> None:
-        """Replace what the editor holds, without its automatic brackets and indents."""
-        editor = self.field("#editor .cm-content")
-        editor.send_keys("\ue009a\ue000\ue017")  # Control+A, Delete
-        self.driver.execute_cdp_cmd("Input.insertText", {"text": source})
-
-    def run(self) -> str:
-        """The verdict of a new run."""
-        self.driver.execute_script("document.querySelector('#verdict .verdict')?.remove()")
-        self.field("#run").click()
-        _wait(lambda: self.text("#verdict .verdict") and self.field("#run").is_enabled())
-        return self.text("#verdict .verdict")
-
-    def screenshot(self, name: str) -> None:
-        if folder := os.environ.get("POCKETCODER_SCREENSHOTS"):
-            self.browser.screenshot(Path(folder) / f"{name}.png")
-
-
 @pytest.fixture
 def page(host: str, shared_browser: Browser) -> Iterator[Page]:
     """A new session of the page; afterwards: nothing was asked of another host, no script complained."""
@@ -153,13 +106,6 @@ def page(host: str, shared_browser: Browser) -> Iterator[Page]:
     yield opened
     assert shared_browser.requested_elsewhere(host) == []
     assert shared_browser.console() == []
-
-
-def _wait(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "the page did not get there"
-        time.sleep(0.02)
 
 
 def test_a_question_becomes_a_program_that_runs(page: Page, assistant: ScriptedAssistant) -> None:
@@ -174,7 +120,7 @@ def test_a_question_becomes_a_program_that_runs(page: Page, assistant: ScriptedA
         "prints twice as much" in page.text("#chat") and page.field("#question textarea").get_attribute("value") == ""
     )
     page.field("#take").click()
-    _wait(lambda: "def double(x: int)" in page.text("#editor .cm-content"))
+    wait_until(lambda: "def double(x: int)" in page.text("#editor .cm-content"))
     page.field("#given textarea").send_keys("21")
     verdict = page.run()
     assert verdict.startswith("Ran to its end") and "Output\n42" in verdict and "tier" in verdict
@@ -231,28 +177,28 @@ def test_the_policy_keeps_the_page_to_its_host_even_if_a_message_got_through(hos
 
 def test_a_refused_question_comes_back_with_the_reason(page: Page) -> None:
     page.ask("refuse me")
-    _wait(lambda: "The server is busy" in page.text("#notice"))
+    wait_until(lambda: "The server is busy" in page.text("#notice"))
     page.wait_for_answer()
-    _wait(lambda: page.field("#question textarea").get_attribute("value") == "refuse me")
+    wait_until(lambda: page.field("#question textarea").get_attribute("value") == "refuse me")
     assert page.text("#chat .user") == ""
     page.field("#take").click()
-    _wait(lambda: "There is no answer yet" in page.text("#notice"))
+    wait_until(lambda: "There is no answer yet" in page.text("#notice"))
 
 
 def test_stop_ends_the_answer_at_the_model_and_clear_forgets_it(page: Page, assistant: ScriptedAssistant) -> None:
     closed = assistant.num_closed_early
     page.ask("endless")
-    _wait(lambda: "doctest" in page.text("#chat .bot"))
+    wait_until(lambda: "doctest" in page.text("#chat .bot"))
     page.field("#stop").click()
     page.wait_for_answer()
-    _wait(lambda: assistant.num_closed_early == closed + 1)
+    wait_until(lambda: assistant.num_closed_early == closed + 1)
     partial = page.text("#chat .bot")
     assert "doctest" in partial
     page.ask("double a number")
     page.wait_for_answer()
     assert partial.split()[:5] == assistant.asked[-1][1]["content"].replace("**", "").split()[:5]
     page.field("#clear").click()
-    _wait(lambda: "doctest" not in page.text("#chat"))
+    wait_until(lambda: "doctest" not in page.text("#chat"))
 
 
 @pytest.mark.parametrize("colours", ["light", "dark"])

@@ -35,7 +35,7 @@ def edge(keys_at: Path, key: str, behind: Behind) -> Guard:
     return guard_edge(behind, Keys(keys_at), max_body=1000)
 
 
-def test_v1_every_route_but_health_needs_a_key(edge: Guard, behind: Behind, key: str) -> None:
+def test_v1_every_route_but_health_and_the_way_to_the_page_needs_a_key(edge: Guard, behind: Behind, key: str) -> None:
     assert ask(edge, "GET", "/health").status_code == ask(edge, "GET", "/").status_code == 200
     routes = [("GET", "/v1/models"), ("GET", "/v1/models/m"), ("POST", "/v1/chat/completions"),
               ("POST", "/v1/completions")]  # fmt: skip
@@ -44,10 +44,10 @@ def test_v1_every_route_but_health_needs_a_key(edge: Guard, behind: Behind, key:
             response = ask(edge, method, path, headers=headers)
             assert response.status_code == 401 and response.headers["www-authenticate"] == "Bearer", (path, headers)
             assert response.json()["error"]["type"] == "authentication_error"
-    assert behind.reached == [("/health", None)]
+    assert behind.reached == [("/health", None), ("/", None)]
     for method, path in routes:
         assert ask(edge, method, path, headers=bearer(key)).status_code == 200
-    assert behind.reached[1:] == [(path, "laptop") for _, path in routes]
+    assert behind.reached[2:] == [(path, "laptop") for _, path in routes]
 
 
 def test_every_usual_way_of_sending_a_key_works(edge: Guard, key: str) -> None:

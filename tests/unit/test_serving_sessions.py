@@ -10,7 +10,7 @@ import pytest
 
 from app.serving import guard as guard_module
 from app.serving.guard import Guard, guard_ide
-from app.serving.keys import Keys, add_key, remove_key
+from app.serving.keys import Keys, add_key, hash_key, remove_key
 from app.serving.sessions import COOKIE, Sessions
 from tests.asgi import HTML, Behind, ask, bearer, raw
 
@@ -104,6 +104,13 @@ def test_a_key_in_the_address_opens_a_session_and_leaves_the_address(ide: Guard,
     assert ask(ide, "GET", "/ide/", headers=cookie_of(response)).status_code == 200
     assert ask(ide, "POST", "/ide/gradio_api/queue/join", headers=cookie_of(response)).status_code == 200
     assert [name for _, name in behind.reached] == ["laptop", "laptop"]
+
+
+def test_a_key_made_for_one_run_of_the_server_opens_a_session_too(behind: Behind, tmp_path: Path) -> None:
+    ide = guard_ide(behind, Keys(tmp_path / "none.json", [hash_key("pk-once")]))
+    opened = ask(ide, "GET", "/?key=pk-once", root_path="/ide")
+    assert ask(ide, "GET", "/", root_path="/ide", headers=HTML | cookie_of(opened)).status_code == 200
+    assert behind.reached[-1][1] == "@1"
 
 
 def test_the_form_opens_a_session_and_over_tls_the_cookie_stays_there(ide: Guard, key: str) -> None:

@@ -1,9 +1,13 @@
-"""Adapters on a CPU, several in one batch: a vLLM worker whose LoRA rows are grouped by adapter.
+"""vLLM 0.32 without a card, mended in two places; `Worker` is named to an engine as its `worker_cls`.
 
-vLLM 0.32's own CPU wrapper looks weights up by each row's slot, and a row of the base model has slot -1: it gets the
+Adapters: vLLM's CPU wrapper looks weights up by each row's slot, and a row of the base model has slot -1: it gets the
 last slot's adapter, so a base request that shares a batch with an adapter's answers like the adapter. It also copies
-both matrices for every token. Here each adapter's rows are multiplied together and base rows are left alone.
-Named to the engine as its `worker_cls`; a card's kernels do this right themselves.
+both matrices for every token. Here each adapter's rows are multiplied together, and base rows are left alone.
+
+Sampling with speculation: the CPU's kernel that gives each guessed token its request's temperature, top_k and top_p
+writes whole numbers into a copy, so the values stay what the memory held: at any temperature above 0 it draws noise.
+
+A card's kernels do both right. Tests say when vLLM has mended its own.
 """
 
 from typing import Any
@@ -11,6 +15,7 @@ from typing import Any
 import torch
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 from vllm.platforms import current_platform
+from vllm.v1.sample import rejection_sampler
 from vllm.v1.worker.cpu_worker import CPUWorker
 
 Groups = list[tuple[int, torch.Tensor | slice]]
@@ -22,7 +27,17 @@ class Worker(CPUWorker):
         type(current_platform).get_punica_wrapper = classmethod(
             lambda cls: f"{RowGroupedLora.__module__}.{RowGroupedLora.__name__}"
         )
+        rejection_sampler.expand_batch_to_tokens = expand_to_tokens
         super().load_model(*args, **kwargs)
+
+
+def expand_to_tokens(
+    values: torch.Tensor, ends: torch.Tensor, num_tokens: int, replace_from: float = 0, replace_to: float = 0
+) -> torch.Tensor:
+    """Each request's value for each of its guessed tokens. values, ends [requests]; ends: running sum of the tokens."""
+    counts = torch.diff(ends, prepend=ends.new_zeros(1))
+    replaced = values.masked_fill(values == replace_from, replace_to)
+    return torch.repeat_interleave(replaced, counts, output_size=num_tokens)
 
 
 class RowGroupedLora(PunicaWrapperCPU):

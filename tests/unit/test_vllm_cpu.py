@@ -1,4 +1,4 @@
-"""Several adapters in one batch on a CPU: each row gets its own adapter, and a row of the base model none."""
+"""vLLM on a CPU: each row gets its own adapter and a base row none; each guessed token its request's temperature."""
 
 from types import SimpleNamespace
 
@@ -7,7 +7,7 @@ import torch
 
 pytest.importorskip("vllm", reason="vLLM is not installed")
 
-from app.serving.cpu_lora import RowGroupedLora, group_rows
+from app.vllm_cpu import RowGroupedLora, expand_to_tokens, group_rows
 
 SLOTS, RANK, IN, OUT = 3, 4, 8, 6
 
@@ -62,3 +62,24 @@ def test_vllms_own_wrapper_still_gives_base_rows_the_last_adapter() -> None:
 def test_one_adapters_batch_is_not_copied() -> None:
     assert group_rows(torch.tensor([1, 1])) == [(1, slice(0, 2))]
     assert group_rows(torch.tensor([-1, -1])) == []
+
+
+TEMPERATURES, ENDS = torch.tensor([0.2, 0.0, 1.5]), torch.tensor([2, 5, 6])
+
+
+def test_each_guessed_token_gets_its_requests_temperature_and_greedy_ones_divide_by_one() -> None:
+    expanded = expand_to_tokens(TEMPERATURES, ENDS, 6, replace_from=0, replace_to=1)
+    torch.testing.assert_close(expanded, torch.tensor([0.2, 0.2, 1.0, 1.0, 1.0, 1.5]))
+
+
+def test_requests_without_guesses_and_whole_numbers_expand_too() -> None:
+    assert expand_to_tokens(torch.tensor([5, 0, 7]), torch.tensor([2, 2, 3]), 3).tolist() == [5, 5, 7]
+
+
+def test_vllms_own_expansion_still_leaves_temperatures_unset() -> None:
+    """Why ours exists: when this fails, vLLM has mended it."""
+    from vllm.utils.cpu_triton_utils import _expand_kernel_impl
+
+    output = torch.full((6,), -7.0)
+    _expand_kernel_impl(output, TEMPERATURES, ENDS, 0, 1)
+    assert (output == -7.0).all()

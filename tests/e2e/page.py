@@ -1,0 +1,68 @@
+"""The IDE's page as its user sees it, for tests in a real browser.
+
+Screenshots go to the folder that POCKETCODER_SCREENSHOTS names, if any.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.browser import Browser
+
+PATIENCE_SECONDS = 15.0
+
+
+class Page:
+    """A page that has loaded and lists its models."""
+
+    def __init__(self, browser: Browser, url: str) -> None:
+        self.browser, self.driver = browser, browser.driver
+        self.driver.get(url)
+        wait_until(lambda: self.driver.execute_script("return document.querySelector('#model input')?.value"))
+
+    def text(self, selector: str) -> str:
+        script = "return [...document.querySelectorAll(arguments[0])].map(e => e.innerText).join('\\n')"
+        return str(self.driver.execute_script(script, selector))
+
+    def field(self, selector: str) -> Any:
+        return self.driver.find_element("css selector", selector)
+
+    def choose(self, model: str) -> None:
+        field = self.field("#model input")
+        field.click()
+        wait_until(lambda: model in self.text("#model [role=option]"))
+        field.send_keys("\ue009a\ue000" + model + "\ue007")  # Control+A, Enter
+        wait_until(lambda: field.get_attribute("value") == model)
+
+    def ask(self, question: str) -> None:
+        self.field("#question textarea").send_keys(question)
+        self.field("#ask").click()
+
+    def wait_for_answer(self) -> None:
+        wait_until(lambda: not self.field("#stop").is_enabled() and self.field("#ask").is_enabled())
+
+    def write_program(self, source: str) -> None:
+        """Replace what the editor holds, without its automatic brackets and indents."""
+        editor = self.field("#editor .cm-content")
+        editor.send_keys("\ue009a\ue000\ue017")  # Control+A, Delete
+        self.driver.execute_cdp_cmd("Input.insertText", {"text": source})
+
+    def run(self) -> str:
+        """The verdict of a new run."""
+        self.driver.execute_script("document.querySelector('#verdict .verdict')?.remove()")
+        self.field("#run").click()
+        wait_until(lambda: self.text("#verdict .verdict") and self.field("#run").is_enabled())
+        return self.text("#verdict .verdict")
+
+    def screenshot(self, name: str) -> None:
+        if folder := os.environ.get("POCKETCODER_SCREENSHOTS"):
+            self.browser.screenshot(Path(folder) / f"{name}.png")
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the page did not get there"
+        time.sleep(0.02)

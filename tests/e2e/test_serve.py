@@ -1,0 +1,353 @@
+"""`python -m app serve` on a real Ray with two engines, used as people use it: by the openai package and in a browser.
+
+The run is the submitted job's, copied; its adapter is shown to the server only after it has started.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import psutil
+import pytest
+import yaml
+from safetensors.torch import load_file, save_file
+
+from app.runs import Run
+from tests.conftest import ROOT, Cli
+from tests.e2e.browser import open_browser
+from tests.e2e.conftest import BIN, Cluster, free_port
+from tests.e2e.page import Page, wait_until
+
+pytest.importorskip("vllm", reason="vLLM is not installed")
+START_SECONDS = 280
+RESTART_SECONDS = 90
+LONG = 450
+"""Tokens of a stream that is still growing when something happens to it."""
+QUESTION: Any = [{"role": "user", "content": "Write a Python function that adds two numbers."}]
+BASE, SFT = "qwen3-2-layers", "sft"
+SCHEMA = {
+    "type": "object",
+    "properties": {"ok": {"type": "boolean"}, "kind": {"enum": ["list", "dict"]}},
+    "required": ["ok", "kind"],
+    "additionalProperties": False,
+}
+
+
+@dataclass
+class Serving:
+    url: str
+    key: str
+    run: Run
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def client(self, **options: Any) -> openai.OpenAI:
+        return openai.OpenAI(**{"base_url": f"{self.url}/v1", "api_key": self.key, "max_retries": 0, **options})
+
+    def replicas(self) -> set[psutil.Process]:
+        """Those of the engines: Ray names a replica's process after its deployment."""
+        below = psutil.Process(self.process.pid).children(recursive=True)
+        return {process for process in below if "ServeReplica:llm:LLMServer" in " ".join(_cmdline(process))}
+
+
+def _cmdline(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
+
+
+@pytest.fixture(scope="module")
+def serving(job: tuple[Path, str], cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    folder = tmp_path_factory.mktemp("serving")
+    run = Run(folder / "run")
+    shutil.copytree(job[0], run.root)
+    run.sft_meta.rename(folder / "meta.json")
+    config = yaml.safe_load((ROOT / "serve_configs/laptop.yaml").read_text())
+    config["applications"][0]["deployments"] = [{"name": "LLMServer", "num_replicas": 2}]
+    (folder / "two.yaml").write_text(yaml.safe_dump(config))
+    port, log = free_port(), folder / "serve.log"
+    options = ["--config", folder / "two.yaml", "--profile", "smoke", "--run", run.root, "--port", port]
+    with open(log, "w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "app", "serve", *map(str, options)],
+            cwd=ROOT,
+            env=os.environ | {"POCKETCODER_KEYS": str(folder / "keys.json")},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        _wait_for_words(process, log, "Ctrl-C ends it")
+        key = re.search(r"\?key=(pk-\S+)", log.read_text())
+        assert key, log.read_text()
+        yield Serving(f"http://127.0.0.1:{port}", key[1], run, process, log)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGINT)
+            try:
+                process.wait(timeout=60)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def _wait_for_words(process: subprocess.Popen[bytes], log: Path, words: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while words not in log.read_text():
+        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+        time.sleep(0.5)
+
+
+@pytest.fixture(scope="module")
+def client(serving: Serving) -> openai.OpenAI:
+    """Of a server that knows the adapter, which was finished while the server ran."""
+    client = serving.client()
+    assert [model.id for model in client.models.list()] == [BASE]
+    with pytest.raises(openai.NotFoundError, match=f"{SFT}.*use '{BASE}'"):
+        client.chat.completions.create(model=SFT, messages=QUESTION, max_tokens=4)
+    shutil.copy(serving.run.root.parent / "meta.json", serving.run.sft_meta)
+    assert client.chat.completions.create(model=SFT, messages=QUESTION, max_tokens=4).model == SFT
+    return client
+
+
+def scores(client: openai.OpenAI, model: str) -> list[float]:
+    """Log-probabilities of the likeliest first tokens: they tell models apart that say the same."""
+    options: Any = {"max_tokens": 1, "temperature": 0, "logprobs": True, "top_logprobs": 5}
+    logprobs = client.chat.completions.create(model=model, messages=QUESTION, **options).choices[0].logprobs
+    assert logprobs and logprobs.content
+    return [other.logprob for other in logprobs.content[0].top_logprobs]
+
+
+def test_a_finished_adapter_becomes_a_model_name_without_restart(client: openai.OpenAI) -> None:
+    cards = {card.id: card.model_dump() for card in client.models.list()}
+    assert set(cards) == {BASE, SFT}
+    assert (cards[SFT]["parent"], cards[BASE]["parent"], cards[SFT]["max_model_len"]) == (BASE, None, 512)
+
+
+def test_adapter_and_base_differ_and_stay_so_side_by_side(client: openai.OpenAI) -> None:
+    alone = {model: scores(client, model) for model in (BASE, SFT)}
+    assert alone[BASE] != pytest.approx(alone[SFT], abs=0.01)
+    together: list[tuple[str, list[float]]] = []
+    threads = [
+        threading.Thread(target=lambda m=model: together.append((m, scores(client, m)))) for model in (BASE, SFT) * 4
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(together) == 8
+    for model, found in together:
+        assert found == pytest.approx(alone[model], abs=1e-3), model
+
+
+def test_a_stream_comes_in_pieces_and_is_the_same_text(client: openai.OpenAI) -> None:
+    stream = client.chat.completions.create(model=SFT, messages=QUESTION, max_tokens=24, temperature=0, stream=True)
+    pieces = [chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices]
+    assert len(pieces) > 4, "guessed tokens come together, the whole does not"
+    plain = client.chat.completions.create(model=SFT, messages=QUESTION, max_tokens=24, temperature=0)
+    assert "".join(pieces) == plain.choices[0].message.content
+
+
+def test_next_to_no_temperature_draws_what_is_likeliest_guessed_tokens_too(client: openai.OpenAI) -> None:
+    options: Any = {"model": SFT, "messages": QUESTION, "max_tokens": 48}
+    greedy, cold = (client.chat.completions.create(**options, temperature=value) for value in (0, 0.001))
+    assert cold.choices[0].message.content == greedy.choices[0].message.content
+
+
+def test_log_probabilities_come_with_their_alternatives(client: openai.OpenAI) -> None:
+    options: Any = {"max_tokens": 6, "temperature": 0, "logprobs": True, "top_logprobs": 3}
+    done = client.chat.completions.create(model=SFT, messages=QUESTION, **options)
+    logprobs = done.choices[0].logprobs
+    assert logprobs and logprobs.content and len(logprobs.content) == 6
+    for token in logprobs.content:
+        assert len(token.top_logprobs) == 3
+        assert max(other.logprob for other in token.top_logprobs) == token.logprob <= 0
+
+
+@pytest.mark.parametrize("model", [BASE, SFT])
+def test_an_answer_by_schema_is_valid_json_even_of_an_untrained_model(client: openai.OpenAI, model: str) -> None:
+    shape: Any = {"type": "json_schema", "json_schema": {"name": "s", "schema": SCHEMA, "strict": True}}
+    done = client.chat.completions.create(model=model, messages=QUESTION, max_tokens=64, response_format=shape)
+    value = json.loads(done.choices[0].message.content or "")
+    assert type(value["ok"]) is bool and value["kind"] in ("list", "dict") and len(value) == 2
+
+
+def test_a_completion_and_a_gap_that_this_model_can_not_fill(client: openai.OpenAI) -> None:
+    done = client.completions.create(model=SFT, prompt="def add(a, b):", max_tokens=8, temperature=0, logprobs=2)
+    assert done.choices[0].text and done.choices[0].logprobs
+    with pytest.raises(openai.UnprocessableEntityError, match="fill-in-the-middle"):
+        client.completions.create(model=SFT, prompt="def add(a, b):", suffix="\n", max_tokens=8)
+
+
+def test_nothing_is_had_without_a_key(serving: Serving) -> None:
+    with pytest.raises(openai.AuthenticationError, match="not known here"):
+        serving.client(api_key="pk-wrong").models.list()
+    bearer = {"Authorization": f"Bearer {serving.key}"}
+    asked = {
+        "/health": httpx.get(f"{serving.url}/health"),
+        "no key": httpx.get(f"{serving.url}/v1/models"),
+        "rebound": httpx.get(f"{serving.url}/v1/models", headers={**bearer, "Host": "evil.example"}),
+        "vLLM's own": httpx.post(f"{serving.url}/tokenize", headers=bearer, json={}),
+        "lora": httpx.post(f"{serving.url}/v1/load_lora_adapter", headers=bearer, json={}),
+        "metrics": httpx.get(f"{serving.url}/metrics", headers=bearer),
+        "page": httpx.get(f"{serving.url}/ide/config"),
+        "file": httpx.get(f"{serving.url}/ide/gradio_api/file=/etc/passwd", headers=bearer),
+        "large": httpx.post(f"{serving.url}/v1/completions", headers=bearer, content=b"x" * (2 << 20)),
+    }
+    expected = dict(zip(asked, (200, 401, 403, 404, 404, 404, 401, 404, 413), strict=True))
+    assert {name: response.status_code for name, response in asked.items()} == expected
+
+
+def test_a_full_queue_says_when_to_come_back(serving: Serving) -> None:
+    body = {"model": BASE, "messages": QUESTION, "max_tokens": LONG, "stream": True, "temperature": 1.0}
+    statuses: list[tuple[int, str]] = []
+    everybody = threading.Barrier(20)  # 4 at once and 8 waiting are let in
+
+    def ask() -> None:
+        headers = {"Authorization": f"Bearer {serving.key}"}
+        url = f"{serving.url}/v1/chat/completions"
+        with httpx.stream("POST", url, headers=headers, json=body, timeout=120) as response:
+            statuses.append((response.status_code, response.headers.get("retry-after", "")))
+            everybody.wait(timeout=120)
+
+    threads = [threading.Thread(target=ask) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    refused = [seconds for status, seconds in statuses if status == 429]
+    assert len(statuses) == 20 and {status for status, _ in statuses} == {200, 429}
+    assert all(int(seconds) >= 1 for seconds in refused)
+
+
+def test_a_retrained_adapter_answers_without_restart(serving: Serving, client: openai.OpenAI) -> None:
+    weights = serving.run.sft_adapter / "adapter_model.safetensors"
+    tensors = load_file(weights)
+    before = scores(client, SFT)
+    save_file({name: -tensor for name, tensor in tensors.items()}, weights)
+    assert scores(client, SFT) == pytest.approx(before, abs=1e-3), "A and B both changed sign: the same product"
+    save_file({name: -tensor if "lora_B" in name else tensor for name, tensor in tensors.items()}, weights)
+    assert scores(client, SFT) != pytest.approx(before, abs=0.01)
+
+
+def test_in_a_browser_a_question_streams_and_a_program_runs(serving: Serving, client: openai.OpenAI) -> None:
+    host = serving.url.removeprefix("http://")
+    with open_browser() as browser:
+        browser.driver.get(f"{serving.url}/")
+        assert "API key" in browser.driver.page_source, "the way to the page asks for a key"
+        page = Page(browser, f"{serving.url}/ide/?key={serving.key}")
+        assert serving.key not in browser.driver.current_url
+        page.choose(SFT)
+        page.ask("Write a Python function that adds two numbers.")
+        lengths: set[int] = set()
+        wait_until(lambda: lengths.add(len(page.text("#chat .bot"))) or len(lengths) > 3)
+        page.wait_for_answer()
+        page.write_program("print(sum(int(word) for word in input().split()))")
+        page.field("#given textarea").send_keys("20 22")
+        verdict = page.run()
+        assert verdict.startswith("Ran to its end") and "42" in verdict
+        page.screenshot("served")
+        assert browser.requested_elsewhere(host) == []
+
+
+def test_streams_of_a_killed_engine_end_cleanly_and_the_others_go_on(serving: Serving, client: openai.OpenAI) -> None:
+    ends: list[str] = []
+    growing = threading.Semaphore(0)
+
+    def read() -> None:
+        told = False
+        try:
+            stream = serving.client(timeout=120).chat.completions.create(
+                model=BASE, messages=QUESTION, max_tokens=LONG, temperature=1.0, stream=True
+            )
+            for _ in stream:
+                if not told:
+                    growing.release()
+                    told = True
+            ends.append("whole")
+        except openai.APIError as error:
+            ends.append(error.message)
+        except Exception as error:  # what a user would see as a crash
+            ends.append(repr(error))
+
+    threads = [threading.Thread(target=read) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for _ in threads:
+        assert growing.acquire(timeout=60)
+    before = serving.replicas()
+    assert len(before) == 2
+    killed = min(before, key=lambda process: process.pid)
+    children = killed.children(recursive=True)
+    assert children, "the engine's own process"
+    killed.kill()
+    start = time.monotonic()
+    assert scores(client, BASE), "the other engine serves at once"
+    for thread in threads:
+        thread.join()
+    assert len(ends) == 8 and ends.count("whole") >= 1, ends
+    assert set(ends) - {"whole"} == {
+        "the engine died while it answered, and another one is starting: send the request again"
+    }
+    wait_until(lambda: not any(child.is_running() for child in children), 10)
+    wait_until(lambda: len(serving.replicas()) == 2 and _all_serve(serving), RESTART_SECONDS)
+    print(f"two engines again after {time.monotonic() - start:.0f} s")
+
+
+def _all_serve(serving: Serving) -> bool:
+    return all(process.children(recursive=True) for process in serving.replicas())
+
+
+def test_ctrl_c_ends_everything_that_was_started(serving: Serving, client: openai.OpenAI) -> None:
+    below = psutil.Process(serving.process.pid).children(recursive=True)
+    serving.process.send_signal(signal.SIGINT)
+    assert serving.process.wait(timeout=60) == 0
+    _, alive = psutil.wait_procs(below, timeout=20)
+    assert not alive, [_cmdline(process) for process in alive]
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", int(serving.url.rpartition(":")[2]))) != 0
+
+
+def test_serve_deploy_takes_the_file_as_it_is(cluster: Cluster, cli: Cli, tmp_path: Path) -> None:
+    """On a cluster that was started by `ray start`, where `runtime_env` says where the repository is."""
+    keys = tmp_path / "keys.json"
+    added = cli("keys", "add", "laptop", env={"POCKETCODER_KEYS": str(keys)})
+    assert added.returncode == 0, added.stderr
+    key = re.search(r"pk-\S+", added.stdout)
+    assert key
+    config = yaml.safe_load((ROOT / "serve_configs/laptop.yaml").read_text())
+    config["http_options"]["port"] = port = free_port()
+    (page,) = config["applications"] = config["applications"][1:]  # an engine was started above
+    page["runtime_env"] = {"env_vars": {"PYTHONPATH": str(ROOT)}}
+    page["args"]["keys_file"] = str(keys)
+    (tmp_path / "page.yaml").write_text(yaml.safe_dump(config))
+    deploy = [str(BIN / "serve"), "deploy", str(tmp_path / "page.yaml"), "-a", cluster.dashboard]
+    done = subprocess.run(deploy, env=cluster.env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    try:
+        url = f"http://127.0.0.1:{port}/ide/config"
+        wait_until(lambda: _status(url) == 401, 90)
+        assert httpx.get(url, headers={"Authorization": f"Bearer {key[0]}"}).status_code == 200
+    finally:
+        end = [str(BIN / "serve"), "shutdown", "-y", "-a", cluster.dashboard]
+        subprocess.run(end, env=cluster.env, capture_output=True, timeout=120, check=True)
+
+
+def _status(url: str) -> int:
+    try:
+        return httpx.get(url).status_code
+    except httpx.HTTPError:
+        return 0
