@@ -17,14 +17,13 @@ from app.ide.application import build_application
 from app.ide.backend import SandboxRunner
 from app.ide.client import EdgeAssistant
 from app.profiles import get_profile
-from app.serving.arguments import IdeArguments
-from app.serving.engine import Head
+from app.serving.arguments import ON_HEAD, IdeArguments
+from app.serving.edge import RETRY_S
 from app.serving.errors import ApiError, unavailable
 from app.serving.guard import guard_ide
 from app.serving.keys import Keys
-from app.settings import SandboxSettings
-
-RETRY_S = 5.0
+from app.serving.upstream import Head
+from app.settings import SandboxSettings, with_overrides
 
 
 class EdgeClient:
@@ -45,7 +44,7 @@ class EdgeClient:
     async def models(self) -> list[str]:
         try:
             return await self._handle().models.remote()
-        except (ApiError, RayActorError) as error:
+        except (ApiError, RayActorError, RayServeException) as error:
             raise _api_error(error) from None
 
     async def answer(self, path: str, raw: bytes) -> AsyncGenerator[Head | bytes, None]:
@@ -53,7 +52,7 @@ class EdgeClient:
         try:
             async for part in stream:
                 yield part
-        except (ApiError, RayActorError) as error:
+        except (ApiError, RayActorError, RayServeException) as error:
             raise _api_error(error) from None
         finally:
             stream.cancel()
@@ -95,6 +94,6 @@ def build(arguments: IdeArguments) -> Application:
 
     Raises UserError for an unknown profile, or when there is no key yet.
     """
-    sandbox = get_profile(arguments.profile).sandbox
-    ide = cast(Any, IDE).options(ray_actor_options={"num_cpus": 0})
+    sandbox = with_overrides(get_profile(arguments.profile), arguments.overrides).sandbox
+    ide = cast(Any, IDE).options(ray_actor_options=ON_HEAD)
     return ide.bind(arguments.llm, sandbox, arguments.keys_path(), arguments.session_keys, arguments.allowed_hosts)

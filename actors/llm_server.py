@@ -6,32 +6,35 @@ Shells over `app.serving.edge` and `app.serving.engine`. Handle `answer` and `mo
 (the IDE) as its HTTP routes serve clients.
 """
 
+import asyncio
 import logging
 import os
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, cast
 
 from ray import serve
 from ray.exceptions import RayActorError
 from ray.serve import Application
+from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from app.errors import UserError
-from app.serving.arguments import LLMArguments
+from app.serving.arguments import ON_HEAD, LLMArguments
 from app.serving.edge import Edge as EdgeLogic
-from app.serving.edge import EngineLostError
-from app.serving.engine import Engine, EngineDiedError, Head
+from app.serving.engine import Engine
 from app.serving.errors import invalid
 from app.serving.guard import guard_edge
 from app.serving.keys import Keys
+from app.serving.upstream import EngineLostError, Head
 from app.settings import ModelSettings, ServingSettings
 
 logger = logging.getLogger("ray.serve")
 Parts = AsyncGenerator[Head | bytes, None]
 
 
-@serve.deployment(health_check_period_s=5, graceful_shutdown_timeout_s=20)
+@serve.deployment(health_check_period_s=5)
 class LLMServer:
     async def __init__(self, model: ModelSettings, settings: ServingSettings, run: str | None) -> None:  # type: ignore[misc]
         self._engine = await Engine.start(model, settings, Path(run) if run else None)
@@ -42,17 +45,28 @@ class LLMServer:
         return self._engine.models(), self._engine.plan.max_model_len
 
     async def call(self, path: str, body: dict[str, Any]) -> Parts:
-        async for part in self._engine.call(path, body):
-            yield part
+        try:
+            async with aclosing(self._engine.call(path, body)) as parts:
+                async for part in parts:
+                    yield part
+        except EngineLostError:
+            self._end_soon()
+            raise
 
     async def check_health(self) -> None:
         try:
             await self._engine.check_health()
-        except EngineDiedError:
-            logger.exception(
-                "ending this replica: Serve starts another at once, after a failed check only at the third"
-            )
-            os._exit(1)
+        except EngineLostError:
+            self._end_soon()
+            raise
+
+    def _end_soon(self) -> None:
+        """An engine does not come back in its process, and Serve would wait for the third failed check.
+
+        Not at once: the answers that are under way have to say so.
+        """
+        logger.error("the engine has died: this replica ends, and Serve starts another")
+        asyncio.get_running_loop().call_later(1.0, os._exit, 1)
 
     def __del__(self) -> None:
         if hasattr(self, "_engine"):
@@ -60,7 +74,7 @@ class LLMServer:
 
 
 class Engines:
-    """Implements `app.serving.edge.Upstream` over the deployment's handle."""
+    """Implements `app.serving.upstream.Upstream` over the deployment's handle."""
 
     def __init__(self, handle: DeploymentHandle) -> None:
         self._handle = handle
@@ -68,7 +82,7 @@ class Engines:
     async def models(self) -> tuple[list[str], int]:
         try:
             return await self._handle.models.remote()
-        except RayActorError as error:
+        except (RayActorError, RayServeException) as error:
             raise EngineLostError(str(error), may_repeat=True) from None
 
     async def call(self, path: str, body: dict[str, Any]) -> Parts:
@@ -78,10 +92,10 @@ class Engines:
                 yield part
         except UserError as error:
             raise invalid(str(getattr(error, "cause", error)), "model") from None
-        except RayActorError as error:
+        except EngineLostError as error:
+            raise cast(EngineLostError, getattr(error, "cause", error)) from None
+        except (RayActorError, RayServeException) as error:
             raise EngineLostError(str(error), may_repeat=True) from None
-        except EngineDiedError as error:
-            raise EngineLostError(str(error), may_repeat=False) from None
         finally:
             stream.cancel()
 
@@ -93,11 +107,12 @@ class Edge:
         self,
         engines: DeploymentHandle,
         settings: ServingSettings,
+        num_engines: int,
         keys_file: str,
         session_keys: tuple[str, ...],
         allowed_hosts: tuple[str, ...],
     ) -> None:
-        self._edge = EdgeLogic(Engines(engines), settings)
+        self._edge = EdgeLogic(Engines(engines), settings, num_engines)
         self._keys = Keys(Path(keys_file), session_keys)
         self._allowed_hosts = allowed_hosts
 
@@ -109,8 +124,9 @@ class Edge:
 
     async def answer(self, path: str, raw: bytes) -> Parts:
         """Raises ApiError before the first part only."""
-        async for part in self._edge.answer(path, raw):
-            yield part
+        async with aclosing(self._edge.answer(path, raw)) as parts:
+            async for part in parts:
+                yield part
 
 
 def build(arguments: LLMArguments) -> Application:
@@ -120,15 +136,33 @@ def build(arguments: LLMArguments) -> Application:
     """
     place = arguments.resolve()
     serving = place.profile.serving
-    room = serving.max_num_seqs + serving.max_waiting
-    engines = (
-        cast(Any, LLMServer)
-        .options(max_ongoing_requests=room, ray_actor_options={"num_cpus": 1, "num_gpus": int(serving.use_gpu)})
-        .bind(place.profile.model, serving, place.run)
+    room = arguments.engines * serving.max_num_seqs + serving.max_waiting
+    scale: dict[str, Any] = {}
+    if arguments.engines > 1:
+        most = max(1, serving.max_num_seqs * 3 // 4)
+        scale["autoscaling_config"] = {
+            "min_replicas": 1,
+            "max_replicas": arguments.engines,
+            "target_ongoing_requests": most,
+        }
+    # A request too many is the edge's to refuse, so it has to reach the edge; and questions about names come on top.
+    spare = 16
+    engines = cast(Any, LLMServer).options(
+        max_ongoing_requests=room + spare,
+        graceful_shutdown_timeout_s=serving.timeout_s,
+        ray_actor_options={"num_cpus": 1, "num_gpus": int(serving.use_gpu)},
+        **scale,
     )
-    # A request too many is the edge's to refuse, so it has to reach the edge.
-    return (
-        cast(Any, Edge)
-        .options(max_ongoing_requests=2 * room + 16, ray_actor_options={"num_cpus": 0})
-        .bind(engines, serving, place.keys_file, arguments.session_keys, arguments.allowed_hosts)
+    edge = cast(Any, Edge).options(
+        max_ongoing_requests=2 * room + spare,
+        graceful_shutdown_timeout_s=serving.timeout_s,
+        ray_actor_options=ON_HEAD,
+    )
+    return edge.bind(
+        engines.bind(place.profile.model, serving, place.run),
+        serving,
+        arguments.engines,
+        place.keys_file,
+        arguments.session_keys,
+        arguments.allowed_hosts,
     )

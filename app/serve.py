@@ -11,19 +11,19 @@ import re
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from app.cluster import connected
+from app.cluster import connected, require_resources
 from app.errors import UserError
 from app.profiles import PROFILES, get_profile, profile_of_machine
 from app.progress import say
 from app.runs import REPOSITORY
-from app.serving.arguments import LLMArguments
-from app.serving.config import is_public, load_config
-from app.serving.keys import Keys, hash_key, keys_file, new_key
-from app.settings import Profile
+from app.serving.arguments import LATEST, NONE, LLMArguments
+from app.serving.config import ARGUMENTS, IDE, LLM, is_public, load_config
+from app.serving.keys import Keys, hash_key, new_key
+from app.settings import Profile, with_overrides
 
 POLL_S = 1.0
 DEPLOY_TIMEOUT_S = 1800.0
@@ -39,6 +39,7 @@ def serve(arguments: argparse.Namespace) -> None:
         application["args"]["session_keys"] = [hash_key(key)]
     _check(config)
     with _signals(), connected(profile.cluster.model_copy(update={"dashboard": True})):
+        require_resources("serving", num_cpus=1, num_gpus=int(profile.serving.use_gpu))
         client = _dashboard()
         client.deploy_applications(config)
         _wait_until_ready(client, [application["name"] for application in config["applications"]])
@@ -47,29 +48,26 @@ def serve(arguments: argparse.Namespace) -> None:
             say("the applications stay on the cluster; `serve shutdown -y` ends them")
             return
         say("Ctrl-C ends it")
-        try:
+        with suppress(KeyboardInterrupt):
             signal.pause()
-        except KeyboardInterrupt:
-            say("ending")
-        finally:
-            _shutdown()
+        say("ending")
 
 
 def prepare(arguments: argparse.Namespace) -> tuple[dict[str, Any], Profile]:
     """The config with what the command line changes, and the profile that it names."""
-    path = arguments.config or config_of(arguments.profile or profile_of_machine())
-    config = load_config(path)
+    named = arguments.profile or (None if arguments.config else profile_of_machine())
+    config = load_config(arguments.config or config_of(str(named)))
     for application in config["applications"]:
         given = application.setdefault("args", {})
-        if arguments.profile:
-            given["profile"] = arguments.profile
-        if application["import_path"].startswith("actors.llm_server"):
-            if arguments.run is not None:
-                given["run"] = arguments.run if arguments.run in ("latest", "none") else os.path.abspath(arguments.run)
-            given["overrides"] = [*given.get("overrides", ()), *arguments.overrides]
+        given["overrides"] = [*given.get("overrides", ()), *arguments.overrides]
+        if named:
+            given["profile"] = named
+        if application["import_path"] == LLM and arguments.run is not None:
+            given["run"] = arguments.run if arguments.run in (LATEST, NONE) else os.path.abspath(arguments.run)
     if arguments.port is not None:
         config["http_options"]["port"] = arguments.port
-    return config, get_profile(config["applications"][0]["args"]["profile"])
+    first = config["applications"][0]["args"]
+    return config, with_overrides(get_profile(first["profile"]), first["overrides"])
 
 
 def config_of(profile: str) -> Path:
@@ -83,14 +81,15 @@ def config_of(profile: str) -> Path:
 def _check(config: dict[str, Any]) -> None:
     """What can be found wrong before Ray is started."""
     for application in config["applications"]:
-        if application["import_path"].startswith("actors.llm_server"):
-            place = LLMArguments.model_validate(application["args"]).resolve()
+        arguments = ARGUMENTS[application["import_path"]].model_validate(application["args"])
+        if isinstance(arguments, LLMArguments):
+            place = arguments.resolve()
             say(f"serving {place.profile.model.name} " + (f"and the adapters of {place.run}" if place.run else "alone"))
-    if is_public(config) and not Keys(keys_file()).any:
-        raise UserError(
-            f"http_options.host={config['http_options']['host']} opens the server to others, and there is no lasting "
-            "API key: make one with `python -m app keys add NAME`, or keep host 127.0.0.1"
-        )
+        if is_public(config) and not Keys(arguments.key_store()).any:
+            raise UserError(
+                f"http_options.host={config['http_options']['host']} opens the server to others, and there is no "
+                "lasting API key: make one with `python -m app keys add NAME`, or keep host 127.0.0.1"
+            )
 
 
 @contextmanager
@@ -167,17 +166,10 @@ def _print_addresses(config: dict[str, Any], key: str) -> None:
     options = config["http_options"]
     base = f"http://{options['host']}:{options['port']}"
     for application in config["applications"]:
-        if application["import_path"].startswith("actors.ide"):
+        if application["import_path"] == IDE:
             print(f"page       {base}{application['route_prefix']}/?key={key}")
     print(f"API        {base}/v1   (OpenAI's; Authorization: Bearer {key})")
     print(
         f"dashboard  http://{ray.get_runtime_context().worker.node.webui_url}   (token: `ray get-auth-token`)",
         flush=True,
     )
-
-
-def _shutdown() -> None:
-    """Let replicas end their engines before Ray ends."""
-    from ray import serve as ray_serve
-
-    ray_serve.shutdown()

@@ -23,6 +23,8 @@ class Settings(BaseModel):
 
 
 T = TypeVar("T", bound=Settings)
+NGRAM_LOOKUP = {"prompt_lookup_min": 2, "prompt_lookup_max": 4}
+"""vLLM's n-gram speculation: guess what followed the same 2 to 4 tokens before."""
 
 
 class ModelSettings(Settings):

@@ -22,7 +22,7 @@ from app.errors import UserError
 from app.generation import check_scored, cut_at_stop, in_order, no_room, require_card, sample_seed
 from app.models import ensure_model, load_tokenizer
 from app.records import Draft, FinishReason, Prompt, Sampling
-from app.settings import GenerationSettings, ModelSettings
+from app.settings import NGRAM_LOOKUP, GenerationSettings, ModelSettings
 
 QUIET = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # engine and worker in this process: three times as fast on two cores
@@ -30,7 +30,6 @@ QUIET = {
     "VLLM_LOGGING_LEVEL": "ERROR",
 }
 """vLLM reads these when it is imported."""
-LOOKUP = {"prompt_lookup_min": 2, "prompt_lookup_max": 4}
 
 
 class VllmEngine:
@@ -150,7 +149,7 @@ class VllmEngine:
             }
         if settings.num_speculative_tokens:
             tokens = settings.num_speculative_tokens
-            options["speculative_config"] = {"method": "ngram", "num_speculative_tokens": tokens, **LOOKUP}
+            options["speculative_config"] = {"method": "ngram", "num_speculative_tokens": tokens, **NGRAM_LOOKUP}
         arguments = EngineArgs(
             model=str(self._folder),
             max_model_len=self._limit + 1,

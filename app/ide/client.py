@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 from app.errors import UserError
 from app.serving.edge import CHAT
-from app.serving.engine import Head
 from app.serving.errors import ApiError
+from app.serving.upstream import Head
 
 
 class EdgeHandle(Protocol):
@@ -44,6 +44,7 @@ class EdgeAssistant:
             "max_tokens": max_tokens,
             "temperature": temperature,
             "stream": True,
+            "chat_template_kwargs": {"enable_thinking": False},  # as the adapters were trained
         }
         try:
             async with aclosing(self._edge.answer(CHAT, json.dumps(body).encode())) as parts:

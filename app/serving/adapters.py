@@ -7,6 +7,7 @@ nor a request that is under way mixes the two.
 
 import asyncio
 import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -17,6 +18,7 @@ from app.errors import UserError
 from app.runs import Run
 
 CONFIG = "adapter_config.json"
+PREFIX = "pocketcoder-adapters-"
 
 
 class Adapters:
@@ -26,7 +28,7 @@ class Adapters:
         self._base = base
         self._registry = registry
         self._max_rank = max_rank
-        self._copies = Path(tempfile.mkdtemp(prefix="pocketcoder-adapters-"))
+        self._copies = _copies_folder()
         self._loaded: dict[str, str] = {}  # name -> version
         self._lock = asyncio.Lock()
 
@@ -41,16 +43,17 @@ class Adapters:
         folder = self._found().get(name)
         async with self._lock:
             if folder is None:
-                await self._unload(name)
+                self._registry.lora_requests.pop(name, None)
+                self._loaded.pop(name, None)
                 return
-            version = _version(folder)
+            version = _version(name, folder)
             if self._loaded.get(name) == version:
                 return
             copy = self._copies / f"{name}-{version}"
             await asyncio.to_thread(self._check_and_copy, folder, copy)
-            await self._unload(name)
             await self._register(name, copy)
             self._loaded[name] = version
+            self._drop_old(name)
 
     def close(self) -> None:
         shutil.rmtree(self._copies, ignore_errors=True)
@@ -71,19 +74,37 @@ class Adapters:
             )
 
     async def _register(self, name: str, folder: Path) -> None:
-        from vllm.entrypoints.serve.lora.protocol import LoadLoRAAdapterRequest
+        """Under a new number, and then under the name in one step: at no moment is the name nowhere, and answers that
+        are under way keep the weights they began with. (vLLM's own reload keeps the number.)"""
+        from vllm.lora.request import LoRARequest
 
-        answer = await self._registry.load_lora_adapter(LoadLoRAAdapterRequest(lora_name=name, lora_path=str(folder)))
-        if not isinstance(answer, str):
-            raise UserError(f"adapter {name!r} can't be served: {answer.error.message}")
+        number = self._registry.lora_id_counter.inc(1)
+        request = LoRARequest(lora_name=name, lora_int_id=number, lora_path=str(folder))
+        try:
+            await self._registry.engine_client.add_lora(request)
+        except Exception as error:  # whatever vLLM finds wrong with the files
+            raise UserError(f"adapter {name!r} can't be served ({error}): train it again") from None
+        self._registry.lora_requests[name] = request
 
-    async def _unload(self, name: str) -> None:
-        from vllm.entrypoints.serve.lora.protocol import UnloadLoRAAdapterRequest
+    def _drop_old(self, name: str) -> None:
+        """All copies but the last two: answers that are under way may have to load theirs again."""
+        copies = sorted(self._copies.glob(f"{name}-*"), key=lambda path: path.stat().st_mtime)
+        for copy in copies[:-2]:
+            shutil.rmtree(copy, ignore_errors=True)
 
-        if self._loaded.pop(name, None):
-            await self._registry.unload_lora_adapter(UnloadLoRAAdapterRequest(lora_name=name))
 
-
-def _version(folder: Path) -> str:
-    stats = [(folder / name).stat() for name in (WEIGHTS, CONFIG)]
+def _version(name: str, folder: Path) -> str:
+    try:
+        stats = [(folder / file).stat() for file in (WEIGHTS, CONFIG)]
+    except OSError as error:
+        raise UserError(f"adapter {name!r} can't be read ({error}): train it again") from None
     return "-".join(f"{stat.st_mtime_ns:x}.{stat.st_size:x}" for stat in stats)
+
+
+def _copies_folder() -> Path:
+    """A folder of this process; those of processes that were killed are removed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        pid = folder.name.removeprefix(PREFIX).partition("-")[0]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))

@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import Field
+
 from app.errors import UserError
 from app.profiles import get_profile
 from app.runs import latest_run, stored_profile
@@ -11,6 +13,8 @@ from app.serving.keys import Keys, keys_file
 from app.settings import Profile, Settings, with_overrides
 
 LATEST, NONE = "latest", "none"
+ON_HEAD = {"num_cpus": 0, "resources": {"node:__internal_head__": 0.001}}
+"""Where Serve's proxy listens and the keys are kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,26 +30,32 @@ class GuardArguments(Settings):
     """Who may use an application."""
 
     keys_file: str = ""
-    """Left out: $POCKETCODER_KEYS, or ~/.config/pocketcoder/keys.json. Each node that runs the application reads it."""
+    """On the head node. Left out: $POCKETCODER_KEYS, or ~/.config/pocketcoder/keys.json."""
     session_keys: tuple[str, ...] = ()
     """SHA-256 of further keys, in hexadecimal: those that `python -m app serve` makes for one session."""
     allowed_hosts: tuple[str, ...] = ()
     """Names under which clients reach the server, beside localhost."""
 
+    profile: str
+    overrides: tuple[str, ...] = ()
+    """As --set has them, for example serving.max_model_len=2048."""
+
     def keys_path(self) -> str:
         """Raises UserError when nobody could get in."""
-        path = Path(self.keys_file).expanduser() if self.keys_file else keys_file()
+        path = self.key_store()
         if not Keys(path, self.session_keys).any:
             raise UserError(f"there is no API key in {path}: make one with `python -m app keys add NAME`")
         return str(path.resolve())
 
+    def key_store(self) -> Path:
+        return Path(self.keys_file).expanduser() if self.keys_file else keys_file()
+
 
 class LLMArguments(GuardArguments):
-    profile: str
     run: str = LATEST
     """Run directory whose adapters are served; latest: the one finished last; none: the base model alone."""
-    overrides: tuple[str, ...] = ()
-    """As --set has them, for example serving.max_model_len=2048."""
+    engines: int = Field(default=1, ge=1, le=1024)
+    """At most so many, one a card; more than one are started and ended as there is work."""
 
     def resolve(self) -> Place:
         run = latest_run() if self.run == LATEST else None if self.run == NONE else Path(self.run).expanduser()
@@ -55,15 +65,20 @@ class LLMArguments(GuardArguments):
             if stored is None:
                 raise UserError(f"{run} holds no run.json, so it is no run: give another --run, latest, or none")
             profile = profile.model_copy(update={"model": stored.model})
+        profile = with_overrides(profile, self.overrides)
+        if (
+            not profile.serving.use_gpu
+        ):  # whatever it was trained in: most CPUs are hundreds of times slower in bfloat16
+            profile = profile.model_copy(update={"model": profile.model.model_copy(update={"dtype": "float32"})})
         return Place(
-            profile=with_overrides(profile, self.overrides),
+            profile=profile,
             run=os.path.abspath(run) if run else None,
             keys_file=self.keys_path(),
         )
 
 
 class IdeArguments(GuardArguments):
-    profile: str
-    """Whose sandbox settings hold for the programs that are run."""
+    """Of the profile, the sandbox's settings hold for the programs that are run."""
+
     llm: str = "llm"
     """Name of the application that answers."""

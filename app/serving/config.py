@@ -16,10 +16,8 @@ from pydantic import BaseModel, ValidationError
 from app.errors import UserError
 from app.serving.arguments import GuardArguments, IdeArguments, LLMArguments
 
-ARGUMENTS: dict[str, type[GuardArguments]] = {
-    "actors.llm_server:build": LLMArguments,
-    "actors.ide:build": IdeArguments,
-}
+LLM, IDE = "actors.llm_server:build", "actors.ide:build"
+ARGUMENTS: dict[str, type[GuardArguments]] = {LLM: LLMArguments, IDE: IdeArguments}
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 

@@ -14,16 +14,17 @@ import math
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
-from app.serving.engine import Head
 from app.serving.errors import (
     ApiError,
+    engine_died,
     error_event,
     error_response,
     internal,
@@ -33,6 +34,7 @@ from app.serving.errors import (
     unknown_model,
 )
 from app.serving.requests import Limits, parse_chat, parse_completion
+from app.serving.upstream import EngineLostError, Head, Upstream
 from app.settings import ServingSettings
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
@@ -45,38 +47,11 @@ HOP_BY_HOP = (b"content-length", b"transfer-encoding", b"connection")
 logger = logging.getLogger(__name__)
 
 
-class EngineLostError(Exception):
-    """The engine, or the process that holds it, ended under a request.
-
-    may_repeat: nothing says that the request itself was the cause, so another engine may try it.
-    """
-
-    def __init__(self, message: str, *, may_repeat: bool) -> None:
-        super().__init__(message)
-        self.may_repeat = may_repeat
-
-
-class Upstream(Protocol):
-    """The engines as the edge sees them. Implemented over a Serve handle by `actors.llm_server`."""
-
-    async def models(self) -> tuple[list[str], int]:
-        """The base model's name, then its adapters', and the tokens that prompt and answer may have together.
-
-        Raises EngineLostError.
-        """
-        ...
-
-    def call(self, path: str, body: dict[str, Any]) -> AsyncGenerator[Head | bytes, None]:
-        """A Head, then the body as it grows; closing it aborts the request. Raises EngineLostError or
-        ApiError."""
-        ...
-
-
 class Edge:
-    def __init__(self, upstream: Upstream, settings: ServingSettings) -> None:
+    def __init__(self, upstream: Upstream, settings: ServingSettings, num_engines: int = 1) -> None:
         self._upstream = upstream
         self._timeout_s = settings.timeout_s
-        self._capacity = settings.max_num_seqs + settings.max_waiting
+        self._capacity = num_engines * settings.max_num_seqs + settings.max_waiting
         self._limits = Limits(max_model_len=settings.max_model_len)  # until an engine says what it has room for
         self._names: list[str] = []
         self._in_flight = 0
@@ -121,21 +96,25 @@ class Edge:
         for number in range(1, TRIES + 1):
             passed_on = False
             try:
-                async for part in self._attempt(path, body, deadline):
-                    passed_on = True
-                    yield part
+                async with aclosing(self._attempt(path, body, deadline)) as parts:
+                    async for part in parts:
+                        passed_on = True
+                        yield part
                 return
-            except (EngineLostError, ApiError) as error:
-                if isinstance(error, EngineLostError):
-                    logger.warning("an engine was lost under a request, try %d of %d", number, TRIES)
-                    if error.may_repeat and not passed_on and number < TRIES:
-                        continue
-                    message = "the engine died while it answered, and another one is starting: send the request again"
-                    error = unavailable(message, RETRY_S)
-                if not passed_on:
-                    raise error from None
-                yield error_event(error).encode()
-                return
+            except EngineLostError as error:
+                logger.warning("try %d of %d: %s", number, TRIES, error)
+                if error.may_repeat and not passed_on and number < TRIES:
+                    continue
+                refused = engine_died(RETRY_S, may_repeat=error.may_repeat)
+            except ApiError as error:
+                refused = error
+            except Exception:
+                logger.exception("an answer failed")
+                refused = internal()
+            if not passed_on:
+                raise refused
+            yield error_event(refused).encode()
+            return
 
     async def _attempt(self, path: str, body: dict[str, Any], deadline: float) -> AsyncGenerator[Head | bytes, None]:
         """One engine's answer. The Head is held back until a stream's first text, or until a plain answer is whole."""
@@ -180,7 +159,7 @@ class Edge:
         head = await anext(parts)
         assert isinstance(head, Head), f"an answer begins with its Head, got {head!r}"
         headers = {key.decode(): value.decode() for key, value in head.headers if key.lower() not in HOP_BY_HOP}
-        return StreamingResponse(cast(AsyncGenerator[bytes, None], parts), head.status, headers)
+        return Answer(cast(AsyncGenerator[bytes, None], parts), head.status, headers)
 
     async def _health(self, _: Request) -> Response:
         try:
@@ -208,6 +187,16 @@ class Edge:
             "parent": None if name == base else base,
             "max_model_len": self._limits.max_model_len,
         }
+
+
+class Answer(StreamingResponse):
+    """Closes what it streams whatever becomes of the client: its place in the queue and the engine's work hang on it."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await cast(AsyncGenerator[bytes, None], self.body_iterator).aclose()
 
 
 async def _refused(_: Request, error: Exception) -> Response:

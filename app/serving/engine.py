@@ -11,7 +11,6 @@ import os
 from argparse import Namespace
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,34 +18,23 @@ from app.hardware import describe
 from app.models import ensure_model, load_tokenizer
 from app.plan import GIB, ServingPlan, plan_serving
 from app.serving.adapters import Adapters
-from app.serving.fill_in import fill_in_tokens
-from app.settings import ModelSettings, ServingSettings
-
-LOOKUP = {"prompt_lookup_min": 2, "prompt_lookup_max": 4}
-
-
-class EngineDiedError(Exception):
-    """EngineCore has ended; this process is of no more use."""
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The first thing a call yields; the body's parts follow as bytes."""
-
-    status: int
-    headers: list[tuple[bytes, bytes]]
+from app.serving.fill_in import FillIn
+from app.serving.upstream import EngineLostError, Head
+from app.settings import NGRAM_LOOKUP, ModelSettings, ServingSettings
 
 
 class Engine:
     """Made by `start`. Names are the base model's and those of `adapters`."""
 
-    def __init__(self, app: Any, engine: Any, adapters: Adapters, name: str, plan: ServingPlan, tokenizer: Any) -> None:
+    def __init__(
+        self, app: Any, engine: Any, adapters: Adapters, name: str, plan: ServingPlan, fill_in: FillIn
+    ) -> None:
         self.name = name
         self.plan = plan
         self._app = app
         self._engine = engine
         self._adapters = adapters
-        self._tokenizer = tokenizer
+        self._fill_in = fill_in
 
     @classmethod
     async def start(cls, model: ModelSettings, settings: ServingSettings, run: Path | None) -> "Engine":
@@ -58,7 +46,7 @@ class Engine:
         engine, app = await _build(server_arguments(folder, model, settings, plan, tokenizer))
         await engine.collective_rpc("end_with_parent", args=(os.getpid(),))
         adapters = Adapters(run, folder, app.state.openai_serving_models, settings.max_lora_rank)
-        return cls(app, engine, adapters, served_name(model), plan, tokenizer)
+        return cls(app, engine, adapters, served_name(model), plan, FillIn(tokenizer))
 
     def models(self) -> list[str]:
         return [self.name, *self._adapters.names()]
@@ -68,21 +56,23 @@ class Engine:
 
         Raises UserError for a model name that is an adapter which can't be used, or for a suffix without such a model.
         """
+        if self._engine.errored:
+            raise EngineLostError("the engine had died before this request", may_repeat=True)
         if body["model"] != self.name:
             await self._adapters.load(body["model"])
         if "suffix" in body:
-            body = {**body, "prompt": fill_in_tokens(self._tokenizer, body["prompt"], body["suffix"])}
-            del body["suffix"]
+            tokens = await asyncio.to_thread(self._fill_in.tokens, body["prompt"], body["suffix"])
+            body = {name: value for name, value in body.items() if name != "suffix"} | {"prompt": tokens}
         async with aclosing(_ask(self._app, path, json.dumps(body).encode())) as parts:
             async for part in parts:
-                if isinstance(part, Head) and part.status >= 500 and self._engine.errored:
-                    raise EngineDiedError("the engine died of a request, or under it: see its log")
+                if self._engine.errored:  # what vLLM says of it is no answer
+                    raise EngineLostError("the engine died of this request, or under it", may_repeat=False)
                 yield part
 
     async def check_health(self) -> None:
-        """Raises EngineDiedError."""
+        """Raises EngineLostError."""
         if self._engine.errored:
-            raise EngineDiedError("the engine has died: see its log")
+            raise EngineLostError("the engine has died: see its log", may_repeat=True)
 
     def close(self) -> None:
         self._engine.shutdown()
@@ -144,12 +134,14 @@ def speculative_config(settings: ServingSettings) -> dict[str, Any]:
     tokens = {"num_speculative_tokens": settings.num_speculative_tokens}
     if settings.speculation == "draft_model":
         return {"method": "draft_model", "model": settings.draft_model, **tokens}
-    return {"method": "ngram", **tokens, **LOOKUP}
+    return {"method": "ngram", **tokens, **NGRAM_LOOKUP}
 
 
 def card_gib() -> float:
-    """Memory of the first card, asked of the driver: a CUDA context in this process would take some of it."""
-    return int(describe()["cards"][0].rpartition(",")[2].split()[0]) * (1 << 20) / GIB
+    """Memory of this process's card, asked of the driver: a CUDA context in this process would take some of it."""
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0]
+    card = describe()["cards"][int(first) if first.isdigit() else 0]
+    return int(card.rpartition(",")[2].split()[0]) * (1 << 20) / GIB
 
 
 async def _build(arguments: list[str]) -> tuple[Any, Any]:

@@ -92,6 +92,14 @@ def unavailable(message: str, retry_after: float) -> ApiError:
     return ApiError(503, message, "server_error", "engine_unavailable", retry_after=retry_after)
 
 
+def engine_died(retry_after: float, *, may_repeat: bool) -> ApiError:
+    if may_repeat:
+        message = "the engine died while it answered, and another one is starting: send the request again"
+        return unavailable(message, retry_after)
+    message = "the engine died of this request, or under it: another one is starting; ask for something smaller"
+    return ApiError(503, message, "server_error", "engine_died")
+
+
 def internal() -> ApiError:
     """A bug. Its text stays in the server's log: it may hold paths, prompts or settings."""
     return ApiError(500, "the server failed at this request: its log says why", "server_error", "internal_error")
@@ -108,8 +116,8 @@ def error_response(error: ApiError) -> JSONResponse:
         headers["WWW-Authenticate"] = "Bearer"
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
-    if error.status == 504:
-        headers["x-should-retry"] = "false"  # openai-python repeats a 5xx twice: the same request would time out again
+    if error.status == 504 or error.code == "engine_died":
+        headers["x-should-retry"] = "false"  # openai-python repeats a 5xx twice: the same would happen again
     return JSONResponse(error_body(error), error.status, headers)
 
 

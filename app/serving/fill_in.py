@@ -20,21 +20,26 @@ MARKS = (
 )
 
 
-def fill_in_tokens(tokenizer: Any, prefix: str, suffix: str) -> list[int]:
-    """Ids of the prompt. A mark in the caller's own text stays text.
+class FillIn:
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        vocabulary = tokenizer.get_vocab()
+        self._marks = next(
+            ([vocabulary[mark] for mark in marks] for marks in MARKS if all(mark in vocabulary for mark in marks)), None
+        )
 
-    Raises UserError when the model has no such tokens.
-    """
-    vocabulary = tokenizer.get_vocab()
-    for marks in MARKS:
-        if all(mark in vocabulary for mark in marks):
-            before, between, after = ([vocabulary[mark]] for mark in marks)
-            return before + _plain(tokenizer, prefix) + between + _plain(tokenizer, suffix) + after
-    raise UserError(
-        "this model has no fill-in-the-middle tokens, so it can't use a suffix: leave it out, or serve a model that "
-        "has them, such as Qwen/Qwen2.5-Coder-1.5B"
-    )
+    def tokens(self, prefix: str, suffix: str) -> list[int]:
+        """Ids of the prompt. A mark in the caller's own text stays text.
 
+        Raises UserError when the model has no such tokens.
+        """
+        if self._marks is None:
+            raise UserError(
+                "this model has no fill-in-the-middle tokens, so it can't use a suffix: leave it out, or serve a model "
+                "that has them, such as Qwen/Qwen2.5-Coder-1.5B"
+            )
+        before, between, after = self._marks
+        return [before, *self._plain(prefix), between, *self._plain(suffix), after]
 
-def _plain(tokenizer: Any, text: str) -> list[int]:
-    return tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
+    def _plain(self, text: str) -> list[int]:
+        return self._tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids

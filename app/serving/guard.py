@@ -36,13 +36,8 @@ WRONG_KEY_DELAY_S = 0.5
 
 HEADERS = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer"}
 EDGE_POLICY = "default-src 'none'; frame-ancestors 'none'"
-# Everything from this server only. Gradio's page holds its settings in inline scripts and styles, compiles code of its
-# own with Function(), embeds fonts and icons as data:, and shows made pictures and starts workers by blob:.
-IDE_POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline';"
-    " img-src 'self' data: blob:; font-src 'self' data:; media-src 'self' data: blob:; worker-src 'self' blob:;"
-    " connect-src 'self' data: blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
-)
+LOGIN_POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'"
+"""Of the guard's own answers; the page has one of its own (`app.ide.application`)."""
 
 
 def guard_edge(
@@ -62,7 +57,6 @@ def guard_ide(
     *,
     prefix: str = "/ide",
     allowed_hosts: Iterable[str] = (),
-    policy: str = IDE_POLICY,
     max_body: int = MAX_BODY,
 ) -> "Guard":
     """`prefix` is where browsers see the app, used where the mounting server gives no root_path."""
@@ -70,7 +64,7 @@ def guard_ide(
         app,
         keys=keys,
         allowed_hosts=allowed_hosts,
-        policy=policy,
+        policy=LOGIN_POLICY,
         max_body=max_body,
         prefix=prefix.rstrip("/"),
         sessions=Sessions(keys),

@@ -212,8 +212,9 @@ def test_nothing_is_had_without_a_key(serving: Serving) -> None:
 
 
 def test_a_full_queue_says_when_to_come_back(serving: Serving) -> None:
-    body = {"model": BASE, "messages": QUESTION, "max_tokens": LONG, "stream": True, "temperature": 1.0}
+    body = {"model": BASE, "messages": QUESTION, "max_tokens": 200, "stream": True, "temperature": 1.0}
     statuses: list[tuple[int, str]] = []
+    health: list[int] = []
     everybody = threading.Barrier(20)  # 4 at once and 8 waiting are let in
 
     def ask() -> None:
@@ -221,6 +222,8 @@ def test_a_full_queue_says_when_to_come_back(serving: Serving) -> None:
         url = f"{serving.url}/v1/chat/completions"
         with httpx.stream("POST", url, headers=headers, json=body, timeout=120) as response:
             statuses.append((response.status_code, response.headers.get("retry-after", "")))
+            if everybody.wait(timeout=120) == 0:
+                health.append(httpx.get(f"{serving.url}/health").status_code)
             everybody.wait(timeout=120)
 
     threads = [threading.Thread(target=ask) for _ in range(20)]
@@ -230,7 +233,8 @@ def test_a_full_queue_says_when_to_come_back(serving: Serving) -> None:
         thread.join()
     refused = [seconds for status, seconds in statuses if status == 429]
     assert len(statuses) == 20 and {status for status, _ in statuses} == {200, 429}
-    assert all(int(seconds) >= 1 for seconds in refused)
+    assert 1 <= len(refused) <= 8 and all(int(seconds) >= 1 for seconds in refused)
+    assert health == [200], "a full server is a healthy one"
 
 
 def test_a_retrained_adapter_answers_without_restart(serving: Serving, client: openai.OpenAI) -> None:
@@ -305,6 +309,26 @@ def test_streams_of_a_killed_engine_end_cleanly_and_the_others_go_on(serving: Se
     wait_until(lambda: not any(child.is_running() for child in children), 10)
     wait_until(lambda: len(serving.replicas()) == 2 and _all_serve(serving), RESTART_SECONDS)
     print(f"two engines again after {time.monotonic() - start:.0f} s")
+
+
+def test_an_engine_that_dies_alone_takes_its_replica_along_and_nobody_waits_for_it(
+    serving: Serving, client: openai.OpenAI
+) -> None:
+    """Out of memory ends the engine's own process first."""
+    stream = client.chat.completions.create(
+        model=BASE, messages=QUESTION, max_tokens=LONG, temperature=1.0, stream=True, timeout=60
+    )
+    next(stream)
+    for replica in serving.replicas():
+        for child in replica.children(recursive=True):
+            child.kill()
+    with pytest.raises(openai.APIError, match="the engine died of this request, or under it"):
+        for _ in stream:
+            pass
+    patient = serving.client(max_retries=8, timeout=RESTART_SECONDS)
+    start = time.monotonic()
+    assert scores(patient, BASE)
+    assert time.monotonic() - start < RESTART_SECONDS
 
 
 def _all_serve(serving: Serving) -> bool:

@@ -6,21 +6,21 @@ import pytest
 
 from app.errors import UserError
 from app.models import load_tokenizer
-from app.serving.fill_in import MARKS, fill_in_tokens
+from app.serving.fill_in import MARKS, FillIn
 
 
 @pytest.mark.parametrize("marks", MARKS, ids=lambda marks: marks[0])
 def test_prefix_and_suffix_stand_between_the_models_marks(smoke_model: Path, marks: tuple[str, ...]) -> None:
     tokenizer = load_tokenizer(smoke_model)
     tokenizer.add_special_tokens({"additional_special_tokens": list(marks)})
-    text = tokenizer.decode(fill_in_tokens(tokenizer, "def f(x):\n", "    return y\n"))
+    text = tokenizer.decode(FillIn(tokenizer).tokens("def f(x):\n", "    return y\n"))
     assert text == f"{marks[0]}def f(x):\n{marks[1]}    return y\n{marks[2]}"
 
 
 def test_a_mark_in_the_text_stays_text(smoke_model: Path) -> None:
     tokenizer = load_tokenizer(smoke_model)
     tokenizer.add_special_tokens({"additional_special_tokens": list(MARKS[0])})
-    ids = fill_in_tokens(tokenizer, f"a{MARKS[0][2]}b", "c<|im_end|>")
+    ids = FillIn(tokenizer).tokens(f"a{MARKS[0][2]}b", "c<|im_end|>")
     assert ids.count(tokenizer.convert_tokens_to_ids(MARKS[0][2])) == 1
     assert tokenizer.convert_tokens_to_ids("<|im_end|>") not in ids
     assert f"a{MARKS[0][2]}b" in tokenizer.decode(ids)
@@ -28,4 +28,4 @@ def test_a_mark_in_the_text_stays_text(smoke_model: Path) -> None:
 
 def test_a_model_without_marks_says_so(smoke_model: Path) -> None:
     with pytest.raises(UserError, match="no fill-in-the-middle tokens"):
-        fill_in_tokens(load_tokenizer(smoke_model), "a", "b")
+        FillIn(load_tokenizer(smoke_model)).tokens("a", "b")

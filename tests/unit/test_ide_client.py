@@ -9,8 +9,8 @@ import pytest
 
 from app.errors import UserError
 from app.ide.client import EdgeAssistant
-from app.serving.engine import Head
 from app.serving.errors import ApiError, error_event, queue_full, unavailable
+from app.serving.upstream import Head
 
 
 class Edge:
@@ -66,6 +66,7 @@ def test_text_is_the_same_however_the_stream_is_cut(size: int) -> None:
         "max_tokens": 9,
         "temperature": 0.5,
         "stream": True,
+        "chat_template_kwargs": {"enable_thinking": False},
     }
 
 

@@ -6,7 +6,7 @@ import pytest
 from transformers import LlamaConfig, Qwen3Config
 
 from app.errors import UserError
-from app.plan import GIB, measure, plan_serving
+from app.plan import BLOCK, GIB, measure, plan_serving
 from app.profiles import laptop, rtx3070
 
 
@@ -48,6 +48,16 @@ def test_the_cache_decides_how_long_a_request_may_be(qwen: Path) -> None:
     tight = profile.serving.model_copy(update={"vram_gib": 3.2})
     plan = plan_serving(qwen, profile.model, tight)
     assert plan.max_model_len == plan.cache_tokens < profile.serving.max_model_len
+    blocks = plan.cache_gib * GIB / (2 * 28 * 8 * 128 * 2 * BLOCK)
+    assert plan.cache_tokens == (int(blocks) - 1) * BLOCK, "vLLM takes whole blocks and keeps one back"
+
+
+def test_a_draft_models_weights_and_cache_are_counted(qwen: Path) -> None:
+    profile = rtx3070()
+    alone = plan_serving(qwen, profile.model, profile.serving)
+    drafted = plan_serving(qwen, profile.model, profile.serving.model_copy(update={"speculation": "draft_model"}))
+    assert drafted.weights_gib == pytest.approx(alone.weights_gib + 1.0)
+    assert drafted.cache_tokens == pytest.approx(drafted.cache_gib / alone.cache_gib * alone.cache_tokens / 2, rel=0.02)
 
 
 def test_a_card_without_room_names_what_to_change(qwen: Path) -> None:
@@ -56,7 +66,7 @@ def test_a_card_without_room_names_what_to_change(qwen: Path) -> None:
         plan_serving(qwen, profile.model, profile.serving.model_copy(update={"vram_gib": 2.0}))
 
 
-def test_an_offloaded_cache_and_an_untied_head_are_counted_apart(tmp_path: Path) -> None:
+def test_an_untied_head_is_counted_apart_from_linear_layers(tmp_path: Path) -> None:
     tied, untied = tmp_path / "tied", tmp_path / "untied"
     for folder, tie in ((tied, True), (untied, False)):
         LlamaConfig(

@@ -1,6 +1,9 @@
 """Serve configs are held strictly: Serve itself ignores what it does not know, and would listen on every address."""
 
 import copy
+import json
+import os
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +13,11 @@ import yaml
 from ray.serve.schema import ServeDeploySchema
 
 from app.errors import UserError
-from app.profiles import PROFILES, get_profile
-from app.serve import config_of
+from app.models import load_tokenizer
+from app.plan import plan_serving
+from app.profiles import PROFILES, get_profile, rtx3070
+from app.serve import config_of, prepare
+from app.serving import engine
 from app.serving.arguments import LLMArguments
 from app.serving.config import check_config, is_public, load_config
 from tests.conftest import ROOT
@@ -33,7 +39,11 @@ def test_there_is_one_for_each_place() -> None:
 
 
 def _deployment(config: dict[str, Any]) -> dict[str, Any]:
-    return config["applications"][0]["deployments"][0]
+    scale = {"min_replicas": 1, "max_replicas": 2}
+    (deployment,) = config["applications"][0].setdefault(
+        "deployments", [{"name": "LLMServer", "autoscaling_config": scale}]
+    )
+    return deployment
 
 
 @pytest.mark.parametrize(
@@ -66,6 +76,45 @@ def test_a_file_that_is_no_config_is_one_sentence(tmp_path: Path) -> None:
             load_config(tmp_path / "x.yaml")
     with pytest.raises(UserError, match="there is no serve config"):
         load_config(tmp_path / "none.yaml")
+
+
+def test_the_command_line_changes_the_config_and_its_profile_everywhere() -> None:
+    arguments = Namespace(profile="smoke", config=None, run="runs/x", port=9, overrides=["sandbox.timeout_s=1"])
+    config, profile = prepare(arguments)
+    assert config["http_options"]["port"] == 9 and profile.sandbox.timeout_s == 1
+    llm, ide = (application["args"] for application in config["applications"])
+    assert llm == {"profile": "smoke", "overrides": ["sandbox.timeout_s=1"], "run": os.path.abspath("runs/x")}
+    assert ide == {"profile": "smoke", "overrides": ["sandbox.timeout_s=1"]}
+
+
+def test_a_run_of_a_card_is_served_in_float32_where_there_is_none(tmp_path: Path) -> None:
+    trained = rtx3070().model_dump_json()
+    (tmp_path / "run.json").write_text(json.dumps({"settings": json.loads(trained)}))
+    place = LLMArguments(profile="laptop", run=str(tmp_path), session_keys=("0" * 64,)).resolve()
+    assert (place.profile.model.name, place.profile.model.dtype) == ("Qwen/Qwen3-1.7B", "float32")
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_every_profiles_engine_arguments_are_ones_that_vllm_knows(
+    name: str, smoke_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("vllm", reason="vLLM is not installed")
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.model_executor.layers.quantization import QUANTIZATION_METHODS
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    monkeypatch.setattr(engine, "card_gib", lambda: 24.0)
+    profile = get_profile(name)
+    serving = profile.serving.model_copy(update={"kv_offload_gib": 4.0, "speculation": "draft_model"})
+    plan = plan_serving(smoke_model, profile.model, serving)
+    tokenizer = load_tokenizer(smoke_model)
+    arguments = engine.server_arguments(smoke_model, profile.model, serving, plan, tokenizer)
+    parsed = make_arg_parser(FlexibleArgumentParser()).parse_args(arguments)
+    by_plugin = {"bitsandbytes"}  # vllm-bnb-plugin, of the extra `gpu`
+    assert parsed.quantization in {None, *QUANTIZATION_METHODS, *by_plugin}
+    assert parsed.speculative_config["method"] == "draft_model"
+    if serving.use_gpu:
+        assert parsed.gpu_memory_utilization == pytest.approx(0.9 * serving.vram_gib / 24.0)
 
 
 def test_nothing_is_served_before_there_is_a_key(tmp_path: Path) -> None:

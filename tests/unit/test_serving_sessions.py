@@ -229,11 +229,11 @@ def test_a_websocket_of_the_ide_is_checked_like_any_request(ide: Guard, behind: 
     assert raw(ide, "/ide/ws", own, type="websocket", method=None)[0] == {"type": "websocket.accept"}
 
 
-def test_pages_of_the_ide_load_nothing_from_elsewhere(ide: Guard, key: str) -> None:
+def test_what_has_no_policy_of_its_own_loads_nothing(ide: Guard, key: str) -> None:
     response = ask(ide, "GET", "/ide/", headers=bearer(key))
     policy = response.headers["content-security-policy"]
     assert (
-        not re.search(r"https?:|\*", policy) and "default-src 'self'" in policy and "frame-ancestors 'none'" in policy
+        not re.search(r"https?:|\*", policy) and "default-src 'none'" in policy and "frame-ancestors 'none'" in policy
     )
     assert response.headers["referrer-policy"] == "no-referrer"
 
