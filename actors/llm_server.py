@@ -86,7 +86,8 @@ class Engines:
             raise EngineLostError(str(error), may_repeat=True) from None
 
     async def call(self, path: str, body: dict[str, Any]) -> Parts:
-        stream = self._handle.options(stream=True).call.remote(path, body)
+        # By value: parts come over gRPC instead of Ray's object store, which took 4 ms more for an answer of one token.
+        stream = self._handle.options(stream=True, _by_reference=False).call.remote(path, body)
         try:
             async for part in stream:
                 yield part

@@ -190,7 +190,7 @@ class Edge:
 
 
 class Answer(StreamingResponse):
-    """Closes what it streams whatever becomes of the client: its place in the queue and the engine's work hang on it."""
+    """Closes what it streams whatever becomes of the client: its place and the engine's work hang on it."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
