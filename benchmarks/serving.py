@@ -153,7 +153,7 @@ def _command(name: str, profile: Profile, overrides: list[str], folder: Path) ->
 
 
 async def throughput(server: Server, model: str, requests: int, new_tokens: int) -> dict[str, float]:
-    """All requests at once, streamed. Tokens a second over the whole, and quartiles of a request's seconds."""
+    """All requests at once, streamed. Tokens a second over the whole, and the median of a request's seconds."""
     client = openai.AsyncOpenAI(base_url=server.url, api_key=server.key, max_retries=0, timeout=900)
 
     async def one(number: int) -> tuple[float, int]:

@@ -239,7 +239,7 @@ def test_an_adapter_of_another_base_is_refused_in_a_sentence(
         num_hidden_layers=1,
         num_attention_heads=4,
         num_key_value_heads=2,
-        head_dim=16,
+        head_dim=32,
     )
     Qwen3ForCausalLM(shallow).save_pretrained(tmp_path / "shallow")
     with pytest.raises(UserError, match=r"another base model .*layers.1.* missing: choose"):
