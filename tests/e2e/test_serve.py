@@ -240,7 +240,7 @@ def test_a_full_queue_says_when_to_come_back(serving: Serving) -> None:
 def test_clients_that_leave_give_the_engines_back(client: openai.OpenAI) -> None:
     def stream() -> Any:
         return client.chat.completions.create(
-            model=BASE, messages=QUESTION, max_tokens=LONG, temperature=1.0, stream=True
+            model=BASE, messages=QUESTION, max_tokens=200, temperature=1.0, stream=True
         )
 
     def seconds() -> float:
