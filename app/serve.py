@@ -38,7 +38,7 @@ def serve(arguments: argparse.Namespace) -> None:
     for application in config["applications"]:
         application["args"]["session_keys"] = [hash_key(key)]
     _check(config)
-    with _signals(), connected(profile.cluster.model_copy(update={"dashboard": True})):
+    with connected(profile.cluster.model_copy(update={"dashboard": True})), _signals():
         require_resources("serving", num_cpus=1, num_gpus=int(profile.serving.use_gpu))
         client = _dashboard()
         client.deploy_applications(config)
@@ -94,7 +94,8 @@ def _check(config: dict[str, Any]) -> None:
 
 @contextmanager
 def _signals() -> Iterator[None]:
-    """SIGTERM ends like Ctrl-C, so that everything that was started is ended too."""
+    """SIGTERM ends like Ctrl-C, so that everything that was started is ended too. After `ray.init`, which takes SIGTERM
+    for itself."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
