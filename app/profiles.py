@@ -42,7 +42,7 @@ def laptop() -> Profile:
         sft=SftSettings(micro_batch=2, grad_accumulation=4, max_steps=20, checkpoint_every=5),
         generation=GenerationSettings(engine="vllm", batch_size=16, kv_cache_bytes=1 << 30),
         evaluation=EvaluationSettings(num_problems=40, max_new_tokens=256),
-        serving=ServingSettings(max_model_len=2048),
+        serving=ServingSettings(max_model_len=2048, stream_interval=4),
         cluster=ClusterSettings(object_store_bytes=500 << 20),
     )
 

@@ -144,6 +144,8 @@ class ServingSettings(Settings):
     speculation: Literal["none", "ngram", "draft_model"] = "ngram"
     """ngram: guess what followed the same 2 to 4 tokens before; draft_model: what a smaller model says."""
     num_speculative_tokens: int = Field(default=6, ge=1, le=32)
+    stream_interval: int = Field(default=1, ge=1, le=64)
+    """Tokens of a piece of a stream, after the first: more of them cost the engine's cores less."""
     draft_model: str = "RedHatAI/Qwen3-0.6B-quantized.w8a8"
     """Hub id or folder, of the same tokenizer; an int8 checkpoint (compressed-tensors W8A8) keeps its precision."""
     max_loras: int = Field(default=2, ge=1, le=64)

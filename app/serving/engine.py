@@ -105,6 +105,7 @@ def server_arguments(
         "dtype": model.dtype,
         "max-model-len": plan.max_model_len,
         "max-num-seqs": settings.max_num_seqs,
+        "stream-interval": settings.stream_interval,
         "max-loras": settings.max_loras,
         "max-lora-rank": settings.max_lora_rank,
         "tool-call-parser": "hermes",
