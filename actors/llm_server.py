@@ -20,11 +20,10 @@ from ray.serve import Application
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from app.errors import UserError
 from app.serving.arguments import ON_HEAD, LLMArguments
 from app.serving.edge import Edge as EdgeLogic
 from app.serving.engine import Engine
-from app.serving.errors import invalid
+from app.serving.errors import ApiError
 from app.serving.guard import guard_edge
 from app.serving.keys import Keys
 from app.serving.upstream import EngineLostError, Head
@@ -55,7 +54,7 @@ class LLMServer:
 
     async def check_health(self) -> None:
         try:
-            await self._engine.check_health()
+            self._engine.check_health()
         except EngineLostError:
             self._end_soon()
             raise
@@ -91,10 +90,8 @@ class Engines:
         try:
             async for part in stream:
                 yield part
-        except UserError as error:
-            raise invalid(str(getattr(error, "cause", error)), "model") from None
-        except EngineLostError as error:
-            raise cast(EngineLostError, getattr(error, "cause", error)) from None
+        except (ApiError, EngineLostError) as error:
+            raise getattr(error, "cause", error) from None
         except (RayActorError, RayServeException) as error:
             raise EngineLostError(str(error), may_repeat=True) from None
         finally:

@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_serve(commands.add_parser("serve", help="serve the model and a run's adapters, with a page to talk to them"))
     keys = commands.add_parser("keys", help="API keys of the server: add NAME, list, remove NAME")
     keys.add_argument("action", choices=("add", "list", "remove"))
-    keys.add_argument("name", nargs="?", help="whose key; letters, digits, dots and dashes")
+    keys.add_argument("name", nargs="?", help="whose key; letters, digits, - and _")
     sandbox = commands.add_parser("sandbox", parents=[unsafe], help="judge a catalogue of programs")
     sandbox.add_argument("--cases", required=True, type=Path, metavar="FILE.jsonl", help="lines of id, input, expected")
     sandbox.add_argument("--timeout", type=float, default=2.0, metavar="S", help="CPU seconds a program may use")

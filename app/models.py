@@ -216,8 +216,8 @@ def _random_model(settings: ModelSettings) -> Path:
         hidden_size=64,
         intermediate_size=128,
         num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
         head_dim=32,  # vLLM's attention on a CPU takes no smaller one
         max_position_embeddings=4096,
         tie_word_embeddings=True,

@@ -58,12 +58,16 @@ def new_run_dir(profile: Profile) -> Path:
     return runs_root() / f"{profile.name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-def write_atomic(path: Path, data: str | bytes) -> None:
-    """Write beside the place and rename, so that a reader sees the old file or the whole new one."""
+def write_atomic(path: Path, data: str | bytes, mode: int = 0o666) -> None:
+    """Write beside the place and rename, so that a reader sees the old file or the whole new one.
+
+    mode: of the file, less what the umask takes.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        temporary.unlink(missing_ok=True)  # of a killed writer, whose mode may be another
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())

@@ -2,13 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from concurrent.futures import ThreadPoolExecutor
-from queue import SimpleQueue
 from typing import Protocol
 
+from app.sandbox.local import LocalJudges
 from app.sandbox.script import ScriptRun
-from app.sandbox.supervisor import Supervisor
-from app.sandbox.tiers import Confinement
+from app.sandbox.tiers import Confinement, confinement
 from app.settings import SandboxSettings
 
 
@@ -35,27 +33,14 @@ class Runner(Protocol):
 
 
 class SandboxRunner:
-    """A Runner with supervisors in threads of this process. Close it."""
+    """A Runner over this process's sandbox. Close it."""
 
     def __init__(self, settings: SandboxSettings, confined: Confinement | None = None, *, num_runs: int = 1) -> None:
         """num_runs: programs that run at the same time. Raises UserError when this machine can't confine a program."""
-        self._idle: SimpleQueue[Supervisor] = SimpleQueue()
-        self._supervisors = [Supervisor(settings, confined) for _ in range(num_runs)]
-        for supervisor in self._supervisors:
-            self._idle.put(supervisor)
-        self._threads = ThreadPoolExecutor(num_runs)
+        self._pool = LocalJudges(settings.model_copy(update={"num_workers": num_runs}), confined or confinement())
 
     async def run(self, source: str, given: str) -> ScriptRun:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, source, given)
+        return await asyncio.wrap_future(self._pool.run_script(source, given))
 
     def close(self) -> None:
-        self._threads.shutdown(cancel_futures=True)
-        for supervisor in self._supervisors:
-            supervisor.close()
-
-    def _run(self, source: str, given: str) -> ScriptRun:
-        supervisor = self._idle.get()
-        try:
-            return supervisor.run_script(source, given)
-        finally:
-            self._idle.put(supervisor)
+        self._pool.close()

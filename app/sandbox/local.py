@@ -1,18 +1,21 @@
-"""Supervisors in threads of this process, one a core: for commands that need nothing else of Ray."""
+"""Supervisors in threads of this process, one a core: for commands that need nothing else of Ray, and for the page."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from threading import BoundedSemaphore
+from typing import TypeVar
 
 from app.hardware import num_cores
 from app.records import Problem, Verdict
+from app.sandbox.script import ScriptRun
 from app.sandbox.supervisor import Supervisor
 from app.sandbox.tiers import Confinement
 from app.settings import SandboxSettings
 
 WAITING_PER_WORKER = 3
+Outcome = TypeVar("Outcome")
 
 
 class LocalJudges:
@@ -59,14 +62,21 @@ class LocalJudges:
                 with contextlib.suppress(ValueError):
                     room.release()
 
+    def run_script(self, source: str, given: str) -> Future[ScriptRun]:
+        """A program without tests (`Supervisor.run_script`), when a supervisor is free."""
+        return self._threads.submit(self._with_one, lambda supervisor: supervisor.run_script(source, given))
+
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
         for supervisor in self._supervisors:
             supervisor.close()
 
     def _judge(self, problem: Problem, programs: Sequence[str]) -> list[Verdict]:
+        return self._with_one(lambda supervisor: [supervisor.judge(problem, program) for program in programs])
+
+    def _with_one(self, work: Callable[[Supervisor], Outcome]) -> Outcome:
         supervisor = self._idle.get()
         try:
-            return [supervisor.judge(problem, program) for program in programs]
+            return work(supervisor)
         finally:
             self._idle.put(supervisor)

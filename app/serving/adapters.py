@@ -16,6 +16,7 @@ from typing import Any
 from app.adapters import WEIGHTS, check_adapter
 from app.errors import UserError
 from app.runs import Run
+from app.serving.upstream import EngineLostError
 
 CONFIG = "adapter_config.json"
 PREFIX = "pocketcoder-adapters-"
@@ -38,7 +39,7 @@ class Adapters:
     async def load(self, name: str) -> None:
         """See to it that the engine has this adapter in its present version; a name that is none is left to the engine.
 
-        Raises UserError when the folder does not fit the base model or the engine.
+        Raises UserError when the folder does not fit the base model or the engine, EngineLostError when that died.
         """
         folder = self._found().get(name)
         async with self._lock:
@@ -83,6 +84,8 @@ class Adapters:
         try:
             await self._registry.engine_client.add_lora(request)
         except Exception as error:  # whatever vLLM finds wrong with the files
+            if self._registry.engine_client.errored:
+                raise EngineLostError("the engine died of an adapter, or under it", may_repeat=False) from None
             raise UserError(f"adapter {name!r} can't be served ({error}): train it again") from None
         self._registry.lora_requests[name] = request
 

@@ -26,19 +26,18 @@ class Place:
     keys_file: str
 
 
-class GuardArguments(Settings):
-    """Who may use an application."""
+class ApplicationArguments(Settings):
+    """What every application takes."""
 
+    profile: str
+    overrides: tuple[str, ...] = ()
+    """As --set has them, for example serving.max_model_len=2048."""
     keys_file: str = ""
     """On the head node. Left out: $POCKETCODER_KEYS, or ~/.config/pocketcoder/keys.json."""
     session_keys: tuple[str, ...] = ()
     """SHA-256 of further keys, in hexadecimal: those that `python -m app serve` makes for one session."""
     allowed_hosts: tuple[str, ...] = ()
     """Names under which clients reach the server, beside localhost."""
-
-    profile: str
-    overrides: tuple[str, ...] = ()
-    """As --set has them, for example serving.max_model_len=2048."""
 
     def keys_path(self) -> str:
         """Raises UserError when nobody could get in."""
@@ -51,7 +50,7 @@ class GuardArguments(Settings):
         return Path(self.keys_file).expanduser() if self.keys_file else keys_file()
 
 
-class LLMArguments(GuardArguments):
+class LLMArguments(ApplicationArguments):
     run: str = LATEST
     """Run directory whose adapters are served; latest: the one finished last; none: the base model alone."""
     engines: int = Field(default=1, ge=1, le=1024)
@@ -66,9 +65,8 @@ class LLMArguments(GuardArguments):
                 raise UserError(f"{run} holds no run.json, so it is no run: give another --run, latest, or none")
             profile = profile.model_copy(update={"model": stored.model})
         profile = with_overrides(profile, self.overrides)
-        if (
-            not profile.serving.use_gpu
-        ):  # whatever it was trained in: most CPUs are hundreds of times slower in bfloat16
+        if not profile.serving.use_gpu:
+            # Whatever it was trained in: most CPUs are hundreds of times slower in bfloat16.
             profile = profile.model_copy(update={"model": profile.model.model_copy(update={"dtype": "float32"})})
         return Place(
             profile=profile,
@@ -77,7 +75,7 @@ class LLMArguments(GuardArguments):
         )
 
 
-class IdeArguments(GuardArguments):
+class IdeArguments(ApplicationArguments):
     """Of the profile, the sandbox's settings hold for the programs that are run."""
 
     llm: str = "llm"

@@ -14,10 +14,11 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from app.errors import UserError
-from app.serving.arguments import GuardArguments, IdeArguments, LLMArguments
+from app.serving.arguments import ApplicationArguments, IdeArguments, LLMArguments
+from app.settings import parse_settings
 
 LLM, IDE = "actors.llm_server:build", "actors.ide:build"
-ARGUMENTS: dict[str, type[GuardArguments]] = {LLM: LLMArguments, IDE: IdeArguments}
+ARGUMENTS: dict[str, type[ApplicationArguments]] = {LLM: LLMArguments, IDE: IdeArguments}
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -50,14 +51,7 @@ def check_config(config: Any, name: str, schema: type[BaseModel]) -> None:
                 f"serve config {name}: import_path {application.get('import_path')!r} is none of this project's: use "
                 + " or ".join(ARGUMENTS)
             )
-        try:
-            arguments.model_validate(application.get("args", {}))
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise UserError(
-                f"serve config {name}: args of {application['name']!r}: "
-                f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-            ) from None
+        parse_settings(arguments, application.get("args", {}), f"serve config {name}: args of {application['name']!r}")
     host = config.get("http_options", {}).get("host")
     if host is None:
         raise UserError(

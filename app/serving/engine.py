@@ -14,10 +14,12 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+from app.errors import UserError
 from app.hardware import describe
 from app.models import ensure_model, load_tokenizer
 from app.plan import GIB, ServingPlan, plan_serving
 from app.serving.adapters import Adapters
+from app.serving.errors import invalid
 from app.serving.fill_in import FillIn
 from app.serving.upstream import EngineLostError, Head
 from app.settings import NGRAM_LOOKUP, ModelSettings, ServingSettings
@@ -54,14 +56,20 @@ class Engine:
     async def call(self, path: str, body: dict[str, Any]) -> AsyncGenerator[Head | bytes, None]:
         """POST to one of vLLM's routes: first a Head, then the body as it grows. Closing it aborts the request.
 
-        Raises UserError for a model name that is an adapter which can't be used, or for a suffix without such a model.
+        Raises EngineLostError; ApiError for an adapter that can't be used, or for a suffix where the model takes none.
         """
         if self._engine.errored:
             raise EngineLostError("the engine had died before this request", may_repeat=True)
         if body["model"] != self.name:
-            await self._adapters.load(body["model"])
+            try:
+                await self._adapters.load(body["model"])
+            except UserError as error:
+                raise invalid(str(error), "model") from None
         if "suffix" in body:
-            tokens = await asyncio.to_thread(self._fill_in.tokens, body["prompt"], body["suffix"])
+            try:
+                tokens = await asyncio.to_thread(self._fill_in.tokens, body["prompt"], body["suffix"])
+            except UserError as error:
+                raise invalid(str(error), "suffix") from None
             body = {name: value for name, value in body.items() if name != "suffix"} | {"prompt": tokens}
         async with aclosing(_ask(self._app, path, json.dumps(body).encode())) as parts:
             async for part in parts:
@@ -69,7 +77,7 @@ class Engine:
                     raise EngineLostError("the engine died of this request, or under it", may_repeat=False)
                 yield part
 
-    async def check_health(self) -> None:
+    def check_health(self) -> None:
         """Raises EngineLostError."""
         if self._engine.errored:
             raise EngineLostError("the engine has died: see its log", may_repeat=True)

@@ -36,7 +36,9 @@ WRONG_KEY_DELAY_S = 0.5
 
 HEADERS = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer"}
 EDGE_POLICY = "default-src 'none'; frame-ancestors 'none'"
-LOGIN_POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'"
+LOGIN_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
 """Of the guard's own answers; the page has one of its own (`app.ide.application`)."""
 
 

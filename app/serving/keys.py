@@ -23,6 +23,7 @@ from typing import Any, Literal, cast
 
 from app.errors import UserError
 from app.progress import say
+from app.runs import write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -183,18 +184,8 @@ def _is_keys(data: Any) -> bool:
 
 
 def _write(path: Path, entries: list[dict[str, str]]) -> None:
-    """Replace the file whole. `runs.write_atomic` makes files that the umask leaves readable to all; this one isn't."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with _usable(path):
-        temporary.unlink(missing_ok=True)
-        try:
-            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(json.dumps({"keys": entries}, indent=2) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_atomic(path, json.dumps({"keys": entries}, indent=2) + "\n", 0o600)
 
 
 @contextlib.contextmanager

@@ -70,8 +70,6 @@ def login_page(base: str, complaint: str | None = None) -> Response:
     headers = {
         "Cache-Control": "no-store",
         "WWW-Authenticate": "Bearer",
-        "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self';"
-        " base-uri 'none'; frame-ancestors 'none'",
         # Not no-referrer: under that, browsers post this form with `Origin: null` (Fetch standard), which is refused.
         "Referrer-Policy": "same-origin",
     }

@@ -188,8 +188,9 @@ def test_an_answer_by_schema_is_valid_json_even_of_an_untrained_model(client: op
 def test_a_completion_and_a_gap_that_this_model_can_not_fill(client: openai.OpenAI) -> None:
     done = client.completions.create(model=SFT, prompt="def add(a, b):", max_tokens=8, temperature=0, logprobs=2)
     assert done.choices[0].text and done.choices[0].logprobs
-    with pytest.raises(openai.UnprocessableEntityError, match="fill-in-the-middle"):
+    with pytest.raises(openai.UnprocessableEntityError, match="fill-in-the-middle") as refused:
         client.completions.create(model=SFT, prompt="def add(a, b):", suffix="\n", max_tokens=8)
+    assert refused.value.param == "suffix"
 
 
 def test_nothing_is_had_without_a_key(serving: Serving) -> None:
@@ -256,8 +257,9 @@ def test_clients_that_leave_give_the_engines_back(client: openai.OpenAI) -> None
     for _ in opened.pop():
         pass
     whole = time.monotonic() - start
-    opened += [stream() for _ in range(8)]
     for each in opened:
+        each.close()
+    for each in [stream() for _ in range(8)]:
         each.close()
     assert seconds() < idle + 0.5 * whole, "rows that nobody reads were drawn to their end"
 

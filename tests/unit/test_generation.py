@@ -237,8 +237,8 @@ def test_an_adapter_of_another_base_is_refused_in_a_sentence(
         hidden_size=64,
         intermediate_size=128,
         num_hidden_layers=1,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
         head_dim=32,
     )
     Qwen3ForCausalLM(shallow).save_pretrained(tmp_path / "shallow")

@@ -54,7 +54,10 @@ def _deployment(config: dict[str, Any]) -> dict[str, Any]:
         (lambda c: _deployment(c).update(max_ongoing_request=3), "did you mean 'max_ongoing_requests'"),
         (lambda c: _deployment(c)["autoscaling_config"].update(max_replica=3), "did you mean 'max_replicas'"),
         (lambda c: _deployment(c).update(ray_actor_options={"num_cpu": 1}), "did you mean 'num_cpus'"),
-        (lambda c: c["applications"][0]["args"].update(profil="x"), "profil: Extra inputs are not permitted"),
+        (
+            lambda c: c["applications"][0]["args"].update(profil="x"),
+            "profil = 'x' is not possible (Extra inputs are not permitted)",
+        ),
         (lambda c: c["applications"][0].update(import_path="a:b"), "import_path 'a:b' is none of this project's"),
         (lambda c: c["http_options"].pop("host"), "Serve would listen on every address: write 127.0.0.1"),
         (lambda c: c["http_options"].update(port="x"), "http_options.port: Input should be a valid integer"),

@@ -11,23 +11,8 @@ import pytest
 from app.errors import UserError
 from app.serving.checks import host_of
 from app.serving.guard import Guard, guard_edge
-from app.serving.keys import Keys, add_key, remove_key
+from app.serving.keys import Keys, remove_key
 from tests.asgi import Behind, ask, bearer, pairs, raw
-
-
-@pytest.fixture
-def keys_at(tmp_path: Path) -> Path:
-    return tmp_path / "keys.json"
-
-
-@pytest.fixture
-def key(keys_at: Path) -> str:
-    return add_key(keys_at, "laptop")
-
-
-@pytest.fixture
-def behind() -> Behind:
-    return Behind()
 
 
 @pytest.fixture

@@ -28,21 +28,6 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.fixture
-def keys_at(tmp_path: Path) -> Path:
-    return tmp_path / "keys.json"
-
-
-@pytest.fixture
-def key(keys_at: Path) -> str:
-    return add_key(keys_at, "laptop")
-
-
-@pytest.fixture
-def behind() -> Behind:
-    return Behind()
-
-
-@pytest.fixture
 def ide(keys_at: Path, key: str, behind: Behind) -> Guard:
     return guard_ide(behind, Keys(keys_at), allowed_hosts=["ide.example.com"])
 

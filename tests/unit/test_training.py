@@ -84,8 +84,8 @@ def test_training_learns_and_only_the_adapter_changes(base: nn.Module, tmp_path:
     model = lora.attach(base, SETTINGS, seed=0)
     rows = run(model, 30, tmp_path)
     assert [row.step for row in rows] == list(range(1, 31))
-    # The tied head of the untrained model lets little be learnt (0.06 here); noise between batches is below 0.02.
-    assert sum(row.loss for row in rows[-5:]) / 5 < rows[0].loss - 0.04
+    # The tied head of the untrained model allows about 1 nat in all; noise between batches is below 0.02.
+    assert sum(row.loss for row in rows[-5:]) / 5 < rows[0].loss - 0.08
     base_weights = {
         k.replace("base_model.model.", "").replace(".base_layer", ""): v
         for k, v in model.state_dict().items()
