@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from app.corpus.mutants import KINDS, mutants
 from app.evaluation import humaneval, mbpp
 from app.evaluation.suite import Task
 from app.records import UNTRUSTED_TIERS, Problem, Status
-from tests.mutants import KINDS, mutants
 from tests.official import Case, human_eval, humaneval_task, judged, mbpp_task
 
 pytestmark = pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")  # the suites' own

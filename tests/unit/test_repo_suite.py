@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from app.corpus.mutants import mutants
 from app.errors import UserError
 from app.evaluation.repo import FOLDER, Repo, Target, assembled, read_package, taken_apart
 from app.evaluation.suite import Task
@@ -19,7 +20,6 @@ from app.records import Problem, Status, Verdict
 from app.sandbox.local import LocalJudges
 from app.sandbox.tiers import confinement
 from app.settings import SandboxSettings
-from tests.mutants import mutants
 
 SUITE = Repo()
 PACKAGES = [read_package(file) for file in sorted(FOLDER.glob("*.yaml"))]
