@@ -52,6 +52,10 @@ class LLMServer:
             self._end_soon()
             raise
 
+    async def whole(self, path: str, body: dict[str, Any]) -> list[Head | bytes]:
+        """`call` as one message: the round trips of a stream are half of what an engine's Serve hop costs."""
+        return [part async for part in self.call(path, body)]
+
     async def check_health(self) -> None:
         try:
             self._engine.check_health()
@@ -76,7 +80,9 @@ class Engines:
     """Implements `app.serving.upstream.Upstream` over the deployment's handle."""
 
     def __init__(self, handle: DeploymentHandle) -> None:
-        self._handle = handle
+        # By value: answers come over gRPC instead of Ray's object store, which took 4 ms more for one of a token.
+        self._handle = handle.options(_by_reference=False)
+        self._streams = handle.options(_by_reference=False, stream=True)
 
     async def models(self) -> tuple[list[str], int]:
         try:
@@ -85,17 +91,21 @@ class Engines:
             raise EngineLostError(str(error), may_repeat=True) from None
 
     async def call(self, path: str, body: dict[str, Any]) -> Parts:
-        # By value: parts come over gRPC instead of Ray's object store, which took 4 ms more for an answer of one token.
-        stream = self._handle.options(stream=True, _by_reference=False).call.remote(path, body)
+        streamed = bool(body.get("stream"))
+        answer = self._streams.call.remote(path, body) if streamed else self._handle.whole.remote(path, body)
         try:
-            async for part in stream:
-                yield part
+            if streamed:
+                async for part in answer:
+                    yield part
+            else:
+                for part in await answer:
+                    yield part
         except (ApiError, EngineLostError) as error:
             raise getattr(error, "cause", error) from None
         except (RayActorError, RayServeException) as error:
             raise EngineLostError(str(error), may_repeat=True) from None
         finally:
-            stream.cancel()
+            answer.cancel()
 
 
 @serve.deployment

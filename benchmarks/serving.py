@@ -225,7 +225,7 @@ def compare_servers(profile: Profile, overrides: list[str], arguments: argparse.
                 measured = asyncio.run(throughput(there[name], model, arguments.requests, arguments.new_tokens))
                 rates[name].append(measured["tokens_per_s"])
                 waits[name].append(measured["p50_s"])
-        for number in range(10):
+        for number in range(20):
             for name in list(delays)[:: 1 if number % 2 == 0 else -1]:
                 delays[name] += latency_ms(there[name], model, 20)
     ratios = [ours / direct for ours, direct in zip(rates["ours"], rates["direct"], strict=True)]

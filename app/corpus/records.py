@@ -1,0 +1,73 @@
+"""The records inside the corpus stage: what the sources give, what is cut out of it, and what is learnt from it."""
+
+from dataclasses import dataclass
+
+from app.prompts import Message
+from app.records import Problem
+
+FUNCTION, FILE = "function", "file"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a piece of code comes from. Made by the sources; kept with everything that is made of it."""
+
+    distribution: str
+    version: str
+    licence: str
+    """SPDX expression relied on."""
+    path: str
+    """Inside the distribution."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A piece of code to learn. Made by `app.corpus.documents`; deduplicated, rendered and tokenised by the build."""
+
+    kind: str
+    """FUNCTION or FILE."""
+    name: str
+    """Function name; empty for a file."""
+    text: str
+    header: str
+    """Signature and docstring of a function: what a prompt shows; empty for a file."""
+    context: str = ""
+    """Of a function: the imports and sibling code that it uses, as source; empty where it uses none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SolvedProblem:
+    """A problem mined from code, or taken from a training split, with a solution that passed its tests in the sandbox.
+
+    Made by `app.corpus.mining` and `app.corpus.task_files`; written to problems/*.parquet; read by the examples of this
+    stage and by the stages that draw and judge.
+    """
+
+    problem: Problem
+    """Style ASSERTIONS: `tests` are assertions that call the entry point. `prompt` is HumanEval's form: imports and helpers,
+    signature, docstring. `split` is train, validation or test, the same for a whole distribution. `difficulty` is
+    easy, medium or hard."""
+    solution: str
+    """A whole program, the prompt's imports and helpers included; it passes."""
+    description: str
+    """The task in prose, without code: the docstring's text before its examples, or the suite's statement."""
+    bugs: tuple[str, ...]
+    """Whole programs, each a small change of the solution that fails; at least one."""
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """One training example before tokenisation. Made by `app.corpus.examples`; tokenised by `app.corpus.render`.
+
+    Either a dialogue (`turns`, of which the assistant's are learnt) or plain text (`prompt` is given, `completion` learnt).
+    """
+
+    form: str
+    """Counted by it in the manifest: "doc_to_code", "code_to_doc", "fill_in", "fix_bug", "multi_file", "problem",
+    "tool_use", "completion", "file"."""
+    prompt: str = ""
+    completion: str = ""
+    turns: tuple[Message, ...] = ()
+    tools: tuple[Message, ...] = ()
+    """Functions as JSON schema that the dialogue has at hand."""
