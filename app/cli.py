@@ -135,7 +135,7 @@ def _profile(arguments: argparse.Namespace) -> Any:
 
 def _pull(arguments: argparse.Namespace) -> None:
     profile = _profile(arguments)
-    from app.corpus.sources import load_recipe
+    from app.corpus.recipes import load_recipe
     from app.models import pull
 
     load_recipe(profile.corpus.recipe)
@@ -225,7 +225,7 @@ def _check_confinement(unsafe: bool) -> None:
 
 def _check_inputs(profile: Any) -> None:
     """What can be found wrong before a run directory is made or Ray is started."""
-    from app.corpus.sources import load_recipe
+    from app.corpus.recipes import load_recipe
 
     load_recipe(profile.corpus.recipe)
 

@@ -25,8 +25,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from app.corpus.licences import LicenceVerdict
+from app.corpus.recipes import Recipe, load_recipe
 from app.corpus.shards import BENCHMARKS, REJECTED_SCHEMA, Shard, extract_shard, pack_shard, part
-from app.corpus.sources import Distribution, Recipe, SourceFile, find_distributions, load_recipe
+from app.corpus.sources import Distribution, SourceFile, find_distributions
 from app.errors import UserError
 from app.progress import say
 from app.records import BenchmarkText
@@ -69,7 +70,7 @@ def _plan(run: Run, profile: Profile) -> tuple[Recipe, list[Distribution], list[
         shards = [Shard(**shard) for shard in held["shards"]]
         return Recipe.model_validate(held["recipe"]), [Distribution(**d) for d in known], shards
     recipe = load_recipe(profile.corpus.recipe)
-    distributions = find_distributions(recipe)
+    distributions = find_distributions(recipe, run.corpus_work)
     files = [(d, file) for d in distributions if d.verdict.approved for file in d.files]
     num_approved = sum(d.verdict.approved for d in distributions)
     say(f"  {len(distributions)} distributions, {num_approved} under approved licences, {len(files)} files")

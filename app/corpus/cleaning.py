@@ -11,7 +11,7 @@ import tokenize
 import warnings
 
 from app.corpus.licences import judge_expression
-from app.corpus.sources import Cleaning
+from app.corpus.recipes import Cleaning
 
 GENERATED_NAME = re.compile(r"(_pb2(_grpc)?|_version|versioneer|_generated|parsetab|lextab)\.py$")
 GENERATED_TEXT = re.compile(

@@ -23,7 +23,7 @@ from app.corpus import documents as docs
 from app.corpus.cleaning import RejectedFileError, clean
 from app.corpus.decontamination import Decontaminator, defined_names
 from app.corpus.packing import Sample, pack
-from app.corpus.sources import Recipe
+from app.corpus.recipes import Recipe
 from app.models import ensure_model, load_tokenizer
 from app.prompts import answer, ask, begin_text, chat_texts
 from app.records import IGNORE, BenchmarkText
@@ -125,7 +125,9 @@ def pack_shard(job: dict[str, Any]) -> dict[str, Any]:
 def _documents(shard: Shard, number: int, recipe: Recipe, guard: Decontaminator) -> Iterator[dict[str, Any]]:
     """The documents of one file, or its rejection."""
     try:
-        text, tree = clean(_read(shard, number), shard.paths[number], recipe.cleaning, frozenset(recipe.also_allow))
+        text, tree = clean(
+            _read(shard, number), shard.paths[number], recipe.cleaning, frozenset(recipe.licences.also_allow)
+        )
     except RejectedFileError as error:
         yield {"name": "", "what": "file", "reason": str(error)}
         return
@@ -153,7 +155,7 @@ def _samples(row: dict[str, Any], recipe: Recipe, tokenizer: Any, seed: int) -> 
             ids = _encode(tokenizer, start + row["text"] + end)
             yield FILE, Sample(input_ids=ids, labels=ids)
         return
-    if _drawn(seed, CHAT, row["sha256"], recipe.forms.chat):
+    if _drawn(seed, CHAT, row["sha256"], recipe.forms.doc_to_code):
         prompt, completion = (
             _encode(tokenizer, text) for text in chat_texts(tokenizer, ask(row["header"]), answer(row["text"]))
         )

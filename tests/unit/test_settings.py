@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.corpus.sources import load_recipe
+from app.corpus.recipes import load_recipe
 from app.errors import UserError
 from app.profiles import PROFILES, get_profile
 from app.runs import REPOSITORY
@@ -85,7 +85,7 @@ def test_a_mistyped_profile_is_answered_with_the_nearest_one() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("name: x\nsources: [{kind: installed}]\nsauces: 1\n", "sauces"),
+        ("name: x\nsources: [{kind: installed_python}]\nsauces: 1\n", "sauces"),
         ("name: x\nsources: [{kind: telepathy}]\n", "telepathy"),
         ("name: x\nsources: []\n", "sources"),
         ("name: [unclosed\n", "can't be read"),

@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from app.corpus.recipes import Recipe
 from app.corpus.shards import BENCHMARKS, Shard, extract_shard, pack_shard
-from app.corpus.sources import Recipe
 from app.evaluation import humaneval
 from app.profiles import smoke
 from app.records import IGNORE
@@ -51,7 +51,9 @@ def job(tmp_path: Path, smoke_model: Path) -> dict[str, Any]:
         locations=[str(tmp_path / name) for name in files],
         archives=[""] * count,
     )
-    recipe = Recipe.model_validate({"name": "t", "sources": [{"kind": "installed"}], "forms": {"file": 1.0}})
+    recipe = Recipe.model_validate(
+        {"name": "t", "sources": [{"kind": "installed_python"}], "forms": {"file": 1.0, "completion": 1.0}}
+    )
     options = {"recipe": recipe.model_dump_json(), "work": str(tmp_path / "work"), "train": str(tmp_path / "train")}
     benchmarks = [asdict(task.benchmark_text) for task in humaneval.load()]
     write_atomic(tmp_path / "work" / BENCHMARKS, json.dumps(benchmarks))
