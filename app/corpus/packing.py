@@ -1,67 +1,133 @@
-"""Packs tokenised documents into rows of one length: no token lost, none repeated, only padding added.
+"""Packs tokenised examples into rows of one length: no token lost, none repeated, only padding added.
 
-Best-fit decreasing ("Fewer Truncations Improve Language Modeling", arXiv 2404.10830): a document longer than a row is
-cut into rows, every other one stays whole. `position_ids` start at 0 with each document, from which the model builds
-a mask that keeps documents from attending to each other.
+Best-fit decreasing ("Fewer Truncations Improve Language Modeling", arXiv 2404.10830): a text longer than a row is cut
+into rows, every other one stays whole. `position_ids` start at 0 with each piece, from which the model builds a mask
+that keeps pieces from attending to each other.
 """
 
 import bisect
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from app.records import IGNORE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """A tokenised document. labels[i] is input_ids[i], or IGNORE where nothing is to be learnt. Both [tokens]."""
+    """A tokenised example. Made by `app.corpus.render`; packed here. labels[i] is input_ids[i], or IGNORE where nothing
+    is to be learnt. Both [tokens]."""
 
     input_ids: list[int]
     labels: list[int]
+    is_whole: bool = False
+    """Never cut: a dialogue, or a completion that means nothing without its prompt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackedRow:
-    """One training row; all three [seq_len]. Padding has label IGNORE and positions of its own."""
+    """One training row; the lists are [seq_len]. Padding has label IGNORE and positions of its own."""
 
     input_ids: list[int]
     labels: list[int]
     position_ids: list[int]
+    num_tokens: int
+    """Without the padding."""
+    num_pieces: int
+    num_cut: int
+    """Examples cut into several rows whose first piece is here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Piece:
+    """Tokens `start` to `end` of a sample."""
+
+    sample: Sample
+    start: int
+    end: int
+
+
+def too_long(sample: Sample, seq_len: int) -> str:
+    """Why a sample can't be packed; empty when it can."""
+    size = len(sample.input_ids)
+    return f"longer than a row: {size} tokens in rows of {seq_len}" if sample.is_whole and size > seq_len else ""
 
 
 def pack(samples: Sequence[Sample], seq_len: int, pad_id: int) -> list[PackedRow]:
-    pieces = [piece for sample in samples for piece in _cut(sample, seq_len)]
-    pieces.sort(key=lambda piece: -len(piece.input_ids))  # stable: equal lengths keep their order
-    bins: list[list[Sample]] = []
-    room: list[tuple[int, int]] = []  # (free tokens, bin), ascending
+    """Rows in an order that follows the samples' lengths. Raises ValueError for a sample that is `too_long`."""
+    pieces = [piece for sample in samples for piece in _pieces(sample, seq_len)]
+    pieces.sort(key=lambda piece: piece.start - piece.end)  # stable: equal lengths keep their order
+    rows: list[list[_Piece]] = []
+    rows_with: dict[int, list[int]] = {}  # free tokens -> numbers of rows that have so many
+    room: list[int] = []  # the keys of rows_with that are not empty, ascending
     for piece in pieces:
-        size = len(piece.input_ids)
-        place = bisect.bisect_left(room, (size, -1))
+        size = piece.end - piece.start
+        place = bisect.bisect_left(room, size)
         if place < len(room):
-            free, index = room.pop(place)
+            free = room[place]
+            number = rows_with[free].pop()
+            if not rows_with[free]:
+                del room[place]
         else:
-            free, index = seq_len, len(bins)
-            bins.append([])
-        bins[index].append(piece)
-        if free > size:
-            bisect.insort(room, (free - size, index))
-    return [_row(pieces_of_bin, seq_len, pad_id) for pieces_of_bin in bins]
+            free, number = seq_len, len(rows)
+            rows.append([])
+        rows[number].append(piece)
+        if left := free - size:
+            if not rows_with.setdefault(left, []):
+                bisect.insort(room, left)
+            rows_with[left].append(number)
+    return [_row(held, seq_len, pad_id) for held in rows]
 
 
-def _cut(sample: Sample, seq_len: int) -> list[Sample]:
-    return [
-        Sample(input_ids=sample.input_ids[i : i + seq_len], labels=sample.labels[i : i + seq_len])
-        for i in range(0, len(sample.input_ids), seq_len)
-    ]
+def packing_stats(rows: Iterable[PackedRow]) -> dict[str, Any]:
+    """Counts for the manifest: rows, tokens and fill (share of the rows that is no padding), pieces and pieces_per_row,
+    cut (examples in more than one row), and rows_by_fill (whole per cent, rounded down -> rows)."""
+    num_rows = tokens = pieces = cut = space = 0
+    by_fill = Counter[int]()
+    for row in rows:
+        num_rows += 1
+        tokens += row.num_tokens
+        pieces += row.num_pieces
+        cut += row.num_cut
+        space += len(row.input_ids)
+        by_fill[100 * row.num_tokens // len(row.input_ids)] += 1
+    return {
+        "rows": num_rows,
+        "tokens": tokens,
+        "fill": tokens / max(1, space),
+        "pieces": pieces,
+        "pieces_per_row": pieces / max(1, num_rows),
+        "cut": cut,
+        "rows_by_fill": {str(percent): by_fill[percent] for percent in sorted(by_fill)},
+    }
 
 
-def _row(pieces: list[Sample], seq_len: int, pad_id: int) -> PackedRow:
-    input_ids = [token for piece in pieces for token in piece.input_ids]
-    labels = [label for piece in pieces for label in (IGNORE, *piece.labels[1:])]  # nothing precedes a first token
-    positions = [position for piece in pieces for position in range(len(piece.input_ids))]
+def _pieces(sample: Sample, seq_len: int) -> Iterator[_Piece]:
+    if reason := too_long(sample, seq_len):
+        raise ValueError(f"an example that must stay whole is {reason}")
+    size = len(sample.input_ids)
+    for start in range(0, size, seq_len):
+        yield _Piece(sample=sample, start=start, end=min(start + seq_len, size))
+
+
+def _row(pieces: list[_Piece], seq_len: int, pad_id: int) -> PackedRow:
+    input_ids: list[int] = []
+    labels: list[int] = []
+    positions: list[int] = []
+    num_cut = 0
+    for piece in pieces:
+        input_ids += piece.sample.input_ids[piece.start : piece.end]
+        labels.append(IGNORE)  # nothing precedes a first token
+        labels += piece.sample.labels[piece.start + 1 : piece.end]
+        positions += range(piece.end - piece.start)
+        num_cut += piece.start == 0 and piece.end < len(piece.sample.input_ids)
     padding = seq_len - len(input_ids)
     return PackedRow(
         input_ids=input_ids + [pad_id] * padding,
         labels=labels + [IGNORE] * padding,
         position_ids=positions + list(range(padding)),
+        num_tokens=len(input_ids),
+        num_pieces=len(pieces),
+        num_cut=num_cut,
     )
