@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import cast
 
 from app.corpus.licences import LicenceVerdict, judge_expression, judge_licence
+from app.corpus.recipes import CodeSource, InstalledPython, StandardLibrary, Tree, Wheels
 from app.errors import UserError
 
 FOREIGN = ("site-packages", "dist-packages", "node_modules", "venv", "env")
@@ -78,6 +79,19 @@ class Distribution:
     """Of its source, for `draw_files`."""
     rejected: tuple[tuple[str, str], ...] = ()
     """Path and reason of the files that were refused unread: vendored code, rows of a table."""
+
+
+def local_distributions(source: CodeSource, allow: frozenset[str]) -> Iterator[Distribution]:
+    """What a source of packaged Python holds; nothing for one of another kind. Raises UserError for a path without."""
+    match source:
+        case InstalledPython():
+            yield from installed(allow)
+        case StandardLibrary():
+            yield standard_library(allow)
+        case Wheels():
+            yield from (wheel(path, allow) for path in wheels_in(source.path))
+        case Tree():
+            yield from (source_tree(path, allow) for path in trees_in(source.path))
 
 
 def installed(allow: frozenset[str]) -> Iterator[Distribution]:

@@ -37,6 +37,7 @@ class RecipePart(Settings):
 class Selection(RecipePart):
     """What is taken from a source. Patterns are the shell's (`*`, `?`, `[...]`)."""
 
+    kind: str
     include: tuple[str, ...] = ()
     """Names of distributions, repositories or problems; empty: all. Case and `_` for `-` don't matter."""
     exclude: tuple[str, ...] = ()
@@ -56,8 +57,8 @@ class CodeSource(Selection):
     exclude_paths: tuple[str, ...] = ()
 
     def takes_path(self, path: str) -> bool:
-        included = not self.include_paths or any(fnmatch.fnmatchcase(path, p) for p in self.include_paths)
-        return included and not any(fnmatch.fnmatchcase(path, pattern) for pattern in self.exclude_paths)
+        included = not self.include_paths or paths_match(path, self.include_paths)
+        return included and not paths_match(path, self.exclude_paths)
 
 
 class InstalledPython(CodeSource):
@@ -289,6 +290,10 @@ def canonical(name: str) -> str:
 
 def matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch.fnmatchcase(canonical(name), canonical(pattern)) for pattern in patterns)
+
+
+def paths_match(path: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)
 
 
 def non_osi_sources(recipe: Recipe) -> list[str]:

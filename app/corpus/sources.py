@@ -24,16 +24,12 @@ from app.corpus.licences import LicenceVerdict, judge_expression
 from app.corpus.packages import Distribution, SourceFile
 from app.corpus.recipes import (
     CodeSource,
-    InstalledPython,
     JsonLines,
     LicencePolicy,
     ParquetTable,
     Recipe,
-    StandardLibrary,
     TaskSource,
     TheStackV2,
-    Tree,
-    Wheels,
     canonical,
 )
 
@@ -63,18 +59,12 @@ def distributions_of(source: CodeSource, licences: LicencePolicy, cache: Path) -
     """Everything that a source holds, before its patterns are applied."""
     allow = frozenset(licences.also_allow)
     match source:
-        case InstalledPython():
-            yield from packages.installed(allow)
-        case StandardLibrary():
-            yield packages.standard_library(allow)
-        case Wheels():
-            yield from (packages.wheel(path, allow) for path in packages.wheels_in(source.path))
-        case Tree():
-            yield from (packages.source_tree(path, allow) for path in packages.trees_in(source.path))
         case JsonLines() | ParquetTable():
             yield from _of_tables(tables.convert(source, allow, cache), allow)
         case TheStackV2():
             yield from _of_tables(the_stack.fetch(source, allow, cache), allow)
+        case _:
+            yield from packages.local_distributions(source, allow)
 
 
 def draw_files(
