@@ -1,0 +1,158 @@
+"""Second step of mining: candidates are run in the sandbox, and become problems with hidden tests.
+
+For each: what the function gives for the calls that were seen and for generated ones is recorded; pairs are chosen as
+tests; the original has to pass twice, alone; and at least one plausible mutant has to fail.
+"""
+
+from collections.abc import Sequence
+
+from app.corpus.mining.draws import Draws
+from app.corpus.mining.inputs import more_calls
+from app.corpus.mining.recording import NotRecordedError, Pair, is_stable, recorded, tests_of
+from app.corpus.mining.records import STAGES, Candidate, Mined, Rejection
+from app.corpus.mining.statement import description_of, difficulty_of, function_of, program_of, prompt_of
+from app.corpus.mutants import mutants
+from app.corpus.records import SolvedProblem
+from app.records import Problem, ProblemStyle, Status
+from app.sandbox.supervisor import Supervisor
+from app.sandbox.tiers import Confinement, confinement
+from app.settings import SandboxSettings
+
+SOURCE = "mined"
+MAX_TESTS, MIN_TESTS = 12, 4
+MAX_GIVEN = 6
+"""Tests that somebody wrote down; the rest is generated."""
+MAX_MUTANTS, MAX_BUGS = 8, 3
+MUTANT_SECONDS = 0.5
+"""CPU time of a mutant; the original may take what the settings give."""
+IMPLAUSIBLE = ("empty body", "returned None")
+MAX_EXAMPLE_CHARS = 200
+_RECORDED, _PASSES, _FAILS = STAGES[3:]
+
+
+class _NoProblemError(ValueError):
+    """The candidate becomes no problem: the stage that it did not reach, and the reason."""
+
+    def __init__(self, stage: str, reason: str) -> None:
+        super().__init__(reason)
+        self.stage = stage
+
+
+def check_candidates(
+    candidates: Sequence[Candidate], settings: SandboxSettings, confined: Confinement | None = None
+) -> Mined:
+    """Problems in the order of the candidates, rejections, and counts of the last three stages.
+
+    Has two supervisors of its own, and closes them. Raises UserError where programs can't be confined.
+    """
+    mined = Mined()
+    confined = confined or confinement()
+    short = settings.model_copy(update={"timeout_s": min(MUTANT_SECONDS, settings.timeout_s)})
+    with Supervisor(settings, confined) as patient, Supervisor(short, confined) as strict:
+        for candidate in candidates:
+            try:
+                mined.problems.append(_problem(candidate, patient, strict, mined))
+            except _NoProblemError as error:
+                place = {"distribution": candidate.origin.distribution, "path": candidate.origin.path}
+                mined.rejections.append(
+                    Rejection(**place, name=candidate.entry_point, stage=error.stage, reason=str(error))
+                )
+    return mined
+
+
+def _problem(candidate: Candidate, patient: Supervisor, strict: Supervisor, mined: Mined) -> SolvedProblem:
+    function = function_of(candidate)
+    calls, num_given = more_calls(candidate.entry_point, candidate.calls, function)
+    try:
+        pairs = recorded(candidate, calls, num_given, patient)
+    except NotRecordedError as error:
+        raise _NoProblemError(_RECORDED, str(error)) from None
+    chosen = _chosen([pair for pair in pairs if is_stable(pair.value)])
+    prompt = prompt_of(candidate, _examples(candidate, chosen))
+    mined.counts[_RECORDED] += 1
+    problem = Problem(
+        id=f"{SOURCE}/{candidate.id}",
+        source=SOURCE,
+        licence=candidate.origin.licence,
+        prompt=prompt,
+        entry_point=candidate.entry_point,
+        tests=tests_of(chosen),
+        style=ProblemStyle.ASSERTIONS,
+        prelude=candidate.prelude,
+        difficulty=difficulty_of(function),
+        split=candidate.split,
+    )
+    solution = program_of(candidate, prompt)
+    for _ in range(2):
+        verdict = patient.judge(problem, solution)
+        if verdict.status != Status.PASSED or verdict.reward != 1:
+            raise _NoProblemError(_PASSES, f"the original fails: {verdict.status}: {verdict.detail}"[:200])
+    mined.counts[_PASSES] += 1
+    bugs = _bugs(problem, solution, strict)
+    if not bugs:
+        raise _NoProblemError(_FAILS, "no mutant fails")
+    mined.counts[_FAILS] += 1
+    return SolvedProblem(
+        problem=problem,
+        solution=solution,
+        description=description_of(candidate.docstring),
+        bugs=bugs,
+        origin=candidate.origin,
+    )
+
+
+def _chosen(pairs: list[Pair]) -> list[Pair]:
+    """Pairs that become tests: some that were given, and of the others each result in turn."""
+    if not any(pair.given for pair in pairs):
+        raise _NoProblemError(_RECORDED, "no call that was seen gives plain data")
+    given = _by_result([pair for pair in pairs if pair.given])[:MAX_GIVEN]
+    rest = _by_result([pair for pair in pairs if pair not in given])
+    chosen = [*given, *rest][:MAX_TESTS]
+    if len(chosen) < MIN_TESTS:
+        raise _NoProblemError(_RECORDED, f"too few inputs give plain data: {len(chosen)}")
+    if len({pair.result for pair in chosen}) == 1:
+        raise _NoProblemError(_RECORDED, "trivial: all outputs are equal")
+    num_args = min(len(pair.args) for pair in chosen)
+    if any(all(pair.result == pair.args[place] for pair in chosen) for place in range(num_args)):
+        raise _NoProblemError(_RECORDED, "trivial: it gives back an argument")
+    return chosen
+
+
+def _by_result(pairs: list[Pair]) -> list[Pair]:
+    """The first pair of each result, then the second of each, and so on."""
+    seen: dict[str, int] = {}
+    ranked = []
+    for pair in pairs:
+        rank = seen[pair.result] = seen.get(pair.result, -1) + 1
+        ranked.append((rank, pair))
+    return [pair for _, pair in sorted(ranked, key=lambda item: item[0])]
+
+
+def _examples(candidate: Candidate, chosen: list[Pair]) -> tuple[tuple[str, str], ...]:
+    """Two for the docstring of a function that has none."""
+    if any(call.from_docstring for call in candidate.calls):
+        return ()
+    short = [p for p in chosen if p.given and p.value is not None and len(p.call) + len(p.result) <= MAX_EXAMPLE_CHARS]
+    if not short:
+        raise _NoProblemError(_RECORDED, "no call that was seen is short enough for an example")
+    return tuple((pair.call, pair.result) for pair in short[:2])
+
+
+def _bugs(problem: Problem, solution: str, strict: Supervisor) -> tuple[str, ...]:
+    """Up to MAX_BUGS mutants that fail, of all kinds in turn; those of the prompt don't count."""
+    kinds: dict[str, list[str]] = {}
+    for kind, source in mutants(solution, problem.entry_point):
+        if kind not in IMPLAUSIBLE and source.startswith(problem.prompt):
+            kinds.setdefault(kind, []).append(source)
+    draws = Draws(problem.id)
+    queues = [draws.shuffled(kinds[kind]) for kind in draws.shuffled(sorted(kinds))]
+    tried = 0
+    bugs: list[str] = []
+    while any(queues) and tried < MAX_MUTANTS and len(bugs) < MAX_BUGS:
+        for queue in queues:
+            if queue and tried < MAX_MUTANTS and len(bugs) < MAX_BUGS:
+                source = queue.pop()
+                tried += 1
+                if strict.judge(problem, source).status not in (Status.PASSED, Status.INFRA):
+                    bugs.append(source)
+    return tuple(bugs)

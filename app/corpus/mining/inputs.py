@@ -1,0 +1,249 @@
+"""More inputs like those that were seen: typed changes of the arguments, boundary values, values by annotation.
+
+Changes stay near what was seen (letters of the same texts, numbers of the same size and sign, lists of the same
+elements), because far from it a function's docstring mostly doesn't say what it does. Drawn by hash.
+"""
+
+import ast
+import string
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from app.corpus.mining.draws import Draws
+from app.corpus.mining.literals import MAX_CHARS, NotLiteralError, written
+from app.corpus.mining.records import Call
+
+NUM_INPUTS = 40
+MAX_TRIES = 120
+_BOUNDARY: dict[type, tuple[Any, ...]] = {int: (0, 1), float: (0.0, 1.0), str: ("",), list: ([],), dict: ({},)}
+BOUNDARY_SHARE = 8
+"""One change in so many puts a boundary value."""
+
+
+def more_calls(entry_point: str, calls: Sequence[Call], function: ast.FunctionDef) -> tuple[list[Call], int]:
+    """Those given, each once, then generated ones: NUM_INPUTS in all. And how many were given."""
+    found = {call_text(entry_point, call): call for call in calls}
+    draws = Draws(entry_point + "\0" + "\0".join(found))
+    seeds = list(found.values())
+    flags = _flags(function, max((len(call.args) for call in calls), default=0))
+    for _ in range(MAX_TRIES):
+        if len(found) >= NUM_INPUTS:
+            break
+        base = draws.one_of(seeds)
+        changed = _changed_call(base, seeds, draws)
+        if flags and draws.below(4) == 0:
+            changed = _turned(changed or base, draws.one_of(flags))
+        if changed is None:
+            continue
+        try:
+            text = call_text(entry_point, changed)
+        except NotLiteralError:
+            continue
+        if len(text) <= MAX_CHARS:
+            found.setdefault(text, changed)
+    return list(found.values())[:NUM_INPUTS], len(seeds)
+
+
+def call_text(entry_point: str, call: Call) -> str:
+    args = [*map(written, call.args), *(f"{key}={written(value)}" for key, value in call.kwargs)]
+    return f"{entry_point}({', '.join(args)})"
+
+
+def _flags(function: ast.FunctionDef, most_args: int) -> list[tuple[str, bool]]:
+    """Arguments whose default is True or False and that no call gives by place, with the other value."""
+    arguments = [*function.args.posonlyargs, *function.args.args]
+    first = len(arguments) - len(function.args.defaults)
+    pairs = list(zip(arguments, [*([None] * first), *function.args.defaults], strict=True))[
+        max(most_args, len(function.args.posonlyargs)) :
+    ]
+    pairs += zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True)
+    return [(a.arg, not d.value) for a, d in pairs if isinstance(d, ast.Constant) and isinstance(d.value, bool)]
+
+
+def _turned(call: Call, flag: tuple[str, bool]) -> Call:
+    """The call with a flag that it did not give, set against its default."""
+    kwargs = dict([flag]) | dict(call.kwargs)
+    return Call(args=call.args, kwargs=tuple(sorted(kwargs.items())))
+
+
+def _changed_call(base: Call, seeds: Sequence[Call], draws: Draws) -> Call | None:
+    """One or two arguments changed; None for a call without arguments."""
+    args, kwargs = list(base.args), dict(base.kwargs)
+    places: list[int | str] = [*range(len(args)), *kwargs]
+    if not places:
+        return None
+    for _ in range(1 + draws.below(2)):
+        place = draws.one_of(places)
+        seen = [_argument(seed, place) for seed in seeds if _has(seed, place)]
+        old = args[place] if isinstance(place, int) else kwargs[place]
+        new = _changed(old, seen, draws)
+        if isinstance(place, int):
+            args[place] = new
+        else:
+            kwargs[place] = new
+    return Call(args=tuple(args), kwargs=tuple(kwargs.items()))
+
+
+def _has(call: Call, place: int | str) -> bool:
+    return place < len(call.args) if isinstance(place, int) else any(key == place for key, _ in call.kwargs)
+
+
+def _argument(call: Call, place: int | str) -> Any:
+    return call.args[place] if isinstance(place, int) else dict(call.kwargs)[place]
+
+
+def _changed(value: Any, seen: list[Any], draws: Draws) -> Any:
+    """A value of the same type. seen: values that the same argument had elsewhere."""
+    alike = [other for other in seen if type(other) is type(value)]
+    if len(alike) > 1 and draws.below(4) == 0:
+        return draws.one_of(alike)
+    kind = type(value)
+    if kind in _BOUNDARY and draws.below(BOUNDARY_SHARE) == 0:
+        return draws.one_of(_BOUNDARY[kind])
+    change = _CHANGES.get(kind)
+    return change(value, alike, draws) if change else value
+
+
+def _change_int(value: int, seen: list[Any], draws: Draws) -> int:
+    lowest = min(seen, default=value)
+    size = max(map(abs, seen), default=abs(value))
+    match draws.below(4):
+        case 0:
+            changed = value + 1 + draws.below(3)
+        case 1:
+            changed = value - 1 - draws.below(3)
+        case 2:
+            changed = draws.below(2 * size + 3)
+        case _:
+            changed = value // 2 if draws.below(2) else value * 2 + draws.below(2)
+    return abs(changed) if lowest >= 0 else changed
+
+
+def _change_float(value: float, seen: list[Any], draws: Draws) -> float:
+    factor = draws.one_of((0.5, 0.25, 2.0, 1.5, 0.75, 3.0, -1.0))
+    if factor < 0 and min(seen, default=value) >= 0:
+        factor = 1.25
+    return round(value * factor + draws.below(4) * 0.25 * (abs(value) < 10), 6)
+
+
+def _change_str(value: str, seen: list[Any], draws: Draws) -> str:
+    words = value.split(" ")
+    other = draws.one_of(seen) if seen else value
+    match draws.below(8):
+        case 0 if len(words) > 1:
+            return " ".join(draws.shuffled(words))
+        case 1 if len(words) > 1:
+            place = draws.below(len(words))
+            return " ".join(words[:place] + words[place + 1 :])
+        case 2 if value:
+            place = draws.below(len(value))
+            return value[:place] + value[place + 1 :]
+        case 3 if value:
+            place = draws.below(len(value))
+            return value[:place] + _letter_like(value[place], draws) + value[place + 1 :]
+        case 4 if value:
+            place = draws.below(len(value))
+            return value[:place] + value[place] + value[place:]
+        case 5 if other:
+            half = draws.below(len(other))
+            return value[: draws.below(len(value) + 1)] + other[half:]
+        case 6 if value:
+            return draws.one_of((value.upper(), value.lower(), value.title(), value[::-1], value.swapcase()))
+    return value + (" " if " " in value else "") + other if other and len(value) < 60 else value[: len(value) // 2]
+
+
+def _letter_like(letter: str, draws: Draws) -> str:
+    for group in (string.digits, string.ascii_lowercase, string.ascii_uppercase):
+        if letter in group:
+            return draws.one_of(group)
+    return letter
+
+
+def _change_items(value: list[Any], seen: list[Any], draws: Draws) -> list[Any]:
+    pool = [item for other in (seen or [value]) for item in other]
+    items = list(value)
+    match draws.below(6):
+        case 0 if len(items) > 1:
+            items.pop(draws.below(len(items)))
+        case 1 if pool:
+            items.insert(draws.below(len(items) + 1), draws.one_of(pool))
+        case 2 if len(items) > 1:
+            items = draws.shuffled(items)
+        case 3 if pool and len(items) < 12:
+            items += [draws.one_of(pool) for _ in range(1 + draws.below(3))]
+        case 4 if len(items) > 2:
+            items = items[: 1 + draws.below(len(items))]
+        case _ if items:
+            place = draws.below(len(items))
+            items[place] = _changed(items[place], [item for item in pool if type(item) is type(items[place])], draws)
+    try:
+        return sorted(items) if len(value) > 2 and _is_sorted(value) else items
+    except TypeError:
+        return items
+
+
+def _is_sorted(items: Sequence[Any]) -> bool:
+    try:
+        return all(a <= b for a, b in zip(items, items[1:], strict=False))
+    except TypeError:
+        return False
+
+
+def _change_list(value: list[Any], seen: list[Any], draws: Draws) -> list[Any]:
+    changed = _change_items(value, seen, draws)
+    lengths = {len(item) for item in value if isinstance(item, list | tuple)}
+    return (
+        changed if len(lengths) != 1 or {len(i) for i in changed if isinstance(i, list | tuple)} <= lengths else value
+    )
+
+
+def _change_tuple(value: tuple[Any, ...], seen: list[Any], draws: Draws) -> tuple[Any, ...]:
+    """A tuple's length mostly means something, where all that were seen have one length."""
+    if len({len(other) for other in seen}) > 1:
+        return tuple(_change_items(list(value), [list(other) for other in seen], draws))
+    if not value:
+        return value
+    items, place = list(value), draws.below(len(value))
+    items[place] = _changed(items[place], [o[place] for o in seen if type(o[place]) is type(items[place])], draws)
+    return tuple(items)
+
+
+def _change_set(value: set[Any], seen: list[Any], draws: Draws) -> set[Any]:
+    return _hashed(set, _change_items(sorted(value, key=repr), [sorted(o, key=repr) for o in seen], draws), value)
+
+
+def _hashed(kind: Callable[[list[Any]], Any], items: list[Any], old: Any) -> Any:
+    try:
+        return kind(items)
+    except TypeError:
+        return old
+
+
+def _change_dict(value: dict[Any, Any], seen: list[Any], draws: Draws) -> dict[Any, Any]:
+    items = list(value.items())
+    if not items:
+        return dict(draws.one_of(seen)) if seen else value
+    match draws.below(4):
+        case 0 if len(items) > 1:
+            items.pop(draws.below(len(items)))
+        case 1:
+            items += list(draws.one_of(seen or [value]).items())[:2]
+        case _:
+            place = draws.below(len(items))
+            items[place] = (items[place][0], _changed(items[place][1], [v for _, v in items], draws))
+    return dict(items)
+
+
+_CHANGES: dict[type, Callable[[Any, list[Any], Draws], Any]] = {
+    bool: lambda value, seen, draws: not value,
+    int: _change_int,
+    float: _change_float,
+    str: _change_str,
+    bytes: lambda value, seen, draws: _change_str(
+        value.decode("latin-1"), [other.decode("latin-1") for other in seen], draws
+    ).encode("latin-1", "replace"),
+    list: _change_list,
+    tuple: _change_tuple,
+    set: _change_set,
+    dict: _change_dict,
+}

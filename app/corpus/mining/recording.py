@@ -1,0 +1,131 @@
+"""What a candidate's function gives for each input, recorded in the sandbox."""
+
+import ast
+import inspect
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.corpus.mining import recorder
+from app.corpus.mining.inputs import call_text
+from app.corpus.mining.literals import NotLiteralError, holds_float, written
+from app.corpus.mining.records import Call, Candidate
+from app.corpus.mining.statement import program_of, prompt_of
+from app.records import Status
+from app.sandbox.supervisor import Supervisor
+
+_RECORDER = inspect.getsource(recorder)
+
+
+class NotRecordedError(ValueError):
+    """The function can't become a problem; the text is the reason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A call and what came of it. Made by `recorded`; read by the tests and the docstring's examples."""
+
+    call: str
+    value: Any
+    result: str
+    """The value's literal."""
+    args: tuple[str, ...]
+    """Literals of the arguments."""
+    given: bool
+    """Whether somebody wrote the call down; else it was generated."""
+
+
+def recorded(candidate: Candidate, calls: Sequence[Call], num_given: int, supervisor: Supervisor) -> list[Pair]:
+    """Inputs whose result is plain data, in the order of the calls, of which the first num_given were written down.
+
+    Raises NotRecordedError for a function that does not do what its docstring's examples say, that depends on the
+    order of a set or on chance, or that prints.
+    """
+    program = program_of(candidate, prompt_of(candidate))
+    job = {
+        "source": program,
+        "entry_point": candidate.entry_point,
+        "calls": [
+            [[written(arg) for arg in call.args], [[key, written(value)] for key, value in call.kwargs], call.claim]
+            for call in calls
+        ],
+    }
+    run = supervisor.run_script(f"{_RECORDER}\n\nrecord(json.loads({json.dumps(job)!r}))\n")
+    rows = [json.loads(line) for line in run.output.splitlines() if line.endswith("}")]
+    if not rows:
+        raise NotRecordedError(f"does not run alone: {run.status}: {run.detail}"[:200])
+    if run.status != Status.PASSED and len(rows) < num_given:
+        raise NotRecordedError(f"an example does not end: {run.status}: {run.detail}"[:200])
+    pairs = []
+    for row in rows:
+        number, call = row["number"], calls[row["number"]]
+        _refuse(row, call, candidate.entry_point)
+        what, result = row["results"][0]
+        if what != "ok":
+            continue
+        try:
+            value = ast.literal_eval(result)
+            if written(value) == result:
+                text = call_text(candidate.entry_point, call)
+                args = tuple(written(argument) for argument in (*call.args, *dict(call.kwargs).values()))
+                pairs.append(Pair(call=text, value=value, result=result, args=args, given=number < num_given))
+        except (ValueError, SyntaxError, NotLiteralError, MemoryError, RecursionError):
+            continue  # nan, surrogates and the like
+    return pairs
+
+
+def _refuse(row: dict[str, Any], call: Call, entry_point: str) -> None:
+    text = call_text(entry_point, call)[:100]
+    if row["printed"]:
+        raise NotRecordedError(f"prints: {text}")
+    if call.from_docstring and row["holds"] is not True:
+        raise NotRecordedError(f"its docstring is wrong: {call.claim[:150]}")
+    plain, forwards, backwards = row["results"]
+    if forwards != backwards:
+        raise NotRecordedError(f"depends on chance or on the order of a set: {text}")
+    if plain[0] == "ok" and " at 0x" in plain[1]:
+        raise NotRecordedError(f"shows an address: {text}")
+
+
+def assertion(pair: Pair) -> str:
+    """A line of the hidden tests; floats are compared with a tolerance."""
+    if isinstance(pair.value, float):
+        return f"assert math.isclose({pair.call}, {pair.result}, rel_tol=1e-06, abs_tol=1e-09)"
+    if holds_float(pair.value):
+        return f"assert is_close({pair.call}, {pair.result})"
+    if pair.value is None or isinstance(pair.value, bool):
+        return f"assert {pair.call} is {pair.result}"
+    return f"assert {pair.call} == {pair.result}"
+
+
+def is_stable(value: Any) -> bool:
+    """Whether a float in it is so large or small that another order of operations gives another one."""
+    if isinstance(value, float):
+        return value == 0 or 1e-8 < abs(value) < 1e15
+    if isinstance(value, complex):
+        return math.isfinite(abs(value))
+    if isinstance(value, dict):
+        return all(map(is_stable, value.values()))
+    return all(map(is_stable, value)) if isinstance(value, list | tuple | set | frozenset) else True
+
+
+IS_CLOSE = '''def is_close(a, b):
+    """Equal, floats inside nearly so."""
+    if isinstance(b, (list, tuple)):
+        return type(a) is type(b) and len(a) == len(b) and all(is_close(x, y) for x, y in zip(a, b))
+    if isinstance(b, dict):
+        return isinstance(a, dict) and a.keys() == b.keys() and all(is_close(a[key], b[key]) for key in b)
+    if isinstance(b, (float, complex)):
+        return isinstance(a, (int, float, complex)) and abs(a - b) <= max(1e-06 * max(abs(a), abs(b)), 1e-09)
+    return a == b
+'''
+
+
+def tests_of(pairs: Sequence[Pair]) -> str:
+    lines = [assertion(pair) for pair in pairs]
+    head = "import math\n\n" if any("math.isclose(" in line[:20] for line in lines) else ""
+    if any(line.startswith("assert is_close(") for line in lines):
+        head += IS_CLOSE + "\n"
+    return head + "".join(line + "\n" for line in lines)

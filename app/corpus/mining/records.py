@@ -1,0 +1,71 @@
+"""The records between the steps of mining; a finished problem is an `app.corpus.records.SolvedProblem`."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.corpus.records import Origin, SolvedProblem
+
+STAGES = ("seen", "seeds", "self-contained", "outputs recorded", "original passes twice", "a mutant fails")
+"""Of the funnel, in order: module-level functions; those with examples or test calls; ..."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call of a function on plain data, found in a docstring or a test. Made by `seeds`; read by the recording."""
+
+    args: tuple[Any, ...]
+    kwargs: tuple[tuple[str, Any], ...] = ()
+    claim: str = ""
+    """Python expression over the call that its author says is true, such as "sorted(f([2, 1])) == [1, 2]"; empty where
+    nobody says what comes out."""
+    from_docstring: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A function that stands alone, with calls of it; nothing has been run yet. Made by `find_candidates`, read by
+    `check_candidates`; plain data, so that it travels between processes."""
+
+    id: str
+    origin: Origin
+    split: str
+    entry_point: str
+    prelude: str
+    """Imports, constants, helper functions and classes that it uses, in the order of its module; empty for none."""
+    signature: str
+    """From the first decorator to the colon."""
+    docstring: str
+    """As `inspect.cleandoc` gives it; examples that can't stand alone are taken out."""
+    body: str
+    """Indented source after the docstring."""
+    calls: tuple[Call, ...]
+    digest: str
+    """Of the normalised function, without its name and docstring: equal for copies."""
+
+    @property
+    def text(self) -> str:
+        """All that a problem of it will show: to be held against the benchmarks."""
+        return f"{self.prelude}\n{self.signature}\n{self.docstring}\n{self.body}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """A function that became no problem. `reason`: its kind is the part before the first ":"."""
+
+    distribution: str
+    path: str
+    name: str
+    stage: str
+    """The first of STAGES that it did not reach."""
+    reason: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Mined:
+    """What one step gave. `counts` is by STAGES, and adds up over steps and distributions."""
+
+    candidates: list[Candidate] = field(default_factory=list)
+    problems: list[SolvedProblem] = field(default_factory=list)
+    rejections: list[Rejection] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
