@@ -57,7 +57,7 @@ def _problems(source: CodeSource | TaskSource, recipe: Recipe) -> Iterator[str]:
                 task_files.file_of(source)
         case TheStackV2():
             if lacking := the_stack.missing(source):
-                yield f"{lacking} is missing"
+                yield f"missing: {lacking}"
         case JsonLines() | ParquetTable():
             known = tables.first_columns(source)
             has = f"it has {', '.join(known) or 'none'}"

@@ -83,16 +83,18 @@ def fetch(source: TheStackV2, allow: frozenset[str], cache: Path) -> list[Path]:
     Raises UserError, before anything is fetched where that can be told: no token, no credentials, no network.
     """
     if lacking := missing(source):
-        raise UserError(f"{needs(source)}; {lacking} is missing")
+        raise UserError(f"{needs(source)}; missing here: {lacking}")
     from huggingface_hub import HfApi, HfFileSystem
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import (
+        HTTPError,
+    )  # of its HTTP client: the base of its own errors and of lost connections
 
     try:
         revision = HfApi().dataset_info(source.dataset).sha
         hub = HfFileSystem()
         folder = f"datasets/{source.dataset}@{revision}/data"
         names = sorted(hub.glob(f"{folder}/*.parquet") or hub.glob(f"{folder}/{source.language}/*.parquet"))
-    except (HfHubHTTPError, OSError) as error:
+    except (HTTPError, OSError) as error:
         raise UserError(f"{needs(source)}; the Hub did not answer ({_first_line(error)})") from None
     if not names:
         raise UserError(f"{source.dataset} at revision {revision} has no {source.language} table: its form has changed")
@@ -103,7 +105,7 @@ def fetch(source: TheStackV2, allow: frozenset[str], cache: Path) -> list[Path]:
         return write_parts(
             source, allow, target, names, lambda name: hub.open(name, "rb"), archive, {"revision": str(revision)}
         )
-    except (HfHubHTTPError, OSError) as error:
+    except (HTTPError, OSError) as error:
         raise UserError(
             f"{source.kind}: fetching broke off ({_first_line(error)}); what was fetched is kept: start again to go on"
         ) from None

@@ -378,3 +378,14 @@ def test_without_token_and_credentials_the_stack_is_refused_before_it_starts(
     assert (
         "HF_TOKEN" in message and "AWS_ACCESS_KEY_ID" in message and "50,000 files" in message and "\n" not in message
     )
+
+
+def test_without_the_network_the_stack_is_refused_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HF_TOKEN", "AWS_ACCESS_KEY_ID"):
+        monkeypatch.setenv(name, "hf_made_up")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(UserError, match="needs the network.*the Hub did not answer") as caught:
+        find_distributions(load_recipe("datasets/recipes/the_stack_v2.yaml"), tmp_path / "cache")
+    assert "\n" not in str(caught.value) and not (tmp_path / "cache").exists()
