@@ -122,7 +122,7 @@ class _Module:
             head = self.lines_of(node.lineno, max(node.lineno, node.body[0].lineno - 1)).split("\n", 1)[0] + "\n"
         else:
             head = self.lines_of(node.lineno, max(node.lineno, node.body[0].lineno - 1))
-        summary = (ast.get_docstring(node) or "").split("\n\n")[0].strip()
+        summary = " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split())
         said = f'    """{summary}"""\n' if summary and '"""' not in summary and "\\" not in summary else ""
         return f"{head}{said}    ...\n"
 
