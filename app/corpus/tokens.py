@@ -3,8 +3,8 @@
 Near-duplicates (`minhash`) and benchmark overlaps (`decontamination`) compare n-grams of these hashes. Measured on
 Python source, one core: 130 MB/s up to the hashes of 5-grams, where `re.findall` alone takes 26.
 
-Limits: characters beyond ASCII, and question marks, count as spaces. Two tokens, or two n-grams, are taken for one with probability 2^-64. A
-`#` inside a string ends the line too, because finding strings costs more than the comparison gains.
+Limits: characters beyond ASCII, and question marks, count as spaces. Two tokens, or two n-grams, are taken for one with
+probability 2^-64. A `#` inside a string ends the line too: finding strings costs more than the comparison gains.
 """
 
 import functools

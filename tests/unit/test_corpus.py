@@ -6,9 +6,8 @@ import pytest
 
 from app.corpus import documents
 from app.corpus.cleaning import RejectedFileError, clean
-from app.corpus.decontamination import Decontaminator, defined_names
+from app.corpus.decontamination import defined_names
 from app.corpus.recipes import Cleaning
-from app.evaluation import humaneval
 
 GOOD = '''"""Tools for triangles."""
 
@@ -66,38 +65,6 @@ def test_a_declared_encoding_is_honoured() -> None:
 
 def test_an_approved_licence_header_passes() -> None:
     clean(("# SPDX-License-Identifier: BSD-3-Clause\n" + GOOD).encode(), "a.py", Cleaning())
-
-
-@pytest.fixture(scope="module")
-def guard() -> Decontaminator:
-    return Decontaminator(task.benchmark_text for task in humaneval.load())
-
-
-@pytest.mark.parametrize("number", [0, 4, 32, 100, 163])
-def test_a_planted_humaneval_solution_is_found_under_any_name(guard: Decontaminator, number: int) -> None:
-    task = humaneval.load()[number]
-    source = task.problem.prompt + task.canonical_solution
-    assert task.problem.id in guard.hit(source, [task.problem.entry_point])
-    renamed = source.replace(task.problem.entry_point, "innocent_looking_name")
-    assert guard.hit(renamed, ["innocent_looking_name"])
-    assert guard.hit(GOOD + renamed, ["area", "innocent_looking_name"]), "inside a longer file"
-
-
-def test_every_humaneval_problem_contaminates(guard: Decontaminator) -> None:
-    missed = [t.problem.id for t in humaneval.load() if not guard.hit(t.problem.prompt + t.canonical_solution, [])]
-    assert not missed
-
-
-def test_an_entry_point_name_alone_is_enough(guard: Decontaminator) -> None:
-    assert "entry point 'has_close_elements'" in guard.hit(
-        "def has_close_elements(a):\n    return a\n", ["has_close_elements"]
-    )
-
-
-def test_ordinary_code_is_not_contaminated(guard: Decontaminator) -> None:
-    assert guard.hit(GOOD, ["area"]) == ""
-    numbers = "values = [" + ", ".join(map(str, range(1, 40))) + "]\n"
-    assert guard.hit(GOOD + numbers, ["area"]) == "", "runs of numbers meet by chance"
 
 
 def function_names(text: str) -> list[str]:
