@@ -143,9 +143,9 @@ def test_a_renamed_solution_of_any_suite_is_found(made_up: Decontaminator) -> No
     document = renamed(MADE_UP.text.split("\n", 1)[1])
     assert "tide" not in document and kind(made_up.hit(document, ["item_0"])) == "renamed"
     another = """def item_0(x, y):
-    z = dict(x)
+    z = dict(y)
     for a, b in y.items():
-        if a not in x or z[b] < b:
+        if b not in z or z[b] < a:
             z[a] = a
     return sorted(x.items(), key=lambda q: q[0])
 """
