@@ -15,36 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from app.evaluation.calls import Call, MalformedCallError, call_text, parse_calls
-from app.evaluation.search_items import ITEMS_PATH, SOURCES, Item, Passage, read_items, search
+from app.evaluation.search_items import ITEMS_PATH, Item, Passage, read_items, search
 from app.evaluation.suite import StructuralSuite, Task, structural_verdict
 from app.evaluation.tool_prompts import STOP, calls_prompt
 from app.prompts import Message
 from app.records import Problem, ProblemStyle, Status, Verdict
+from app.tool_schema import MAX_QUERY, SEARCH_DOCS_TOOL, SOURCES, SYSTEM, results_text
 
 MAX_SEARCHES = 5
-MAX_QUERY = 256
-SEARCH_DOCS_TOOL: dict[str, Any] = {
-    "type": "function",
-    "function": {
-        "name": "search_docs",
-        "description": "Search the allowed documentation sites.",
-        "parameters": {
-            "type": "object",
-            "additionalProperties": False,
-            "required": ["query"],
-            "properties": {
-                "query": {"type": "string", "minLength": 1, "maxLength": MAX_QUERY},
-                "source": {"type": "string", "enum": list(SOURCES)},
-            },
-        },
-    },
-}
-"""The tool as serving and training have it."""
-SYSTEM = (
-    "You answer questions of programmers. Search the documentation for what you can't know, and only for that; say so "
-    "when it was not found."
-)
-NOTHING = "No results."
 
 WRONG_TOOL = "wrong function"
 WRONG_SCHEMA = "wrong schema"
@@ -165,7 +143,7 @@ def play(problem: Problem, replies: Sequence[str]) -> Episode:
                 return episode
             found = search(passages, call.arguments["query"], call.arguments.get("source"))
             episode.searches.append((call.arguments, found))
-            texts.append("\n".join(f"[{passage.source}] {passage.text}" for passage in found) or NOTHING)
+            texts.append(results_text((passage.source, passage.text) for passage in found))
         episode.results.append(texts)
     return episode
 

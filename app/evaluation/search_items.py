@@ -10,16 +10,15 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from app.errors import UserError
+from app.tool_schema import Source
 
 ITEMS_PATH = Path(__file__).resolve().parents[2] / "datasets" / "benchmarks" / "search_docs.yaml"
-Source = Literal["python", "fastapi", "readthedocs", "stackoverflow"]
-SOURCES: tuple[str, ...] = get_args(Source)
 Category = Literal["needs_search", "two_searches", "source", "nothing_found", "no_search"]
 _WORD = re.compile(r"[^\W_]+")
 _STOP_WORDS = frozenset(

@@ -1,0 +1,35 @@
+"""The documentation search as a tool: its schema and the words around it, the same in training dialogues, in the
+tool-use suite and in serving."""
+
+from collections.abc import Iterable
+from typing import Any, Literal, get_args
+
+Source = Literal["python", "fastapi", "readthedocs", "stackoverflow"]
+SOURCES: tuple[str, ...] = get_args(Source)
+MAX_QUERY = 256
+SEARCH_DOCS_TOOL: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "search_docs",
+        "description": "Search the allowed documentation sites.",
+        "parameters": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["query"],
+            "properties": {
+                "query": {"type": "string", "minLength": 1, "maxLength": MAX_QUERY},
+                "source": {"type": "string", "enum": list(SOURCES)},
+            },
+        },
+    },
+}
+SYSTEM = (
+    "You answer questions of programmers. Search the documentation for what you can't know, and only for that; say so "
+    "when it was not found."
+)
+NOTHING = "No results."
+
+
+def results_text(passages: Iterable[tuple[str, str]]) -> str:
+    """What the tool gives back, from (source, text) of each passage found."""
+    return "\n".join(f"[{source}] {text}" for source, text in passages) or NOTHING
