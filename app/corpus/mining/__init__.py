@@ -5,14 +5,15 @@ docstring are the prompt, what it gives for known and generated inputs are the h
 caller can hold candidates against the benchmarks in between and spread both over processes:
 
     standard_library.py  the standard library as a distribution
-    find.py              distribution -> candidates: seeds.py (calls that somebody wrote down), module.py (what a
-                         function needs to stand alone), statement.py (its texts)
+    find.py              distribution -> candidates: examples.py and calls_in_tests.py (calls that somebody wrote down:
+                         claims.py), closure.py (what a function needs to stand alone: module.py, dangers.py),
+                         statement.py (its texts)
     check.py             candidates -> problems: inputs.py (more inputs), recording.py and recorder.py (what the
                          function gives for them, in the sandbox), tests, two verdicts, mutants
 
 Limits: functions at module level only, on plain data (no objects, generators or files), that need nothing outside
-their own module and a list of harmless modules of the standard library. What a docstring leaves open, the hidden tests
-take from the original: they may ask for more than the docstring says.
+their own distribution and a list of harmless modules of the standard library. What a docstring leaves open, the hidden
+tests take from the original: they may ask for more than the docstring says.
 """
 
 from app.corpus.mining.check import check_candidates

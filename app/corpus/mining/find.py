@@ -5,20 +5,27 @@ call on plain data, and that stands alone (`module`).
 """
 
 import ast
+import copy
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.corpus.cleaning import RejectedFileError, clean
-from app.corpus.mining.module import Module, NotSelfContainedError
+from app.corpus.mining.calls_in_tests import from_tests, is_test
+from app.corpus.mining.closure import Package, dotted
+from app.corpus.mining.dangers import NotSelfContainedError
+from app.corpus.mining.examples import from_docstring
+from app.corpus.mining.module import Module
 from app.corpus.mining.records import STAGES, Call, Candidate, Mined, Rejection
-from app.corpus.mining.seeds import MAX_CALLS, dotted, from_docstring, from_tests, is_test
 from app.corpus.mining.statement import MAX_DOCSTRING_CHARS, is_too_poor, is_trivial, without_lines, without_paths
 from app.corpus.packages import Distribution, SourceFile
 from app.corpus.recipes import Cleaning
 from app.corpus.records import Origin
 
 MAX_FUNCTION_LINES = 100
+"""Without the docstring."""
+MAX_CALLS = 24
+"""Kept of one function, in the order of the files."""
 _SEEN, _SEEDS, _ALONE = STAGES[:3]
 _RULES = Cleaning()
 Read = Callable[[SourceFile], bytes]
@@ -30,7 +37,6 @@ class _Function:
     """A module-level function of a distribution."""
 
     module: Module
-    path: str
     node: ast.FunctionDef
 
 
@@ -47,7 +53,7 @@ def find_candidates(
     `app.corpus.cleaning.clean` refuses.
     """
     mined = Mined()
-    functions: list[_Function] = []
+    modules: list[Module] = []
     tests: list[ast.Module] = []
     for file in distribution.files:
         try:
@@ -57,21 +63,22 @@ def find_candidates(
         if is_test(file.path):
             tests.append(tree)
         else:
-            module = Module(text, tree)
-            functions += [_Function(module=module, path=file.path, node=node) for node in module.functions]
+            modules.append(Module(file.path, text, tree))
+    package = Package(modules)
+    functions = [_Function(module=module, node=node) for module in modules for node in module.functions]
     mined.counts[_SEEN] = len(functions)
     called = _calls_in_tests(functions, tests)
     digests: set[str] = set()
     for function, calls in zip(functions, called, strict=True):
         try:
-            candidate = _candidate(function, calls, distribution, split, mined)
+            candidate = _candidate(function, package, calls, distribution, split, mined)
             if candidate is not None:
                 if candidate.digest in digests:
                     raise RejectedFunctionError("a copy of another function")
                 digests.add(candidate.digest)
                 mined.candidates.append(candidate)
         except (NotSelfContainedError, RejectedFunctionError) as error:
-            place = {"distribution": distribution.name, "path": function.path, "name": function.node.name}
+            place = {"distribution": distribution.name, "path": function.module.path, "name": function.node.name}
             mined.rejections.append(Rejection(**place, stage=_ALONE, reason=str(error)))
     mined.counts[_ALONE] = len(mined.candidates)
     return mined
@@ -85,7 +92,7 @@ def _calls_in_tests(functions: list[_Function], tests: Iterable[ast.Module]) -> 
     found: list[list[Call]] = [[] for _ in functions]
     for tree in tests:
         for module, name, call in from_tests(tree):
-            places = [i for i in by_name.get(name, ()) if _may_be(module, dotted(functions[i].path))]
+            places = [i for i in by_name.get(name, ()) if _may_be(module, dotted(functions[i].module.path))]
             if len(places) == 1 and len(found[places[0]]) < MAX_CALLS:
                 found[places[0]].append(call)
     return found
@@ -96,8 +103,16 @@ def _may_be(imported: str, module: str) -> bool:
     return not imported or f".{imported}." in f".{module}."
 
 
+def _calls_in_module(function: _Function) -> list[Call]:
+    """Calls in the examples of the module's own docstring."""
+    docstring = ast.get_docstring(function.module.tree)
+    if not docstring or f"{function.node.name}(" not in docstring:
+        return []
+    return [replace(call, from_docstring=False) for call in from_docstring(function.node.name, docstring).calls]
+
+
 def _candidate(
-    function: _Function, in_tests: list[Call], distribution: Distribution, split: str, mined: Mined
+    function: _Function, package: Package, in_tests: list[Call], distribution: Distribution, split: str, mined: Mined
 ) -> Candidate | None:
     """None for a function without documented examples or calls. Raises NotSelfContainedError, RejectedFunctionError."""
     node, module = function.node, function.module
@@ -105,27 +120,27 @@ def _candidate(
     if not docstring or node.name.startswith("__"):
         return None
     examples = from_docstring(node.name, docstring)
-    calls = [*examples.calls, *in_tests][:MAX_CALLS]
+    calls = [*examples.calls, *_calls_in_module(function), *in_tests][:MAX_CALLS]
     if not calls:
         return None
     mined.counts[_SEEDS] += 1
     _refuse_unfit(node)
-    docstring = without_lines(docstring, examples.lines_to_drop if examples.calls else examples.lines)
+    has_examples = any(call.from_docstring for call in examples.calls)
+    docstring = without_lines(docstring, examples.lines_to_drop if has_examples else examples.lines)
     docstring = without_paths(docstring, node.name)
     if len(docstring) > MAX_DOCSTRING_CHARS:
         raise RejectedFunctionError(f"too long a docstring: {len(docstring)} characters")
     if is_too_poor(docstring):
         raise RejectedFunctionError("says too little: its docstring")
-    prelude = module.prelude(node)
-    signature, body = _parts(node, module)
+    signature, body, prelude = _standing_alone(node, module, package)
     origin = Origin(
         distribution=distribution.name,
         version=distribution.version,
         licence=distribution.verdict.licence,
-        path=function.path,
+        path=function.module.path,
     )
     return Candidate(
-        id=f"{distribution.name}/{function.path}/{node.name}",
+        id=f"{distribution.name}/{function.module.path}/{node.name}",
         origin=origin,
         split=split,
         entry_point=node.name,
@@ -135,6 +150,7 @@ def _candidate(
         body=body,
         calls=tuple(calls),
         digest=_digest(node),
+        undecorated=bool(node.decorator_list) and "@" not in signature.partition("def ")[0],
     )
 
 
@@ -145,9 +161,9 @@ def _refuse_unfit(node: ast.FunctionDef) -> None:
         raise RejectedFunctionError("trivial: it only gives back or passes on its arguments")
     if _is_generator(node):
         raise RejectedFunctionError("a generator: its values can't be compared")
-    if (node.end_lineno or 0) - node.lineno > MAX_FUNCTION_LINES:
-        raise RejectedFunctionError(f"too long a function: {(node.end_lineno or 0) - node.lineno} lines")
     first, second = node.body[:2]
+    if (num_lines := (node.end_lineno or 0) - (first.end_lineno or 0)) > MAX_FUNCTION_LINES:
+        raise RejectedFunctionError(f"too long a function: {num_lines} lines")
     if first.lineno <= node.lineno or second.lineno <= (first.end_lineno or 0):
         raise RejectedFunctionError("laid out on one line")
 
@@ -163,14 +179,31 @@ def _is_generator(node: ast.FunctionDef) -> bool:
     return False
 
 
-def _parts(node: ast.FunctionDef, module: Module) -> tuple[str, str]:
-    """Source before and after the docstring."""
-    lines = module.lines
-    first = min([node.lineno, *(item.lineno for item in node.decorator_list)])
+def _standing_alone(node: ast.FunctionDef, module: Module, package: Package) -> tuple[str, str, str]:
+    """Signature, body and prelude. Decorators are left out where they need something from elsewhere, then annotations
+    too. Raises NotSelfContainedError for what is wrong with the function as it is."""
     docstring = node.body[0]
     assert docstring.end_lineno is not None and node.end_lineno is not None
-    signature = "".join(lines[first - 1 : docstring.lineno - 1])
-    return signature, "".join(lines[docstring.end_lineno : node.end_lineno])
+    body = "".join(module.lines[docstring.end_lineno : node.end_lineno])
+    first = min([node.lineno, *(item.lineno for item in node.decorator_list)])
+    starts = dict.fromkeys((first, node.lineno))
+    signatures = ["".join(module.lines[start - 1 : docstring.lineno - 1]) for start in starts]
+    refusal: NotSelfContainedError | None = None
+    for signature in (*signatures, f"def {node.name}({_bare_arguments(node.args)}):\n"):
+        try:
+            return signature, body, package.prelude(module, node.name, signature + body)
+        except NotSelfContainedError as error:
+            refusal = refusal or error
+    assert refusal is not None
+    raise refusal
+
+
+def _bare_arguments(arguments: ast.arguments) -> str:
+    bare = copy.deepcopy(arguments)
+    for argument in ast.walk(bare):
+        if isinstance(argument, ast.arg):
+            argument.annotation = None
+    return ast.unparse(bare)
 
 
 def _digest(node: ast.FunctionDef) -> str:

@@ -61,7 +61,7 @@ def recorded(candidate: Candidate, calls: Sequence[Call], num_given: int, superv
     pairs = []
     for row in rows:
         number, call = row["number"], calls[row["number"]]
-        _refuse(row, call, candidate.entry_point)
+        _refuse(row, call, candidate)
         what, result = row["results"][0]
         if what != "ok":
             continue
@@ -76,12 +76,14 @@ def recorded(candidate: Candidate, calls: Sequence[Call], num_given: int, superv
     return pairs
 
 
-def _refuse(row: dict[str, Any], call: Call, entry_point: str) -> None:
-    text = call_text(entry_point, call)[:100]
+def _refuse(row: dict[str, Any], call: Call, candidate: Candidate) -> None:
+    text = call_text(candidate.entry_point, call)[:100]
     if row["printed"]:
         raise NotRecordedError(f"prints: {text}")
     if call.from_docstring and row["holds"] is not True:
         raise NotRecordedError(f"its docstring is wrong: {call.claim[:150]}")
+    if candidate.undecorated and row["holds"] is False:
+        raise NotRecordedError(f"differs without its decorators: {call.claim[:150]}")
     plain, forwards, backwards = row["results"]
     if forwards != backwards:
         raise NotRecordedError(f"depends on chance or on the order of a set: {text}")

@@ -43,6 +43,9 @@ class Candidate:
     digest: str
     """Of the normalised function, without its name and docstring: equal for copies."""
 
+    undecorated: bool = False
+    """Its decorators were left out: then all claims have to hold, those of the tests too."""
+
     @property
     def text(self) -> str:
         """All that a problem of it will show: to be held against the benchmarks."""

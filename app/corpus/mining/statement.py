@@ -6,7 +6,7 @@ import re
 
 from app.corpus.mining.records import Candidate
 
-MIN_WORDS = 5
+MIN_WORDS = 3
 MAX_DOCSTRING_CHARS = 3000
 _FIELD = re.compile(r"^\s*(:\w+[^:]*:|@\w+|\.\. \w+)", re.M)
 _HEADING = re.compile(r"\n[^\n]*\b(examples?|doctests?|usage|tests?)\b[^\n]*:*\s*(\n\s*[-=~^*]{3,}\s*)?\Z", re.I)
