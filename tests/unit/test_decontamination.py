@@ -147,7 +147,7 @@ def test_a_renamed_solution_of_any_suite_is_found(made_up: Decontaminator) -> No
     for a, b in y.items():
         if b not in z or z[b] < a:
             z[a] = a
-    return sorted(x.items(), key=lambda q: q[0])
+    return sorted(x, key=z.get)
 """
     assert made_up.hit(another, ["item_0"]) == "", "its names stand elsewhere: another program"
 
