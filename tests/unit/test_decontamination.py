@@ -145,7 +145,7 @@ def test_a_renamed_solution_of_any_suite_is_found(made_up: Decontaminator) -> No
     another = """def item_0(x, y):
     z = dict(y)
     for a, b in y.items():
-        if b not in z or z[b] < a:
+        if b not in z and z[b] > a:
             z[a] = a
     return sorted(x, key=z.get)
 """
