@@ -7,7 +7,7 @@ call on plain data, and that stands alone (`module`).
 import ast
 import copy
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from app.corpus.cleaning import RejectedFileError, clean
@@ -29,7 +29,6 @@ MAX_CALLS = 24
 _SEEN, _SEEDS, _ALONE = STAGES[:3]
 _RULES = Cleaning()
 Read = Callable[[SourceFile], bytes]
-Clean = Callable[[bytes, str], tuple[str, ast.Module]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,21 +52,13 @@ def find_candidates(
     `app.corpus.cleaning.clean` refuses.
     """
     mined = Mined()
-    modules: list[Module] = []
-    tests: list[ast.Module] = []
-    for file in distribution.files:
-        try:
-            text, tree = clean(read(file), file.path, _RULES, also_allow)
-        except (RejectedFileError, OSError):
-            continue
-        if is_test(file.path):
-            tests.append(tree)
-        else:
-            modules.append(Module(file.path, text, tree))
+    library = [file for file in distribution.files if not is_test(file.path)]
+    modules = [Module(path, text, tree) for path, text, tree in _parsed(library, read, also_allow)]
     package = Package(modules)
     functions = [_Function(module=module, node=node) for module in modules for node in module.functions]
     mined.counts[_SEEN] = len(functions)
-    called = _calls_in_tests(functions, tests)
+    tests = [file for file in distribution.files if is_test(file.path)]
+    called = _calls_in_tests(functions, (tree for _, _, tree in _parsed(tests, read, also_allow)))
     digests: set[str] = set()
     for function, calls in zip(functions, called, strict=True):
         try:
@@ -82,6 +73,17 @@ def find_candidates(
             mined.rejections.append(Rejection(**place, stage=_ALONE, reason=str(error)))
     mined.counts[_ALONE] = len(mined.candidates)
     return mined
+
+
+def _parsed(
+    files: Iterable[SourceFile], read: Read, also_allow: frozenset[str]
+) -> Iterator[tuple[str, str, ast.Module]]:
+    """Path, text and syntax tree, one at a time: trees of a large distribution fill the memory."""
+    for file in files:
+        try:
+            yield file.path, *clean(read(file), file.path, _RULES, also_allow)
+        except (RejectedFileError, OSError):
+            continue
 
 
 def _calls_in_tests(functions: list[_Function], tests: Iterable[ast.Module]) -> list[list[Call]]:

@@ -1,7 +1,8 @@
 """More inputs like those that were seen: typed changes of the arguments, boundary values, values by annotation.
 
 Changes stay near what was seen (letters of the same texts, numbers of the same size and sign, lists of the same
-elements), because far from it a function's docstring mostly doesn't say what it does. Drawn by hash.
+elements) and keep to what is true of all calls seen (`facts`), because far from it a function's docstring mostly
+doesn't say what it does. Drawn by hash.
 """
 
 import ast
@@ -10,11 +11,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from app.corpus.mining.draws import Draws
+from app.corpus.mining.facts import common_facts, facts_of
 from app.corpus.mining.literals import MAX_CHARS, NotLiteralError, written
 from app.corpus.mining.records import Call
 
 NUM_INPUTS = 40
-MAX_TRIES = 120
+MAX_TRIES = 300
 _BOUNDARY: dict[type, tuple[Any, ...]] = {int: (0, 1), float: (0.0, 1.0), str: ("",), list: ([],), dict: ({},)}
 BOUNDARY_SHARE = 8
 """One change in so many puts a boundary value."""
@@ -25,6 +27,7 @@ def more_calls(entry_point: str, calls: Sequence[Call], function: ast.FunctionDe
     found = {call_text(entry_point, call): call for call in calls}
     draws = Draws(entry_point + "\0" + "\0".join(found))
     seeds = list(found.values())
+    required = common_facts(seeds) if seeds else frozenset()
     flags = _flags(function, max((len(call.args) for call in calls), default=0))
     for _ in range(MAX_TRIES):
         if len(found) >= NUM_INPUTS:
@@ -33,7 +36,7 @@ def more_calls(entry_point: str, calls: Sequence[Call], function: ast.FunctionDe
         changed = _changed_call(base, seeds, draws)
         if flags and draws.below(4) == 0:
             changed = _turned(changed or base, draws.one_of(flags))
-        if changed is None:
+        if changed is None or not required <= facts_of(changed):
             continue
         try:
             text = call_text(entry_point, changed)
