@@ -1,10 +1,11 @@
-"""Calls of a distribution's functions in its own tests: assertions on plain data in straight code, loops over tables
-and parametrised tests."""
+"""Calls of a distribution's functions on plain data in its own tests: in straight code, loops over tables and
+parametrised tests."""
 
 import ast
 import contextlib
 import itertools
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -34,23 +35,47 @@ def is_test(path: str) -> bool:
     )
 
 
+@dataclass(slots=True)
+class _Imports:
+    """What a test file's names stand for."""
+
+    functions: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Name -> module or "", and the function's own name."""
+    modules: dict[str, str] = field(default_factory=dict)
+    stars: list[str] = field(default_factory=list)
+    """Modules of which all names are imported."""
+
+    def add(self, node: ast.Import | ast.ImportFrom) -> None:
+        for alias in node.names:
+            name = alias.asname or alias.name
+            if isinstance(node, ast.Import):
+                self.modules[name] = alias.name
+            elif alias.name == "*":
+                self.stars.append(node.module or "")
+            else:
+                self.functions[name] = (node.module or "", alias.name)
+                self.modules[name] = f"{node.module}.{alias.name}" if node.module else alias.name
+
+    def targets(self, func: ast.expr) -> list[tuple[str, str]]:
+        """Module and name of the functions that a call may mean."""
+        if isinstance(func, ast.Name):
+            return [self.functions[func.id]] if func.id in self.functions else [(m, func.id) for m in self.stars]
+        if isinstance(func, ast.Attribute) and (module := self.modules.get(ast.unparse(func.value))) is not None:
+            return [(module, func.attr)]
+        return []
+
+
 def from_tests(tree: ast.Module) -> Iterator[tuple[str, str, Call]]:
-    """(module or "", function, call) for calls of imported functions in a test file's assertions."""
-    imported: dict[str, tuple[str, str]] = {}
-    modules: dict[str, str] = {}
+    """(module or "", function, call) for calls of imported functions in a test file, with what an assertion claims."""
+    imports = _Imports()
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            for alias in node.names:
-                imported[alias.asname or alias.name] = (node.module or "", alias.name)
-                modules[alias.asname or alias.name] = f"{node.module}.{alias.name}" if node.module else alias.name
-        elif isinstance(node, ast.Import):
-            for alias in node.names:
-                modules[alias.asname or alias.name] = alias.name
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            imports.add(node)
     constants = _constants(tree.body)
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
             for names in _parametrised(node, constants):
-                yield from _block(node.body, names, imported, modules)
+                yield from _block(node.body, names, imports)
 
 
 def _constants(body: list[ast.stmt]) -> Names:
@@ -119,28 +144,22 @@ def _rows(keys: list[str], table: ast.expr, names: Names) -> Iterator[Names]:
             yield dict(zip(keys, value, strict=True))
 
 
-def _block(
-    body: list[ast.stmt], names: Names, imported: dict[str, tuple[str, str]], modules: dict[str, str]
-) -> Iterator[tuple[str, str, Call]]:
-    """Assertions of straight code, of `with` blocks (subTest) and of loops over tables."""
+def _block(body: list[ast.stmt], names: Names, imports: _Imports) -> Iterator[tuple[str, str, Call]]:
+    """The calls of straight code, of `with` blocks (subTest) and of loops over tables."""
     for node in body:
         if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign):
+            if node.value is not None:
+                yield from _called(node.value, names, imports)
             names |= _assigned(node, names)
-            for target in ast.walk(node):
-                if isinstance(target, ast.Name) and isinstance(target.ctx, ast.Store) and target.id not in names:
-                    names.pop(target.id, None)
         elif isinstance(node, ast.With):
-            yield from _block(node.body, names, imported, modules)
+            yield from _block(node.body, names, imports)
         elif isinstance(node, ast.For):
-            keys = [
-                last_name(item) for item in (node.target.elts if isinstance(node.target, ast.Tuple) else [node.target])
-            ]
-            for row in _rows(keys, node.iter, names):
-                yield from _block(node.body, names | row, imported, modules)
+            targets = node.target.elts if isinstance(node.target, ast.Tuple) else [node.target]
+            for row in _rows([last_name(target) for target in targets], node.iter, names):
+                yield from _block(node.body, names | row, imports)
         else:
             claim = _asserted(node)
-            if claim is not None:
-                yield from _called(claim, names, imported, modules)
+            yield from _called(node if claim is None else claim, names, imports, claimed=claim is not None)
 
 
 def _assigned(node: ast.Assign | ast.AugAssign | ast.AnnAssign, names: Names) -> Names:
@@ -177,17 +196,17 @@ def _asserted(node: ast.stmt) -> ast.expr | None:
 
 
 def _called(
-    claim: ast.expr, names: Names, imported: dict[str, tuple[str, str]], modules: dict[str, str]
+    part: ast.AST, names: Names, imports: _Imports, *, claimed: bool = False
 ) -> Iterator[tuple[str, str, Call]]:
-    for node in ast.walk(claim):
+    """The calls in an expression, which is claimed to be true, or in a statement."""
+    for node in ast.walk(part):
         if not isinstance(node, ast.Call):
             continue
-        if isinstance(node.func, ast.Name) and node.func.id in imported:
-            module, name = imported[node.func.id]
-        elif isinstance(node.func, ast.Attribute) and ast.unparse(node.func.value) in modules:
-            module, name = modules[ast.unparse(node.func.value)], node.func.attr
-        else:
-            continue
-        renamed = with_plain_calls(claim, last_name(node.func), name)
-        if (call := call_in(renamed, name, names)) is not None:
-            yield module, name, call
+        for module, name in imports.targets(node.func):
+            call = None
+            if claimed and isinstance(part, ast.expr):
+                call = call_in(with_plain_calls(part, last_name(node.func), name), name, names)
+            if call is None and (call := call_in(with_plain_calls(node, last_name(node.func), name), name, names)):
+                call = replace(call, claim="")
+            if call is not None:
+                yield module, name, call

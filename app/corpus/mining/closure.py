@@ -31,13 +31,21 @@ class _Chosen:
     def add(self, path: str, statement: Statement, names: Iterable[str]) -> None:
         """Raises NotSelfContainedError where two modules mean different things by one name, or it grows too large."""
         for name in names:
-            owner = statement.text if statement.is_import else path
+            owner = _owner(statement) if statement.is_import else path
             if self.owners.setdefault(name, owner) != owner:
                 raise NotSelfContainedError(f"two modules define: {name}")
         self.statements[path, statement.place] = statement
         self.num_chars += len(statement.text)
         if self.num_chars > MAX_CHARS:
             raise NotSelfContainedError(_TOO_MUCH)
+
+
+def _owner(statement: Statement) -> str:
+    """Of an import's name: `import os` and `import os.path` bind the same."""
+    node = statement.node
+    if isinstance(node, ast.Import) and not node.names[0].asname:
+        return node.names[0].name.partition(".")[0]
+    return statement.text
 
 
 class Package:

@@ -7,6 +7,7 @@ call on plain data, and that stands alone (`module`).
 import ast
 import copy
 import hashlib
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -27,7 +28,7 @@ MAX_FUNCTION_LINES = 100
 MAX_CALLS = 24
 """Kept of one function, in the order of the files."""
 _SEEN, _SEEDS, _ALONE = STAGES[:3]
-_RULES = Cleaning()
+MAX_TEST_BYTES = 1_000_000
 Read = Callable[[SourceFile], bytes]
 
 
@@ -44,7 +45,12 @@ class RejectedFunctionError(ValueError):
 
 
 def find_candidates(
-    distribution: Distribution, read: Read, split: str, *, also_allow: frozenset[str] = frozenset()
+    distribution: Distribution,
+    read: Read,
+    split: str,
+    *,
+    rules: Cleaning | None = None,
+    also_allow: frozenset[str] = frozenset(),
 ) -> Mined:
     """Candidates in the order of paths and lines, rejections, and counts of the first three stages.
 
@@ -52,13 +58,12 @@ def find_candidates(
     `app.corpus.cleaning.clean` refuses.
     """
     mined = Mined()
-    library = [file for file in distribution.files if not is_test(file.path)]
-    modules = [Module(path, text, tree) for path, text, tree in _parsed(library, read, also_allow)]
+    rules = rules or Cleaning()
+    modules = list(_modules(distribution, read, rules, also_allow))
     package = Package(modules)
     functions = [_Function(module=module, node=node) for module in modules for node in module.functions]
     mined.counts[_SEEN] = len(functions)
-    tests = [file for file in distribution.files if is_test(file.path)]
-    called = _calls_in_tests(functions, (tree for _, _, tree in _parsed(tests, read, also_allow)))
+    called = _calls_in_tests(functions, _tests(distribution, read))
     digests: set[str] = set()
     for function, calls in zip(functions, called, strict=True):
         try:
@@ -75,15 +80,29 @@ def find_candidates(
     return mined
 
 
-def _parsed(
-    files: Iterable[SourceFile], read: Read, also_allow: frozenset[str]
-) -> Iterator[tuple[str, str, ast.Module]]:
-    """Path, text and syntax tree, one at a time: trees of a large distribution fill the memory."""
-    for file in files:
+def _modules(distribution: Distribution, read: Read, rules: Cleaning, also_allow: frozenset[str]) -> Iterator[Module]:
+    for file in distribution.files:
+        if is_test(file.path):
+            continue
         try:
-            yield file.path, *clean(read(file), file.path, _RULES, also_allow)
+            cleaned = clean(read(file), file.path, rules, also_allow, distribution.verdict.licence)
         except (RejectedFileError, OSError):
             continue
+        yield Module(file.path, cleaned.text, cleaned.tree, cleaned.licence)
+
+
+def _tests(distribution: Distribution, read: Read) -> Iterator[ast.Module]:
+    """Syntax trees of the test files, one at a time. They are read for calls and never shown, so nothing is cleaned."""
+    for file in distribution.files:
+        if is_test(file.path):
+            try:
+                raw = read(file)
+                if len(raw) <= MAX_TEST_BYTES:
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore", SyntaxWarning)
+                        yield ast.parse(raw)
+            except (RejectedFileError, OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+                continue
 
 
 def _calls_in_tests(functions: list[_Function], tests: Iterable[ast.Module]) -> list[list[Call]]:
@@ -138,7 +157,7 @@ def _candidate(
     origin = Origin(
         distribution=distribution.name,
         version=distribution.version,
-        licence=distribution.verdict.licence,
+        licence=module.licence,
         path=function.module.path,
     )
     return Candidate(

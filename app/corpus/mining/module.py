@@ -23,8 +23,9 @@ class Statement:
 class Module:
     """A file of a distribution, and what is asked of it while functions are made to stand alone."""
 
-    def __init__(self, path: str, text: str, tree: ast.Module) -> None:
-        """path: inside the distribution; text: with Unix line ends."""
+    def __init__(self, path: str, text: str, tree: ast.Module, licence: str) -> None:
+        """path: inside the distribution; text: with Unix line ends; licence: of the file, an SPDX expression."""
+        self.licence = licence
         self.path = path
         self.tree = tree
         self.lines = text.splitlines(keepends=True)
@@ -94,6 +95,8 @@ def bound_by(node: ast.stmt) -> Iterator[str]:
             continue
         if isinstance(part, ast.Import | ast.ImportFrom):
             yield from (alias.asname or alias.name.partition(".")[0] for alias in part.names)
+        elif isinstance(part, ast.ExceptHandler) and part.name:
+            yield part.name
         elif isinstance(part, ast.Name) and not isinstance(part.ctx, ast.Load):
             yield part.id
         elif isinstance(part, ast.Subscript | ast.Attribute) and not isinstance(part.ctx, ast.Load):
