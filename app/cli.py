@@ -81,7 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     pipeline = commands.add_parser("pipeline", parents=[profile, unsafe], help="run all stages")
     pipeline.add_argument("--run", type=Path, metavar="DIR", help="run directory; left out, a new one under runs/")
     pipeline.add_argument("--resume", action="store_true", help="go on with a run that was interrupted")
-    commands.add_parser("corpus", parents=[profile, run], help="build the training shards")
+    corpus = commands.add_parser("corpus", parents=[profile, unsafe], help="build the training shards")
+    corpus.add_argument("--run", type=Path, metavar="DIR", help="run directory; needed unless --check")
+    corpus.add_argument("--check", action="store_true", help="tell what the recipe needs and what is wrong with it")
     commands.add_parser("sft", parents=[profile, run], help="train the adapter")
     _add_evaluate(commands.add_parser("evaluate", parents=[unsafe], help="measure a model, or score given samples"))
     commands.add_parser("report", parents=[run], help="write report.md and report.html")
@@ -167,8 +169,31 @@ def _stage(arguments: argparse.Namespace) -> None:
     with open_run(arguments.run, profile, resume=True) as run:
         from app import pipeline
 
-        getattr(pipeline, arguments.command)(run, profile)
-        print(f"{arguments.command}: {run.corpus if arguments.command == 'corpus' else run.sft}")
+        if arguments.command == "corpus":
+            pipeline.corpus(run, profile, unsafe=arguments.unsafe)
+            print(f"corpus: {run.corpus}")
+        else:
+            pipeline.sft(run, profile)
+            print(f"sft: {run.sft}")
+
+
+def _corpus(arguments: argparse.Namespace) -> None:
+    if not arguments.check:
+        if arguments.run is None:
+            raise UserError("corpus needs --run DIR: name the run directory, or ask with --check")
+        _check_confinement(arguments.unsafe)
+        return _stage(arguments)
+    from app.corpus.recipe_check import check_recipe, network_needs
+    from app.corpus.recipes import load_recipe
+
+    settings = _profile(arguments).corpus
+    recipe = load_recipe(settings.recipe)
+    for need in network_needs(recipe):
+        print(need)
+    if problems := check_recipe(recipe):
+        raise UserError(f"recipe {settings.recipe!r} can't be built: {'; '.join(problems)}")
+    print(f"recipe {recipe.name} can be built: {settings.recipe}")
+    return None
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -233,7 +258,7 @@ def _check_inputs(profile: Any) -> None:
 COMMANDS = {
     "pull": _pull,
     "pipeline": _pipeline,
-    "corpus": _stage,
+    "corpus": _corpus,
     "sft": _stage,
     "evaluate": _evaluate,
     "report": _report,

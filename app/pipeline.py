@@ -45,14 +45,14 @@ def run_pipeline(run: Run, profile: Profile, *, unsafe: bool = False) -> None:
     with hardware.PeakMemory() as memory, contextlib.nullcontext() if complete else connected(profile.cluster):
         if not complete:
             _require_what_stages_need(profile)
-        corpus(run, profile)
+        corpus(run, profile, unsafe=unsafe)
         sft(run, profile)
         evaluate(run, profile, unsafe=unsafe)
     _keep_peak(run, memory.peak_bytes)
     report(run)
 
 
-def corpus(run: Run, profile: Profile) -> None:
+def corpus(run: Run, profile: Profile, *, unsafe: bool = False) -> None:
     if run.corpus_manifest.exists():
         shutil.rmtree(run.corpus_work, ignore_errors=True)  # of a build killed right after its manifest
         return say("corpus: complete")
@@ -61,7 +61,8 @@ def corpus(run: Run, profile: Profile) -> None:
     say("corpus")
     with run.attempt("corpus"), connected(profile.cluster):
         suites = benchmarks(profile)
-        build_corpus(run, profile, [task.benchmark_text for tasks in suites.values() for task in tasks])
+        texts = [task.benchmark_text for tasks in suites.values() for task in tasks]
+        build_corpus(run, profile, texts, unsafe=unsafe)
     manifest = read_json(run.corpus_manifest)
     return say(
         f"  {manifest['tokens']} tokens in {manifest['rows']} rows, {manifest['documents']} documents: {run.corpus}"

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from app.corpus.mining.records import STAGES
 from app.errors import UserError
 from app.evaluation.stage import BASE, CandidateComparison, against_base, read_result
 from app.records import UNTRUSTED_TIERS, SuiteResult
@@ -38,6 +39,8 @@ def write_report(run: Run) -> None:
     facts = _facts(run)
     if facts["sft"]:
         _plot_loss(facts["metrics"], facts["window"], run.loss_plot)
+    if facts["corpus"]:
+        _plot_corpus(facts["corpus"], run.corpus_plot)
     if facts["results"]:
         _plot_results(facts["results"], run.evaluation_plot)
     markdown = jinja2.Environment(undefined=jinja2.StrictUndefined).from_string(TEMPLATE.read_text()).render(facts)
@@ -81,6 +84,7 @@ def _facts(run: Run) -> dict[str, Any]:
     if corpus:
         facts["licences"] = sorted(corpus["licences"].items(), key=lambda item: -item[1]["tokens"])
         facts["rejected"] = sorted(corpus["rejected"].items(), key=lambda item: -item[1])
+        facts["funnel"] = [(stage, corpus["funnel"].get(stage, 0)) for stage in STAGES]
     return facts
 
 
@@ -150,6 +154,23 @@ def _plot_loss(metrics: list[dict[str, Any]], window: int, path: Path) -> None:
     _save(figure, path)
 
 
+def _plot_corpus(corpus: dict[str, Any], path: Path) -> None:
+    """Tokens by form, and how full the rows are."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.6), dpi=110, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    forms = sorted(corpus["tokens_by_form"].items(), key=lambda item: item[1])
+    left.barh([name for name, _ in forms], [count / 1e6 for _, count in forms], color="#1f77b4")
+    left.set(xlabel="million tokens", title="What is learnt, by form")
+    fill = sorted((int(percent), count) for percent, count in corpus["rows_by_fill"].items())
+    right.bar([percent for percent, _ in fill], [count for _, count in fill], width=1.0, color="#2ca02c")
+    right.set(xlabel="a row's tokens, % of its length", ylabel="rows", xlim=(0, 101), title="How full rows are")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    _save(figure, path)
+
+
 def _plot_results(results: list[SuiteResult], path: Path) -> None:
     figure, axes = _figure(height=1.2 + 0.45 * len(results))
     scores = [result.pass_at["1"] for result in results]
@@ -187,7 +208,7 @@ def _html(run: Run, markdown: str) -> str:
     from markdown_it import MarkdownIt
 
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
-    for plot in (run.loss_plot, run.evaluation_plot):
+    for plot in (run.corpus_plot, run.loss_plot, run.evaluation_plot):
         if plot.exists():
             data = base64.b64encode(plot.read_bytes()).decode()
             body = body.replace(f'src="plots/{plot.name}"', f'src="data:image/png;base64,{data}"')

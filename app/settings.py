@@ -46,6 +46,8 @@ class CorpusSettings(Settings):
     seq_len: int = Field(default=2048, ge=32, le=32768)
     max_files: int | None = Field(default=None, ge=1)
     """Use this many files, drawn by hash over all accepted distributions; None: all."""
+    max_mined_files: int | None = Field(default=None, ge=0)
+    """Look for problems in distributions of so many files together, drawn by hash; None: in all; 0: in none."""
     files_per_shard: int = Field(default=256, ge=1, le=10_000)
 
 

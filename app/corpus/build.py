@@ -1,96 +1,125 @@
-"""The corpus stage, on Ray Data: sources -> documents -> packed training shards.
+"""The corpus stage, on Ray Data: sources -> documents -> problems -> packed training shards.
 
-Two passes over shards of files, each shard one task that writes its Parquet file whole and returns a few numbers, so
-that memory stays flat and a killed build goes on with the shards that are missing:
+    plan      files drawn by hash and cut into shards (corpus/work/plan.json)
+    extract   read, clean, decontaminate, cut into documents (`extract`)
+    twice     exact and near-duplicates over all documents (`duplicates`)
+    mine      candidates for problems, distribution by distribution; copies out; run in the sandbox (`problems`)
+    assemble  documents and training problems -> examples -> tokens -> packed rows (`assemble`)
+    report    rejected.parquet, attribution.csv, manifest.json (`manifest`)
 
-1. `extract_shard` reads, cleans and decontaminates files and cuts them into documents (corpus/work/documents);
-2. exact duplicates are found over the documents' hashes, the first one in order stays;
-3. `pack_shard` renders, tokenises and packs the kept documents (corpus/train).
-
-Everything is drawn by hash, so one seed gives the same shards on any number of workers. The run directory must be on
-storage that all nodes share. Run: python -m app corpus --profile P --run DIR
+Each task writes its Parquet file whole and returns a few numbers, so that memory stays flat and a killed build goes on
+with the files that are missing. Everything is drawn by hash: one seed gives the same bytes on any number of workers.
+The run directory must be on storage that all nodes share. Run: python -m app corpus --profile P --run DIR
 """
 
-import csv
+import dataclasses
 import hashlib
-import io
 import json
 import shutil
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from app.corpus.licences import LicenceVerdict
-from app.corpus.recipes import Recipe, load_recipe
-from app.corpus.shards import BENCHMARKS, REJECTED_SCHEMA, Shard, extract_shard, pack_shard, part
-from app.corpus.sources import Distribution, SourceFile, find_distributions
+from app.corpus import manifest
+from app.corpus.assemble import HELD_OUT, assemble_shard
+from app.corpus.duplicates import Duplicates, find_duplicates
+from app.corpus.extract import BENCHMARKS, Shard, extract_shard
+from app.corpus.mining import standard_library
+from app.corpus.packages import Distribution, SourceFile
+from app.corpus.parts import part
+from app.corpus.problems import check_chunk, chunks, distribution_of, mine_distribution, read_problems, write_problems
+from app.corpus.recipe_check import check_recipe, network_needs
+from app.corpus.recipes import SPLITS, Recipe, StandardLibrary, TaskSource, load_recipe, split_of
+from app.corpus.records import SolvedProblem
+from app.corpus.sources import draw_files, find_distributions
+from app.corpus.task_files import RejectedProblem, solved_problems
 from app.errors import UserError
 from app.progress import say
 from app.records import BenchmarkText
-from app.runs import Run, git_commit, read_json, write_atomic, write_json
+from app.runs import Run, cache_root, read_json, write_atomic, write_json
 from app.settings import Profile
 from app.tasks import run_tasks
 
+CANDIDATES_A_CHUNK = 40
 
-def build_corpus(run: Run, profile: Profile, benchmarks: Iterable[BenchmarkText]) -> None:
-    """Needs a connected Ray. Writes corpus/manifest.json last; does nothing when it is there."""
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a build does. Kept on disk: a resumed build goes on with the sources it had."""
+
+    recipe: Recipe
+    distributions: list[Distribution]
+    """All of them; only those to be mined have their files."""
+    shards: list[Shard]
+
+    @property
+    def mined(self) -> list[Distribution]:
+        return [d for d in self.distributions if d.files]
+
+
+def build_corpus(run: Run, profile: Profile, benchmarks: Iterable[BenchmarkText], *, unsafe: bool = False) -> None:
+    """Needs a connected Ray. Writes corpus/manifest.json last; does nothing when it is there.
+
+    unsafe: run mined functions on machines that can't confine them. Raises UserError for a recipe that can't be built.
+    """
     if run.corpus_manifest.exists():
         return
-    recipe, distributions, shards = _plan(run, profile)
-    write_atomic(run.corpus_work / BENCHMARKS, json.dumps([asdict(benchmark) for benchmark in benchmarks]))
+    plan = _plan(run, profile)
+    write_atomic(run.corpus_work / BENCHMARKS, json.dumps([dataclasses.asdict(benchmark) for benchmark in benchmarks]))
     job: dict[str, Any] = {
-        "recipe": recipe.model_dump_json(),
+        "recipe": plan.recipe.model_dump_json(),
         "work": str(run.corpus_work),
         "train": str(run.train_shards),
+        "problems": str(run.problems),
         "model": profile.model.model_dump_json(),
         "seq_len": profile.corpus.seq_len,
         "seed": profile.seed,
+        "unsafe": unsafe,
     }
-    run_tasks("corpus, extract", extract_shard, [job | asdict(shard) for shard in shards])
-    kept, num_duplicates = _first_of_each(run, len(shards))
-    packing = [job | {"index": shard.index, "keep": rows} for shard, rows in zip(shards, kept, strict=True)]
-    counts = run_tasks("corpus, pack", pack_shard, packing)
-    reasons = _write_rejected(run, [d for d in distributions if not d.verdict.approved], len(shards))
-    licences = _write_attribution(run, [d for d in distributions if d.verdict.approved], counts)
-    totals = {"rejected": reasons, "duplicates": num_duplicates, "licences": licences}
-    write_json(run.corpus_manifest, _manifest(profile, recipe, counts) | totals)
+    run_tasks("corpus, extract", extract_shard, [job | dataclasses.asdict(shard) for shard in plan.shards])
+    copies = find_duplicates([part(run.corpus_work, "documents", shard.index) for shard in plan.shards])
+    mined = _mine(run, profile, plan, job)
+    assembling = [
+        job | {"index": shard.index, "keep": rows.tolist(), "num_shards": len(plan.shards)}
+        for shard, rows in zip(plan.shards, copies.kept, strict=True)
+    ]
+    counts = run_tasks("corpus, assemble", assemble_shard, assembling)
+    write_json(run.corpus_manifest, manifest.write_tables(run, profile, plan, copies, mined, counts))
     shutil.rmtree(run.corpus_work)
 
 
-def _plan(run: Run, profile: Profile) -> tuple[Recipe, list[Distribution], list[Shard]]:
-    """Files drawn by hash and cut into shards. Kept on disk: a resumed build goes on with the sources it had."""
-    plan = run.corpus_work / "plan.json"
-    if plan.exists():
-        held = read_json(plan)
-        known = [{**d, "verdict": LicenceVerdict(**d["verdict"]), "files": ()} for d in held["distributions"]]
+def _plan(run: Run, profile: Profile) -> Plan:
+    path = run.corpus_work / "plan.json"
+    if path.exists():
+        held = read_json(path)
+        distributions = [distribution_of(fields) for fields in held["distributions"]]
         shards = [Shard(**shard) for shard in held["shards"]]
-        return Recipe.model_validate(held["recipe"]), [Distribution(**d) for d in known], shards
+        return Plan(recipe=Recipe.model_validate(held["recipe"]), distributions=distributions, shards=shards)
     recipe = load_recipe(profile.corpus.recipe)
-    distributions = find_distributions(recipe, run.corpus_work)
-    files = [(d, file) for d in distributions if d.verdict.approved for file in d.files]
+    for need in network_needs(recipe):
+        say(f"  {need}")
+    if problems := check_recipe(recipe):
+        raise UserError(f"recipe {recipe.name!r} can't be built: {'; '.join(problems)}")
+    distributions = find_distributions(recipe, cache_root() / "sources")
+    trained = [d for d in distributions if split_of(d.name, profile.seed, recipe) == SPLITS[0]]
+    chosen = draw_files(trained, profile.seed, profile.corpus.max_files)
     num_approved = sum(d.verdict.approved for d in distributions)
-    say(f"  {len(distributions)} distributions, {num_approved} under approved licences, {len(files)} files")
-    if not files:
+    say(f"  {len(distributions)} distributions, {num_approved} under approved licences; {len(chosen)} files drawn")
+    if not chosen:
         raise UserError(f"recipe {recipe.name!r} finds no Python file under an approved licence: add a source to it")
-    files.sort(key=lambda pair: _draw(profile.seed, pair[0].name, pair[1].path))
-    chosen = files[: profile.corpus.max_files]
     size = profile.corpus.files_per_shard
     shards = [_shard(i, chosen[start : start + size]) for i, start in enumerate(range(0, len(chosen), size))]
-    held = {
-        "recipe": recipe.model_dump(mode="json"),
-        "distributions": [asdict(d) | {"files": []} for d in distributions],
-        "shards": [asdict(shard) for shard in shards],
-    }
-    write_json(plan, held)
-    return recipe, distributions, shards
-
-
-def _draw(seed: int, *parts: str) -> bytes:
-    return hashlib.sha256("\0".join((str(seed), *parts)).encode()).digest()
+    plan = Plan(recipe=recipe, distributions=_with_files_to_mine(distributions, recipe, profile), shards=shards)
+    write_json(
+        path,
+        {
+            "recipe": recipe.model_dump(mode="json"),
+            "distributions": [dataclasses.asdict(d) for d in plan.distributions],
+            "shards": [dataclasses.asdict(shard) for shard in shards],
+        },
+    )
+    return plan
 
 
 def _shard(index: int, pairs: list[tuple[Distribution, SourceFile]]) -> Shard:
@@ -105,92 +134,81 @@ def _shard(index: int, pairs: list[tuple[Distribution, SourceFile]]) -> Shard:
     )
 
 
-def _first_of_each(run: Run, num_shards: int) -> tuple[list[list[int]], int]:
-    """Row numbers to keep per shard: the first document with each hash. About 110 bytes a document."""
-    seen: set[bytes] = set()
-    kept: list[list[int]] = []
-    num_duplicates = 0
-    for index in range(num_shards):
-        digests = pq.read_table(part(run.corpus_work, "documents", index), columns=["sha256"])["sha256"].to_pylist()
-        rows = []
-        for row, digest in enumerate(digests):
-            if digest in seen:
-                num_duplicates += 1
-            else:
-                seen.add(digest)
-                rows.append(row)
-        kept.append(rows)
-    return kept, num_duplicates
+def _with_files_to_mine(distributions: list[Distribution], recipe: Recipe, profile: Profile) -> list[Distribution]:
+    """All of them; those that problems are looked for in keep their files: in the order of a draw, as long as they have
+    no more than max_mined_files together. The standard library gets its tests, which are no training documents."""
+    if any(isinstance(source, StandardLibrary) for source in recipe.sources):
+        library = standard_library(frozenset(recipe.licences.also_allow))
+        distributions = [library if d.name == library.name and d.files else d for d in distributions]
+    most, total, chosen = profile.corpus.max_mined_files, 0, set()
+    approved = [d for d in distributions if d.verdict.approved and d.files]
+    approved.sort(key=lambda d: hashlib.sha256(f"{profile.seed}:mine:{d.name}".encode()).digest())
+    for distribution in approved:
+        if most is None or total + len(distribution.files) <= most:
+            total += len(distribution.files)
+            chosen.add(distribution.name)
+    return [d if d.name in chosen else dataclasses.replace(d, files=()) for d in distributions]
 
 
-def _write_rejected(run: Run, refused: list[Distribution], num_shards: int) -> dict[str, int]:
-    """All rejections in one file: distributions, files, functions. Returns how many for each kind of reason."""
-    rows = [
-        {"distribution": d.name, "version": d.version, "licence": d.verdict.licence, "path": "", "name": "",
-         "what": "distribution", "reason": d.verdict.reason}
-        for d in refused
-    ]  # fmt: skip
-    counts: Counter[str] = Counter({"licence": len(refused)})
-    temporary = run.rejected.with_name(".rejected.tmp")
-    with pq.ParquetWriter(temporary, REJECTED_SCHEMA) as writer:
-        writer.write_table(pa.Table.from_pylist(rows, REJECTED_SCHEMA))
-        for folder in ("rejected", "too_long"):
-            for index in range(num_shards):
-                table = pq.read_table(part(run.corpus_work, folder, index))
-                counts.update(reason.partition(":")[0] for reason in table["reason"].to_pylist())
-                writer.write_table(table)
-    temporary.replace(run.rejected)
-    return dict(counts)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class MinedProblems:
+    """What mining gave. Read by `manifest`."""
+
+    funnel: dict[str, int]
+    """Functions that reached each stage of `app.corpus.mining.STAGES`."""
+    copies: Duplicates
+    """Over the files of candidates."""
+    num_chunks: int
+    given: list[RejectedProblem]
+    """Problems of training splits that were left out."""
+    counts: dict[str, Counter[str]]
+    """Problems by split and source."""
 
 
-def _write_attribution(
-    run: Run, approved: list[Distribution], tokens: list[dict[str, Any]]
-) -> dict[str, dict[str, int]]:
-    """attribution.csv: who wrote what the shards hold. Returns distributions, documents and tokens by licence."""
-    documents, counts = Counter[str](), Counter[str]()
-    for shard in tokens:
-        documents.update(shard["documents_by_distribution"])
-        counts.update(shard["tokens_by_distribution"])
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["distribution", "version", "licence", "evidence", "author", "homepage", "documents", "tokens"])
-    licences: dict[str, dict[str, int]] = {}
-    for d in approved:
-        if not counts[d.name]:
-            continue
-        row = (
-            d.name,
-            d.version,
-            d.verdict.licence,
-            d.verdict.evidence,
-            d.author,
-            d.homepage,
-            documents[d.name],
-            counts[d.name],
-        )
-        writer.writerow([" ".join(str(cell).split()) for cell in row])
-        total = licences.setdefault(d.verdict.licence, {"distributions": 0, "documents": 0, "tokens": 0})
-        for key, value in (("distributions", 1), ("documents", documents[d.name]), ("tokens", counts[d.name])):
-            total[key] += value
-    write_atomic(run.attribution, table.getvalue())
-    return licences
+def _mine(run: Run, profile: Profile, plan: Plan, job: dict[str, Any]) -> MinedProblems:
+    jobs = [
+        job
+        | {
+            "index": index,
+            "distribution": dataclasses.asdict(distribution),
+            "split": split_of(distribution.name, profile.seed, plan.recipe),
+            "also_allow": list(plan.recipe.licences.also_allow),
+        }
+        for index, distribution in enumerate(plan.mined)
+    ]
+    funnel: Counter[str] = Counter()
+    for done in run_tasks("corpus, find problems", mine_distribution, jobs) if jobs else ():
+        funnel.update(done["counts"])
+    copies = find_duplicates([part(run.corpus_work, "candidates", index) for index in range(len(jobs))])
+    rows = list(chunks([rows.tolist() for rows in copies.kept], CANDIDATES_A_CHUNK))
+    sandbox = profile.sandbox.model_dump_json()
+    checks = [job | {"index": index, "rows": chunk, "sandbox": sandbox} for index, chunk in enumerate(rows)]
+    for done in run_tasks("corpus, prove problems", check_chunk, checks) if checks else ():
+        funnel.update(done["counts"])
+    given, refused = _given(plan.recipe, profile.seed)
+    parts = [part(run.corpus_work, "checked", index) for index in range(len(rows))]
+    counts = write_problems(run.problems, parts, given)
+    _hold_out(run)
+    return MinedProblems(funnel=dict(funnel), copies=copies, num_chunks=len(rows), given=refused, counts=counts)
 
 
-def _manifest(profile: Profile, recipe: Recipe, counts: list[dict[str, Any]]) -> dict[str, Any]:
-    forms = Counter[str]()
-    for shard in counts:
-        forms.update(shard["tokens_by_form"])
-    num_rows = sum(shard["rows"] for shard in counts)
-    return {
-        "settings": profile.corpus.model_dump(),
-        "recipe": recipe.model_dump(mode="json"),
-        "seed": profile.seed,
-        "commit": git_commit(),
-        "parent": profile.model.model_dump(),
-        "shards": len(counts),
-        "rows": num_rows,
-        "tokens": sum(forms.values()),
-        "fill": sum(forms.values()) / max(1, num_rows * profile.corpus.seq_len),
-        "tokens_by_form": dict(forms),
-        "documents": sum(sum(shard["documents_by_distribution"].values()) for shard in counts),
-    }
+def _given(recipe: Recipe, seed: int) -> tuple[list[SolvedProblem], list[RejectedProblem]]:
+    """The problems of the recipe's training splits."""
+    kept: list[SolvedProblem] = []
+    refused: list[RejectedProblem] = []
+    for source in recipe.sources:
+        if isinstance(source, TaskSource):
+            problems, rejected = solved_problems(source, recipe, seed)
+            kept += problems
+            refused += rejected
+    return kept, refused
+
+
+def _hold_out(run: Run) -> None:
+    """Problems to be measured on are kept out of the training documents like those of the benchmarks."""
+    texts = [
+        BenchmarkText(problem_id=solved.problem.id, entry_point="", text=f"{solved.problem.prompt}\n{solved.solution}")
+        for split in SPLITS[1:]
+        for solved in read_problems(run.problems, split)
+    ]
+    write_atomic(Path(run.corpus_work) / HELD_OUT, json.dumps([dataclasses.asdict(text) for text in texts]))

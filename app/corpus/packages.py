@@ -105,7 +105,7 @@ def installed(allow: frozenset[str]) -> Iterator[Distribution]:
 
 
 def standard_library(allow: frozenset[str]) -> Distribution:
-    """Lib without site-packages and NOT_LIBRARY. The recipe has to allow PSF-2.0, under which Python is distributed."""
+    """Lib without site-packages and NOT_LIBRARY; Python is distributed under PSF-2.0."""
     folder = Path(sysconfig.get_path("stdlib"))
     relative = [file.relative_to(folder) for file in sorted(folder.rglob("*.py"))]
     kept = [str(path) for path in relative if not {*path.parts[:-1]} & {*NOT_LIBRARY, *FOREIGN}]

@@ -44,9 +44,9 @@ class SolvedProblem:
     """
 
     problem: Problem
-    """Style ASSERTIONS: `tests` are assertions that call the entry point. `prompt` is HumanEval's form: imports and helpers,
-    signature, docstring. `split` is train, validation or test, the same for a whole distribution. `difficulty` is
-    easy, medium or hard."""
+    """Of a mined one the style is ASSERTIONS: `tests` are assertions that call the entry point, and `prompt` has
+    HumanEval's form: imports and helpers, signature, docstring. `split` is train, validation or test, the same for a
+    whole distribution. `difficulty` is easy, medium or hard."""
     solution: str
     """A whole program, the prompt's imports and helpers included; it passes."""
     description: str
@@ -60,7 +60,8 @@ class SolvedProblem:
 class Example:
     """One training example before tokenisation. Made by `app.corpus.examples`; tokenised by `app.corpus.render`.
 
-    Either a dialogue (`turns`, of which the assistant's are learnt) or plain text (`prompt` is given, `completion` learnt).
+    Either a dialogue (`turns`, of which the assistant's are learnt) or plain text (`prompt` is given, `completion`
+    learnt).
     """
 
     form: str

@@ -60,7 +60,7 @@ def test_unfit_files_are_rejected_with_the_reason(raw: bytes, path: str, word: s
 
 def test_a_declared_encoding_is_honoured() -> None:
     raw = ("# -*- coding: latin-1 -*-\n" + GOOD + "name = 'Gau\xdf'\n").encode("latin-1")
-    assert "Gau\xdf" in clean(raw, "a.py", Cleaning())[0]
+    assert "Gau\xdf" in clean(raw, "a.py", Cleaning()).text
 
 
 def test_an_approved_licence_header_passes() -> None:

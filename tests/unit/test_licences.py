@@ -8,7 +8,7 @@ import pytest
 from app.corpus.licences import (
     TABLE_PATH,
     LicenceVerdict,
-    _words,
+    bare_words,
     judge_expression,
     judge_licence,
     licence_table,
@@ -280,7 +280,7 @@ def test_phrases_of_the_table_are_bare_words_that_can_match() -> None:
     table = licence_table()
     marks = [mark for text in table["texts"] for mark in (text.begin, text.end, *text.holds)]
     for phrase in (*marks, *table["restrictions"], *table["restricted_fields"], *table["rest"]["never"]):
-        assert _words(phrase).strip() == phrase
+        assert bare_words(phrase).strip() == phrase
 
 
 def test_importing_the_module_loads_no_library() -> None:

@@ -105,7 +105,7 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
             {"kind": "jsonl", "path": str(tmp_path / "gone*.jsonl"), "columns": COLUMNS},
             {"kind": "the_stack_v2"},
             {"kind": "mbpp_train"},
-            {"kind": "standard_library"},
+            {"kind": "tree", "path": "/nowhere/else"},
         )
     )
     expected = [
@@ -120,7 +120,7 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
         ("sources.4 (jsonl)", "names no file"),
         ("sources.5 (the_stack_v2)", "a Hugging Face token (set HF_TOKEN) and AWS credentials"),
         ("sources.6 (mbpp_train)", "for evaluation only (CC-BY-4.0)"),
-        ("sources.7 (standard_library)", "The OSI does not approve PSF-2.0"),
+        ("sources.7 (tree)", "'/nowhere/else' is no folder"),
     ]
     assert len(problems) == len(expected), problems
     for problem, (start, words) in zip(problems, expected, strict=True):

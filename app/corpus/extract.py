@@ -1,0 +1,154 @@
+"""First task of the build, over one shard of files: read, clean, decontaminate, cut into documents. Runs without Ray.
+
+Its output is written whole, so a task whose output is there has nothing to do: that is how a killed build goes on.
+"""
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from app.corpus.cleaning import Cleaned, RejectedFileError, clean
+from app.corpus.decontamination import Decontaminator, defined_names
+from app.corpus.documents import functions
+from app.corpus.minhash import bands
+from app.corpus.packages import SourceFile
+from app.corpus.parts import part, write_rows
+from app.corpus.recipes import Recipe
+from app.corpus.records import FILE, Document, Origin
+from app.corpus.sources import read_source
+from app.records import BenchmarkText
+
+BENCHMARKS = "benchmarks.json"
+"""In the work folder: the benchmark texts that no document may touch."""
+TEXT = pa.string()
+ORIGIN_FIELDS = [(name, TEXT) for name in Origin.__slots__]
+COPY_FIELDS = [("sha256", pa.binary(32)), ("bands", pa.binary()), ("rank", pa.float32())]
+"""What `app.corpus.duplicates` looks at, beside `kind`."""
+DOCUMENT_SCHEMA = pa.schema([*ORIGIN_FIELDS, *((name, TEXT) for name in Document.__slots__), *COPY_FIELDS])
+REJECTED_SCHEMA = pa.schema([*ORIGIN_FIELDS, *((name, TEXT) for name in ("name", "what", "reason"))])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """Files of one task; parallel lists. Made by the build's plan."""
+
+    index: int
+    distributions: list[str]
+    versions: list[str]
+    licences: list[str]
+    paths: list[str]
+    locations: list[str]
+    archives: list[str]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def file(self, number: int) -> SourceFile:
+        return SourceFile(path=self.paths[number], location=self.locations[number], archive=self.archives[number])
+
+
+class Siblings(Mapping[str, str]):
+    """Cleaned texts of the other files of a file's distribution, by path, each read when it is asked for.
+
+    Those of a table are not found: its rows are known by their numbers. Iterating is not meant.
+    """
+
+    def __init__(self, file: SourceFile, read: Callable[[SourceFile], str]) -> None:
+        self._file, self._read = file, read
+
+    def __getitem__(self, path: str) -> str:
+        location = self._file.location
+        if not location.endswith(self._file.path):
+            raise KeyError(path)
+        there = location.removesuffix(self._file.path) + path
+        try:
+            return self._read(SourceFile(path=path, location=there, archive=self._file.archive))
+        except RejectedFileError:
+            raise KeyError(path) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 1  # at least it itself
+
+
+def extract_shard(job: dict[str, Any]) -> dict[str, Any]:
+    """Files -> documents and rejections, under the work folder."""
+    target = part(job["work"], "documents", job["index"])
+    if not target.exists():
+        shard = Shard(**{name: job[name] for name in Shard.__slots__})
+        recipe = Recipe.model_validate_json(job["recipe"])
+        kept: list[dict[str, Any]] = []
+        rejected: list[dict[str, Any]] = []
+        masked = {"secrets": 0, "e-mail addresses": 0}
+        for number in range(len(shard)):
+            for item in _rows(shard, number, recipe, decontaminator(job["work"]), masked):
+                (rejected if "reason" in item else kept).append(item)
+        write_rows(part(job["work"], "rejected", job["index"]), rejected, REJECTED_SCHEMA)
+        write_rows(target, kept, DOCUMENT_SCHEMA.with_metadata({"masked": json.dumps(masked)}))
+    return {"index": job["index"]}
+
+
+def _rows(
+    shard: Shard, number: int, recipe: Recipe, guard: Decontaminator, masked: dict[str, int]
+) -> Iterator[dict[str, Any]]:
+    """The documents of one file, and what was rejected of it, as rows."""
+    origin = {
+        "distribution": shard.distributions[number],
+        "version": shard.versions[number],
+        "licence": shard.licences[number],
+        "path": shard.paths[number],
+    }
+    try:
+        raw = read_source(shard.file(number))
+        allow = frozenset(recipe.licences.also_allow)
+        cleaned = clean(raw, shard.paths[number], recipe.cleaning, allow, shard.licences[number])
+    except RejectedFileError as error:
+        yield origin | {"name": "", "what": FILE, "reason": str(error)}
+        return
+    masked["secrets"] += cleaned.num_secrets
+    masked["e-mail addresses"] += cleaned.num_emails
+    origin["licence"] = cleaned.licence
+    siblings = Siblings(shard.file(number), functools.partial(_cleaned_text, shard, number, recipe))
+    for document, names in _documents(cleaned, recipe, shard.paths[number], siblings):
+        if reason := guard.hit(document.text, names):
+            yield origin | {"name": document.name, "what": document.kind, "reason": f"benchmark {reason}"}
+        else:
+            yield origin | document_row(document)
+
+
+def _documents(cleaned: Cleaned, recipe: Recipe, path: str, siblings: Siblings) -> Iterator[tuple[Document, list[str]]]:
+    """The file and its functions, each with the names that it defines at module level."""
+    text, tree = cleaned.text, cleaned.tree
+    yield Document(kind=FILE, name="", text=text, header=""), defined_names(tree)
+    shown = siblings if recipe.forms.multi_file else None
+    for document in functions(text, tree, recipe.cleaning.min_docstring_chars, path, shown):
+        yield document, [document.name]
+
+
+def _cleaned_text(shard: Shard, number: int, recipe: Recipe, file: SourceFile) -> str:
+    """Of a sibling of the file `number`. Raises RejectedFileError."""
+    allow = frozenset(recipe.licences.also_allow)
+    return clean(read_source(file), file.path, recipe.cleaning, allow, shard.licences[number]).text
+
+
+def document_row(document: Document) -> dict[str, Any]:
+    """Of copies the longest is the best: it says most."""
+    fields = {name: getattr(document, name) for name in Document.__slots__}
+    return fields | copy_fields(document.text, len(document.text))
+
+
+def copy_fields(text: str, rank: float) -> dict[str, Any]:
+    return {"sha256": hashlib.sha256(text.encode()).digest(), "bands": bands(text), "rank": rank}
+
+
+@functools.lru_cache(maxsize=1)
+def decontaminator(work: str) -> Decontaminator:
+    return Decontaminator(BenchmarkText(**row) for row in json.loads((Path(work) / BENCHMARKS).read_text()))

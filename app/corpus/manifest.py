@@ -1,0 +1,158 @@
+"""What a build says about itself: rejected.parquet, attribution.csv, and the facts of manifest.json.
+
+Every file, function and candidate that is not in the corpus stands in rejected.parquet with its reason; every
+distribution that is stands in attribution.csv with its licence and its files.
+"""
+
+import csv
+import io
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from app.corpus.duplicates import Duplicates
+from app.corpus.extract import REJECTED_SCHEMA
+from app.corpus.parts import part
+from app.corpus.recipes import SPLITS, non_osi_sources
+from app.corpus.records import Origin
+from app.runs import Run, git_commit, write_atomic
+from app.settings import Profile
+
+if TYPE_CHECKING:
+    from app.corpus.build import MinedProblems, Plan
+
+ORIGIN = list(Origin.__slots__)
+
+
+def write_tables(
+    run: Run, profile: Profile, plan: "Plan", copies: Duplicates, mined: "MinedProblems", counts: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Writes the two tables; returns the manifest."""
+    rejected = _write_rejected(run, plan, copies, mined)
+    licences = _write_attribution(run, plan, counts)
+    return {
+        "settings": profile.corpus.model_dump(),
+        "recipe": plan.recipe.model_dump(mode="json"),
+        "non_osi_sources": non_osi_sources(plan.recipe),
+        "seed": profile.seed,
+        "commit": git_commit(),
+        "parent": profile.model.model_dump(),
+        "shards": len(plan.shards),
+        **_totals(counts, profile.corpus.seq_len),
+        "rejected": rejected,
+        "duplicates": copies.counts,
+        "masked": _masked(run, len(plan.shards)),
+        "problems": {split: dict(mined.counts[split]) for split in SPLITS},
+        "funnel": mined.funnel,
+        "licences": licences,
+    }
+
+
+def _totals(counts: list[dict[str, Any]], seq_len: int) -> dict[str, Any]:
+    """Over all shards: examples and tokens by form, rows, and how full they are."""
+    totals = {name: Counter[str]() for name in ("tokens_by_form", "examples_by_form", "rows_by_fill", "left_out")}
+    for shard in counts:
+        for name, total in totals.items():
+            total.update(shard[name])
+    num_rows, tokens = (sum(shard[name] for shard in counts) for name in ("rows", "tokens"))
+    return {
+        "rows": num_rows,
+        "tokens": tokens,
+        "fill": tokens / max(1, num_rows * seq_len),
+        "cut": sum(shard["cut"] for shard in counts),
+        "pieces": sum(shard["pieces"] for shard in counts),
+        "documents": sum(len(shard["documents"]) for shard in counts),
+        **{name: dict(sorted(total.items())) for name, total in totals.items()},
+    }
+
+
+def _masked(run: Run, num_shards: int) -> dict[str, int]:
+    """Secrets and e-mail addresses that were masked in the files read."""
+    total: Counter[str] = Counter()
+    for index in range(num_shards):
+        total.update(json.loads(pq.read_schema(part(run.corpus_work, "documents", index)).metadata[b"masked"]))
+    return dict(total)
+
+
+def _write_rejected(run: Run, plan: "Plan", copies: Duplicates, mined: "MinedProblems") -> dict[str, int]:
+    """All rejections in one file. Returns how many there are for each kind of reason."""
+    counts: Counter[str] = Counter()
+    temporary = run.rejected.with_name(".rejected.tmp")
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    with pq.ParquetWriter(temporary, REJECTED_SCHEMA) as writer:
+        for table in _rejected_tables(run, plan, copies, mined):
+            counts.update(reason.partition(":")[0] for reason in table["reason"].to_pylist())
+            writer.write_table(table)
+    temporary.replace(run.rejected)
+    return dict(sorted(counts.items()))
+
+
+def _rejected_tables(run: Run, plan: "Plan", copies: Duplicates, mined: "MinedProblems") -> Iterator[pa.Table]:
+    yield pa.Table.from_pylist(list(_of_distributions(plan)), REJECTED_SCHEMA)
+    given = [
+        _row({"distribution": "", "version": "", "licence": "", "path": problem.id}, "", "problem", problem.reason)
+        for problem in mined.given
+    ]
+    yield pa.Table.from_pylist(given, REJECTED_SCHEMA)
+    for folder, count in (
+        ("rejected", len(plan.shards)),
+        ("left_out", len(plan.shards)),
+        ("rejected_candidates", len(plan.mined)),
+        ("rejected_problems", mined.num_chunks),
+    ):
+        for index in range(count):
+            yield pq.read_table(part(run.corpus_work, folder, index))
+    for number, path in enumerate(copies.paths):
+        if dropped := dict(copies.dropped(number)):
+            table = pq.read_table(path, columns=[*ORIGIN, "name", "kind"]).take(pa.array(sorted(dropped), pa.int64()))
+            rows = zip(table.to_pylist(), (dropped[row] for row in sorted(dropped)), strict=True)
+            yield pa.Table.from_pylist(
+                [_row({n: row[n] for n in ORIGIN}, row["name"], row["kind"], reason) for row, reason in rows],
+                REJECTED_SCHEMA,
+            )
+
+
+def _of_distributions(plan: "Plan") -> Iterator[dict[str, Any]]:
+    for d in plan.distributions:
+        origin = {"distribution": d.name, "version": d.version, "licence": d.verdict.licence, "path": ""}
+        if not d.verdict.approved:
+            reason = d.verdict.reason
+            known = reason.partition(":")[0] == "duplicate"
+            yield _row(origin, "", "distribution", reason if known else f"licence: {reason}")
+        for path, reason in d.rejected:
+            yield _row(origin | {"path": path}, "", "file", reason)
+
+
+def _row(origin: dict[str, str], name: str, what: str, reason: str) -> dict[str, str]:
+    return origin | {"name": name, "what": what, "reason": reason}
+
+
+def _write_attribution(run: Run, plan: "Plan", counts: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    """attribution.csv: who wrote what the shards hold, a row a distribution and licence, with the files kept. Returns
+    distributions, files and tokens by licence."""
+    tokens: Counter[tuple[str, str]] = Counter()
+    files: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    for shard in counts:
+        for distribution, licence, path, num_tokens in shard["documents"]:
+            tokens[distribution, licence] += num_tokens
+            files[distribution, licence].add(path)
+    by_name = {d.name: d for d in plan.distributions}
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["distribution", "version", "licence", "evidence", "author", "homepage", "tokens", "files"])
+    licences: dict[str, dict[str, int]] = {}
+    for distribution, licence in sorted(tokens):
+        d = by_name.get(distribution)
+        facts = (d.version, licence, d.verdict.evidence, d.author, d.homepage) if d else ("", licence, "recipe", "", "")
+        held = sorted(files[distribution, licence])
+        cells = [" ".join(str(cell).split()) for cell in (distribution, *facts, tokens[distribution, licence])]
+        writer.writerow([*cells, " ".join(path.replace(" ", "%20") for path in held)])
+        total = licences.setdefault(licence, {"distributions": 0, "files": 0, "tokens": 0})
+        for key, value in (("distributions", 1), ("files", len(held)), ("tokens", tokens[distribution, licence])):
+            total[key] += value
+    write_atomic(run.attribution, table.getvalue())
+    return licences

@@ -1,0 +1,31 @@
+"""Files of the build's tasks: one Parquet file a shard, written whole, so that what is there needs no second look."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+def part(work: str | Path, folder: str, index: int) -> Path:
+    return Path(work) / folder / f"part-{index:05d}.parquet"
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Beside its place, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    pq.write_table(table, temporary)
+    os.replace(temporary, path)
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
+    write_table(path, pa.Table.from_pylist(rows, schema))
+
+
+def is_drawn(seed: int, what: str, digest: bytes, share: float) -> bool:
+    """A draw that is the same on every machine: by hash of the seed, what is drawn for, and the thing's own digest."""
+    draw = hashlib.sha256(f"{seed}:{what}:".encode() + digest).digest()
+    return int.from_bytes(draw[:4], "big") < share * 2**32

@@ -1,0 +1,164 @@
+"""Problems with tests: the two tasks that mine them, and the files that hold them. Runs without Ray.
+
+    candidates   one distribution's functions that could become problems, held against the benchmarks
+    checked      candidates that are nobody's copies, run in the sandbox
+    problems/{train,validation,test}.parquet   what passed, with solution, bugs and origin; read by `read_problems`
+
+A function that two distributions hold is one problem. Limits: see `app.corpus.mining`.
+"""
+
+import json
+import pickle
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from app.corpus.extract import COPY_FIELDS, REJECTED_SCHEMA, TEXT, copy_fields, decontaminator
+from app.corpus.licences import LicenceVerdict
+from app.corpus.mining import Candidate, Rejection, check_candidates, find_candidates
+from app.corpus.packages import Distribution, SourceFile
+from app.corpus.parts import part, write_rows
+from app.corpus.recipes import SPLITS
+from app.corpus.records import Origin, SolvedProblem
+from app.corpus.sources import read_source
+from app.records import Problem, ProblemStyle
+from app.sandbox.tiers import confinement
+from app.settings import SandboxSettings
+
+CANDIDATE = "candidate"
+CANDIDATE_SCHEMA = pa.schema([("kind", TEXT), ("candidate", pa.binary()), *COPY_FIELDS])
+_PROBLEM_FIELDS = ("id", "source", "prompt", "entry_point", "tests", "style", "prelude", "setup", "difficulty", "split")
+PROBLEM_SCHEMA = pa.schema(
+    [*((name, TEXT) for name in (*_PROBLEM_FIELDS, "solution", "description")), ("bugs", pa.list_(TEXT))]
+    + [(name, TEXT) for name in Origin.__slots__]
+)
+
+
+def mine_distribution(job: dict[str, Any]) -> dict[str, Any]:
+    """One distribution -> its candidates and rejections, under the work folder."""
+    target = part(job["work"], "candidates", job["index"])
+    if not target.exists():
+        distribution = distribution_of(job["distribution"])
+        mined = find_candidates(distribution, read_source, job["split"], also_allow=frozenset(job["also_allow"]))
+        guard = decontaminator(job["work"])
+        rows, rejected = [], _rejected(mined.rejections, distribution)
+        for candidate in mined.candidates:
+            if reason := guard.hit(candidate.text, [candidate.entry_point]):
+                rejected += _rejected([_refused(candidate, f"benchmark {reason}")], distribution)
+            else:
+                row = {"kind": CANDIDATE, "candidate": pickle.dumps(candidate)}
+                rows.append(row | copy_fields(candidate.text, _side(candidate.split)))
+        write_rows(part(job["work"], "rejected_candidates", job["index"]), rejected, REJECTED_SCHEMA)
+        write_rows(target, rows, CANDIDATE_SCHEMA.with_metadata({"counts": json.dumps(mined.counts)}))
+    return {"index": job["index"], "counts": json.loads(pq.read_schema(target).metadata[b"counts"])}
+
+
+def distribution_of(fields: dict[str, Any]) -> Distribution:
+    """From what `dataclasses.asdict` made of it."""
+    files = tuple(SourceFile(**file) for file in fields["files"])
+    rejected = tuple((path, reason) for path, reason in fields["rejected"])
+    verdict = LicenceVerdict(**fields["verdict"])
+    return Distribution(**{**fields, "verdict": verdict, "files": files, "rejected": rejected})
+
+
+def _side(split: str) -> float:
+    """Rank of a copy: the one of the smaller side stays, so that no problem to be measured on is also trained on."""
+    return float(SPLITS.index(split))
+
+
+def check_chunk(job: dict[str, Any]) -> dict[str, Any]:
+    """Rows of several candidate files -> problems and rejections, under the work folder."""
+    target = part(job["work"], "checked", job["index"])
+    if not target.exists():
+        candidates = [candidate for index, rows in job["rows"] for candidate in _candidates(job["work"], index, rows)]
+        sandbox = SandboxSettings.model_validate_json(job["sandbox"])
+        mined = check_candidates(candidates, sandbox, confinement(unsafe=job["unsafe"]))
+        versions = {c.origin.distribution: (c.origin.version, c.origin.licence) for c in candidates}
+        rejected = [_rejection_row(rejection, *versions[rejection.distribution]) for rejection in mined.rejections]
+        write_rows(part(job["work"], "rejected_problems", job["index"]), rejected, REJECTED_SCHEMA)
+        schema = PROBLEM_SCHEMA.with_metadata({"counts": json.dumps(mined.counts)})
+        write_rows(target, [problem_row(problem) for problem in mined.problems], schema)
+    return {"index": job["index"], "counts": json.loads(pq.read_schema(target).metadata[b"counts"])}
+
+
+def _candidates(work: str, index: int, rows: Sequence[int]) -> list[Candidate]:
+    table = pq.read_table(part(work, "candidates", index), columns=["candidate"])
+    return [pickle.loads(table["candidate"][row].as_py()) for row in rows]
+
+
+def chunks(kept: Sequence[Iterable[int]], size: int) -> Iterator[list[tuple[int, list[int]]]]:
+    """Rows to keep of each candidate file, cut into jobs of about `size` candidates."""
+    chunk: list[tuple[int, list[int]]] = []
+    room = size
+    for index, rows in enumerate(kept):
+        left = [int(row) for row in rows]
+        while left:
+            chunk.append((index, left[:room]))
+            room, left = room - len(left[:room]), left[room:]
+            if not room:
+                yield chunk
+                chunk, room = [], size
+    if chunk:
+        yield chunk
+
+
+def write_problems(folder: Path, parts: Iterable[Path], given: Iterable[SolvedProblem]) -> dict[str, Counter[str]]:
+    """The files of all splits. Returns the number of problems by split and source."""
+    rows: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
+    for path in parts:
+        for row in pq.read_table(path).to_pylist():
+            rows[row["split"]].append(row)
+    for problem in given:
+        rows[problem.problem.split].append(problem_row(problem))
+    for split, held in rows.items():
+        write_rows(folder / f"{split}.parquet", sorted(held, key=lambda row: row["id"]), PROBLEM_SCHEMA)
+    return {split: Counter(row["source"] for row in held) for split, held in rows.items()}
+
+
+def read_problems(folder: Path, split: str) -> list[SolvedProblem]:
+    """The problems of a run's corpus/problems, in the order of their ids."""
+    return [_solved(row) for row in pq.read_table(folder / f"{split}.parquet").to_pylist()]
+
+
+def problem_row(solved: SolvedProblem) -> dict[str, Any]:
+    fields = {name: getattr(solved.problem, name) for name in _PROBLEM_FIELDS}
+    own = {"solution": solved.solution, "description": solved.description, "bugs": list(solved.bugs)}
+    return fields | own | {name: getattr(solved.origin, name) for name in Origin.__slots__}
+
+
+def _solved(row: dict[str, Any]) -> SolvedProblem:
+    fields = {name: row[name] for name in _PROBLEM_FIELDS} | {"style": ProblemStyle(row["style"])}
+    return SolvedProblem(
+        problem=Problem(licence=row["licence"], **fields),
+        solution=row["solution"],
+        description=row["description"],
+        bugs=tuple(row["bugs"]),
+        origin=Origin(**{name: row[name] for name in Origin.__slots__}),
+    )
+
+
+def _refused(candidate: Candidate, reason: str) -> Rejection:
+    origin = candidate.origin
+    return Rejection(
+        distribution=origin.distribution, path=origin.path, name=candidate.entry_point, stage="benchmark", reason=reason
+    )
+
+
+def _rejected(rejections: Iterable[Rejection], distribution: Distribution) -> list[dict[str, Any]]:
+    return [_rejection_row(r, distribution.version, distribution.verdict.licence) for r in rejections]
+
+
+def _rejection_row(rejection: Rejection, version: str, licence: str) -> dict[str, Any]:
+    return {
+        "distribution": rejection.distribution,
+        "version": version,
+        "licence": licence,
+        "path": rejection.path,
+        "name": rejection.name,
+        "what": "problem",
+        "reason": f"no problem: {rejection.reason}",
+    }

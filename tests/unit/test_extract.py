@@ -1,0 +1,186 @@
+"""The corpus tasks on real files, without Ray: forms, masks, rejections, and going on where a kill left off."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from app.corpus.assemble import HELD_OUT, assemble_shard
+from app.corpus.extract import BENCHMARKS, Shard, extract_shard
+from app.corpus.problems import read_problems, write_problems
+from app.corpus.recipes import Recipe
+from app.corpus.records import Origin, SolvedProblem
+from app.evaluation import humaneval
+from app.profiles import smoke
+from app.records import IGNORE, BenchmarkText, Problem, ProblemStyle
+from app.runs import write_atomic
+
+SOURCE = '''"""Tools for triangles, kept here for the tests of the corpus build and nothing else."""
+
+KEY = "AKIAIOSFODNN7EXAMPLE"
+
+
+def area(base, height):
+    """Return the area of a triangle with this base and height."""
+    if base < 0 or height < 0:
+        raise ValueError("lengths can't be negative")
+    return base * height / 2
+
+
+def perimeter(a, b, c):
+    """Return the perimeter of a triangle with these three sides."""
+    total = a + b
+    total += c
+    return total
+'''
+HEADER = "def halves(numbers):\n"
+SOLVED = SolvedProblem(
+    problem=Problem(
+        id="mined/shapes/halves",
+        source="mined",
+        licence="MIT",
+        prompt=HEADER + '    """Return half of each number, in order.\n\n    >>> halves([2])\n    [1.0]\n    """\n',
+        entry_point="halves",
+        tests="assert halves([2]) == [1.0]\nassert halves([]) == []\nassert halves([4, 6]) == [2.0, 3.0]\n",
+        style=ProblemStyle.ASSERTIONS,
+        difficulty="easy",
+        split="train",
+    ),
+    solution=HEADER + '    """Return half of each number, in order."""\n    return [n / 2 for n in numbers]\n',
+    description="Return half of each number, in order.",
+    bugs=(HEADER + '    """Return half of each number, in order."""\n    return [n // 2 for n in numbers]\n',),
+    origin=Origin(distribution="shapes", version="1", licence="MIT", path="shapes.py"),
+)
+
+
+@pytest.fixture
+def job(tmp_path: Path, smoke_model: Path) -> dict[str, Any]:
+    task = humaneval.load()[0]
+    files = {
+        "shapes.py": SOURCE,
+        "leak.py": SOURCE + "\n\n" + task.problem.prompt + task.canonical_solution,
+        "bad.py": "def",
+        "gone.py": None,
+    }
+    for name, text in files.items():
+        if text is not None:
+            (tmp_path / name).write_text(text)
+    count = len(files)
+    shard = Shard(
+        index=0,
+        distributions=["shapes"] * count,
+        versions=["1"] * count,
+        licences=["MIT"] * count,
+        paths=list(files),
+        locations=[str(tmp_path / name) for name in files],
+        archives=[""] * count,
+    )
+    forms = dict.fromkeys(("doc_to_code", "completion", "problem", "fix_bug"), 1.0)
+    forms |= dict.fromkeys(("code_to_doc", "fill_in", "multi_file", "tool_use", "file"), 0.0)
+    recipe = Recipe.model_validate({"name": "t", "sources": [{"kind": "installed_python"}], "forms": forms})
+    options = {"recipe": recipe.model_dump_json(), "work": str(tmp_path / "work"), "train": str(tmp_path / "train")}
+    benchmarks = [asdict(task.benchmark_text) for task in humaneval.load()]
+    write_atomic(tmp_path / "work" / BENCHMARKS, json.dumps(benchmarks))
+    write_atomic(tmp_path / "work" / HELD_OUT, "[]")
+    write_problems(tmp_path / "problems", [], [])
+    options |= {"problems": str(tmp_path / "problems"), "num_shards": 1, "keep": []}
+    return asdict(shard) | options | {"model": smoke().model.model_dump_json(), "seq_len": 256, "seed": 0}
+
+
+def kept(job: dict[str, Any]) -> list[dict[str, Any]]:
+    return pq.read_table(Path(job["work"]) / "documents/part-00000.parquet").to_pylist()
+
+
+def row_of(job: dict[str, Any], path: str, name: str) -> int:
+    return next(n for n, row in enumerate(kept(job)) if (row["path"], row["name"]) == (path, name))
+
+
+def texts(job: dict[str, Any], tokenizer: Any) -> tuple[str, str]:
+    """All that is shown, and all that is learnt."""
+    rows = pq.read_table(Path(job["train"]) / "part-00000.parquet").to_pylist()
+    shown = "".join(tokenizer.decode(row["input_ids"]) for row in rows)
+    return shown, "".join(tokenizer.decode([label for label in row["labels"] if label != IGNORE]) for row in rows)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(smoke_model: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(smoke_model)
+
+
+def test_documents_and_rejections_of_a_shard(job: dict[str, Any]) -> None:
+    extract_shard(job)
+    rejected = pq.read_table(Path(job["work"]) / "rejected/part-00000.parquet").to_pylist()
+    assert [row["name"] for row in kept(job) if row["path"] == "shapes.py"] == ["", "area", "perimeter"]
+    leaked = {(row["path"], row["name"]) for row in rejected if row["reason"].startswith("benchmark")}
+    assert ("leak.py", "") in leaked and ("leak.py", "has_close_elements") in leaked
+    assert not any("has_close_elements" in row["text"] for row in kept(job))
+    reasons = {row["path"]: row["reason"] for row in rejected}
+    assert "too short" in reasons["bad.py"] and "unreadable" in reasons["gone.py"], "one odd file does not end it"
+
+
+def test_a_secret_is_masked_before_anything_is_cut_and_is_counted(job: dict[str, Any]) -> None:
+    extract_shard(job)
+    assert not any("AKIA" in row["text"] for row in kept(job))
+    metadata = pq.read_schema(Path(job["work"]) / "documents/part-00000.parquet").metadata
+    assert json.loads(metadata[b"masked"])["secrets"] == 2, "one in each file that was read"
+
+
+def test_a_dialogue_learns_its_answer_only_and_plain_text_everything(job: dict[str, Any], tokenizer: Any) -> None:
+    extract_shard(job)
+    counts = assemble_shard(job | {"keep": [row_of(job, "shapes.py", "area")]})
+    shown, learnt = texts(job, tokenizer)
+    assert "Complete the following Python function" in shown and "Complete the following" not in learnt
+    assert learnt.count("return base * height / 2") == 2 and learnt.count("<|im_end|>") == 2
+    assert counts["tokens_by_form"].keys() == {"doc_to_code", "completion"}
+    assert [row[:3] for row in counts["documents"]] == [["shapes", "MIT", "shapes.py"]]
+
+
+def test_a_finished_shard_is_not_done_again(job: dict[str, Any]) -> None:
+    extract_shard(job)
+    first = assemble_shard(job | {"keep": [0, 1, 2]})
+    path = Path(job["train"]) / "part-00000.parquet"
+    before = path.stat().st_mtime_ns
+    extract_shard(job)
+    assert assemble_shard(job | {"keep": [0, 1, 2]}) == first and path.stat().st_mtime_ns == before
+
+
+def test_a_dialogue_longer_than_a_row_is_left_out_with_the_reason_not_cut(job: dict[str, Any]) -> None:
+    extract_shard(job)
+    counts = assemble_shard(job | {"keep": [row_of(job, "shapes.py", "area")], "seq_len": 40})
+    left_out = pq.read_table(Path(job["work"]) / "left_out/part-00000.parquet").to_pylist()
+    assert [row["what"] for row in left_out] == ["doc_to_code"] and left_out[0]["reason"].startswith(
+        "longer than a row"
+    )
+    assert counts["cut"] == 1 and counts["rows"] >= 2, "plain text goes on in the next row"
+
+
+def test_problems_come_back_from_their_files_as_they_were(tmp_path: Path) -> None:
+    counts = write_problems(tmp_path, [], [SOLVED])
+    assert read_problems(tmp_path, "train") == [SOLVED] and read_problems(tmp_path, "test") == []
+    assert counts["train"] == {"mined": 1}
+
+
+def test_a_training_problem_is_shown_with_its_bug_and_a_test_is_kept_hidden(
+    job: dict[str, Any], tokenizer: Any
+) -> None:
+    extract_shard(job)
+    write_problems(Path(job["problems"]), [], [SOLVED])
+    counts = assemble_shard(job)
+    shown, learnt = texts(job, tokenizer)
+    assert counts["examples_by_form"]["problem"] >= 2 and counts["examples_by_form"]["fix_bug"] == 1
+    assert "n // 2" in shown and "n // 2" not in learnt, "the bug is shown and not learnt"
+    assert shown.count("assert halves([4, 6])") < shown.count("def halves"), "hidden tests are never all shown"
+
+
+def test_a_held_out_problem_is_kept_out_of_training_documents(job: dict[str, Any]) -> None:
+    extract_shard(job)
+    area = kept(job)[row_of(job, "shapes.py", "area")]["text"]
+    held = asdict(BenchmarkText(problem_id="mined/area", entry_point="", text=area))
+    write_atomic(Path(job["work"]) / HELD_OUT, json.dumps([held]))
+    counts = assemble_shard(job | {"keep": [row_of(job, "shapes.py", "area")]})
+    assert counts["rows"] == 0 and any("held-out problem" in name for name in counts["left_out"])
