@@ -14,7 +14,6 @@ import io
 import re
 import tokenize
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from app.corpus.headers import copied_from, judge_header, without_notices
@@ -54,10 +53,6 @@ class Cleaned:
     num_secrets: int
     num_emails: int
 
-    def __iter__(self) -> Iterator[str | ast.Module]:
-        """For callers that take `text, tree` only."""
-        return iter((self.text, self.tree))
-
 
 def clean(
     raw: bytes,
@@ -65,19 +60,16 @@ def clean(
     rules: Cleaning,
     also_allow: frozenset[str] = frozenset(),
     package_licence: str = "",
-    *,
-    tests: bool = False,
 ) -> Cleaned:
     """The file as it is learnt. path: inside its distribution. also_allow: SPDX ids accepted beside the OSI's.
-    package_licence: expression relied on; "" skips the comparison with the file's own. tests: accept test files, which
-    are read for mining and never learnt.
+    package_licence: expression relied on; "" skips the comparison with the file's own.
 
     Raises RejectedFileError with the reason.
     """
     if len(raw) > rules.max_bytes:
         raise RejectedFileError(f"too large: {len(raw)} bytes")
-    if not tests and TEST_PATH.search(path):
-        raise RejectedFileError("test: read for mining only")
+    if TEST_PATH.search(path):
+        raise RejectedFileError("test: read for the problems' inputs, never learnt")
     if GENERATED_NAME.search(path):
         raise RejectedFileError("generated: by its name")
     text = _decode(raw)

@@ -44,9 +44,8 @@ _WORD = re.compile(r"\w+")
 _PIECES = re.compile(r"\n\s*\n|\"\"\"|'''")
 _IMPORT = re.compile(r"\s*(?:from|import)\s")
 # Short strings are kept (group 1); docstrings and comments go.
-_NO_CODE = re.compile(
-    r"(\"(?!\"\")(?:[^\"\\\n]|\\.)*\"|'(?!'')(?:[^'\\\n]|\\.)*')|\"\"\"[\s\S]*?\"\"\"|'''[\s\S]*?'''|#[^\n]*"
-)
+_SHORT = r"(\"(?!\"\")[^\"\\\n]*(?:\\.[^\"\\\n]*)*\"|'(?!'')[^'\\\n]*(?:\\.[^'\\\n]*)*')"
+_NO_CODE = re.compile(_SHORT + r"|\"\"\"[\s\S]*?\"\"\"|'''[\s\S]*?'''|#[^\n]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,8 +37,9 @@ _SPDX = re.compile(r"SPDX-License-Identifier:\s*([^\r\n#*\"']+)")
 _DUNDER = re.compile(r"^__licen[cs]e__\s*=\s*[\"']([^\"'\n]{2,100})[\"']", re.M)
 _NOTICE = re.compile(
     r"copyright|\(c\)\s*\d{4}|©|licen[cs]e|spdx-|all rights reserved|warrant(?:y|ies)|redistribut"
-    r"|permission (?:is|to|notice)|[\"']as[- ]is[\"']|liab(?:le|ility)|damages|\bauthors?\s*:|@author|^\W*(?:-\*-.*)?(?:en)?coding[:=]|vim?:\s*set",
-    re.I,
+    r"|permission (?:is|to|notice)|[\"']as[- ]is[\"']|liab(?:le|ility)|damages|\bauthors?\s*:|@author"
+    r"|^\W*(?:-\*-.*)?(?:en)?coding[:=]|vim?:\s*set",
+    re.I | re.M,
 )
 _RULE = re.compile(r"[\s#*=~_+/-]*")
 _GNU = re.compile(r"(A|L)?GPL-")
@@ -136,12 +137,11 @@ def _without_comments(block: str) -> str:
     """The comment lines without their notice paragraphs; rules and empty comments between them go too."""
     if not _NOTICE.search(block):
         return block
-    kept: list[str] = []
-    for paragraph in re.split(r"((?:^[ \t]*#?[\s#*=~_+/-]*\n)+)", block, flags=re.M):
-        if not _NOTICE.search(paragraph) or paragraph.startswith("#!"):
-            kept.append(paragraph)
-    text = "".join(kept)
-    return "" if _RULE.fullmatch(text) else text
+    shebang = re.match(r"#![^\n]*\n", block)
+    first = shebang[0] if shebang else ""
+    paragraphs = re.split(r"((?:^[ \t]*#?[\s#*=~_+/-]*\n)+)", block[len(first) :], flags=re.M)
+    text = "".join(paragraph for paragraph in paragraphs if not _NOTICE.search(paragraph))
+    return first + ("" if _RULE.fullmatch(text) else re.sub(r"^(?:[ \t]*#?[ \t]*\n)+", "", text))
 
 
 def _without_paragraphs(docstring: str) -> str:

