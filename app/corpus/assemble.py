@@ -114,7 +114,7 @@ def _documents(job: dict[str, Any], rejected: list[dict[str, Any]]) -> Iterator[
     for row in table.take(pa.array(job["keep"], pa.int64())).to_pylist():
         origin = Origin(**{name: row[name] for name in Origin.__slots__})
         document = Document(**{name: row[name] for name in Document.__slots__})
-        if reason := guard.hit(document.text, []):
+        if guard and (reason := guard.hit(document.text, [])):
             rejected.append(_rejection(origin, document.name, document.kind, f"held-out problem: {reason}"))
         else:
             yield origin, document
@@ -139,8 +139,10 @@ def _problems(folder: str, num_shards: int) -> list[list[SolvedProblem]]:
 
 
 @functools.lru_cache(maxsize=1)
-def _held_out(work: str) -> Decontaminator:
-    return Decontaminator(BenchmarkText(**row) for row in json.loads((Path(work) / HELD_OUT).read_text()))
+def _held_out(work: str) -> Decontaminator | None:
+    """None where no problem is held out."""
+    held = json.loads((Path(work) / HELD_OUT).read_text())
+    return Decontaminator(BenchmarkText(**row) for row in held) if held else None
 
 
 @functools.cache

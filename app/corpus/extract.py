@@ -26,6 +26,8 @@ from app.records import BenchmarkText
 
 BENCHMARKS = "benchmarks.json"
 """In the work folder: the benchmark texts that no document may touch."""
+OF_FUNCTIONS = ("doc_to_code", "code_to_doc", "fill_in", "multi_file", "tool_use", "completion")
+"""Forms that functions are shown in."""
 TEXT = pa.string()
 ORIGIN_FIELDS = [(name, TEXT) for name in Origin.__slots__]
 COPY_FIELDS = [("sha256", pa.binary(32)), ("bands", pa.binary()), ("rank", pa.float32())]
@@ -116,21 +118,22 @@ def _rows(
     masked["secrets"] += cleaned.num_secrets
     masked["e-mail addresses"] += cleaned.num_emails
     origin["licence"] = cleaned.licence
+    file = Document(kind=FILE, name="", text=cleaned.text, header="")
+    reason = guard.hit(file.text, defined_names(cleaned.tree))
+    yield origin | (_refused(file, reason) if reason else document_row(file))
+    if not any(getattr(recipe.forms, form) for form in OF_FUNCTIONS):
+        return
     siblings = Siblings(shard.file(number), functools.partial(_cleaned_text, shard, number, recipe))
-    for document, names in _documents(cleaned, recipe, shard.paths[number], siblings):
-        if reason := guard.hit(document.text, names):
-            yield origin | {"name": document.name, "what": document.kind, "reason": f"benchmark {reason}"}
-        else:
-            yield origin | document_row(document)
-
-
-def _documents(cleaned: Cleaned, recipe: Recipe, path: str, siblings: Siblings) -> Iterator[tuple[Document, list[str]]]:
-    """The file and its functions, each with the names that it defines at module level."""
-    text, tree = cleaned.text, cleaned.tree
-    yield Document(kind=FILE, name="", text=text, header=""), defined_names(tree)
     shown = siblings if recipe.forms.multi_file else None
-    for document in functions(text, tree, recipe.cleaning.min_docstring_chars, path, shown):
-        yield document, [document.name]
+    docstring = recipe.cleaning.min_docstring_chars
+    for document in functions(cleaned.text, cleaned.tree, docstring, shard.paths[number], shown):
+        # What a function shares with a benchmark its file shares as well, so only those of such files are looked at.
+        own = guard.hit(document.text, [document.name]) if reason else ""
+        yield origin | (_refused(document, own) if own else document_row(document))
+
+
+def _refused(document: Document, reason: str) -> dict[str, Any]:
+    return {"name": document.name, "what": document.kind, "reason": f"benchmark {reason}"}
 
 
 def _cleaned_text(shard: Shard, number: int, recipe: Recipe, file: SourceFile) -> str:

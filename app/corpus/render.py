@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from app.corpus.encoding import encoder_of
 from app.corpus.examples_words import FILL
 from app.corpus.packing import Sample
 from app.corpus.records import Example
@@ -22,8 +23,6 @@ from app.prompts import Message, begin_text, chat_prompt
 from app.records import IGNORE
 from app.serving.fill_in import MARKS, FillIn
 
-BATCH = 512
-"""Texts tokenised in one call."""
 _OPEN, _CLOSE = "\ue000", "\ue001"
 """Private characters around the number of a special token's text, or of the first of them itself."""
 _MARK = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
@@ -75,7 +74,7 @@ def tokenise_all(examples: Iterable[Example], tokenizer: Any) -> list[Sample]:
         for segment in segments:
             if segment.ids is None:
                 pieces += marked.pieces(segment.text, segment.is_plain)
-    ids_of = _encoded(tokenizer, pieces)
+    ids_of = encoder_of(tokenizer).encode(pieces)
     samples = []
     for example, segments in zip(held, cut, strict=True):
         input_ids: list[int] = []
@@ -168,18 +167,3 @@ class _Marked:
 
     def _mark(self, match: re.Match[str]) -> str:
         return f"{_OPEN}{self._numbers[match[0]]}{_CLOSE}"
-
-
-def _encoded(tokenizer: Any, pieces: Iterable[tuple[str, bool]]) -> dict[tuple[str, bool], list[int]]:
-    """Ids of each distinct piece."""
-    ids_of: dict[tuple[str, bool], list[int]] = {}
-    wanted = dict.fromkeys(pieces)
-    for is_plain in (False, True):
-        texts = [text for text, plain in wanted if plain == is_plain]
-        for start in range(0, len(texts), BATCH):
-            batch = texts[start : start + BATCH]
-            encoded = tokenizer(
-                batch, add_special_tokens=False, split_special_tokens=is_plain, return_attention_mask=False
-            ).input_ids
-            ids_of.update({(text, is_plain): ids for text, ids in zip(batch, encoded, strict=True)})
-    return ids_of

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from app.corpus.examples import drawn
+from app.corpus.examples import drawn, without_docstring
+from app.corpus.examples_quality import parsed
 from app.corpus.examples_words import fenced
 from app.corpus.mining.draws import Draws
 from app.corpus.records import Document, Example
@@ -85,7 +86,7 @@ class _Maker:
     def _found(
         self, library: str, source: str, made: Described, around: list[Passage], *, is_named: bool
     ) -> Example | None:
-        fact = self._draws.one_of(made.facts)
+        fact = self._fact(made)
         values = {"lib": library, "name": made.name} | fact.values
         target = _passage(library, source, made, fact)
         question = self._draws.one_of(self._words.asked[fact.kind].questions).format(**values)
@@ -102,7 +103,7 @@ class _Maker:
         self, library: str, source: str, one: Described, other: Described, around: list[Passage]
     ) -> Example | None:
         """A question about two functions; one search where that brings up both."""
-        facts = [self._draws.one_of(made.facts) for made in (one, other)]
+        facts = [self._fact(made) for made in (one, other)]
         pairs = list(zip((one, other), facts, strict=True))
         values = [{"lib": library, "name": made.name} | fact.values for made, fact in pairs]
         targets = [_passage(library, source, made, fact) for made, fact in pairs]
@@ -133,7 +134,7 @@ class _Maker:
 
     def _missing(self, library: str, source: str, made: Described, around: list[Passage]) -> Example:
         """A function of which no passage tells; now and then searched for twice."""
-        fact = self._draws.one_of([fact for fact in made.facts if fact.kind != "which"])
+        fact = self._fact(made, but="which")
         values = {"lib": library, "name": made.name} | fact.values
         asked = self._words.asked[fact.kind]
         pool = around if self._draws.below(2) else []
@@ -149,10 +150,19 @@ class _Maker:
         if self._draws.below(2):
             if "```" in document.text or document.text.count("\n") > 40:
                 return None
-            question = f"{self._draws.one_of(words.explain)}\n{fenced(document.text)}"
+            function = parsed(document.text)
+            assert function is not None  # else there were nothing described
+            code = fenced(without_docstring(document.text, function))
+            question = f"{self._draws.one_of(words.explain)}\n{code}"
             return self._dialogue(question, [], made.summary)
         fixed = self._draws.one_of(words.fixed)
         return self._dialogue(fixed.question, [], fixed.answer)
+
+    def _fact(self, made: Described, but: str = "") -> Fact:
+        """Of a kind drawn first; what only the documentation can tell is drawn more often."""
+        kinds = sorted({fact.kind for fact in made.facts} - {but})
+        kind = self._draws.one_of([kind for kind in kinds for _ in range(1 if kind in ("summary", "which") else 3)])
+        return self._draws.one_of([fact for fact in made.facts if fact.kind == kind])
 
     def _search(
         self, fact: Fact, values: dict[str, str], source: str | None, pool: list[Passage], target: Passage
