@@ -1,6 +1,7 @@
 """An expression that its author says is true, and the one call of a function in it."""
 
 import ast
+import copy
 from typing import Any
 
 from app.corpus.mining.literals import NotLiteralError, value_of, written
@@ -38,8 +39,7 @@ def _is_path(node: ast.expr) -> bool:
 
 def with_plain_calls(expression: ast.expr, name: str, new_name: str = "") -> ast.expr:
     """The expression with pkg.name(...) written as name(...)."""
-    copied = ast.parse(ast.unparse(expression), mode="eval").body
-    changed: ast.expr = _Renamed(name, new_name or name).visit(copied)
+    changed: ast.expr = _Renamed(name, new_name or name).visit(copy.deepcopy(expression))
     return changed
 
 

@@ -156,13 +156,12 @@ def _facts_of_order(value: Sequence[Any]) -> list[str]:
     try:
         rises = [left <= right for left, right in zip(value, value[1:], strict=False)]
         falls = [left >= right for left, right in zip(value, value[1:], strict=False)]
+        is_rotated = rises.count(False) <= 1 and (len(value) < 2 or value[-1] <= value[0] or all(rises))
     except TypeError:
         return []
     found = ["rising"] if all(rises) else []
     found += ["falling"] if all(falls) else []
-    if rises.count(False) <= 1 and (not value or value[-1] <= value[0] or all(rises)):
-        found.append("rotated")
-    return found
+    return [*found, "rotated"] if is_rotated else found
 
 
 def _facts_of_dict(value: dict[Any, Any], depth: int) -> list[str]:

@@ -40,6 +40,19 @@ class Module:
         first = min([node.lineno, *(item.lineno for item in getattr(node, "decorator_list", ()))])
         return "".join(self.lines[first - 1 : node.end_lineno]).rstrip() + "\n"
 
+    def helper(self, node: ast.stmt) -> str:
+        """The source of a statement that others use, of its docstrings only the first lines."""
+        lines = self.source(node).splitlines(keepends=True)
+        first = (node.end_lineno or 0) - len(lines) + 1
+        for part in ast.walk(node):
+            if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                text, docstring = ast.get_docstring(part), part.body[0]
+                if text and docstring.lineno != docstring.end_lineno and (short := _first_line(text)):
+                    start, end = docstring.lineno - first, (docstring.end_lineno or 0) - first
+                    lines[start] = f'{" " * docstring.col_offset}"""{short}"""\n'
+                    lines[start + 1 : end + 1] = [""] * (end - start)
+        return "".join(lines)
+
     def looked_up(self, node: ast.stmt) -> frozenset[str]:
         """Names that a module-level statement takes from its module or the builtins."""
         if id(node) not in self._looked_up:
@@ -66,9 +79,15 @@ class Module:
                 continue
             statement = None
             for name in sorted(set(bound_by(node))):
-                statement = statement or Statement(node=node, place=place, text=self.source(node))
+                statement = statement or Statement(node=node, place=place, text=self.helper(node))
                 found.setdefault(name, []).append(statement)
         return found
+
+
+def _first_line(docstring: str) -> str:
+    """Empty where it can't be written between three quotes as it is."""
+    line = docstring.strip().partition("\n")[0].strip()
+    return "" if "\\" in line or '"' in line else line
 
 
 def is_overload(node: ast.stmt) -> bool:

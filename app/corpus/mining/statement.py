@@ -110,7 +110,10 @@ def is_trivial(function: ast.FunctionDef) -> bool:
         return False
     names = {arg.arg for arg in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)}
     names |= {arg.arg for arg in (function.args.vararg, function.args.kwarg) if arg}
-    plain = all(_is_passed_on(arg, names) for arg in (*value.args, *(word.value for word in value.keywords)))
+    given = [*value.args, *(word.value for word in value.keywords)]
+    if isinstance(value.func, ast.Attribute) and any(isinstance(arg, ast.Constant) and arg.value for arg in given):
+        return False  # re.sub("[aeiou]", "", text): the constant is what has to be known
+    plain = all(_is_passed_on(arg, names) for arg in given)
     return plain and isinstance(value.func, ast.Name | ast.Attribute) and not _is_method_of_argument(value.func, names)
 
 
