@@ -228,7 +228,7 @@ def _undescribed(source: str, docstring: str) -> str:
 
 def _code_to_doc(source: str, function: Function, docstring: str, seed: int) -> Example:
     draws = Draws(f"{seed}:describe:{source}")
-    values = {"code": fenced(_without_docstring(source, function)), "name": function.name}
+    values = {"code": fenced(without_docstring(source, function)), "name": function.name}
     form = draws.below(4)
     if form == 0:
         said = docstring.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
@@ -240,7 +240,8 @@ def _code_to_doc(source: str, function: Function, docstring: str, seed: int) -> 
     return _dialogue("code_to_doc", worded(SUMMARY, draws, **values), said[:1].upper() + said[1:])
 
 
-def _without_docstring(source: str, function: Function) -> str:
+def without_docstring(source: str, function: Function) -> str:
+    """The source without the first statement, which is the docstring."""
     lines = source.split("\n")
     node = function.body[0]
     return "\n".join(lines[: node.lineno - 1] + lines[node.end_lineno or node.lineno :])

@@ -48,7 +48,8 @@ _POINTS_ELSEWHERE = re.compile(
     re.IGNORECASE,
 )
 _UNFINISHED = re.compile(
-    r"\b(?:deprecated|todo|fixme|xxx|not implemented|placeholder|legacy|experimental|do not use)\b", re.IGNORECASE
+    r"\b(?:deprecated|todo|fixme|xxx|not implemented|placeholder|legacy|experimental|do not use|probably should)\b",
+    re.IGNORECASE,
 )
 _ENGLISH = frozenset(
     "the a an of to in is are for and or with from by on if that this it as at be into given returns return".split()

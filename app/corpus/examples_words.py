@@ -44,6 +44,8 @@ WITH_DOCSTRING = (
     "Add a docstring to this function. Reply with the whole function in one code block.\n{code}",
     "Document the function `{name}`: reply with the whole function, with a docstring, in one code block.\n{code}",
 )
+_SENTENCE_END = re.compile(r"(?<!\b[a-zA-Z])(?<!\b(?:vs|cf))(?<!\betc)[.!?](?=\s+[A-Z`])")
+"""Not after a single letter: "e.g.", "s.t.", initials."""
 _BASE_VERBS = frozenset(
     "add apply build calculate capitalize check clean collapse combine compare compute convert count create "
     "decode detect determine divide drop encode escape estimate evaluate expand extract filter find flatten "
@@ -86,7 +88,8 @@ def _collapsed(paragraph: str) -> str:
 def first_sentences(prose: str, most: int = 2) -> str:
     """The first paragraph's first sentences, on one line."""
     line = " ".join(re.split(r"\n\s*\n", prose.strip())[0].split())
-    return " ".join(re.split(r"(?<=[^.][.!?])\s+(?=[A-Z`])", line)[:most])
+    ends = [match.end() for match in _SENTENCE_END.finditer(line)]
+    return line[: ends[most - 1]] if len(ends) >= most else line
 
 
 def worded(wordings: Sequence[str], draws: Draws, **values: str) -> str:

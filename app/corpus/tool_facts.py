@@ -55,7 +55,8 @@ def described(document: Document, draws: Draws, *, is_altered: bool) -> Describe
     """
     function = parsed(document.text)
     docstring = ast.get_docstring(function) if function else None
-    if function is None or not docstring or poor_docstring(docstring):
+    is_hidden = document.name.startswith("_") or document.name == "main"  # no documentation tells of such
+    if function is None or is_hidden or not docstring or poor_docstring(docstring):
         return None
     arguments = copy.deepcopy(function.args)
     everyone = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
