@@ -4,6 +4,7 @@ For each: what the function gives for the calls that were seen and for generated
 tests; the original has to pass twice, alone; and at least one plausible mutant has to fail.
 """
 
+import re
 from collections.abc import Sequence
 
 from app.corpus.mining.draws import Draws
@@ -27,6 +28,8 @@ MUTANT_SECONDS = 0.5
 """CPU time of a mutant; the original may take what the settings give."""
 IMPLAUSIBLE = ("empty body", "returned None")
 MAX_EXAMPLE_CHARS = 200
+EMPTY = frozenset(("''", "b''", "[]", "()", "{}", "set()"))
+TELLS_OF_EMPTY = re.compile(r"\b(empty|blank|nothing|zero|without|missing)\b|\bno \w|''|\"\"|\[\]|\(\)|\{\}", re.I)
 _RECORDED, _PASSES, _FAILS = STAGES[3:]
 
 
@@ -67,7 +70,8 @@ def _problem(candidate: Candidate, patient: Supervisor, strict: Supervisor, mine
         pairs = recorded(candidate, calls, num_given, patient)
     except NotRecordedError as error:
         raise _NoProblemError(_RECORDED, str(error)) from None
-    chosen = _chosen([pair for pair in pairs if is_stable(pair.value)])
+    told = [pair for pair in pairs if is_stable(pair.value) and not _is_untold(pair, candidate.docstring)]
+    chosen = _chosen(told)
     prompt = prompt_of(candidate, _examples(candidate, chosen))
     mined.counts[_RECORDED] += 1
     problem = Problem(
@@ -99,6 +103,15 @@ def _problem(candidate: Candidate, patient: Supervisor, strict: Supervisor, mine
         bugs=bugs,
         origin=candidate.origin,
     )
+
+
+def _is_untold(pair: Pair, docstring: str) -> bool:
+    """Whether it asks what comes of nothing (no argument, None, something empty) and the docstring does not say."""
+    if pair.call in docstring:
+        return False
+    if not pair.args or "None" in pair.args:
+        return "None" not in docstring and "default" not in docstring
+    return not EMPTY.isdisjoint(pair.args) and not TELLS_OF_EMPTY.search(docstring)
 
 
 def _chosen(pairs: list[Pair]) -> list[Pair]:

@@ -140,12 +140,17 @@ def _in_order(root: str, chosen: _Chosen) -> list[tuple[str, int]]:
     return sorted(chosen.statements, key=lambda key: (order.index(key[0]), key[1]))
 
 
+def _says_nothing(node: ast.stmt) -> bool:
+    """`str = str`, which old modules have for their importers."""
+    return isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == ast.unparse(node.value)
+
+
 def _laid_out(statements: list[Statement]) -> str:
     imports = sorted({s.text for s in statements if s.is_import}, key=lambda text: ("__future__" not in text, text))
     parts = ["".join(imports)] if imports else []
     after_block = False
     for statement in statements:
-        if statement.is_import:
+        if statement.is_import or _says_nothing(statement.node):
             continue
         is_block = not isinstance(statement.node, ast.Assign | ast.AnnAssign | ast.Expr)
         gap = "\n\n" if is_block or after_block else "\n" if len(parts) == 1 and imports else ""
