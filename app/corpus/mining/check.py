@@ -27,7 +27,7 @@ MAX_MUTANTS, MAX_BUGS = 8, 3
 MUTANT_SECONDS = 0.5
 """CPU time of a mutant; the original may take what the settings give."""
 IMPLAUSIBLE = ("empty body", "returned None")
-MAX_EXAMPLE_CHARS = 200
+MAX_EXAMPLES, MAX_EXAMPLE_CHARS = 3, 150
 EMPTY = frozenset(("''", "b''", "[]", "()", "{}", "set()"))
 TELLS_OF_EMPTY = re.compile(r"\b(empty|blank|nothing|zero|without|missing)\b|\bno \w|''|\"\"|\[\]|\(\)|\{\}", re.I)
 _RECORDED, _PASSES, _FAILS = STAGES[3:]
@@ -142,13 +142,15 @@ def _by_result(pairs: list[Pair]) -> list[Pair]:
 
 
 def _examples(candidate: Candidate, chosen: list[Pair]) -> tuple[tuple[str, str], ...]:
-    """Two for the docstring of a function that has none."""
+    """For the docstring of a function that has none: of the calls that were seen, those that show most."""
     if any(call.from_docstring for call in candidate.calls):
         return ()
-    short = [p for p in chosen if p.given and p.value is not None and len(p.call) + len(p.result) <= MAX_EXAMPLE_CHARS]
-    if not short:
+    shown = [p for p in chosen if p.given and p.value is not None and len(p.call) + len(p.result) <= MAX_EXAMPLE_CHARS]
+    if not shown:
         raise _NoProblemError(_RECORDED, "no call that was seen is short enough for an example")
-    return tuple((pair.call, pair.result) for pair in short[:2])
+    longest = sorted(shown, key=lambda pair: len(pair.call) + len(pair.result), reverse=True)
+    by_result = _by_result(longest)[:MAX_EXAMPLES]
+    return tuple((pair.call, pair.result) for pair in shown if pair in by_result)
 
 
 def _bugs(problem: Problem, solution: str, strict: Supervisor) -> tuple[str, ...]:
