@@ -156,7 +156,7 @@ def test_a_docstring_keeps_the_examples_that_stand_alone(problems: dict[str, Sol
     )
 
 
-def test_a_function_without_examples_gets_two_from_its_tests(problems: dict[str, SolvedProblem]) -> None:
+def test_a_function_without_examples_gets_some_from_its_tests(problems: dict[str, SolvedProblem]) -> None:
     prompt = problems["clamped"].problem.prompt
     assert ">>> clamped(5, 0, 10)\n    5\n    >>> clamped(-3, 0, 10)\n    0\n" in prompt
     assert "assert clamped(1, 2, 8) == 2\n" in problems["clamped"].problem.tests
