@@ -39,6 +39,7 @@ _SECTION = re.compile(
     r"examples?|usage|see also|references?|inputs?|outputs?|keyword arguments|warnings?)\s*:?\s*$)",
     re.MULTILINE | re.IGNORECASE,
 )
+_SIGNATURE = re.compile(r"\A\w+\([^\n]*\)(?: *->[^\n]*)?\n\s*")
 _POINTS_ELSEWHERE = re.compile(
     r"^\W*(?:see\b|refer to|same as|alias (?:of|for)|(?:thin |simple )?wrapper (?:for|of|around|over)|wraps\b|"
     r"shorthand|equivalent (?:of|to)|like :|convenience\b|backwards?[ -]compat|overrid\w+|inherit|internal\b|copied|"
@@ -86,8 +87,8 @@ def parsed(text: str) -> Function | None:
 
 
 def prose_of(docstring: str) -> str:
-    """What a docstring says before its examples, fields and sections."""
-    return _SECTION.split(docstring, maxsplit=1)[0].strip()
+    """What a docstring says before its examples, fields and sections, without a signature that it begins with."""
+    return _SIGNATURE.sub("", _SECTION.split(docstring, maxsplit=1)[0].strip())
 
 
 def poor_docstring(docstring: str) -> str:
