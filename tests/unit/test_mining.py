@@ -282,3 +282,10 @@ def test_the_standard_library_is_a_distribution_with_its_tests() -> None:
     library = standard_library(frozenset({"PSF-2.0"}))
     paths = {file.path for file in library.files}
     assert library.verdict.approved and {"textwrap.py", "test/test_textwrap.py"} <= paths
+
+
+def test_named_tuples_and_ordered_dicts_are_the_plain_data_that_they_equal(tmp_path: Path) -> None:
+    head = "from collections import OrderedDict, namedtuple\n\nPair = namedtuple('Pair', 'a b')"
+    body = "pair = Pair(x, OrderedDict([(x, x + 1)]))\nreturn pair"
+    result = mined(tmp_path, {"pkg/planted.py": function(body, ">>> planted(1)[0]\n    1", head=head)})
+    assert "assert planted(1) == (1, {1: 2})\n" in result.problems[0].problem.tests
