@@ -100,7 +100,8 @@ def plain(value: Any, kinds: Any) -> Any:
     if kind in (set, frozenset) or kind in kinds.values():
         base = frozenset if issubclass(kind, frozenset) else set
         return base([plain(item, kinds) for item in base.__iter__(value)])
-    for wider in (int, float, str, bytes, list, tuple, dict):
+    wide: list[Any] = [int, float, str, bytes, list, tuple, dict]
+    for wider in wide:
         if isinstance(value, wider) and value == wider(value):  # a named tuple is equal to a tuple
             return plain(wider(value), kinds)
     raise TypeError(f"a {kind.__name__}")

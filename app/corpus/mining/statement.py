@@ -10,6 +10,15 @@ MIN_WORDS = 3
 MAX_DOCSTRING_CHARS = 3000
 _FIELD = re.compile(r"^\s*(:\w+[^:]*:|@\w+|\.\. \w+)", re.M)
 _HEADING = re.compile(r"\n[^\n]*\b(examples?|doctests?|usage|tests?)\b[^\n]*:*\s*(\n\s*[-=~^*]{3,}\s*)?\Z", re.I)
+_POINTS_ELSEWHERE = re.compile(
+    r"\b(version|variant|wrapper|implementation|equivalent|port|copy) of\b|\b(same|like|similar to|see) :?\w*:?`"
+    r"|\bused (inside|internally)\b|\b(helper|auxiliary|utility)( function| method| routine)? (for|to|of)\b"
+    r"|\binternal use\b|not (meant|intended) to be used|\bsubtle case\b",
+    re.I,
+)
+"""A docstring for those who know another function."""
+ENOUGH_WORDS = 25
+"""So many words say something of their own, whatever they point to."""
 EASY, MEDIUM, HARD = "easy", "medium", "hard"
 _BRANCHES = (
     ast.If, ast.For, ast.While, ast.Try, ast.IfExp, ast.BoolOp, ast.comprehension, ast.With, ast.Lambda,
@@ -66,7 +75,9 @@ def description_of(docstring: str) -> str:
 def is_too_poor(docstring: str) -> bool:
     """Whether the prose says too little to solve it by."""
     prose = _FIELD.split(description_of(docstring))[0]
-    return len(re.findall(r"[A-Za-z]{2,}", prose)) < MIN_WORDS
+    num_words = len(re.findall(r"[A-Za-z]{2,}", prose))
+    few = num_words <= MIN_WORDS and docstring.count(">>>") == 1
+    return num_words < MIN_WORDS or few or (num_words < ENOUGH_WORDS and bool(_POINTS_ELSEWHERE.search(prose)))
 
 
 def without_lines(docstring: str, drop: set[int]) -> str:
