@@ -26,10 +26,10 @@ def prelude(*modules: Module, name: str = "f") -> str:
 def generated(*calls: Call, source: str = "def f(*args, **kwargs): pass") -> list[Call]:
     function = ast.parse(source).body[0]
     assert isinstance(function, ast.FunctionDef)
-    found, num_given = more_calls("f", calls, function)
-    assert found[:num_given] == list(calls)
-    assert len(found) - num_given >= 5
-    return found[num_given:]
+    found = more_calls("f", calls, function)
+    assert found.given == list(calls)
+    assert len(found.generated) >= 5
+    return found.generated
 
 
 def test_helpers_of_a_sibling_come_before_their_users() -> None:
@@ -129,3 +129,15 @@ def test_square_matrices_stay_square_and_digits_digits() -> None:
 def test_flags_are_turned_now_and_then() -> None:
     calls = generated(Call(args=("ab cd",)), Call(args=("ef gh",)), source="def f(text, strict=False): pass")
     assert {call.kwargs for call in calls} == {(), (("strict", True),)}
+
+
+def test_words_keep_their_length_and_alphabet_and_each_shape_its_own_rules() -> None:
+    for call in generated(Call(args=("ATCG", 3)), Call(args=("GGTCAA", 4)), Call(args=(None, 1))):
+        word, number = call.args
+        assert number >= 0 and (word is None or (set(word) <= set("ACGTUN") and len(word) <= 6))
+
+
+def test_an_undirected_graph_stays_one() -> None:
+    for call in generated(Call(args=([[1, 2], [0], [0]], 2)), Call(args=([[1], [0, 2], [1, 3], [2]], 1))):
+        neighbours = call.args[0]
+        assert all(one in neighbours[other] for one, others in enumerate(neighbours) for other in others)

@@ -65,9 +65,9 @@ def check_candidates(
 
 def _problem(candidate: Candidate, patient: Supervisor, strict: Supervisor, mined: Mined) -> SolvedProblem:
     function = function_of(candidate)
-    calls, num_given = more_calls(candidate.entry_point, candidate.calls, function)
+    inputs = more_calls(candidate.entry_point, candidate.calls, function)
     try:
-        pairs = recorded(candidate, calls, num_given, patient)
+        pairs = recorded(candidate, inputs, patient)
     except NotRecordedError as error:
         raise _NoProblemError(_RECORDED, str(error)) from None
     told = [pair for pair in pairs if is_stable(pair.value) and not _is_untold(pair, candidate.docstring)]

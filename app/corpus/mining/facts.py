@@ -6,26 +6,63 @@ less is better than one that asks for what was never promised. Facts that often 
 different values on; their names end in (2) or (3).
 """
 
-import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from app.corpus.mining.records import Call
 
 
-def common_facts(calls: Sequence[Call]) -> frozenset[str]:
-    """What is true of all calls, of which there is at least one."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What generated calls of one shape (names and types of the arguments) keep to. Made by `rules_by_shape`."""
+
+    facts: frozenset[str]
+    lengths: dict[str, int]
+    """Longest text and list of each argument."""
+
+    def allow(self, call: Call) -> bool:
+        for name, value in _named(call):
+            if name in self.lengths and _is_sized(value) and len(value) > _room(value, self.lengths[name]):
+                return False
+        return self.facts <= facts_of(call)
+
+
+def _room(value: Any, longest: int) -> int:
+    """How long it may be: a single word mostly is of a format that has its length."""
+    if isinstance(value, str):
+        return 2 * longest if " " in value or "\n" in value else longest
+    return longest + 3
+
+
+def shape_of(call: Call) -> tuple[tuple[str, str], ...]:
+    """Names and types of the arguments."""
+    return tuple((name, type(value).__name__) for name, value in _named(call))
+
+
+def rules_by_shape(calls: Sequence[Call]) -> dict[tuple[tuple[str, str], ...], Rules]:
+    """What is true of all calls of one shape."""
+    groups: dict[tuple[tuple[str, str], ...], list[Call]] = {}
+    for call in calls:
+        groups.setdefault(shape_of(call), []).append(call)
+    return {shape: _rules(group) for shape, group in groups.items()}
+
+
+def _rules(calls: Sequence[Call]) -> Rules:
     common = frozenset.intersection(*map(facts_of, calls))
     values: dict[str, set[str]] = {}
+    lengths: dict[str, int] = {}
     for call in calls:
         for name, value in _named(call):
             values.setdefault(name, set()).add(repr(value))
+            if _is_sized(value):
+                lengths[name] = max(lengths.get(name, 0), len(value))
 
     def has_evidence(fact: str) -> bool:
-        seen = min(len(values[name]) for name in fact.partition(":")[0].split(", "))
+        seen = max(len(values[name]) for name in fact.partition(":")[0].split(", "))
         return seen >= (3 if fact.endswith("(3)") else 2 if fact.endswith("(2)") else 1)
 
-    return frozenset(filter(has_evidence, common))
+    return Rules(facts=frozenset(filter(has_evidence, common)), lengths=lengths)
 
 
 def _named(call: Call) -> list[tuple[str, Any]]:
@@ -53,6 +90,8 @@ def facts_of(call: Call) -> frozenset[str]:
 def _facts_of_place(place: int, items: Any) -> list[str]:
     found = ["index"] if 0 <= place < len(items) else []
     found += ["place"] if 0 <= place <= len(items) else []
+    if isinstance(items, str) and 0 <= place < len(items):
+        found.append(f"at {items[place]} (2)")
     return found + (["element (3)"] if isinstance(items, list | tuple) and place in items else [])
 
 
@@ -73,6 +112,8 @@ def _facts_of_two(one: Any, other: Any) -> list[str]:
     if isinstance(one, str) and isinstance(other, str):
         found += ["inside (2)"] if one in other else []
         found += ["holds (2)"] if other in one else []
+        found += ["letters of the other"] if set(one) <= set(other) else []
+        found += ["has all letters of the other"] if set(other) <= set(one) else []
     return found
 
 
@@ -87,33 +128,55 @@ def _facts(value: Any, depth: int) -> list[str]:
         tests = {"positive (2)": value > 0, "natural": value >= 0, "small (3)": abs(value) <= 1}
         found = [name for name, holds in tests.items() if holds]
         if type(value) is int:
-            found += ["odd (3)" if value % 2 else "even (3)"] + (["prime (3)"] if _is_prime(value) else [])
+            found += ["odd (3)" if value % 2 else "even (3)"] + (["prime (2)"] if _is_prime(value) else [])
             found += ["power of two (3)"] if value > 0 and value & (value - 1) == 0 else []
         return found
     return []
 
 
 def _is_prime(value: int) -> bool:
-    return 1 < value < 10**6 and all(value % factor for factor in range(2, math.isqrt(value) + 1))
+    """Miller and Rabin's test; these bases leave no error below 3 * 10**14."""
+    if value < 20 or value % 2 == 0:
+        return value in (2, 3, 5, 7, 11, 13, 17, 19)
+    odd, twos = value - 1, 0
+    while odd % 2 == 0:
+        odd, twos = odd // 2, twos + 1
+    for base in (2, 3, 5, 7, 11, 13, 17):
+        power = pow(base, odd, value)
+        if power != 1 and all(pow(power, 2**step, value) != value - 1 for step in range(twos)):
+            return False
+    return True
 
 
 def _facts_of_text(value: str) -> list[str]:
     found = [f"only {name}" for name, letters in _ALPHABETS.items() if letters.issuperset(value)]
     tests = {
         "filled (2)": value != "",
-        "lower (2)": value == value.lower(),
-        "upper (2)": value == value.upper(),
+        "lower": value == value.lower(),
+        "upper": value == value.upper(),
         "ascii": value.isascii(),
         "one word (2)": " " not in value,
         "one line": "\n" not in value,
         "stripped": value == value.strip(),
-        "balanced": all(value.count(a) == value.count(b) for a, b in ("()", "[]", "{}", "<>")),
+        "balanced": all(_is_balanced(value, a, b) for a, b in ("()", "[]", "{}")),
+        "distinct letters": len(set(value)) == len(value),
+        f"from {value[:1]} (2)": True,
+        f"to {value[-1:]} (2)": True,
         "quoted": all(value.count(quote) % 2 == 0 for quote in "\"'"),
         "one letter (2)": len(value) == 1,
         f"{len(value)} long (2)": True,
     }
     tests |= {f"{value.count(mark)} of {mark} (3)": True for mark in ".:/-,@#%\\_=;$&|+*^"}
     return found + [name for name, holds in tests.items() if holds]
+
+
+def _is_balanced(text: str, opening: str, closing: str) -> bool:
+    depth = 0
+    for letter in text:
+        depth += (letter == opening) - (letter == closing)
+        if depth < 0:
+            return False
+    return depth == 0
 
 
 _ALPHABETS = {
@@ -145,11 +208,19 @@ def _facts_of_items(value: Sequence[Any], depth: int) -> list[str]:
     inner = [item for item in value if isinstance(item, list | tuple)]
     if len(inner) == len(value):
         found += ["rectangle"] if len({len(item) for item in inner}) <= 1 else []
+        found += ["symmetric"] if _is_symmetric(value) else []
         found += ["square"] if all(len(item) == len(value) for item in inner) else []
     if value and depth < 2:
         of_all = set.intersection(*(set(_facts(item, depth + 1)) for item in value))
         found += [f"each {fact}" for fact in sorted(of_all)]
     return found
+
+
+def _is_symmetric(value: Sequence[Any]) -> bool:
+    """Whether it is the neighbours of each vertex of an undirected graph."""
+    edges = {(one, other) for one, others in enumerate(value) for other in others if type(other) is int}
+    valid = all(type(other) is int and 0 <= other < len(value) for others in value for other in others)
+    return valid and all((other, one) in edges for one, other in edges)
 
 
 def _facts_of_order(value: Sequence[Any]) -> list[str]:

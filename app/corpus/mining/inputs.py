@@ -8,43 +8,67 @@ doesn't say what it does. Drawn by hash.
 import ast
 import string
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from app.corpus.mining.draws import Draws
-from app.corpus.mining.facts import common_facts, facts_of
+from app.corpus.mining.facts import rules_by_shape, shape_of
 from app.corpus.mining.literals import MAX_CHARS, NotLiteralError, written
 from app.corpus.mining.records import Call
 
 NUM_INPUTS = 40
+NUM_PROBES = 12
 MAX_TRIES = 300
 _BOUNDARY: dict[type, tuple[Any, ...]] = {int: (0, 1), float: (0.0, 1.0), str: ("",), list: ([],), dict: ({},)}
 BOUNDARY_SHARE = 8
 """One change in so many puts a boundary value."""
 
 
-def more_calls(entry_point: str, calls: Sequence[Call], function: ast.FunctionDef) -> tuple[list[Call], int]:
-    """Those given, each once, then generated ones: NUM_INPUTS in all. And how many were given."""
-    found = {call_text(entry_point, call): call for call in calls}
-    draws = Draws(entry_point + "\0" + "\0".join(found))
-    seeds = list(found.values())
-    required = common_facts(seeds) if seeds else frozenset()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """Calls to record. Made by `more_calls`."""
+
+    given: list[Call]
+    """Those that somebody wrote down, each once."""
+    generated: list[Call]
+    probes: list[Call]
+    """Calls that nobody promised an answer to: they only show whether answers depend on chance."""
+
+    @property
+    def all(self) -> list[Call]:
+        return [*self.given, *self.generated, *self.probes]
+
+
+def more_calls(entry_point: str, calls: Sequence[Call], function: ast.FunctionDef) -> Inputs:
+    """The calls that were seen and generated ones."""
+    given = {call_text(entry_point, call): call for call in calls}
+    generated: dict[str, Call] = {}
+    probes: dict[str, Call] = {}
+    draws = Draws(entry_point + "\0" + "\0".join(given))
+    seeds = list(given.values())
+    rules = rules_by_shape(seeds)
     flags = _flags(function, max((len(call.args) for call in calls), default=0))
     for _ in range(MAX_TRIES):
-        if len(found) >= NUM_INPUTS:
+        if len(given) + len(generated) >= NUM_INPUTS and len(probes) >= NUM_PROBES:
             break
         base = draws.one_of(seeds)
         changed = _changed_call(base, seeds, draws)
         if flags and draws.below(4) == 0:
             changed = _turned(changed or base, draws.one_of(flags))
-        if changed is None or not required <= facts_of(changed):
+        if changed is None:
             continue
         try:
             text = call_text(entry_point, changed)
         except NotLiteralError:
             continue
-        if len(text) <= MAX_CHARS:
-            found.setdefault(text, changed)
-    return list(found.values())[:NUM_INPUTS], len(seeds)
+        if len(text) <= MAX_CHARS and text not in given:
+            (generated if rules[shape_of(base)].allow(changed) else probes).setdefault(text, changed)
+    num_left = max(0, NUM_INPUTS - len(given))
+    return Inputs(
+        given=seeds,
+        generated=list(generated.values())[:num_left],
+        probes=list(probes.values())[:NUM_PROBES],
+    )
 
 
 def call_text(entry_point: str, call: Call) -> str:
@@ -147,7 +171,7 @@ def _change_str(value: str, seen: list[Any], draws: Draws) -> str:
         case 4 if value:
             place = draws.below(len(value))
             return value[:place] + value[place] + value[place:]
-        case 5 if other:
+        case 5 if other and len(words) > 1:
             half = draws.below(len(other))
             return value[: draws.below(len(value) + 1)] + other[half:]
         case 6 if value:

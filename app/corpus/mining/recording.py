@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.corpus.mining import recorder
-from app.corpus.mining.inputs import call_text
+from app.corpus.mining.inputs import Inputs, call_text
 from app.corpus.mining.literals import NotLiteralError, holds_float, written
 from app.corpus.mining.records import Call, Candidate
 from app.corpus.mining.statement import program_of, prompt_of
@@ -37,13 +37,14 @@ class Pair:
     """Whether somebody wrote the call down; else it was generated."""
 
 
-def recorded(candidate: Candidate, calls: Sequence[Call], num_given: int, supervisor: Supervisor) -> list[Pair]:
-    """Inputs whose result is plain data, in the order of the calls, of which the first num_given were written down.
+def recorded(candidate: Candidate, inputs: Inputs, supervisor: Supervisor) -> list[Pair]:
+    """Inputs whose result is plain data, in their order; probes are left out.
 
     Raises NotRecordedError for a function that does not do what its docstring's examples say, that depends on the
     order of a set or on chance, or that prints.
     """
     program = program_of(candidate, prompt_of(candidate))
+    calls, num_given = inputs.all, len(inputs.given)
     job = {
         "source": program,
         "entry_point": candidate.entry_point,
@@ -63,7 +64,7 @@ def recorded(candidate: Candidate, calls: Sequence[Call], num_given: int, superv
         number, call = row["number"], calls[row["number"]]
         _refuse(row, call, candidate)
         what, result = row["results"][0]
-        if what != "ok":
+        if what != "ok" or number >= num_given + len(inputs.generated):
             continue
         try:
             value = ast.literal_eval(result)
