@@ -10,7 +10,7 @@ Limits: passages are one or two sentences; no dialogue makes two calls in one tu
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 from app.corpus.examples import drawn, without_docstring
 from app.corpus.examples_quality import parsed
@@ -143,7 +143,7 @@ class _Maker:
         if not self._draws.below(3):
             turns.append(self._turn(second.format(**values), source, pool))
         answer = self._draws.one_of(self._words.unknown.missing).format(**values)
-        return self._dialogue(self._draws.one_of(asked.questions).format(**values), turns, answer)
+        return self._dialogue(self._draws.one_of(asked.questions).format(**values), turns, answer, "retry")
 
     def _no_search(self, made: Described, document: Document) -> Example | None:
         words = self._words.no_search
@@ -182,7 +182,10 @@ class _Maker:
     def _answer(self, fact: Fact, values: dict[str, str]) -> str:
         return self._draws.one_of(self._words.asked[fact.kind].answers).format(**values)
 
-    def _dialogue(self, question: str, turns: list[_Turn], answer: str) -> Example:
+    def _dialogue(
+        self, question: str, turns: list[_Turn], answer: str, again: Literal["second", "retry"] = "second"
+    ) -> Example:
+        """again: why there is a second search."""
         systems = [system.text for system in self._words.systems for _ in range(system.weight)]
         system = self._draws.one_of(systems)
         messages: list[Message] = [{"role": "system", "content": system}] if system else []
@@ -190,7 +193,7 @@ class _Maker:
         for number, turn in enumerate(turns):
             arguments = {"query": turn.query} | ({"source": turn.source} if turn.source else {})
             call = call_text([Call(name="search_docs", arguments=arguments)])
-            before = self._draws.one_of(self._words.again) if number else ""
+            before = self._draws.one_of(self._words.again[again]) if number else ""
             messages.append({"role": "assistant", "content": f"{before}\n{call}".lstrip("\n")})
             text = results_text((passage.source, passage.text) for passage in turn.found)
             messages.append({"role": "tool", "content": text})

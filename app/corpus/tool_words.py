@@ -1,6 +1,7 @@
 """The words of the tool-use dialogues, read from datasets/tool_dialogues.yaml."""
 
 import functools
+from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -63,7 +64,7 @@ class Words(_Strict):
     libraries: Libraries
     asked: dict[Kind, Asked]
     according: dict[Source, tuple[str, ...]]
-    again: tuple[str, ...]
+    again: dict[Literal["second", "retry"], tuple[str, ...]]
     unknown: Unknown
     no_search: NoSearch
 
