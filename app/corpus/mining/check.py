@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 
 from app.corpus.mining.draws import Draws
+from app.corpus.mining.facts import shape_of
 from app.corpus.mining.inputs import more_calls
 from app.corpus.mining.recording import NotRecordedError, Pair, is_stable, recorded, tests_of
 from app.corpus.mining.records import STAGES, Candidate, Mined, Rejection
@@ -29,7 +30,7 @@ MUTANT_SECONDS = 0.5
 IMPLAUSIBLE = ("empty body", "returned None")
 MAX_EXAMPLES, MAX_EXAMPLE_CHARS = 3, 150
 EMPTY = frozenset(("''", "b''", "[]", "()", "{}", "set()"))
-TELLS_OF_EMPTY = re.compile(r"\b(empty|blank|nothing|zero|without|missing)\b|\bno \w|''|\"\"|\[\]|\(\)|\{\}", re.I)
+TELLS_OF_EMPTY = re.compile(r"\b(empty|blank)\b|''|\"\"|\[\]|\(\)|\{\}", re.I)
 _RECORDED, _PASSES, _FAILS = STAGES[3:]
 
 
@@ -71,8 +72,11 @@ def _problem(candidate: Candidate, patient: Supervisor, strict: Supervisor, mine
     except NotRecordedError as error:
         raise _NoProblemError(_RECORDED, str(error)) from None
     told = [pair for pair in pairs if is_stable(pair.value) and not _is_untold(pair, candidate.docstring)]
-    chosen = _chosen(told)
-    prompt = prompt_of(candidate, _examples(candidate, chosen))
+    examples = _examples(candidate, told)
+    shapes = {pair.shape for pair in told if pair.call in examples}
+    shapes |= {shape_of(call) for call in candidate.calls if call.from_docstring}
+    chosen = _chosen([pair for pair in told if pair.shape in shapes])
+    prompt = prompt_of(candidate, tuple(examples.items()))
     mined.counts[_RECORDED] += 1
     problem = Problem(
         id=f"{SOURCE}/{candidate.id}",
@@ -141,16 +145,20 @@ def _by_result(pairs: list[Pair]) -> list[Pair]:
     return [pair for _, pair in sorted(ranked, key=lambda item: item[0])]
 
 
-def _examples(candidate: Candidate, chosen: list[Pair]) -> tuple[tuple[str, str], ...]:
-    """For the docstring of a function that has none: of the calls that were seen, those that show most."""
+def _examples(candidate: Candidate, pairs: list[Pair]) -> dict[str, str]:
+    """Calls and results for the docstring of a function that has none: of the calls that were seen, those that show
+    most."""
     if any(call.from_docstring for call in candidate.calls):
-        return ()
-    shown = [p for p in chosen if p.given and p.value is not None and len(p.call) + len(p.result) <= MAX_EXAMPLE_CHARS]
+        return {}
+    given = [pair for pair in pairs if pair.given and pair.value is not None]
+    if not given:
+        raise _NoProblemError(_RECORDED, "no call that was seen gives plain data")
+    shown = [pair for pair in given if len(pair.call) + len(pair.result) <= MAX_EXAMPLE_CHARS]
     if not shown:
         raise _NoProblemError(_RECORDED, "no call that was seen is short enough for an example")
     longest = sorted(shown, key=lambda pair: len(pair.call) + len(pair.result), reverse=True)
     by_result = _by_result(longest)[:MAX_EXAMPLES]
-    return tuple((pair.call, pair.result) for pair in shown if pair in by_result)
+    return {pair.call: pair.result for pair in shown if pair in by_result}
 
 
 def _bugs(problem: Problem, solution: str, strict: Supervisor) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ less is better than one that asks for what was never promised. Facts that often 
 different values on; their names end in (2) or (3).
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -163,10 +164,12 @@ def _facts_of_text(value: str) -> list[str]:
         f"from {value[:1]} (2)": True,
         f"to {value[-1:]} (2)": True,
         "quoted": all(value.count(quote) % 2 == 0 for quote in "\"'"),
+        "octets": all(int(number) < 256 for number in _NUMBERS.findall(value)),
+        "no leading zero": not _LEADING_ZERO.search(value),
         "one letter (2)": len(value) == 1,
         f"{len(value)} long (2)": True,
     }
-    tests |= {f"{value.count(mark)} of {mark} (3)": True for mark in ".:/-,@#%\\_=;$&|+*^"}
+    tests |= {f"{value.count(mark)} of {mark} (2)": True for mark in ".:/-,@#%\\_=;$&|+*^"}
     return found + [name for name, holds in tests.items() if holds]
 
 
@@ -179,6 +182,8 @@ def _is_balanced(text: str, opening: str, closing: str) -> bool:
     return depth == 0
 
 
+_NUMBERS = re.compile(r"(?a:\d){1,40}")
+_LEADING_ZERO = re.compile(r"(?<!\w)0\d")
 _ALPHABETS = {
     "bits": frozenset("01"),
     "digits": frozenset("0123456789"),

@@ -167,7 +167,7 @@ def _change_str(value: str, seen: list[Any], draws: Draws) -> str:
             return value[:place] + value[place + 1 :]
         case 3 if value:
             place = draws.below(len(value))
-            return value[:place] + _letter_like(value[place], draws) + value[place + 1 :]
+            return value[:place] + _letter_like(value[place], value + "".join(seen), draws) + value[place + 1 :]
         case 4 if value:
             place = draws.below(len(value))
             return value[:place] + value[place] + value[place:]
@@ -179,10 +179,13 @@ def _change_str(value: str, seen: list[Any], draws: Draws) -> str:
     return value + (" " if " " in value else "") + other if other and len(value) < 60 else value[: len(value) // 2]
 
 
-def _letter_like(letter: str, draws: Draws) -> str:
-    for group in (string.digits, string.ascii_lowercase, string.ascii_uppercase):
+def _letter_like(letter: str, seen: str, draws: Draws) -> str:
+    """A letter or digit of the same kind; a letter that was seen, since others may mean nothing."""
+    if letter in string.digits:
+        return draws.one_of(string.digits)
+    for group in (string.ascii_lowercase, string.ascii_uppercase):
         if letter in group:
-            return draws.one_of(group)
+            return draws.one_of(sorted(set(seen).intersection(group)))
     return letter
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.corpus.mining import recorder
+from app.corpus.mining.facts import shape_of
 from app.corpus.mining.inputs import Inputs, call_text
 from app.corpus.mining.literals import NotLiteralError, holds_float, written
 from app.corpus.mining.records import Call, Candidate
@@ -33,6 +34,8 @@ class Pair:
     """The value's literal."""
     args: tuple[str, ...]
     """Literals of the arguments."""
+    shape: tuple[tuple[str, str], ...]
+    """Names and types of the arguments."""
     given: bool
     """Whether somebody wrote the call down; else it was generated."""
 
@@ -71,7 +74,10 @@ def recorded(candidate: Candidate, inputs: Inputs, supervisor: Supervisor) -> li
             if written(value) == result:
                 text = call_text(candidate.entry_point, call)
                 args = tuple(written(argument) for argument in (*call.args, *dict(call.kwargs).values()))
-                pairs.append(Pair(call=text, value=value, result=result, args=args, given=number < num_given))
+                pair = Pair(
+                    call=text, value=value, result=result, args=args, shape=shape_of(call), given=number < num_given
+                )
+                pairs.append(pair)
         except (ValueError, SyntaxError, NotLiteralError, MemoryError, RecursionError):
             continue  # nan, surrogates and the like
     return pairs
