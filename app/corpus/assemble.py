@@ -114,7 +114,7 @@ def _documents(job: dict[str, Any], rejected: list[dict[str, Any]]) -> Iterator[
     for row in table.take(pa.array(job["keep"], pa.int64())).to_pylist():
         origin = Origin(**{name: row[name] for name in Origin.__slots__})
         document = Document(**{name: row[name] for name in Document.__slots__})
-        if guard and (reason := guard.hit(document.text, [])):
+        if guard and (reason := guard.hit(f"{document.context}\n{document.text}", [])):
             rejected.append(_rejection(origin, document.name, document.kind, f"held-out problem: {reason}"))
         else:
             yield origin, document

@@ -1,7 +1,7 @@
 """Text to token ids for whole shards: gigatoken where it gives the tokenizer's own ids, else the tokenizer itself.
 
 gigatoken 0.10 (Rust, MIT) encodes byte-level BPE at 20 to 160 MB/s a core where `tokenizers` does 2 to 5; it refuses
-other kinds, and vocabularies that lack single bytes. Such bytes (SmolLM2 has 21, control characters) are added here under
+other kinds, and vocabularies that lack single bytes. Such bytes (SmolLM2 lacks 21, control characters) are added under
 ids of their own, and a text that comes out with one of them goes to the tokenizer. `Encoder` holds the two against each
 other on a text of its own before it trusts the fast one. Limits: special tokens that take white space beside them along
 (`lstrip`, `rstrip`) are left to the tokenizer, and with them every text that may hold special tokens.

@@ -3,6 +3,7 @@
 Its output is written whole, so a task whose output is there has nothing to do: that is how a killed build goes on.
 """
 
+import ast
 import functools
 import hashlib
 import json
@@ -13,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from app.corpus.cleaning import Cleaned, RejectedFileError, clean
+from app.corpus.cleaning import RejectedFileError, clean
 from app.corpus.decontamination import Decontaminator, defined_names
 from app.corpus.documents import functions
 from app.corpus.minhash import bands
@@ -123,23 +124,35 @@ def _rows(
     yield origin | (_refused(file, reason) if reason else document_row(file))
     if not any(getattr(recipe.forms, form) for form in OF_FUNCTIONS):
         return
-    siblings = Siblings(shard.file(number), functools.partial(_cleaned_text, shard, number, recipe))
+    siblings = Siblings(shard.file(number), functools.partial(_sibling, shard, number, recipe, guard))
     shown = siblings if recipe.forms.multi_file else None
     docstring = recipe.cleaning.min_docstring_chars
     for document in functions(cleaned.text, cleaned.tree, docstring, shard.paths[number], shown):
         # What a function shares with a benchmark its file shares as well, so only those of such files are looked at.
-        own = guard.hit(document.text, [document.name]) if reason else ""
+        # Its context may hold a helper of another file, which was looked at as well (`_sibling`).
+        own = guard.hit(f"{document.context}\n{document.text}", names_in(document)) if reason else ""
         yield origin | (_refused(document, own) if own else document_row(document))
+
+
+def names_in(document: Document) -> list[str]:
+    """Names that a function and the code shown with it define."""
+    try:
+        return [document.name, *defined_names(ast.parse(document.context))]
+    except SyntaxError:
+        return [document.name]
 
 
 def _refused(document: Document, reason: str) -> dict[str, Any]:
     return {"name": document.name, "what": document.kind, "reason": f"benchmark {reason}"}
 
 
-def _cleaned_text(shard: Shard, number: int, recipe: Recipe, file: SourceFile) -> str:
-    """Of a sibling of the file `number`. Raises RejectedFileError."""
+def _sibling(shard: Shard, number: int, recipe: Recipe, guard: Decontaminator, file: SourceFile) -> str:
+    """Text of another file of the file `number`'s distribution. Raises RejectedFileError."""
     allow = frozenset(recipe.licences.also_allow)
-    return clean(read_source(file), file.path, recipe.cleaning, allow, shard.licences[number]).text
+    cleaned = clean(read_source(file), file.path, recipe.cleaning, allow, shard.licences[number])
+    if reason := guard.hit(cleaned.text, defined_names(cleaned.tree)):
+        raise RejectedFileError(f"benchmark {reason}")
+    return cleaned.text
 
 
 def document_row(document: Document) -> dict[str, Any]:

@@ -14,7 +14,7 @@ at 0.7, 76 % at 0.75, 95 % at 0.8, 99.99 % at 0.9. Candidates are not verified: 
 """
 
 import numpy as np
-import rensa  # type: ignore[import-untyped]
+import rensa
 
 from app.corpus.tokens import code_tokens, grams, mixed
 

@@ -23,7 +23,7 @@ def test_a_submitted_job_ends_in_a_report(job: tuple[Path, str]) -> None:
     run = Run(folder)
     assert "succeeded" in output and f"report: {run.report_html}" in output and "joined the Ray cluster" in output
     text = run.report_html.read_text()
-    assert text.count("data:image/png;base64,") == 2 and 'src="plots/' not in text, "the page holds its pictures"
+    assert text.count("data:image/png;base64,") == 3 and 'src="plots/' not in text, "the page holds its pictures"
     found = ("humaneval-chat-6", "95 % interval", "n = 6", "Contamination of humaneval", "0 of 6")
     for words in (*found, "MIT", "Loss curve", "Peak memory", "12 steps"):
         assert words in text, words
@@ -95,8 +95,8 @@ def test_a_run_killed_in_every_stage_ends_as_an_uninterrupted_one(
     done = cli("pipeline", "--profile", "smoke", "--run", folder, "--resume")
     assert done.returncode == 0 and run.report_html.exists(), done.stderr
 
-    for shard in whole.train_shards.glob("*.parquet"):
-        assert pq.read_table(shard).equals(pq.read_table(run.train_shards / shard.name)), shard.name
+    for file in sorted(path for path in whole.corpus.rglob("*") if path.suffix in (".parquet", ".csv")):
+        assert file.read_bytes() == (run.corpus / file.relative_to(whole.corpus)).read_bytes(), file
     ours, theirs = read_json_lines(run.sft_metrics), read_json_lines(whole.sft_metrics)
     assert [row["step"] for row in ours] == list(range(1, 13)), "no step is lost, none is there twice"
     assert [row["loss"] for row in ours] == pytest.approx([row["loss"] for row in theirs], rel=1e-4)

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from app.corpus.shards import TRAIN_SCHEMA
+from app.corpus.assemble import TRAIN_SCHEMA
 from app.profiles import smoke
 from app.runs import open_run, read_json, read_json_lines, write_json
 from app.settings import with_overrides
