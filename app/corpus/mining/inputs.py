@@ -1,4 +1,4 @@
-"""More inputs like those that were seen: typed changes of the arguments, boundary values, values by annotation.
+"""More inputs like those that were seen: typed changes of the arguments, boundary values.
 
 Changes stay near what was seen (letters of the same texts, numbers of the same size and sign, lists of the same
 elements) and keep to what is true of all calls seen (`facts`), because far from it a function's docstring mostly
