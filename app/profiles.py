@@ -23,7 +23,9 @@ def smoke() -> Profile:
     return Profile(
         name="smoke",
         model=ModelSettings(source="random", name="qwen3-2-layers"),
-        corpus=CorpusSettings(seq_len=128, max_files=48, max_mined_files=30, files_per_shard=12),
+        corpus=CorpusSettings(
+            recipe="datasets/recipes/smoke.yaml", seq_len=128, max_files=48, max_mined_files=30, files_per_shard=12
+        ),
         sft=SftSettings(learning_rate=1e-3, micro_batch=4, grad_accumulation=2, max_steps=12, checkpoint_every=3),
         generation=GenerationSettings(batch_size=8),
         evaluation=EvaluationSettings(num_problems=6, max_new_tokens=16),
@@ -38,8 +40,8 @@ def laptop() -> Profile:
     return Profile(
         name="laptop",
         model=ModelSettings(source="package", name="SmolLM2-135M-Instruct"),
-        corpus=CorpusSettings(seq_len=256, max_files=1500, max_mined_files=1500, files_per_shard=100),
-        sft=SftSettings(micro_batch=2, grad_accumulation=4, max_steps=20, checkpoint_every=5),
+        corpus=CorpusSettings(seq_len=512, max_files=1500, max_mined_files=1500, files_per_shard=100),
+        sft=SftSettings(micro_batch=1, grad_accumulation=4, max_steps=20, checkpoint_every=5),
         generation=GenerationSettings(engine="vllm", batch_size=16, kv_cache_bytes=1 << 30),
         evaluation=EvaluationSettings(num_problems=40, max_new_tokens=256),
         serving=ServingSettings(max_model_len=2048, stream_interval=4),

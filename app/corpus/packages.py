@@ -45,6 +45,7 @@ NOT_LIBRARY = (
     "lib-dynload",
 )
 """Folders of Lib that teach nothing about the library: its tests and their data, demos, and tables made by programs."""
+AUTHOR_FIELDS = ("Author", "Author-Email", "Maintainer", "Maintainer-Email")
 HOMEPAGE_LABELS = ("homepage", "home", "repository", "source", "source code", "github", "documentation")
 LICENCE_FILES = ("LICEN[CS]E*", "COPYING*", "UNLICENSE*")
 TREE_MARKS = ("pyproject.toml", "setup.py", "setup.cfg", "PKG-INFO")
@@ -209,9 +210,9 @@ def _pyproject_header(path: Path) -> Message:
 def _distribution(header: Message, texts: list[str], files: list[SourceFile], allow: frozenset[str]) -> Distribution:
     files = sorted(files, key=lambda file: file.path)
     verdict = judge_licence(
-        expression=header["License-Expression"],
+        expression=header.get("License-Expression"),
         classifiers=[str(c) for c in header.get_all("Classifier", [])],
-        field=header["License"],
+        field=header.get("License"),
         licence_texts=texts,
         also_allow=allow,
     )
@@ -219,12 +220,10 @@ def _distribution(header: Message, texts: list[str], files: list[SourceFile], al
     urls = {label.strip().lower(): url.strip() for label, _, url in labelled}
     best = next((urls[label] for label in HOMEPAGE_LABELS if label in urls), next(iter(urls.values()), ""))
     return Distribution(
-        name=str(header["Name"]),
-        version=str(header["Version"] or ""),
-        author=str(
-            header["Author"] or header["Author-Email"] or header["Maintainer"] or header["Maintainer-Email"] or ""
-        ),
-        homepage=str(header["Home-Page"] or best),
+        name=str(header.get("Name")),
+        version=str(header.get("Version") or ""),
+        author=str(next(filter(None, map(header.get, AUTHOR_FIELDS)), "")),
+        homepage=str(header.get("Home-Page") or best),
         verdict=verdict,
         files=tuple(file for file in files if not vendored_in(file.path)),
         rejected=tuple((f.path, f"vendored: in {vendored_in(f.path)}") for f in files if vendored_in(f.path)),

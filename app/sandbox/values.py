@@ -133,9 +133,9 @@ _LIBRARY_TAGGERS: dict[tuple[str, str], Callable[[_Encoder, Any, int], Any]] = {
         "Fraction", lambda encoder, value, depth: encoder._sequence(_short_fraction(value), depth)
     ),
     ("decimal", "Decimal"): _tag("Decimal", lambda encoder, value, depth: encoder.encode(str(value), depth)),
-    ("datetime", "datetime"): _tag("datetime", lambda encoder, value, depth: value.isoformat()),
+    ("datetime", "datetime"): _tag("datetime", lambda encoder, value, depth: _moment(value)),
     ("datetime", "date"): _tag("date", lambda encoder, value, depth: value.isoformat()),
-    ("datetime", "time"): _tag("time", lambda encoder, value, depth: value.isoformat()),
+    ("datetime", "time"): _tag("time", lambda encoder, value, depth: _moment(value)),
     ("datetime", "timedelta"): _tag("timedelta", _parts("days", "seconds", "microseconds")),
 }
 """Types of modules that are loaded only when such a value is met: each loaded module makes every fork slower."""
@@ -150,6 +150,13 @@ def _type_name(value: type) -> dict[str, str]:
     if _TYPES.get(value.__name__) is not value:
         raise WireError(f"the class {value.__name__} is no plain data")
     return {"type": value.__name__}
+
+
+def _moment(value: Any) -> list[Any]:
+    """The naive time in ISO 8601 and its offset's parts: `fromisoformat` reads an offset below a second as UTC."""
+    offset = value.utcoffset()
+    parts = [] if offset is None else [offset.days, offset.seconds, offset.microseconds]
+    return [value.replace(tzinfo=None).isoformat(), *parts]
 
 
 def _short_fraction(value: Any) -> tuple[int, int]:
@@ -261,6 +268,17 @@ def _fraction(payload: Any) -> Any:
     return _library("fractions", "Fraction")(numerator, denominator)
 
 
+def _moment_of(kind: str, payload: Any) -> Any:
+    text, *parts = _list(payload)
+    value = _library("datetime", kind).fromisoformat(_text(text))
+    if value.tzinfo is not None:
+        raise ValueError("the offset stands apart")
+    if not parts:
+        return value
+    offset = _library("datetime", "timedelta")(*_numbers(parts, int, 3))
+    return value.replace(tzinfo=_library("datetime", "timezone")(offset))
+
+
 def _deque(payload: Any) -> deque[Any]:
     length, items = payload
     if length is not None and (type(length) is not int or length < 0):
@@ -284,9 +302,9 @@ _BUILDERS: dict[str, Callable[[Any], Any]] = {
     "deque": _deque,
     "Counter": lambda payload: _mapping(payload, Counter),
     "OrderedDict": lambda payload: _mapping(payload, OrderedDict),
-    "datetime": lambda payload: _library("datetime", "datetime").fromisoformat(_text(payload)),
+    "datetime": lambda payload: _moment_of("datetime", payload),
     "date": lambda payload: _library("datetime", "date").fromisoformat(_text(payload)),
-    "time": lambda payload: _library("datetime", "time").fromisoformat(_text(payload)),
+    "time": lambda payload: _moment_of("time", payload),
     "timedelta": lambda payload: _library("datetime", "timedelta")(*_numbers(payload, int, 3)),
     "type": lambda payload: _TYPES[_text(payload)],
 }

