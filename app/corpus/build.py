@@ -28,7 +28,16 @@ from app.corpus.extract import BENCHMARKS, Shard, extract_shard
 from app.corpus.mining import standard_library
 from app.corpus.packages import Distribution, SourceFile
 from app.corpus.parts import part
-from app.corpus.problems import check_chunk, chunks, distribution_of, mine_distribution, read_problems, write_problems
+from app.corpus.problems import (
+    check_chunk,
+    chunks,
+    distribution_of,
+    mine_distribution,
+    problem_row,
+    prove_chunk,
+    read_problems,
+    write_problems,
+)
 from app.corpus.recipe_check import check_recipe, network_needs
 from app.corpus.recipes import SPLITS, Recipe, StandardLibrary, TaskSource, load_recipe, split_of
 from app.corpus.records import SolvedProblem
@@ -186,10 +195,17 @@ def _mine(run: Run, profile: Profile, plan: Plan, job: dict[str, Any]) -> MinedP
     for done in run_tasks("corpus, prove problems", check_chunk, checks) if checks else ():
         funnel.update(done["counts"])
     given, refused = _given(plan.recipe, profile.seed)
-    parts = [part(run.corpus_work, "checked", index) for index in range(len(rows))]
-    counts = write_problems(run.problems, parts, given)
+    cuts = [given[start : start + CANDIDATES_A_CHUNK] for start in range(0, len(given), CANDIDATES_A_CHUNK)]
+    proofs = [
+        job | {"index": len(rows) + number, "given": [problem_row(solved) for solved in cut], "sandbox": sandbox}
+        for number, cut in enumerate(cuts)
+    ]
+    if proofs:
+        run_tasks("corpus, prove given problems", prove_chunk, proofs)
+    num_chunks = len(checks) + len(proofs)
+    counts = write_problems(run.problems, (part(run.corpus_work, "checked", index) for index in range(num_chunks)))
     _hold_out(run)
-    return MinedProblems(funnel=dict(funnel), copies=copies, num_chunks=len(rows), given=refused, counts=counts)
+    return MinedProblems(funnel=dict(funnel), copies=copies, num_chunks=num_chunks, given=refused, counts=counts)
 
 
 def _given(recipe: Recipe, seed: int) -> tuple[list[SolvedProblem], list[RejectedProblem]]:

@@ -26,10 +26,10 @@ from app.corpus.examples_words import (
     worded,
 )
 from app.corpus.mining.draws import Draws
-from app.corpus.records import FILE, Document, Example, SolvedProblem
+from app.corpus.records import FILE, Bug, Document, Example, SolvedProblem
 from app.evaluation.apps import Apps
 from app.evaluation.leetcode import LeetCode
-from app.evaluation.mbpp import END, Mbpp
+from app.evaluation.mbpp import END, Mbpp, frame
 from app.prompts import answer, ask
 from app.records import ProblemStyle
 
@@ -96,13 +96,9 @@ def problem_examples(
     seed: int,
     *,
     fills_in: bool,
-    failures: Mapping[str, str] | None = None,
 ) -> Iterator[Example]:
     """The problem in each form that it is drawn for; none for a problem that is not on the training side, or whose
-    solution would end its own code block.
-
-    failures: of each bug the assertion that it fails, with what came out of it if that is known. Of the tests three at
-    most are shown, and never all.
+    solution would end its own code block. Of the tests three at most are shown, and never all.
     """
     problem = solved.problem
     if problem.split != "train" or FENCE in solved.solution:
@@ -114,7 +110,7 @@ def problem_examples(
     if drawn(forms, "fix_bug", problem.id, seed):
         bugs = Draws(f"{seed}:bugs:{problem.id}").shuffled(solved.bugs)[:MAX_BUGS]
         for bug in bugs:
-            yield _fix_bug(solved, bug, (failures or {}).get(bug, ""), seed)
+            yield _fix_bug(solved, bug, seed)
     found = _entry(solved)
     if not found:
         return
@@ -161,14 +157,6 @@ def shown_tests(solved: SolvedProblem, seed: int) -> list[str]:
     return [short[i] for i in sorted(draws.shuffled(range(len(short)))[: max(0, wanted)])]
 
 
-def mbpp_frame(description: str, tests: str) -> str:
-    """What MBPP's completion protocol asks last, after its examples (`app.evaluation.mbpp`)."""
-    return (
-        f"You are an expert Python programmer, and here is your task: {description} "
-        f"Your code should pass these tests:\n\n{tests}\n[BEGIN]"
-    )
-
-
 def _questions(solved: SolvedProblem, seed: int) -> Iterator[str]:
     """What the suites ask in chat."""
     problem = solved.problem
@@ -190,24 +178,26 @@ def _plain_problem(solved: SolvedProblem, seed: int) -> Iterator[Example]:
     if is_code and (not tests or Draws(f"{seed}:protocol:{solved.problem.id}").below(2)):
         yield Example(form="problem", completion=solved.solution)
     elif tests:
-        frame = mbpp_frame(_task(solved, seed), "\n".join(tests))
-        yield Example(form="problem", prompt=frame, completion=f"\n{solved.solution.strip()}\n{END}")
+        asked = dataclasses.replace(solved.problem, prompt=_task(solved, seed), tests="\n".join(tests))
+        yield Example(form="problem", prompt=frame(asked), completion=f"\n{solved.solution.strip()}\n{END}")
 
 
 def _task(solved: SolvedProblem, seed: int) -> str:
     return as_task(solved.description, Draws(f"{seed}:task:{solved.problem.id}"))
 
 
-def _fix_bug(solved: SolvedProblem, bug: str, failure: str, seed: int) -> Example:
-    draws = Draws(f"{seed}:fix:{solved.problem.id}:{bug}")
+def _fix_bug(solved: SolvedProblem, bug: Bug, seed: int) -> Example:
+    draws = Draws(f"{seed}:fix:{solved.problem.id}:{bug.program}")
     tests = shown_tests(solved, seed)
     place = f" in `{solved.problem.entry_point}`" if solved.problem.entry_point.isidentifier() else ""
-    more = "" if solved.description[:40] in bug else f"\nIts task: {solved.description.strip()}"
-    if failure:
-        more += f"\nIt fails this test:\n{fenced(failure)}"
+    more = "" if solved.description[:40] in bug.program else f"\nIts task: {solved.description.strip()}"
+    if bug.failure and len(bug.failure) <= 2 * MAX_TEST_CHARS:
+        more += f"\nIt fails this test:\n{fenced(bug.failure)}"
     elif tests:
         more += f"\nIt has to pass tests such as these:\n{fenced(chr(10).join(tests))}"
-    return _dialogue("fix_bug", worded(FIX, draws, place=place, code=fenced(bug), more=more), answer(solved.solution))
+    return _dialogue(
+        "fix_bug", worded(FIX, draws, place=place, code=fenced(bug.program), more=more), answer(solved.solution)
+    )
 
 
 def _multi_file(document: Document, whole: str, files: Mapping[str, str], seed: int) -> Example:

@@ -29,10 +29,11 @@ _SWAPPED: dict[type[ast.AST], Any] = {
 
 
 def mutants(source: str, entry_point: str) -> list[tuple[str, str]]:
-    """(kind, mutated source), each kind in the order of the source. Only the entry point's body is emptied."""
+    """(kind, mutated source), each kind in the order of the source. Only the body of an entry point at module level is
+    emptied."""
     tree = ast.parse(source)
-    entry = next(node for node in tree.body if isinstance(node, Function) and node.name == entry_point)
-    body = entry.body[1:] if _is_text(entry.body[0]) else entry.body
+    entry = next((node for node in tree.body if isinstance(node, Function) and node.name == entry_point), None)
+    body = [] if entry is None else entry.body[1:] if _is_text(entry.body[0]) else entry.body
     found = [("empty body", _replaced(source, body[0], body[-1], "pass"))] if body else []
     for node in _walk(tree):
         for kind, old, text in _changes(node):

@@ -1,7 +1,7 @@
-"""Problems with tests: the two tasks that mine them, and the files that hold them. Runs without Ray.
+"""Problems with tests: the tasks that mine and prove them, and the files that hold them. Runs without Ray.
 
     candidates   one distribution's functions that could become problems, held against the benchmarks
-    checked      candidates that are nobody's copies, run in the sandbox
+    checked      candidates that are nobody's copies, run in the sandbox; problems of training splits likewise
     problems/{train,validation,test}.parquet   what passed, with solution, bugs and origin; read by `read_problems`
 
 A function that two distributions hold is one problem. Limits: see `app.corpus.mining`.
@@ -11,6 +11,7 @@ import json
 import pickle
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ import pyarrow.parquet as pq
 from app.corpus.extract import COPY_FIELDS, REJECTED_SCHEMA, TEXT, copy_fields, decontaminator
 from app.corpus.licences import LicenceVerdict
 from app.corpus.mining import Candidate, Rejection, check_candidates, find_candidates
+from app.corpus.mining.proof import UnprovedError, prove, short
 from app.corpus.packages import Distribution, SourceFile
 from app.corpus.parts import part, write_rows
 from app.corpus.recipes import SPLITS
-from app.corpus.records import Origin, SolvedProblem
+from app.corpus.records import Bug, Origin, SolvedProblem
 from app.corpus.sources import read_source
 from app.records import Problem, ProblemStyle
+from app.sandbox.supervisor import Supervisor
 from app.sandbox.tiers import confinement
 from app.settings import SandboxSettings
 
@@ -33,7 +36,8 @@ CANDIDATE = "candidate"
 CANDIDATE_SCHEMA = pa.schema([("kind", TEXT), ("candidate", pa.binary()), *COPY_FIELDS])
 _PROBLEM_FIELDS = ("id", "source", "prompt", "entry_point", "tests", "style", "prelude", "setup", "difficulty", "split")
 PROBLEM_SCHEMA = pa.schema(
-    [*((name, TEXT) for name in (*_PROBLEM_FIELDS, "solution", "description")), ("bugs", pa.list_(TEXT))]
+    [*((name, TEXT) for name in (*_PROBLEM_FIELDS, "solution", "description"))]
+    + [("bugs", pa.list_(pa.struct([(name, TEXT) for name in Bug.__slots__])))]
     + [(name, TEXT) for name in Origin.__slots__]
 )
 
@@ -85,6 +89,31 @@ def check_chunk(job: dict[str, Any]) -> dict[str, Any]:
     return {"index": job["index"], "counts": json.loads(pq.read_schema(target).metadata[b"counts"])}
 
 
+def prove_chunk(job: dict[str, Any]) -> dict[str, Any]:
+    """Some problems of training splits -> those that no benchmark holds and whose solutions pass, with bugs."""
+    target = part(job["work"], "checked", job["index"])
+    if not target.exists():
+        settings = SandboxSettings.model_validate_json(job["sandbox"])
+        guard, confined = decontaminator(job["work"]), confinement(unsafe=job["unsafe"])
+        kept: list[dict[str, Any]] = []
+        rejected: list[dict[str, Any]] = []
+        with Supervisor(settings, confined) as patient, Supervisor(short(settings), confined) as strict:
+            for solved in map(_solved, job["given"]):
+                problem = solved.problem
+                try:
+                    if hit := guard.hit(
+                        f"{problem.prompt}\n{solved.solution}", [problem.entry_point.rpartition(".")[2]]
+                    ):
+                        raise UnprovedError(f"benchmark {hit}", passes=False)
+                    bugs = prove(problem, solved.solution, patient, strict)
+                    kept.append(problem_row(replace(solved, bugs=bugs)))
+                except UnprovedError as error:
+                    rejected.append(rejected_problem(solved.origin, problem.id, str(error)))
+        write_rows(part(job["work"], "rejected_problems", job["index"]), rejected, REJECTED_SCHEMA)
+        write_rows(target, kept, PROBLEM_SCHEMA)
+    return {"index": job["index"]}
+
+
 def _candidates(work: str, index: int, rows: Sequence[int]) -> list[Candidate]:
     table = pq.read_table(part(work, "candidates", index), columns=["candidate"])
     return [pickle.loads(table["candidate"][row].as_py()) for row in rows]
@@ -106,14 +135,12 @@ def chunks(kept: Sequence[Iterable[int]], size: int) -> Iterator[list[tuple[int,
         yield chunk
 
 
-def write_problems(folder: Path, parts: Iterable[Path], given: Iterable[SolvedProblem]) -> dict[str, Counter[str]]:
+def write_problems(folder: Path, parts: Iterable[Path]) -> dict[str, Counter[str]]:
     """The files of all splits. Returns the number of problems by split and source."""
     rows: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
     for path in parts:
         for row in pq.read_table(path).to_pylist():
             rows[row["split"]].append(row)
-    for problem in given:
-        rows[problem.problem.split].append(problem_row(problem))
     for split, held in rows.items():
         write_rows(folder / f"{split}.parquet", sorted(held, key=lambda row: row["id"]), PROBLEM_SCHEMA)
     return {split: Counter(row["source"] for row in held) for split, held in rows.items()}
@@ -126,7 +153,7 @@ def read_problems(folder: Path, split: str) -> list[SolvedProblem]:
 
 def problem_row(solved: SolvedProblem) -> dict[str, Any]:
     fields = {name: getattr(solved.problem, name) for name in _PROBLEM_FIELDS}
-    own = {"solution": solved.solution, "description": solved.description, "bugs": list(solved.bugs)}
+    own = {"solution": solved.solution, "description": solved.description, "bugs": [asdict(bug) for bug in solved.bugs]}
     return fields | own | {name: getattr(solved.origin, name) for name in Origin.__slots__}
 
 
@@ -136,7 +163,7 @@ def _solved(row: dict[str, Any]) -> SolvedProblem:
         problem=Problem(licence=row["licence"], **fields),
         solution=row["solution"],
         description=row["description"],
-        bugs=tuple(row["bugs"]),
+        bugs=tuple(Bug(**bug) for bug in row["bugs"]),
         origin=Origin(**{name: row[name] for name in Origin.__slots__}),
     )
 
@@ -153,12 +180,9 @@ def _rejected(rejections: Iterable[Rejection], distribution: Distribution) -> li
 
 
 def _rejection_row(rejection: Rejection, version: str, licence: str) -> dict[str, Any]:
-    return {
-        "distribution": rejection.distribution,
-        "version": version,
-        "licence": licence,
-        "path": rejection.path,
-        "name": rejection.name,
-        "what": "problem",
-        "reason": f"no problem: {rejection.reason}",
-    }
+    origin = Origin(distribution=rejection.distribution, version=version, licence=licence, path=rejection.path)
+    return rejected_problem(origin, rejection.name, rejection.reason)
+
+
+def rejected_problem(origin: Origin, name: str, reason: str) -> dict[str, Any]:
+    return asdict(origin) | {"name": name, "what": "problem", "reason": f"no problem: {reason}"}

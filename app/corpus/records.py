@@ -36,6 +36,16 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bug:
+    """A small change of a solution that fails its problem's tests. Made by `app.corpus.mining.proof`."""
+
+    program: str
+    """Whole."""
+    failure: str
+    """The first assertion that it fails, with a comment on what came instead; empty where that can't be said."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SolvedProblem:
     """A problem mined from code, or taken from a training split, with a solution that passed its tests in the sandbox.
 
@@ -51,8 +61,8 @@ class SolvedProblem:
     """A whole program, the prompt's imports and helpers included; it passes."""
     description: str
     """The task in prose, without code: the docstring's text before its examples, or the suite's statement."""
-    bugs: tuple[str, ...]
-    """Whole programs, each a small change of the solution that fails; at least one."""
+    bugs: tuple[Bug, ...]
+    """At least one, once it is proved."""
     origin: Origin
 
 

@@ -19,9 +19,9 @@ from app.corpus.encoding import encoder_of
 from app.corpus.examples_words import FILL
 from app.corpus.packing import Sample
 from app.corpus.records import Example
+from app.fill_in import MARKS, FillIn
 from app.prompts import Message, begin_text, chat_prompt
 from app.records import IGNORE
-from app.serving.fill_in import MARKS, FillIn
 
 _OPEN, _CLOSE = "\ue000", "\ue001"
 """Private characters around the number of a special token's text, or of the first of them itself."""

@@ -5,7 +5,7 @@ imports that a suite's harness puts before every program, those stay that the re
 taken: MBPP's tasks 601 to 974, and files of the other two that no test file's name is given to. Problems belong to no
 distribution, so each is put on its side of the split by its id.
 
-Limits: nothing is run here; the build checks that a reference passes and makes the bugs (`bugs` is empty). A problem
+Limits: nothing is run here; the build proves them and makes the bugs (`app.corpus.problems`). A problem
 whose tests exchange linked nodes is left out: its program would hold the code that converts them.
 """
 

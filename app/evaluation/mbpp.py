@@ -64,8 +64,8 @@ class Mbpp(ProgramSuite):
                 f"the completion protocol of {self.name} shows tasks 2, 3 and 4 first, and the file has "
                 f"{len(self._shots)} of them: give a file with all splits, or take the chat protocol"
             )
-        shots = [f"{_frame(task.problem)}\n{task.canonical_solution}\n{END}" for task in self._shots]
-        return "\n\n".join([*shots, _frame(problem)])
+        shots = [f"{frame(task.problem)}\n{task.canonical_solution}\n{END}" for task in self._shots]
+        return "\n\n".join([*shots, frame(problem)])
 
     def program(self, problem: Problem, protocol: str, reply: str) -> str:
         return reply if protocol == "completion" else code_block(reply, f"def {problem.entry_point}")
@@ -149,7 +149,8 @@ def _unix(text: str) -> str:
     return text.replace("\r\n", "\n")
 
 
-def _frame(problem: Problem) -> str:
+def frame(problem: Problem) -> str:
+    """What the completion protocol asks of each problem."""
     return (
         f"You are an expert Python programmer, and here is your task: {problem.prompt} "
         f"Your code should pass these tests:\n\n{problem.tests}\n[BEGIN]"

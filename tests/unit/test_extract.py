@@ -12,7 +12,7 @@ from app.corpus.assemble import HELD_OUT, assemble_shard
 from app.corpus.extract import BENCHMARKS, Shard, extract_shard
 from app.corpus.problems import read_problems, write_problems
 from app.corpus.recipes import Recipe
-from app.corpus.records import Origin, SolvedProblem
+from app.corpus.records import Bug, Origin, SolvedProblem
 from app.evaluation import humaneval
 from app.profiles import smoke
 from app.records import IGNORE, BenchmarkText, Problem, ProblemStyle
@@ -51,7 +51,12 @@ SOLVED = SolvedProblem(
     ),
     solution=HEADER + '    """Return half of each number, in order."""\n    return [n / 2 for n in numbers]\n',
     description="Return half of each number, in order.",
-    bugs=(HEADER + '    """Return half of each number, in order."""\n    return [n // 2 for n in numbers]\n',),
+    bugs=(
+        Bug(
+            program=HEADER + '    """Return half of each number, in order."""\n    return [n // 2 for n in numbers]\n',
+            failure="",
+        ),
+    ),
     origin=Origin(distribution="shapes", version="1", licence="MIT", path="shapes.py"),
 )
 

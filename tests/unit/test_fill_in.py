@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from app.errors import UserError
+from app.fill_in import MARKS, FillIn
 from app.models import load_tokenizer
-from app.serving.fill_in import MARKS, FillIn
 
 
 @pytest.mark.parametrize("marks", MARKS, ids=lambda marks: marks[0])

@@ -174,8 +174,10 @@ def test_solutions_pass_and_bugs_fail(problems: dict[str, SolvedProblem], superv
         assert supervisor.judge(solved.problem, solved.solution).status == Status.PASSED
         assert 1 <= len(solved.bugs) <= 3
         for bug in solved.bugs:
-            assert bug.startswith(solved.problem.prompt) and bug != solved.solution
-            assert supervisor.judge(solved.problem, bug).status != Status.PASSED
+            assert bug.program.startswith(solved.problem.prompt) and bug.program != solved.solution
+            assert supervisor.judge(solved.problem, bug.program).status != Status.PASSED
+            assertion, _, came = bug.failure.partition("  # ")
+            assert assertion in solved.problem.tests and came.startswith(("gives ", "raises ", "does not end"))
 
 
 def test_mining_twice_gives_the_same(problems: dict[str, SolvedProblem], tmp_path: Path) -> None:
@@ -260,13 +262,26 @@ def test_a_function_that_does_not_do_what_its_docstring_says_is_dropped(tmp_path
         ("y = x\nreturn y", ">>> planted(2)\n    2", "trivial"),
         ("y = 3\nreturn y if x else y", ">>> planted(2)\n    3", "trivial"),
         ("print(x)\nreturn x + 1", ">>> planted(2)\n    2\n    3", "no call"),
-        ("yield x\nyield x", ">>> list(planted(2))\n    [2, 2]", "a generator"),
     ],
 )
 def test_what_would_test_nothing_is_dropped(tmp_path: Path, body: str, example: str, word: str) -> None:
     result = mined(tmp_path, {"pkg/planted.py": function(body, example)})
     assert not result.problems
     assert all(rejected.reason.startswith(word) for rejected in result.rejections)
+
+
+def test_what_a_generator_gives_is_compared_as_a_list(tmp_path: Path) -> None:
+    body = "for n in range(x):\n    yield n * n"
+    (solved,) = mined(tmp_path, {"pkg/planted.py": function(body, ">>> list(planted(3))\n    [0, 1, 4]")}).problems
+    assert "assert list(planted(3)) == [0, 1, 4]\n" in solved.problem.tests
+    assert all(line.startswith("assert list(") for line in solved.problem.tests.splitlines())
+
+
+def test_generated_inputs_do_not_take_a_way_that_no_call_seen_takes(tmp_path: Path) -> None:
+    body = "if x > 100:\n    return -1\ntotal = 0\nfor n in range(x):\n    total += n * n\nreturn total"
+    (solved,) = mined(tmp_path, {"pkg/planted.py": function(body, ">>> planted(60)\n    70210")}).problems
+    assert "== -1\n" not in solved.problem.tests and "planted(0)" not in solved.problem.tests
+    assert len(solved.problem.tests.splitlines()) >= 4
 
 
 def test_a_copy_of_a_function_is_mined_once(tmp_path: Path) -> None:

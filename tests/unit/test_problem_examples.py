@@ -9,7 +9,7 @@ import pytest
 from app.corpus.examples import problem_examples, shown_tests
 from app.corpus.examples_words import as_task, first_sentences
 from app.corpus.mining.draws import Draws
-from app.corpus.records import Example, Origin, SolvedProblem
+from app.corpus.records import Bug, Example, Origin, SolvedProblem
 from app.evaluation.humaneval import HumanEval
 from app.evaluation.mbpp import Mbpp
 from app.evaluation.suite import Task
@@ -27,17 +27,18 @@ def solved(**changes: Any) -> SolvedProblem:
         style=ProblemStyle.ASSERTIONS, split="train",
     )  # fmt: skip
     solution = prompt + "    low = math.isqrt(n)\n    if low * low > n:\n        low -= 1\n    return low\n"
+    bug = Bug(program=solution.replace("> n", ">= n"), failure="assert root(4) == 2  # gives 1")
     values: dict[str, Any] = {
-        "problem": problem, "solution": solution, "bugs": (solution.replace("> n", ">= n"),),
+        "problem": problem, "solution": solution, "bugs": (bug,),
         "description": "Return the integer part\nof the square root of n.",
         "origin": Origin(distribution="d", version="1", licence="MIT", path="d.py"),
     }  # fmt: skip
     return SolvedProblem(**(values | changes))
 
 
-def problems_by_form(given: SolvedProblem, **more: Any) -> dict[str, list[Example]]:
+def problems_by_form(given: SolvedProblem) -> dict[str, list[Example]]:
     forms: dict[str, list[Example]] = {}
-    for example in problem_examples(given, ALL, 0, fills_in=False, **more):
+    for example in problem_examples(given, ALL, 0, fills_in=False):
         forms.setdefault(example.form, []).append(example)
     return forms
 
@@ -82,10 +83,10 @@ def test_hidden_tests_are_never_all_shown_and_long_ones_not_at_all() -> None:
 
 def test_a_bug_is_shown_with_the_test_that_it_fails_and_answered_by_the_solution() -> None:
     given = solved()
-    (example,) = problems_by_form(given, failures={given.bugs[0]: "assert root(4) == 2  # gives 1"})["fix_bug"]
+    (example,) = problems_by_form(given)["fix_bug"]
     assert "low * low >= n" in asked(example) and "# gives 1" in asked(example)
     assert code_block(answered(example), "def root") == given.solution
-    (example,) = problems_by_form(given)["fix_bug"]
+    (example,) = problems_by_form(solved(bugs=(dataclasses.replace(given.bugs[0], failure=""),)))["fix_bug"]
     assert all(test in asked(example) for test in shown_tests(given, 0))
 
 

@@ -11,10 +11,10 @@ from app.corpus.render import fills_in, tokenise, tokenise_all, unrolled
 from app.evaluation import humaneval
 from app.evaluation.humaneval import HumanEval
 from app.evaluation.measure import render
+from app.fill_in import MARKS, FillIn
 from app.models import load_tokenizer
 from app.prompts import answer, ask, chat_prompt
 from app.records import IGNORE
-from app.serving.fill_in import MARKS, FillIn
 from app.tool_schema import SEARCH_DOCS_TOOL
 
 CALL = '<tool_call>\n{"name": "search_docs", "arguments": {"query": "x"}}\n</tool_call>'

@@ -1,16 +1,21 @@
 """Problems from training splits: only training ones, programs that pass, a side of the split each."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
-from app.corpus.recipes import Recipe, TaskSource
+from app.corpus.extract import BENCHMARKS
+from app.corpus.parts import part
+from app.corpus.problems import problem_row, prove_chunk, read_problems, write_problems
+from app.corpus.recipes import SPLITS, Recipe, TaskSource
 from app.corpus.records import SolvedProblem
 from app.corpus.task_files import solved_problems, with_imports
 from app.errors import UserError
-from app.records import Status
+from app.records import BenchmarkText, Status
 from app.sandbox.supervisor import Supervisor
 from app.settings import SandboxSettings
 
@@ -88,6 +93,25 @@ def test_a_reference_becomes_a_program_that_passes_in_the_sandbox(
         assert verdict.status == Status.PASSED, verdict.detail
         wrong = one.solution.replace("return", "return None and")
         assert judge.judge(one.problem, wrong).status == Status.WRONG_ANSWER, "the tests tell"
+
+
+def test_given_problems_get_bugs_with_the_test_that_fails_and_lose_what_a_benchmark_holds(tmp_path: Path) -> None:
+    more = LEETCODE | {"completion": LEETCODE["completion"].replace("-inf))", "-inf) + 0)")}
+    ((kept,), _) = solved(tmp_path / "leetcode.jsonl", "leetcode", [more])
+    ((held,), _) = solved(tmp_path / "mbpp.jsonl", "mbpp_train", [mbpp_row(601)])
+    renamed = dataclasses.replace(kept.problem, id="leetcode/wrong")
+    wrong = dataclasses.replace(kept, problem=renamed, solution=kept.solution.replace("return", "return 1 +"))
+    benchmark = BenchmarkText(problem_id="b/1", entry_point="", text=held.problem.prompt + "\n" + held.solution)
+    (tmp_path / BENCHMARKS).write_text(json.dumps([dataclasses.asdict(benchmark)]))
+    job = {"index": 0, "work": str(tmp_path), "sandbox": SandboxSettings(timeout_s=3).model_dump_json()}
+    prove_chunk(job | {"unsafe": False, "given": [problem_row(each) for each in (kept, held, wrong)]})
+    write_problems(tmp_path / "problems", [part(tmp_path, "checked", 0)])
+    (proved,) = [each for split in SPLITS for each in read_problems(tmp_path / "problems", split)]
+    assert proved == dataclasses.replace(kept, bugs=proved.bugs) and proved.bugs
+    assert {bug.failure for bug in proved.bugs} >= {"assert candidate(nums=[2, 7]) == 7  # gives 8"}
+    rejected = pq.read_table(part(tmp_path, "rejected_problems", 0)).to_pylist()
+    assert [row["name"] for row in rejected] == [held.problem.id, wrong.problem.id]
+    assert rejected[0]["reason"].startswith("no problem: benchmark") and "the original fails" in rejected[1]["reason"]
 
 
 def test_only_the_imports_that_a_solution_needs_stay(tmp_path: Path) -> None:

@@ -7,15 +7,14 @@ tests; the original has to pass twice, alone; and at least one plausible mutant 
 import re
 from collections.abc import Sequence
 
-from app.corpus.mining.draws import Draws
 from app.corpus.mining.facts import shape_of
 from app.corpus.mining.inputs import more_calls
+from app.corpus.mining.proof import UnprovedError, prove, short
 from app.corpus.mining.recording import NotRecordedError, Pair, is_stable, recorded, tests_of
 from app.corpus.mining.records import STAGES, Candidate, Mined, Rejection
 from app.corpus.mining.statement import description_of, difficulty_of, function_of, program_of, prompt_of
-from app.corpus.mutants import mutants
 from app.corpus.records import SolvedProblem
-from app.records import Problem, ProblemStyle, Status
+from app.records import Problem, ProblemStyle
 from app.sandbox.supervisor import Supervisor
 from app.sandbox.tiers import Confinement, confinement
 from app.settings import SandboxSettings
@@ -24,10 +23,6 @@ SOURCE = "mined"
 MAX_TESTS, MIN_TESTS = 12, 4
 MAX_GIVEN = 6
 """Tests that somebody wrote down; the rest is generated."""
-MAX_MUTANTS, MAX_BUGS = 8, 3
-MUTANT_SECONDS = 0.5
-"""CPU time of a mutant; the original may take what the settings give."""
-IMPLAUSIBLE = ("empty body", "returned None")
 MAX_EXAMPLES, MAX_EXAMPLE_CHARS = 3, 150
 EMPTY = frozenset(("''", "b''", "[]", "()", "{}", "set()"))
 TELLS_OF_EMPTY = re.compile(r"\b(empty|blank)\b|''|\"\"|\[\]|\(\)|\{\}", re.I)
@@ -51,8 +46,7 @@ def check_candidates(
     """
     mined = Mined()
     confined = confined or confinement()
-    short = settings.model_copy(update={"timeout_s": min(MUTANT_SECONDS, settings.timeout_s)})
-    with Supervisor(settings, confined) as patient, Supervisor(short, confined) as strict:
+    with Supervisor(settings, confined) as patient, Supervisor(short(settings), confined) as strict:
         for candidate in candidates:
             try:
                 mined.problems.append(_problem(candidate, patient, strict, mined))
@@ -91,14 +85,12 @@ def _problem(candidate: Candidate, patient: Supervisor, strict: Supervisor, mine
         split=candidate.split,
     )
     solution = program_of(candidate, prompt)
-    for _ in range(2):
-        verdict = patient.judge(problem, solution)
-        if verdict.status != Status.PASSED or verdict.reward != 1:
-            raise _NoProblemError(_PASSES, f"the original fails: {verdict.status}: {verdict.detail}"[:200])
+    try:
+        bugs = prove(problem, solution, patient, strict)
+    except UnprovedError as error:
+        mined.counts[_PASSES] += error.passes
+        raise _NoProblemError(_FAILS if error.passes else _PASSES, str(error)) from None
     mined.counts[_PASSES] += 1
-    bugs = _bugs(problem, solution, strict)
-    if not bugs:
-        raise _NoProblemError(_FAILS, "no mutant fails")
     mined.counts[_FAILS] += 1
     return SolvedProblem(
         problem=problem,
@@ -159,23 +151,3 @@ def _examples(candidate: Candidate, pairs: list[Pair]) -> dict[str, str]:
     longest = sorted(shown, key=lambda pair: len(pair.call) + len(pair.result), reverse=True)
     by_result = _by_result(longest)[:MAX_EXAMPLES]
     return {pair.call: pair.result for pair in shown if pair in by_result}
-
-
-def _bugs(problem: Problem, solution: str, strict: Supervisor) -> tuple[str, ...]:
-    """Up to MAX_BUGS mutants that fail, of all kinds in turn; those of the prompt don't count."""
-    kinds: dict[str, list[str]] = {}
-    for kind, source in mutants(solution, problem.entry_point):
-        if kind not in IMPLAUSIBLE and source.startswith(problem.prompt):
-            kinds.setdefault(kind, []).append(source)
-    draws = Draws(problem.id)
-    queues = [draws.shuffled(kinds[kind]) for kind in draws.shuffled(sorted(kinds))]
-    tried = 0
-    bugs: list[str] = []
-    while any(queues) and tried < MAX_MUTANTS and len(bugs) < MAX_BUGS:
-        for queue in queues:
-            if queue and tried < MAX_MUTANTS and len(bugs) < MAX_BUGS:
-                source = queue.pop()
-                tried += 1
-                if strict.judge(problem, source).status not in (Status.PASSED, Status.INFRA):
-                    bugs.append(source)
-    return tuple(bugs)

@@ -13,7 +13,7 @@ from app.corpus.mining.facts import shape_of
 from app.corpus.mining.inputs import Inputs, call_text
 from app.corpus.mining.literals import NotLiteralError, holds_float, written
 from app.corpus.mining.records import Call, Candidate
-from app.corpus.mining.statement import program_of, prompt_of
+from app.corpus.mining.statement import function_of, is_generator, program_of, prompt_of
 from app.records import Status
 from app.sandbox.supervisor import Supervisor
 
@@ -29,6 +29,7 @@ class Pair:
     """A call and what came of it. Made by `recorded`; read by the tests and the docstring's examples."""
 
     call: str
+    """Of a generator: the list of what it gives."""
     value: Any
     result: str
     """The value's literal."""
@@ -41,16 +42,19 @@ class Pair:
 
 
 def recorded(candidate: Candidate, inputs: Inputs, supervisor: Supervisor) -> list[Pair]:
-    """Inputs whose result is plain data, in their order; probes are left out.
+    """Inputs whose result is plain data, in their order. Probes are left out, and so are generated inputs that take the
+    function where no call that was seen takes it: there its docstring mostly leaves open what comes out.
 
     Raises NotRecordedError for a function that does not do what its docstring's examples say, that depends on the
     order of a set or on chance, or that prints.
     """
     program = program_of(candidate, prompt_of(candidate))
     calls, num_given = inputs.all, len(inputs.given)
+    listed = is_generator(function_of(candidate))
     job = {
         "source": program,
         "entry_point": candidate.entry_point,
+        "num_given": num_given,
         "calls": [
             [[written(arg) for arg in call.args], [[key, written(value)] for key, value in call.kwargs], call.claim]
             for call in calls
@@ -67,12 +71,13 @@ def recorded(candidate: Candidate, inputs: Inputs, supervisor: Supervisor) -> li
         number, call = row["number"], calls[row["number"]]
         _refuse(row, call, candidate)
         what, result = row["results"][0]
-        if what != "ok" or number >= num_given + len(inputs.generated):
+        if what != "ok" or number >= num_given + len(inputs.generated) or not (number < num_given or row["known"]):
             continue
         try:
             value = ast.literal_eval(result)
             if written(value) == result:
                 text = call_text(candidate.entry_point, call)
+                text = f"list({text})" if listed else text
                 args = tuple(written(argument) for argument in (*call.args, *dict(call.kwargs).values()))
                 pair = Pair(
                     call=text, value=value, result=result, args=args, shape=shape_of(call), given=number < num_given
