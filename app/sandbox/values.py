@@ -139,7 +139,7 @@ _TAGGERS: dict[type, Callable[[_Encoder, Any, int], Any]] = {
     OrderedDict: _tag("OrderedDict", _Encoder._pairs),
     type: lambda encoder, value, depth: _type_name(value),
     **dict.fromkeys(
-        (types.GeneratorType, map, filter, zip, enumerate, reversed, type(iter([])), type(iter(()))),
+        (types.GeneratorType, map, filter, zip, enumerate, reversed, *map(type, (iter([]), iter(()), reversed([])))),
         _tag("iter", _Encoder._run_through),
     ),
 }
