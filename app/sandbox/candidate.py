@@ -133,7 +133,7 @@ def _call(entry: Any, request: dict[str, Any]) -> dict[str, Any]:
     args = from_json(request["args"])
     kwargs = from_json(request["kwargs"])
     result = entry(*args, **kwargs)
-    response = {"ok": to_json(result, iterators=True)}
+    response = {"ok": to_json(result)}
     if any(type(value) not in _IMMUTABLE for value in (*args, *kwargs.values())):
         after = {"args": to_json(args), "kwargs": to_json(kwargs)}
         if after["args"] != request["args"] or after["kwargs"] != request["kwargs"]:

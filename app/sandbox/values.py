@@ -5,13 +5,11 @@ an object with one key, its tag: {"t": [1, 2]} is (1, 2). `from_json` builds the
 by exact type, so no object with a behaviour of its own arrives (never pickle or marshal).
 
 Conversions keep equality: what arrives is equal to exactly what the sent value was equal to. A subclass of a plain
-type is sent as its base type. The exceptions: a numpy array arrives as nested lists, and an iterator, where one may be
-sent, is run to its end by the sender and arrives as one over the same values.
+type is sent as its base type. The one exception is a numpy array, which arrives as nested lists.
 """
 
 import importlib
 import re
-import types
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from typing import Any
@@ -38,13 +36,10 @@ class TooLargeError(WireError):
     """Plain data beyond the limits of size, depth or number."""
 
 
-def to_json(value: Any, *, iterators: bool = False) -> Any:
-    """The tagged JSON of a value. Raises WireError for what is not plain data or too large.
-
-    iterators: whether generators and the like may be sent; what sends one has used it up.
-    """
+def to_json(value: Any) -> Any:
+    """The tagged JSON of a value. Raises WireError for what is not plain data or too large."""
     try:
-        return _Encoder(iterators).encode(value, 0)
+        return _Encoder().encode(value, 0)
     except (WireError, MemoryError):
         raise
     except Exception as error:  # objects that lie about themselves
@@ -52,8 +47,7 @@ def to_json(value: Any, *, iterators: bool = False) -> Any:
 
 
 class _Encoder:
-    def __init__(self, iterators: bool) -> None:
-        self._iterators = iterators
+    def __init__(self) -> None:
         self._items = MAX_ITEMS
         self._bytes = MAX_BYTES
 
@@ -87,11 +81,6 @@ class _Encoder:
     def _sequence(self, value: Any, depth: int) -> list[Any]:
         if len(value) > self._items:
             raise TooLargeError(f"more than {MAX_ITEMS} items")
-        return [self.encode(item, depth + 1) for item in value]
-
-    def _run_through(self, value: Any, depth: int) -> list[Any]:
-        if not self._iterators:
-            raise WireError(f"a {type(value).__name__} is no plain data")
         return [self.encode(item, depth + 1) for item in value]
 
     def _pairs(self, value: Any, depth: int) -> list[Any]:
@@ -138,10 +127,6 @@ _TAGGERS: dict[type, Callable[[_Encoder, Any, int], Any]] = {
     Counter: _tag("Counter", _Encoder._pairs),
     OrderedDict: _tag("OrderedDict", _Encoder._pairs),
     type: lambda encoder, value, depth: _type_name(value),
-    **dict.fromkeys(
-        (types.GeneratorType, map, filter, zip, enumerate, reversed, *map(type, (iter([]), iter(()), reversed([])))),
-        _tag("iter", _Encoder._run_through),
-    ),
 }
 _LIBRARY_TAGGERS: dict[tuple[str, str], Callable[[_Encoder, Any, int], Any]] = {
     ("fractions", "Fraction"): _tag(
@@ -317,7 +302,6 @@ _BUILDERS: dict[str, Callable[[Any], Any]] = {
     "deque": _deque,
     "Counter": lambda payload: _mapping(payload, Counter),
     "OrderedDict": lambda payload: _mapping(payload, OrderedDict),
-    "iter": lambda payload: iter(_list(payload)),
     "datetime": lambda payload: _moment_of("datetime", payload),
     "date": lambda payload: _library("datetime", "date").fromisoformat(_text(payload)),
     "time": lambda payload: _moment_of("time", payload),

@@ -262,19 +262,13 @@ def test_a_function_that_does_not_do_what_its_docstring_says_is_dropped(tmp_path
         ("y = x\nreturn y", ">>> planted(2)\n    2", "trivial"),
         ("y = 3\nreturn y if x else y", ">>> planted(2)\n    3", "trivial"),
         ("print(x)\nreturn x + 1", ">>> planted(2)\n    2\n    3", "no call"),
+        ("yield x\nyield x", ">>> list(planted(2))\n    [2, 2]", "a generator"),
     ],
 )
 def test_what_would_test_nothing_is_dropped(tmp_path: Path, body: str, example: str, word: str) -> None:
     result = mined(tmp_path, {"pkg/planted.py": function(body, example)})
     assert not result.problems
     assert all(rejected.reason.startswith(word) for rejected in result.rejections)
-
-
-def test_what_a_generator_gives_is_compared_as_a_list(tmp_path: Path) -> None:
-    body = "for n in range(x):\n    yield n * n"
-    (solved,) = mined(tmp_path, {"pkg/planted.py": function(body, ">>> list(planted(3))\n    [0, 1, 4]")}).problems
-    assert "assert list(planted(3)) == [0, 1, 4]\n" in solved.problem.tests
-    assert all(line.startswith("assert list(") for line in solved.problem.tests.splitlines())
 
 
 def test_generated_inputs_do_not_take_a_way_that_no_call_seen_takes(tmp_path: Path) -> None:

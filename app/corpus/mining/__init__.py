@@ -11,7 +11,7 @@ caller can hold candidates against the benchmarks in between and spread both ove
     check.py             candidates -> problems: inputs.py (more inputs), recording.py and recorder.py (what the
                          function gives for them, in the sandbox), tests, two verdicts, mutants
 
-Limits: functions at module level only, on plain data (no objects or files), that need nothing outside
+Limits: functions at module level only, on plain data (no objects, generators or files), that need nothing outside
 their own distribution and a list of harmless modules of the standard library. What a docstring leaves open, the hidden
 tests take from the original: they may ask for more than the docstring says.
 """

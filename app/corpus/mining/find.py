@@ -18,7 +18,14 @@ from app.corpus.mining.dangers import NotSelfContainedError
 from app.corpus.mining.examples import from_docstring
 from app.corpus.mining.module import Module
 from app.corpus.mining.records import STAGES, Call, Candidate, Mined, Rejection
-from app.corpus.mining.statement import MAX_DOCSTRING_CHARS, is_too_poor, is_trivial, without_lines, without_paths
+from app.corpus.mining.statement import (
+    MAX_DOCSTRING_CHARS,
+    is_generator,
+    is_too_poor,
+    is_trivial,
+    without_lines,
+    without_paths,
+)
 from app.corpus.packages import Distribution, SourceFile
 from app.corpus.recipes import Cleaning
 from app.corpus.records import Origin
@@ -180,6 +187,8 @@ def _refuse_unfit(node: ast.FunctionDef) -> None:
         raise RejectedFunctionError("trivial: it has no body")
     if is_trivial(node):
         raise RejectedFunctionError("trivial: it only gives back or passes on its arguments")
+    if is_generator(node):
+        raise RejectedFunctionError("a generator: the sandbox lets none out")
     first, second = node.body[:2]
     if (num_lines := (node.end_lineno or 0) - (first.end_lineno or 0)) > MAX_FUNCTION_LINES:
         raise RejectedFunctionError(f"too long a function: {num_lines} lines")

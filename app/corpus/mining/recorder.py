@@ -3,8 +3,8 @@
 Its text is put before a program and executed there (`recording`); only the standard library is at hand. Every input is
 taken three times: as it is, and twice with sets that give their elements in one order and in the opposite one, which
 shows a result that depends on a set's order whatever the hash seed is. A call may take so many lines of Python, not so
-many seconds, so that a slow machine records the same. What a generator gives is recorded as a list. Of each call it is
-noted whether it went only where the calls that somebody wrote down went, from line to line.
+many seconds, so that a slow machine records the same. Of each call it is noted
+whether it went only where the calls that somebody wrote down went, from line to line.
 """
 
 import ast
@@ -162,8 +162,6 @@ def bounded(work: Any, args: Any, kwargs: Any, steps: Any = None) -> Any:
     sys.settrace(trace)
     try:
         value = work(*args, **kwargs)
-        if isinstance(value, types.GeneratorType):
-            value = list(value)
     except Exhausted:
         return "slow", ""
     except MemoryError:

@@ -13,7 +13,7 @@ from app.corpus.mining.facts import shape_of
 from app.corpus.mining.inputs import Inputs, call_text
 from app.corpus.mining.literals import NotLiteralError, holds_float, written
 from app.corpus.mining.records import Call, Candidate
-from app.corpus.mining.statement import function_of, is_generator, program_of, prompt_of
+from app.corpus.mining.statement import program_of, prompt_of
 from app.records import Status
 from app.sandbox.supervisor import Supervisor
 
@@ -29,7 +29,6 @@ class Pair:
     """A call and what came of it. Made by `recorded`; read by the tests and the docstring's examples."""
 
     call: str
-    """Of a generator: the list of what it gives."""
     value: Any
     result: str
     """The value's literal."""
@@ -50,7 +49,6 @@ def recorded(candidate: Candidate, inputs: Inputs, supervisor: Supervisor) -> li
     """
     program = program_of(candidate, prompt_of(candidate))
     calls, num_given = inputs.all, len(inputs.given)
-    listed = is_generator(function_of(candidate))
     job = {
         "source": program,
         "entry_point": candidate.entry_point,
@@ -77,7 +75,6 @@ def recorded(candidate: Candidate, inputs: Inputs, supervisor: Supervisor) -> li
             value = ast.literal_eval(result)
             if written(value) == result:
                 text = call_text(candidate.entry_point, call)
-                text = f"list({text})" if listed else text
                 args = tuple(written(argument) for argument in (*call.args, *dict(call.kwargs).values()))
                 pair = Pair(
                     call=text, value=value, result=result, args=args, shape=shape_of(call), given=number < num_given
