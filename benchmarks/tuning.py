@@ -21,13 +21,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import torch
 
-from app.evaluation.measure import Measurement, measure, plan
-from app.evaluation.stage import against_base, read_result
-from app.evaluation.suites import evenly_spaced, get_suite
+from app.evaluation.measure import measure, plan
+from app.evaluation.stage import against_base, measurement, read_result
+from app.evaluation.suites import get_suite
 from app.generation import TransformersEngine
 from app.models import ensure_model, load_model, load_tokenizer
 from app.profiles import get_profile
-from app.records import Sampling
 from app.runs import Run
 from app.sandbox.local import LocalJudges
 from app.sandbox.tiers import confinement
@@ -88,8 +87,14 @@ def evaluate(
 ) -> dict[str, Any]:
     """Passes of every candidate, and differences to the base."""
     tokenizer = load_tokenizer(ensure_model(profile.model))
-    sampling = Sampling(
-        max_new_tokens=arguments.new_tokens, temperature=arguments.temperature, top_p=1.0, seed=profile.seed
+    settings = profile.evaluation.model_copy(
+        update={
+            "max_new_tokens": arguments.new_tokens,
+            "temperature": arguments.temperature,
+            "top_p": 1.0,
+            "num_problems": arguments.problems,
+            "num_samples": arguments.samples,
+        }
     )
     found: dict[str, Any] = {}
     with ExitStack() as stack:
@@ -100,16 +105,8 @@ def evaluate(
         ):
             name, _, path = text.partition("=")
             suite = get_suite(name)
-            what = Measurement(
-                label=f"{name}-{protocol}",
-                suite=suite,
-                protocol=protocol,
-                candidate=candidate,
-                adapter=candidates[candidate],
-                tasks=evenly_spaced(suite.load(Path(path) if path else None), arguments.problems),
-                sampling=sampling,
-                num_samples=arguments.samples,
-            )
+            tasks = suite.load(Path(path) if path else None)
+            what = measurement(settings, profile, suite, protocol, candidate, candidates[candidate], tasks)
             measure(run, plan(run, what, {}, tokenizer), {}, tokenizer, generator, judges)
             result = read_result(run.suite_result(what.label, candidate))
             row: dict[str, Any] = {"passed": result.num_passed, "samples": result.num_samples}

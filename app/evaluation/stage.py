@@ -131,7 +131,7 @@ def plans(
         "sandbox": {key: getattr(profile.sandbox, key) for key in ("timeout_s", "memory_bytes")},
     }
     return [
-        plan(run, _measurement(settings, profile, suite, protocol, candidate, adapter, tasks), facts, tokenizer)
+        plan(run, measurement(settings, profile, suite, protocol, candidate, adapter, tasks), facts, tokenizer)
         for candidate, adapter in candidates.items()
         for suite, tasks in suites.values()
         for protocol in settings.protocols
@@ -167,7 +167,7 @@ def describe(result: SuiteResult) -> str:
     )
 
 
-def _measurement(
+def measurement(
     settings: EvaluationSettings,
     profile: Profile,
     suite: Suite,
@@ -176,6 +176,7 @@ def _measurement(
     adapter: str,
     tasks: list[Task],
 ) -> Measurement:
+    """What the settings ask of one suite, protocol and candidate (its adapter's folder; "" for the base)."""
     sampling = Sampling(
         max_new_tokens=settings.max_new_tokens,
         temperature=settings.temperature,
