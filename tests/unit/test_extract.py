@@ -10,7 +10,8 @@ import pytest
 
 from app.corpus.assemble import HELD_OUT, assemble_shard
 from app.corpus.extract import BENCHMARKS, Shard, extract_shard
-from app.corpus.problems import read_problems, write_problems
+from app.corpus.parts import part, write_rows
+from app.corpus.problems import PROBLEM_SCHEMA, problem_row, read_problems, write_problems
 from app.corpus.recipes import Recipe
 from app.corpus.records import Bug, Origin, SolvedProblem
 from app.evaluation import humaneval
@@ -90,7 +91,7 @@ def job(tmp_path: Path, smoke_model: Path) -> dict[str, Any]:
     benchmarks = [asdict(task.benchmark_text) for task in humaneval.load()]
     write_atomic(tmp_path / "work" / BENCHMARKS, json.dumps(benchmarks))
     write_atomic(tmp_path / "work" / HELD_OUT, "[]")
-    write_problems(tmp_path / "problems", [], [])
+    write_problems(tmp_path / "problems", [])
     options |= {"problems": str(tmp_path / "problems"), "num_shards": 1, "keep": []}
     return asdict(shard) | options | {"model": smoke().model.model_dump_json(), "seq_len": 256, "seed": 0}
 
@@ -164,8 +165,14 @@ def test_a_dialogue_longer_than_a_row_is_left_out_with_the_reason_not_cut(job: d
     assert counts["cut"] == 1 and counts["rows"] >= 2, "plain text goes on in the next row"
 
 
+def checked(work: Path) -> Path:
+    path = part(work, "checked", 0)
+    write_rows(path, [problem_row(SOLVED)], PROBLEM_SCHEMA)
+    return path
+
+
 def test_problems_come_back_from_their_files_as_they_were(tmp_path: Path) -> None:
-    counts = write_problems(tmp_path, [], [SOLVED])
+    counts = write_problems(tmp_path, [checked(tmp_path)])
     assert read_problems(tmp_path, "train") == [SOLVED] and read_problems(tmp_path, "test") == []
     assert counts["train"] == {"mined": 1}
 
@@ -174,7 +181,7 @@ def test_a_training_problem_is_shown_with_its_bug_and_a_test_is_kept_hidden(
     job: dict[str, Any], tokenizer: Any
 ) -> None:
     extract_shard(job)
-    write_problems(Path(job["problems"]), [], [SOLVED])
+    write_problems(Path(job["problems"]), [checked(Path(job["work"]))])
     counts = assemble_shard(job)
     shown, learnt = texts(job, tokenizer)
     assert counts["examples_by_form"]["problem"] >= 2 and counts["examples_by_form"]["fix_bug"] == 1

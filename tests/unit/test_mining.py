@@ -278,6 +278,16 @@ def test_generated_inputs_do_not_take_a_way_that_no_call_seen_takes(tmp_path: Pa
     assert len(solved.problem.tests.splitlines()) >= 4
 
 
+def test_a_sum_of_thousands_of_terms_stops_nothing(tmp_path: Path) -> None:
+    long_sum = "+".join(["1"] * 1500)
+    files = {
+        "pkg/planted.py": function("return x * 2 + 1", ">>> planted(2)\n    5"),
+        "pkg/deep.py": function(f"return x + {long_sum}", ">>> deep(2)\n    1502", name="deep"),
+        "tests/test_deep.py": f"from pkg.planted import planted\n\ndef test():\n    planted({long_sum})\n",
+    }
+    assert [solved.problem.entry_point for solved in mined(tmp_path, files).problems] == ["planted"]
+
+
 def test_a_copy_of_a_function_is_mined_once(tmp_path: Path) -> None:
     files = {"pkg/a.py": function("return x * 2 + 1", ">>> planted(2)\n    5")}
     files["pkg/b.py"] = function("return x * 2 + 1", ">>> other(2)\n    5", name="other")

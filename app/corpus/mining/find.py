@@ -80,9 +80,10 @@ def find_candidates(
                     raise RejectedFunctionError("a copy of another function")
                 digests.add(candidate.digest)
                 mined.candidates.append(candidate)
-        except (NotSelfContainedError, RejectedFunctionError) as error:
+        except (NotSelfContainedError, RejectedFunctionError, RecursionError) as error:
             place = {"distribution": distribution.name, "path": function.module.path, "name": function.node.name}
-            mined.rejections.append(Rejection(**place, stage=_ALONE, reason=str(error)))
+            reason = "too deeply nested" if isinstance(error, RecursionError) else str(error)
+            mined.rejections.append(Rejection(**place, stage=_ALONE, reason=reason))
     mined.counts[_ALONE] = len(mined.candidates)
     return mined
 
@@ -93,9 +94,10 @@ def _modules(distribution: Distribution, read: Read, rules: Cleaning, also_allow
             continue
         try:
             cleaned = clean(read(file), file.path, rules, also_allow, distribution.verdict.licence)
-        except (RejectedFileError, OSError):
+            module = Module(file.path, cleaned.text, cleaned.tree, cleaned.licence)
+        except (RejectedFileError, OSError, RecursionError):
             continue
-        yield Module(file.path, cleaned.text, cleaned.tree, cleaned.licence)
+        yield module
 
 
 def _tests(distribution: Distribution, read: Read) -> Iterator[ast.Module]:
@@ -119,7 +121,11 @@ def _calls_in_tests(functions: list[_Function], tests: Iterable[ast.Module]) -> 
         by_name.setdefault(function.node.name, []).append(index)
     found: list[list[Call]] = [[] for _ in functions]
     for tree in tests:
-        for module, name, call in from_tests(tree):
+        try:
+            calls = list(from_tests(tree))
+        except RecursionError:
+            continue
+        for module, name, call in calls:
             places = [i for i in by_name.get(name, ()) if _may_be(module, dotted(functions[i].module.path))]
             if len(places) == 1 and len(found[places[0]]) < MAX_CALLS:
                 found[places[0]].append(call)

@@ -18,9 +18,12 @@ def value_of(node: ast.expr, names: dict[str, Any]) -> Any:
 
     names: values of local names. Raises NotLiteralError for anything else, and for values too large to be an example.
     """
-    value = _value(node, names)
-    if len(repr(value)) > MAX_CHARS:
-        raise NotLiteralError("too long")
+    try:
+        value = _value(node, names)
+        if len(repr(value)) > MAX_CHARS:
+            raise NotLiteralError("too long")
+    except RecursionError:  # sums of a thousand terms
+        raise NotLiteralError("too deeply nested") from None
     return value
 
 
