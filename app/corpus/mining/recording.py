@@ -41,8 +41,7 @@ class Pair:
 
 
 def recorded(candidate: Candidate, inputs: Inputs, supervisor: Supervisor) -> list[Pair]:
-    """Inputs whose result is plain data, in their order. Probes are left out, and so are generated inputs that take the
-    function where no call that was seen takes it: there its docstring mostly leaves open what comes out.
+    """Inputs whose result is plain data, in their order; probes are left out.
 
     Raises NotRecordedError for a function that does not do what its docstring's examples say, that depends on the
     order of a set or on chance, or that prints.
@@ -52,7 +51,6 @@ def recorded(candidate: Candidate, inputs: Inputs, supervisor: Supervisor) -> li
     job = {
         "source": program,
         "entry_point": candidate.entry_point,
-        "num_given": num_given,
         "calls": [
             [[written(arg) for arg in call.args], [[key, written(value)] for key, value in call.kwargs], call.claim]
             for call in calls
@@ -69,7 +67,7 @@ def recorded(candidate: Candidate, inputs: Inputs, supervisor: Supervisor) -> li
         number, call = row["number"], calls[row["number"]]
         _refuse(row, call, candidate)
         what, result = row["results"][0]
-        if what != "ok" or number >= num_given + len(inputs.generated) or not (number < num_given or row["known"]):
+        if what != "ok" or number >= num_given + len(inputs.generated):
             continue
         try:
             value = ast.literal_eval(result)
