@@ -1,6 +1,6 @@
 """The corpus stage, on Ray Data: sources -> documents -> problems -> packed training shards.
 
-    plan      files drawn by hash and cut into shards (corpus/work/plan.json)
+    plan      files drawn by hash and cut into shards (plan.json in the work folder)
     extract   read, clean, decontaminate, cut into documents (`extract`)
     twice     exact and near-duplicates over all documents (`duplicates`)
     mine      candidates for problems, distribution by distribution; copies out; run in the sandbox (`problems`)

@@ -92,11 +92,7 @@ def extract_shard(job: dict[str, Any]) -> dict[str, Any]:
         rejected: list[dict[str, Any]] = []
         masked = {"secrets": 0, "e-mail addresses": 0}
         for number in range(len(shard)):
-            try:
-                rows = list(_rows(shard, number, recipe, decontaminator(job["work"]), masked))
-            except RecursionError:  # sums of a thousand terms, in a file that parses
-                rows = [_origin(shard, number) | {"name": "", "what": FILE, "reason": "too deeply nested: in its code"}]
-            for item in rows:
+            for item in _rows(shard, number, recipe, decontaminator(job["work"]), masked):
                 (rejected if "reason" in item else kept).append(item)
         write_rows(part(job["work"], "rejected", job["index"]), rejected, REJECTED_SCHEMA)
         write_rows(target, kept, DOCUMENT_SCHEMA.with_metadata({"masked": json.dumps(masked)}))
@@ -107,7 +103,12 @@ def _rows(
     shard: Shard, number: int, recipe: Recipe, guard: Decontaminator, masked: dict[str, int]
 ) -> Iterator[dict[str, Any]]:
     """The documents of one file, and what was rejected of it, as rows."""
-    origin = _origin(shard, number)
+    origin = {
+        "distribution": shard.distributions[number],
+        "version": shard.versions[number],
+        "licence": shard.licences[number],
+        "path": shard.paths[number],
+    }
     try:
         raw = read_source(shard.file(number))
         allow = frozenset(recipe.licences.also_allow)
@@ -131,15 +132,6 @@ def _rows(
         # Its context may hold a helper of another file, which was looked at as well (`_sibling`).
         own = guard.hit(f"{document.context}\n{document.text}", names_in(document)) if reason else ""
         yield origin | (_refused(document, own) if own else document_row(document))
-
-
-def _origin(shard: Shard, number: int) -> dict[str, str]:
-    return {
-        "distribution": shard.distributions[number],
-        "version": shard.versions[number],
-        "licence": shard.licences[number],
-        "path": shard.paths[number],
-    }
 
 
 def names_in(document: Document) -> list[str]:

@@ -108,7 +108,7 @@ def prove_chunk(job: dict[str, Any]) -> dict[str, Any]:
                     bugs = prove(problem, solved.solution, patient, strict)
                     kept.append(problem_row(replace(solved, bugs=bugs)))
                 except UnprovedError as error:
-                    rejected.append(rejected_problem(solved.origin, problem.id, str(error)))
+                    rejected.append(_rejected_row(solved.origin, problem.id, str(error)))
         write_rows(part(job["work"], "rejected_problems", job["index"]), rejected, REJECTED_SCHEMA)
         write_rows(target, kept, PROBLEM_SCHEMA)
     return {"index": job["index"]}
@@ -181,8 +181,8 @@ def _rejected(rejections: Iterable[Rejection], distribution: Distribution) -> li
 
 def _rejection_row(rejection: Rejection, version: str, licence: str) -> dict[str, Any]:
     origin = Origin(distribution=rejection.distribution, version=version, licence=licence, path=rejection.path)
-    return rejected_problem(origin, rejection.name, rejection.reason)
+    return _rejected_row(origin, rejection.name, rejection.reason)
 
 
-def rejected_problem(origin: Origin, name: str, reason: str) -> dict[str, Any]:
+def _rejected_row(origin: Origin, name: str, reason: str) -> dict[str, Any]:
     return asdict(origin) | {"name": name, "what": "problem", "reason": f"no problem: {reason}"}

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from app.corpus.extract import BENCHMARKS
+from app.corpus.mining.proof import failure_of
 from app.corpus.parts import part
 from app.corpus.problems import problem_row, prove_chunk, read_problems, write_problems
 from app.corpus.recipes import SPLITS, Recipe, TaskSource
@@ -112,6 +113,17 @@ def test_given_problems_get_bugs_with_the_test_that_fails_and_lose_what_a_benchm
     rejected = pq.read_table(part(tmp_path, "rejected_problems", 0)).to_pylist()
     assert [row["name"] for row in rejected] == [held.problem.id, wrong.problem.id]
     assert rejected[0]["reason"].startswith("no problem: benchmark") and "the original fails" in rejected[1]["reason"]
+
+
+def test_the_failure_of_a_bug_is_found_where_statements_stand_between_the_tests(tmp_path: Path) -> None:
+    ((one,), _) = solved(tmp_path / "mbpp.jsonl", "mbpp_train", [mbpp_row(601)])
+    name = one.problem.entry_point
+    tests = f"x = 2\nassert {name}(x) == 4\nx = 3\nassert {name}(x) == 6\n"
+    problem = dataclasses.replace(one.problem, tests=tests)
+    wrong = f"def {name}(n):\n    return 4\n"
+    with Supervisor(SandboxSettings(timeout_s=3)) as judge:
+        assert failure_of(problem, one.solution, judge) == ""
+        assert failure_of(problem, wrong, judge) == f"assert {name}(x) == 6  # gives 4"
 
 
 def test_only_the_imports_that_a_solution_needs_stay(tmp_path: Path) -> None:

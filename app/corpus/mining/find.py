@@ -20,7 +20,6 @@ from app.corpus.mining.module import Module
 from app.corpus.mining.records import STAGES, Call, Candidate, Mined, Rejection
 from app.corpus.mining.statement import (
     MAX_DOCSTRING_CHARS,
-    is_generator,
     is_too_poor,
     is_trivial,
     without_lines,
@@ -193,13 +192,24 @@ def _refuse_unfit(node: ast.FunctionDef) -> None:
         raise RejectedFunctionError("trivial: it has no body")
     if is_trivial(node):
         raise RejectedFunctionError("trivial: it only gives back or passes on its arguments")
-    if is_generator(node):
-        raise RejectedFunctionError("a generator: the sandbox lets none out")
+    if _is_generator(node):
+        raise RejectedFunctionError("a generator: its values can't be compared")
     first, second = node.body[:2]
     if (num_lines := (node.end_lineno or 0) - (first.end_lineno or 0)) > MAX_FUNCTION_LINES:
         raise RejectedFunctionError(f"too long a function: {num_lines} lines")
     if first.lineno <= node.lineno or second.lineno <= (first.end_lineno or 0):
         raise RejectedFunctionError("laid out on one line")
+
+
+def _is_generator(node: ast.FunctionDef) -> bool:
+    waiting: list[ast.AST] = list(node.body)
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, ast.Yield | ast.YieldFrom):
+            return True
+        if not isinstance(part, ast.FunctionDef | ast.Lambda | ast.ClassDef | ast.AsyncFunctionDef):
+            waiting.extend(ast.iter_child_nodes(part))
+    return False
 
 
 def _standing_alone(node: ast.FunctionDef, module: Module, package: Package) -> tuple[str, str, str]:

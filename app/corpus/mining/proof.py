@@ -19,9 +19,9 @@ MAX_SHOWN = 100
 """Characters of a wrong result."""
 _RUN = """
 
-def __run_tests(tests, space):
+def __run_tests(steps, space):
     import json
-    for number, (source, left) in enumerate(tests):
+    for number, (source, left) in enumerate(steps):
         print("@" + json.dumps([number, "does not end"]), flush=True)
         try:
             exec(source, space)
@@ -101,22 +101,26 @@ def failure_of(problem: Problem, program: str, supervisor: Supervisor) -> str:
         return ""
     tree = ast.parse(problem.tests)
     check = next((n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "check"), None)
-    body = check.body if check else tree.body
-    tests = [(ast.unparse(n), _left(n)) for n in body if isinstance(n, ast.Assert)]
-    rest = [n for n in tree.body if not isinstance(n, ast.Assert) and n is not check]
+    # In their order, since one statement may prepare what the next assertion compares.
+    body = [n for n in tree.body if n is not check] + (check.body if check else [])
+    steps = [(ast.unparse(n), _left(n)) for n in body]
     entry = f"candidate = {problem.entry_point}" if check else ""
-    parts = (problem.prelude if not program.startswith(problem.prelude) else "", program, problem.setup, entry)
-    script = "\n\n".join([*parts, *map(ast.unparse, rest)]) + _RUN % (MAX_SHOWN, tests)
+    prelude = "" if program.startswith(problem.prelude) else problem.prelude
+    script = "\n\n".join((prelude, program, problem.setup, entry)) + _RUN % (MAX_SHOWN, steps)
     said = [line[1:] for line in supervisor.run_script(script).output.splitlines() if line.startswith("@[")]
     try:
         number, what = json.loads(said[-1])
-        return f"{tests[number][0]}  # {what}".removesuffix("  # ") if number >= 0 else ""
     except (IndexError, ValueError):
         return ""
+    if number < 0 or not isinstance(body[number], ast.Assert):
+        return ""
+    return f"{steps[number][0]}  # {what}".removesuffix("  # ")
 
 
-def _left(node: ast.Assert) -> str:
+def _left(node: ast.stmt) -> str:
     """What a test compares with the expected value; empty where it compares nothing."""
+    if not isinstance(node, ast.Assert):
+        return ""
     test = node.test
     if isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], ast.Eq | ast.Is):
         return ast.unparse(test.left)

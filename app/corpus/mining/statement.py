@@ -137,14 +137,3 @@ def _is_passed_on(node: ast.expr, names: set[str]) -> bool:
 def _is_method_of_argument(node: ast.expr, names: set[str]) -> bool:
     """`text.split(sep)` is something to know; `module.function(text)` and `helper(text)` are not."""
     return isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in names
-
-
-def is_generator(function: ast.FunctionDef) -> bool:
-    waiting: list[ast.AST] = list(function.body)
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, ast.Yield | ast.YieldFrom):
-            return True
-        if not isinstance(part, ast.FunctionDef | ast.Lambda | ast.ClassDef | ast.AsyncFunctionDef):
-            waiting.extend(ast.iter_child_nodes(part))
-    return False
