@@ -81,6 +81,8 @@ def serving(job: tuple[Path, str], cache: Path, tmp_path_factory: pytest.TempPat
     (folder / "two.yaml").write_text(yaml.safe_dump(config))
     port, log = free_port(), folder / "serve.log"
     options = ["--config", folder / "two.yaml", "--profile", "smoke", "--run", run.root, "--port", port]
+    # A shell starts what it runs in the background with SIGINT ignored, and children would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with open(log, "w") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "app", "serve", *map(str, options)],
