@@ -40,7 +40,7 @@ def laptop() -> Profile:
     return Profile(
         name="laptop",
         model=ModelSettings(source="package", name="SmolLM2-135M-Instruct"),
-        corpus=CorpusSettings(seq_len=512, max_files=1500, max_mined_files=1500, files_per_shard=100),
+        corpus=CorpusSettings(seq_len=512, max_files=1500, max_mined_files=1500, files_per_shard=400),
         sft=SftSettings(micro_batch=1, grad_accumulation=4, max_steps=20, checkpoint_every=5),
         generation=GenerationSettings(engine="vllm", batch_size=16, kv_cache_bytes=1 << 30),
         evaluation=EvaluationSettings(num_problems=40, max_new_tokens=256),

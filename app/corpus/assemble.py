@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from app.corpus.decontamination import Decontaminator
 from app.corpus.examples import document_examples, problem_examples
 from app.corpus.extract import COPY_FIELDS, DOCUMENT_SCHEMA, REJECTED_SCHEMA
-from app.corpus.packing import pack, packing_stats, too_long
+from app.corpus.packing import Ids, pack, packing_stats, too_long
 from app.corpus.parts import part, write_rows, write_table
 from app.corpus.problems import read_problems
 from app.corpus.recipes import SPLITS, Recipe
@@ -68,16 +69,23 @@ def assemble_shard(job: dict[str, Any]) -> dict[str, Any]:
         forms["examples_by_form"][source.example.form] += 1
         tokens[source.origin] += len(sample.input_ids)
     rows = pack(kept, job["seq_len"], tokenizer.pad_token_id or 0)
-    rows.sort(key=lambda row: hashlib.sha256(f"{job['seed']}{row.input_ids}".encode()).digest())  # packing sorts
+    salt = str(job["seed"]).encode()
+    rows.sort(key=lambda row: hashlib.sha256(salt + row.input_ids.tobytes()).digest())  # packing sorts by length
     counts = packing_stats(rows) | forms | {
         "index": job["index"],
         "left_out": Counter(f"{row['what']}: {row['reason'].partition(':')[0]}" for row in rejected),
         "documents": [[o.distribution, o.licence, o.path, count] for o, count in sorted(tokens.items(), key=_place)],
     }  # fmt: skip
-    columns = {name: [getattr(row, name) for row in rows] for name in TRAIN_SCHEMA.names}
+    columns = {name: _column([getattr(row, name) for row in rows], job["seq_len"]) for name in TRAIN_SCHEMA.names}
     write_rows(part(job["work"], "left_out", job["index"]), rejected, REJECTED_SCHEMA)
     write_table(target, pa.table(columns, TRAIN_SCHEMA.with_metadata({"counts": json.dumps(counts)})))
     return json.loads(json.dumps(counts))
+
+
+def _column(rows: list[Ids], seq_len: int) -> pa.Array:
+    """[rows, seq_len] as lists."""
+    values = np.concatenate([np.zeros(0, np.int32), *rows])
+    return pa.ListArray.from_arrays(np.arange(0, len(values) + 1, seq_len, dtype=np.int32), values)
 
 
 def _place(item: tuple[Origin, int]) -> tuple[str, str, str]:

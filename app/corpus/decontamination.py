@@ -166,7 +166,7 @@ def _pieces(text: str) -> Iterator[str]:
 def _code_grams(text: str) -> Hashes:
     """Grams of the code with its names made one; those that say little (few keywords, builtins, attributes, numbers)
     are left out."""
-    tokens = code_tokens(_NO_CODE.sub(r"\1", text))
+    tokens = code_tokens(_NO_CODE.sub(_short, text))
     if not len(tokens.starts):
         return tokens.hashes
     letters = np.frombuffer(tokens.raw, np.uint8)
@@ -178,6 +178,10 @@ def _code_grams(text: str) -> Hashes:
     free = is_name & (before != ord(".")) & (kept[places] != tokens.hashes)
     telling = _sums(is_name & ~free, CODE_NGRAM) >= MIN_TELLING
     return _renaming_grams(tokens.hashes, free)[telling]
+
+
+def _short(match: re.Match[str]) -> str:
+    return match[1] or ""
 
 
 def _renaming_grams(hashes: Hashes, free: NDArray[np.bool_]) -> Hashes:

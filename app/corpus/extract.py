@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from app.corpus.cleaning import RejectedFileError, clean
+from app.corpus.cleaning import RejectedFileError, clean, uncollected
 from app.corpus.decontamination import Decontaminator, defined_names
 from app.corpus.documents import functions
 from app.corpus.minhash import bands
@@ -91,9 +91,11 @@ def extract_shard(job: dict[str, Any]) -> dict[str, Any]:
         kept: list[dict[str, Any]] = []
         rejected: list[dict[str, Any]] = []
         masked = {"secrets": 0, "e-mail addresses": 0}
-        for number in range(len(shard)):
-            for item in _rows(shard, number, recipe, decontaminator(job["work"]), masked):
-                (rejected if "reason" in item else kept).append(item)
+        guard = decontaminator(job["work"])
+        with uncollected():
+            for number in range(len(shard)):
+                for item in _rows(shard, number, recipe, guard, masked):
+                    (rejected if "reason" in item else kept).append(item)
         write_rows(part(job["work"], "rejected", job["index"]), rejected, REJECTED_SCHEMA)
         write_rows(target, kept, DOCUMENT_SCHEMA.with_metadata({"masked": json.dumps(masked)}))
     return {"index": job["index"]}

@@ -9,9 +9,14 @@ import bisect
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from app.records import IGNORE
+
+Ids: TypeAlias = NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,13 +30,13 @@ class Sample:
     """Never cut: a dialogue, or a completion that means nothing without its prompt."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PackedRow:
-    """One training row; the lists are [seq_len]. Padding has label IGNORE and positions of its own."""
+    """One training row; the arrays are [seq_len]. Padding has label IGNORE and positions of its own."""
 
-    input_ids: list[int]
-    labels: list[int]
-    position_ids: list[int]
+    input_ids: Ids
+    labels: Ids
+    position_ids: Ids
     num_tokens: int
     """Without the padding."""
     num_pieces: int
@@ -112,22 +117,23 @@ def _pieces(sample: Sample, seq_len: int) -> Iterator[_Piece]:
 
 
 def _row(pieces: list[_Piece], seq_len: int, pad_id: int) -> PackedRow:
-    input_ids: list[int] = []
-    labels: list[int] = []
-    positions: list[int] = []
-    num_cut = 0
+    input_ids = np.full(seq_len, pad_id, np.int32)
+    labels = np.full(seq_len, IGNORE, np.int32)
+    positions = np.zeros(seq_len, np.int32)
+    place = num_cut = 0
     for piece in pieces:
-        input_ids += piece.sample.input_ids[piece.start : piece.end]
-        labels.append(IGNORE)  # nothing precedes a first token
-        labels += piece.sample.labels[piece.start + 1 : piece.end]
-        positions += range(piece.end - piece.start)
+        end = place + piece.end - piece.start
+        input_ids[place:end] = piece.sample.input_ids[piece.start : piece.end]
+        labels[place + 1 : end] = piece.sample.labels[piece.start + 1 : piece.end]  # nothing precedes a first token
+        positions[place:end] = np.arange(end - place)
         num_cut += piece.start == 0 and piece.end < len(piece.sample.input_ids)
-    padding = seq_len - len(input_ids)
+        place = end
+    positions[place:] = np.arange(seq_len - place)
     return PackedRow(
-        input_ids=input_ids + [pad_id] * padding,
-        labels=labels + [IGNORE] * padding,
-        position_ids=positions + list(range(padding)),
-        num_tokens=len(input_ids),
+        input_ids=input_ids,
+        labels=labels,
+        position_ids=positions,
+        num_tokens=place,
         num_pieces=len(pieces),
         num_cut=num_cut,
     )

@@ -39,6 +39,7 @@ class _Segment:
     ids: list[int] | None = None
 
 
+@functools.lru_cache(maxsize=4)
 def fills_in(tokenizer: Any) -> bool:
     """Whether the model has fill-in-the-middle tokens."""
     vocabulary = tokenizer.get_vocab()
