@@ -20,7 +20,8 @@ from torch import nn
 
 from app.settings import SftSettings
 from app.training import lora
-from app.training.loss import CausalLMLoss, count_targets
+from app.training.fused import Keep, why_not
+from app.training.loss import CausalLMLoss, FusedLoss, count_targets
 from app.training.schedule import learning_rate_at
 
 Batch = dict[str, torch.Tensor]
@@ -55,15 +56,19 @@ def train(
     on_checkpoint: Callable[[int, Callable[[Path], None]], None],
     resume_from: Path | None = None,
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
+    keep: Keep | list[Keep] = Keep.INPUT,
 ) -> None:
     """Train to `steps`. batches(epoch) gives an epoch's micro-batches, the same ones each time it is called.
 
     on_checkpoint(step, save) is called every checkpoint_every steps and at the end; save(folder) writes the TrainState.
+    keep: what the fused layers keep, each or all.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    optimiser = torch.optim.AdamW(
+        parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=device.type == "cuda"
+    )
     first, tokens = _restore(model, optimiser, resume_from) if resume_from else (0, 0)
-    loss_module = wrap(CausalLMLoss(model, settings.loss_chunk))
+    loss_module = wrap(_loss(model, settings.loss_chunk, keep, optimiser))
     model.train()
     for step, micro_batches in _steps(batches, settings.grad_accumulation, first, steps):
         start = time.perf_counter()
@@ -72,18 +77,18 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = rate
         label_tokens = _sum_over_ranks(float(sum(count_targets(batch["labels"]) for batch in micro_batches)), device)
-        loss_sum = 0.0
+        loss_sum = torch.zeros((), device=device)
         for batch in micro_batches:
             batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
             loss = loss_module(**batch)
             # DDP averages gradients over ranks; the factor makes that a sum over all labelled tokens.
             (loss * (_world_size() / max(1.0, label_tokens))).backward()
-            loss_sum += loss.item()
+            loss_sum += loss.detach()
             tokens += batch["input_ids"].numel() * _world_size()
         grad_norm = nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
         optimiser.step()
         optimiser.zero_grad()
-        mean_loss = _sum_over_ranks(loss_sum, device) / max(1.0, label_tokens)
+        mean_loss = _sum_over_ranks(loss_sum.item(), device) / max(1.0, label_tokens)
         if not math.isfinite(mean_loss):
             raise FloatingPointError(
                 f"loss is {mean_loss} at step {step + 1}: lower sft.learning_rate, now {settings.learning_rate}"
@@ -101,6 +106,17 @@ def train(
         )
         if (step + 1) % settings.checkpoint_every == 0 or step + 1 == steps:
             on_checkpoint(step + 1, functools.partial(_save, model, optimiser, step + 1, tokens))
+
+
+def _loss(
+    model: PeftModel, chunk: int, keep: Keep | list[Keep], optimiser: torch.optim.Optimizer
+) -> CausalLMLoss | FusedLoss:
+    """By fused layers where the model can go that way."""
+    if why_not(model):
+        return CausalLMLoss(model, chunk)
+    loss = FusedLoss(model, chunk, keep)
+    optimiser.register_step_post_hook(lambda *_: loss.decoder.refresh())
+    return loss
 
 
 def _steps(

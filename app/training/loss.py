@@ -1,9 +1,13 @@
 """Causal language model loss over labelled tokens only, with few logits in memory at once.
 
 The vocabulary projection is the largest activation of a small model (2,048 x 151,936 float32 logits are 1.2 GB, and
-the naive path holds three copies). Positions without a label never reach it, and the rest go through in chunks that
-are recomputed in the backward pass. Same result as `model(labels=...)` up to rounding.
+the naive path holds three copies). Positions without a label never reach it, and the rest go through in chunks.
+`CausalLMLoss` runs the model as it is and computes chunks again in the backward pass; `FusedLoss` runs the fused
+layers and makes a chunk's gradient at once, in the memory of its logits (Liger Kernel, arXiv 2410.10989, section 3.2).
+Same result as `model(labels=...)` up to rounding.
 """
+
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,6 +15,8 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from app.records import IGNORE
+from app.training import kernels
+from app.training.fused import FusedDecoder, Keep
 
 
 class CausalLMLoss(nn.Module):
@@ -45,6 +51,66 @@ class CausalLMLoss(nn.Module):
 
 def _chunk_loss(head: nn.Module, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return functional.cross_entropy(head(states).float(), targets, reduction="sum")
+
+
+class FusedLoss(nn.Module):
+    """What `CausalLMLoss` gives, by `app.training.fused`. Raises ValueError for a model that can't go that way."""
+
+    def __init__(self, model: nn.Module, chunk: int, keep: Keep | list[Keep] = Keep.INPUT) -> None:
+        super().__init__()
+        self.model = model
+        self.chunk = chunk
+        self.decoder = FusedDecoder(model, keep)
+
+    def forward(self, input_ids: torch.Tensor, labels: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
+        """See `CausalLMLoss.forward`."""
+        causal_lm: Any = self.model.get_base_model()  # type: ignore[operator]
+        following = functional.pad(labels[:, 1:], (0, 1), value=IGNORE).reshape(-1)
+        places = torch.nonzero(following != IGNORE)[:, 0]
+        hidden = self.decoder(input_ids, position_ids)
+        norm, head = causal_lm.get_decoder().norm, causal_lm.get_output_embeddings()
+        eps = causal_lm.config.rms_norm_eps
+        loss: torch.Tensor = _HeadLoss.apply(
+            hidden, places, following[places], norm.weight, head.weight, eps, self.chunk
+        )
+        return loss
+
+
+class _HeadLoss(torch.autograd.Function):
+    """Last norm, head and loss of the rows `places` of [tokens, width]; the gradient is made on the way."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        hidden: torch.Tensor,
+        places: torch.Tensor,
+        targets: torch.Tensor,
+        norm: torch.Tensor,
+        head: torch.Tensor,
+        eps: float,
+        chunk: int,
+    ) -> torch.Tensor:
+        states = hidden[places]
+        normed = torch.empty_like(states)
+        scale = kernels.rms_norm(states, norm, eps, normed)
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        gradient = torch.empty_like(normed)
+        for start in range(0, len(targets), chunk):
+            piece = slice(start, start + chunk)
+            logits = normed[piece] @ head.t()
+            total += kernels.cross_entropy_(logits, targets[piece]).sum()
+            torch.mm(logits, head, out=gradient[piece])
+            del logits
+        ctx.save_for_backward(kernels.rms_norm_backward(gradient, states, scale, norm, None), places)
+        ctx.num_tokens = len(hidden)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> Any:  # type: ignore[override]
+        gradient, places = ctx.saved_tensors
+        whole = gradient.new_zeros(ctx.num_tokens, gradient.shape[1])
+        whole[places] = gradient * grad
+        return whole, None, None, None, None, None, None
 
 
 def count_targets(labels: torch.Tensor) -> int:

@@ -1,0 +1,216 @@
+"""Training speed of ours beside plain PEFT and TRL's SFTTrainer with Liger, under a memory cap, in one run on one card.
+
+Every arm trains the same LoRA adapter (r 16, all linear layers, no dropout, AdamW) on a model of Qwen3-1.7B's shape with
+random weights, on the same packed rows of a corpus: pairs of its rows of 1,024 tokens make rows of 2,048, documents as
+they lie. Useful tokens are those that are no padding. An arm is a process of its own; memory is what its allocator
+reserved at most, and the cap makes it fail beyond (`set_per_process_memory_fraction`). Prints one JSON line an arm.
+
+Run: python -m benchmarks.training --corpus RUN/corpus --arms peft:1:bf16,trl:8:nf4,ours:8:bf16:16 [--steps 12]
+where an arm is NAME:MICRO_BATCH:BASE[:LAYERS THAT KEEP ATTENTION[:LAYERS THAT KEEP ALL]].
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from app.settings import ModelSettings, SftSettings, Settings
+
+CAP_GIB = 8.0
+SHAPE = {
+    "vocab_size": 151936, "hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 28, "head_dim": 128,
+    "num_attention_heads": 16, "num_key_value_heads": 8, "max_position_embeddings": 40960, "rope_theta": 1e6,
+    "tie_word_embeddings": True,
+}  # fmt: skip
+SEQ_LEN = 2048
+WARM_UP = 3
+
+
+class Arm(Settings):
+    name: str
+    micro_batch: int
+    base: str
+    num_attention: int = 0
+    num_all: int = 0
+
+
+def arm_of(text: str) -> Arm:
+    name, micro_batch, base, *kept = text.split(":")
+    counts = dict(zip(("num_attention", "num_all"), map(int, kept), strict=False))
+    return Arm(name=name, micro_batch=int(micro_batch), base=base, **counts)
+
+
+def make_model(folder: Path) -> None:
+    """Random weights in Qwen3-1.7B's shape, saved as a model folder."""
+    if (folder / "config.json").exists():
+        return
+    from transformers import AutoModelForCausalLM, Qwen3Config
+
+    torch.manual_seed(0)
+    with torch.device("cuda"):
+        model = AutoModelForCausalLM.from_config(Qwen3Config(**SHAPE), dtype=torch.bfloat16)
+    model.save_pretrained(folder)
+
+
+def load(folder: Path, base: str) -> Any:
+    from app.models import load_model
+
+    quantization = "nf4" if base == "nf4" else "none"
+    settings = ModelSettings(source="path", name=str(folder), dtype="bfloat16", quantization=quantization)
+    return load_model(folder, settings, torch.device("cuda", 0), quantize=base == "nf4")
+
+
+def corpus_rows(corpus: Path, num_rows: int) -> dict[str, torch.Tensor]:
+    """int64 [num_rows, SEQ_LEN] by column, and the number of useful tokens."""
+    from benchmarks.tuning import rows
+
+    held = {name: tensor.reshape(-1, SEQ_LEN) for name, tensor in rows(corpus / "train").items()}
+    order = torch.randperm(len(held["labels"]), generator=torch.Generator().manual_seed(0))[:num_rows]
+    return {name: tensor[order] for name, tensor in held.items()}
+
+
+def useful(data: dict[str, torch.Tensor], corpus: Path) -> float:
+    """Share of the rows' tokens that are no padding."""
+    return float(json.loads((corpus / "manifest.json").read_text())["fill"])
+
+
+def run_arm(arm: Arm, folder: Path, corpus: Path, steps: int) -> dict[str, Any]:
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(CAP_GIB * 2**30 / total)
+    torch.set_float32_matmul_precision("high")
+    data = corpus_rows(corpus, steps * arm.micro_batch)
+    share = useful(data, corpus)
+    result: dict[str, Any] = {"arm": f"{arm.name}:{arm.micro_batch}:{arm.base}:{arm.num_attention}:{arm.num_all}"}
+    try:
+        seconds, losses = {"peft": train_peft, "ours": train_ours, "trl": train_trl}[arm.name](arm, folder, data, steps)
+    except torch.OutOfMemoryError as error:
+        return result | {"out_of_memory": str(error).splitlines()[0][:160]}
+    timed = seconds[WARM_UP:]
+    tokens = arm.micro_batch * SEQ_LEN * share
+    middle = sorted(timed)[len(timed) // 2]
+    return result | {
+        "tokens_per_s": round(tokens / middle),
+        "seconds": round(middle, 4),
+        "reserved_gib": round(torch.cuda.max_memory_reserved() / 2**30, 2),
+        "losses": [round(loss, 4) for loss in losses],
+    }
+
+
+def settings_of(arm: Arm, **changes: Any) -> SftSettings:
+    return SftSettings(
+        lora_dropout=0.0, micro_batch=arm.micro_batch, grad_accumulation=1, checkpoint_every=10**6, use_gpu=True, **changes
+    )
+
+
+def train_ours(arm: Arm, folder: Path, data: dict[str, torch.Tensor], steps: int) -> tuple[list[float], list[float]]:
+    from app.training import loop, lora
+    from app.training.fused import Keep
+
+    settings = settings_of(arm)
+    model = lora.attach(load(folder, arm.base), settings, 0)
+    keep = [Keep.INPUT] * SHAPE["num_hidden_layers"]
+    keep[: arm.num_attention] = [Keep.ATTENTION] * arm.num_attention
+    keep[: arm.num_all] = [Keep.ALL] * arm.num_all
+    metrics: list[loop.StepMetrics] = []
+
+    def batches(epoch: int) -> Iterator[loop.Batch]:
+        for start in range(0, steps * arm.micro_batch, arm.micro_batch):
+            yield {name: tensor[start : start + arm.micro_batch] for name, tensor in data.items()}
+
+    loop.train(
+        model, batches, settings, steps, device=torch.device("cuda", 0), on_step=metrics.append,
+        on_checkpoint=lambda step, save: None, keep=keep,
+    )  # fmt: skip
+    return [m.seconds for m in metrics], [m.loss for m in metrics]
+
+
+def train_peft(arm: Arm, folder: Path, data: dict[str, torch.Tensor], steps: int) -> tuple[list[float], list[float]]:
+    """PEFT as its documentation has it: the model's own forward pass and loss, gradient checkpointing, AdamW."""
+    from app.training import lora
+    from app.training.schedule import learning_rate_at
+
+    settings = settings_of(arm, gradient_checkpointing=True)
+    model = lora.attach(load(folder, arm.base), settings, 0).train()
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.0)
+    seconds, losses = [], []
+    for step in range(steps):
+        start = time.perf_counter()
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate_at(step, steps, settings)
+        piece = slice(step * arm.micro_batch, (step + 1) * arm.micro_batch)
+        batch = {name: tensor[piece].cuda() for name, tensor in data.items()}
+        loss = model(**batch).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
+        optimiser.step()
+        optimiser.zero_grad()
+        losses.append(loss.item())
+        seconds.append(time.perf_counter() - start)
+    return seconds, losses
+
+
+def train_trl(arm: Arm, folder: Path, data: dict[str, torch.Tensor], steps: int) -> tuple[list[float], list[float]]:
+    """TRL's trainer with Liger's kernels; documents of a row attend to each other there."""
+    import datasets
+    from peft import LoraConfig
+    from transformers import PreTrainedTokenizerFast, TrainerCallback
+    from tokenizers import Tokenizer, models
+    from trl import SFTConfig, SFTTrainer
+
+    marks: list[float] = []
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, *arguments: Any, **named: Any) -> None:
+            torch.cuda.synchronize()
+            marks.append(time.perf_counter())
+
+    settings = settings_of(arm)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0, "b": 1}, "a")))
+    tokenizer.pad_token, tokenizer.eos_token = "a", "b"
+    table = datasets.Dataset.from_dict({name: data[name].tolist() for name in ("input_ids", "labels")})
+    config = SFTConfig(
+        output_dir="/tmp/trl", per_device_train_batch_size=arm.micro_batch, gradient_accumulation_steps=1, max_steps=steps,
+        learning_rate=settings.learning_rate, lr_scheduler_type="cosine", bf16=True, use_liger_kernel=True,
+        gradient_checkpointing=True, gradient_checkpointing_kwargs={"use_reentrant": False}, max_length=SEQ_LEN,
+        logging_steps=1, report_to=[], save_strategy="no", dataset_kwargs={"skip_prepare_dataset": True},
+    )  # fmt: skip
+    lora = LoraConfig(r=16, lora_alpha=32, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
+    trainer = SFTTrainer(
+        load(folder, arm.base), args=config, train_dataset=table, processing_class=tokenizer, peft_config=lora,
+        callbacks=[Clock()],
+    )  # fmt: skip
+    marks.append(time.perf_counter())
+    trainer.train()
+    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    return [after - before for before, after in zip(marks, marks[1:], strict=False)], losses
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--corpus", type=Path, required=True)
+    parser.add_argument("--model", type=Path, default=Path("/tmp/qwen3-1.7b-random"), help="folder, made if missing")
+    parser.add_argument("--arms", required=True)
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--only", action="store_true", help="run the one arm in this process")
+    arguments = parser.parse_args()
+    if arguments.only:
+        print(json.dumps(run_arm(arm_of(arguments.arms), arguments.model, arguments.corpus, arguments.steps)))
+        return
+    make_model(arguments.model)
+    for text in arguments.arms.split(","):
+        command = [sys.executable, "-m", "benchmarks.training", "--corpus", str(arguments.corpus), "--arms", text]
+        command += ["--model", str(arguments.model), "--steps", str(arguments.steps), "--only"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        lines = done.stdout.splitlines()
+        print(lines[-1] if lines and not done.returncode else f"{text}: {done.stderr[-1500:]}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
