@@ -1,12 +1,13 @@
 """Training speed of ours beside plain PEFT and TRL's SFTTrainer with Liger, under a memory cap, in one run on one card.
 
-Every arm trains the same LoRA adapter (r 16, all linear layers, no dropout, AdamW) on a model of Qwen3-1.7B's shape with
-random weights, on the same packed rows of a corpus: pairs of its rows of 1,024 tokens make rows of 2,048, documents as
-they lie. Useful tokens are those that are no padding. An arm is a process of its own; memory is what its allocator
+Every arm trains the same LoRA adapter (r 16, all linear layers, no dropout, AdamW) on a model of Qwen3-1.7B's shape
+with random weights, on the same packed rows of a corpus, 8 rows a step: pairs of its rows of 1,024 tokens make rows of
+2,048, documents as they lie. So the losses of all arms can be held against each other. Useful tokens are those that
+are no padding. An arm is a process of its own; memory is what its allocator
 reserved at most, and the cap makes it fail beyond (`set_per_process_memory_fraction`). Prints one JSON line an arm.
 
 Run: python -m benchmarks.training --corpus RUN/corpus --arms peft:1:bf16,trl:8:nf4,ours:8:bf16:16 [--steps 12]
-where an arm is NAME:MICRO_BATCH:BASE[:LAYERS THAT KEEP ATTENTION[:LAYERS THAT KEEP ALL]].
+where an arm is NAME:MICRO_BATCH:BASE[:KEEP=LAYERS+...]: bf16 or nf4, and how many layers keep what (`fused.Keep`).
 """
 
 import argparse
@@ -20,7 +21,8 @@ from typing import Any
 
 import torch
 
-from app.settings import ModelSettings, SftSettings, Settings
+from app.records import IGNORE
+from app.settings import ModelSettings, Settings, SftSettings
 
 CAP_GIB = 8.0
 SHAPE = {
@@ -29,6 +31,7 @@ SHAPE = {
     "tie_word_embeddings": True,
 }  # fmt: skip
 SEQ_LEN = 2048
+ROWS_A_STEP = 8
 WARM_UP = 3
 
 
@@ -36,14 +39,12 @@ class Arm(Settings):
     name: str
     micro_batch: int
     base: str
-    num_attention: int = 0
-    num_all: int = 0
+    keep: str = ""
 
 
 def arm_of(text: str) -> Arm:
-    name, micro_batch, base, *kept = text.split(":")
-    counts = dict(zip(("num_attention", "num_all"), map(int, kept), strict=False))
-    return Arm(name=name, micro_batch=int(micro_batch), base=base, **counts)
+    name, micro_batch, base, *keep = text.split(":")
+    return Arm(name=name, micro_batch=int(micro_batch), base=base, keep="".join(keep))
 
 
 def make_model(folder: Path) -> None:
@@ -84,15 +85,15 @@ def run_arm(arm: Arm, folder: Path, corpus: Path, steps: int) -> dict[str, Any]:
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction(CAP_GIB * 2**30 / total)
     torch.set_float32_matmul_precision("high")
-    data = corpus_rows(corpus, steps * arm.micro_batch)
+    data = corpus_rows(corpus, steps * ROWS_A_STEP)
     share = useful(data, corpus)
-    result: dict[str, Any] = {"arm": f"{arm.name}:{arm.micro_batch}:{arm.base}:{arm.num_attention}:{arm.num_all}"}
+    result: dict[str, Any] = {"arm": ":".join((arm.name, str(arm.micro_batch), arm.base, arm.keep))}
     try:
         seconds, losses = {"peft": train_peft, "ours": train_ours, "trl": train_trl}[arm.name](arm, folder, data, steps)
     except torch.OutOfMemoryError as error:
         return result | {"out_of_memory": str(error).splitlines()[0][:160]}
     timed = seconds[WARM_UP:]
-    tokens = arm.micro_batch * SEQ_LEN * share
+    tokens = ROWS_A_STEP * SEQ_LEN * share
     middle = sorted(timed)[len(timed) // 2]
     return result | {
         "tokens_per_s": round(tokens / middle),
@@ -104,8 +105,9 @@ def run_arm(arm: Arm, folder: Path, corpus: Path, steps: int) -> dict[str, Any]:
 
 def settings_of(arm: Arm, **changes: Any) -> SftSettings:
     return SftSettings(
-        lora_dropout=0.0, micro_batch=arm.micro_batch, grad_accumulation=1, checkpoint_every=10**6, use_gpu=True, **changes
-    )
+        lora_dropout=0.0, micro_batch=arm.micro_batch, grad_accumulation=ROWS_A_STEP // arm.micro_batch,
+        checkpoint_every=10**6, use_gpu=True, **changes,
+    )  # fmt: skip
 
 
 def train_ours(arm: Arm, folder: Path, data: dict[str, torch.Tensor], steps: int) -> tuple[list[float], list[float]]:
@@ -114,13 +116,13 @@ def train_ours(arm: Arm, folder: Path, data: dict[str, torch.Tensor], steps: int
 
     settings = settings_of(arm)
     model = lora.attach(load(folder, arm.base), settings, 0)
-    keep = [Keep.INPUT] * SHAPE["num_hidden_layers"]
-    keep[: arm.num_attention] = [Keep.ATTENTION] * arm.num_attention
-    keep[: arm.num_all] = [Keep.ALL] * arm.num_all
+    counts = dict(part.split("=") for part in arm.keep.split("+") if part)
+    keep = [level for level in sorted(Keep, reverse=True) for _ in range(int(counts.get(level.name, 0)))]
+    keep += [Keep.INPUT] * (SHAPE["num_hidden_layers"] - len(keep))
     metrics: list[loop.StepMetrics] = []
 
     def batches(epoch: int) -> Iterator[loop.Batch]:
-        for start in range(0, steps * arm.micro_batch, arm.micro_batch):
+        for start in range(0, steps * ROWS_A_STEP, arm.micro_batch):
             yield {name: tensor[start : start + arm.micro_batch] for name, tensor in data.items()}
 
     loop.train(
@@ -144,14 +146,18 @@ def train_peft(arm: Arm, folder: Path, data: dict[str, torch.Tensor], steps: int
         start = time.perf_counter()
         for group in optimiser.param_groups:
             group["lr"] = learning_rate_at(step, steps, settings)
-        piece = slice(step * arm.micro_batch, (step + 1) * arm.micro_batch)
-        batch = {name: tensor[piece].cuda() for name, tensor in data.items()}
-        loss = model(**batch).loss
-        loss.backward()
+        rows = {name: tensor[step * ROWS_A_STEP : (step + 1) * ROWS_A_STEP].cuda() for name, tensor in data.items()}
+        labelled = (rows["labels"][:, 1:] != IGNORE).sum()
+        total = torch.zeros((), device="cuda")
+        for first in range(0, ROWS_A_STEP, arm.micro_batch):
+            batch = {name: tensor[first : first + arm.micro_batch] for name, tensor in rows.items()}
+            loss = model(**batch, num_items_in_batch=labelled).loss
+            loss.backward()
+            total += loss.detach()
         torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
         optimiser.step()
         optimiser.zero_grad()
-        losses.append(loss.item())
+        losses.append(total.item())
         seconds.append(time.perf_counter() - start)
     return seconds, losses
 
@@ -160,8 +166,8 @@ def train_trl(arm: Arm, folder: Path, data: dict[str, torch.Tensor], steps: int)
     """TRL's trainer with Liger's kernels; documents of a row attend to each other there."""
     import datasets
     from peft import LoraConfig
-    from transformers import PreTrainedTokenizerFast, TrainerCallback
     from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
     marks: list[float] = []
@@ -176,7 +182,8 @@ def train_trl(arm: Arm, folder: Path, data: dict[str, torch.Tensor], steps: int)
     tokenizer.pad_token, tokenizer.eos_token = "a", "b"
     table = datasets.Dataset.from_dict({name: data[name].tolist() for name in ("input_ids", "labels")})
     config = SFTConfig(
-        output_dir="/tmp/trl", per_device_train_batch_size=arm.micro_batch, gradient_accumulation_steps=1, max_steps=steps,
+        output_dir="/tmp/trl", per_device_train_batch_size=arm.micro_batch,
+        gradient_accumulation_steps=ROWS_A_STEP // arm.micro_batch, max_steps=steps,
         learning_rate=settings.learning_rate, lr_scheduler_type="cosine", bf16=True, use_liger_kernel=True,
         gradient_checkpointing=True, gradient_checkpointing_kwargs={"use_reentrant": False}, max_length=SEQ_LEN,
         logging_steps=1, report_to=[], save_strategy="no", dataset_kwargs={"skip_prepare_dataset": True},

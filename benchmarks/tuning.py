@@ -5,7 +5,7 @@ Prints one JSON line: the loss over the first and last tenth of the steps, held-
 rows, passes and paired differences with their 95 % intervals. Samples stay under --out, and what is there is not drawn
 again. Learning rates are compared on test suites here: the best of several is flattered by chance, so read all of them.
 Run: python -m benchmarks.tuning --corpus RUN/corpus --out FOLDER [--rates 2e-4,1e-3] [--suite mbpp=FILE] [--gpu]
-     [--set sft.epochs=2] [--samples 1] [--temperature 0]
+     [--set sft.epochs=2] [--protocols chat,completion] [--samples 1] [--temperature 0]
 """
 
 import argparse
@@ -101,7 +101,7 @@ def evaluate(
         generator = TransformersEngine(profile.model, profile.generation)
         judges = stack.enter_context(closing(LocalJudges(profile.sandbox, confinement())))
         for (text, protocol), candidate in itertools.product(
-            itertools.product(suites, ("chat", "completion")), candidates
+            itertools.product(suites, arguments.protocols.split(",")), candidates
         ):
             name, _, path = text.partition("=")
             suite = get_suite(name)
@@ -126,6 +126,7 @@ def main() -> None:
     parser.add_argument("--profile", default="laptop")
     parser.add_argument("--rates", default="2e-4,1e-3")
     parser.add_argument("--suite", action="append", default=[], metavar="NAME[=FILE]")
+    parser.add_argument("--protocols", default="chat,completion")
     parser.add_argument("--problems", type=int, help="of each suite, evenly spaced; all if left out")
     parser.add_argument("--samples", type=int, default=1)
     parser.add_argument("--temperature", type=float, default=0.0)

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional
-
-Tensor = torch.Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,11 +24,19 @@ class Documents:
     """`starts` on the host; empty where the kernels for a card are used."""
 
 
-def documents_of(position_ids: Tensor, *, on_card: bool) -> Documents:
-    """position_ids: int64 [tokens]; a document starts where they are 0."""
+def documents_of(position_ids: Tensor, weight: Tensor) -> Documents:
+    """position_ids: int64 [tokens]; a document starts where they are 0. weight: one of the model's."""
     starts = functional.pad(torch.nonzero(position_ids == 0)[:, 0], (0, 1), value=len(position_ids)).int()
     longest = int(position_ids.max()) + 1
-    return Documents(starts=starts, longest=longest, bounds=() if on_card else tuple(starts.tolist()))
+    bounds = () if uses_flash(weight) else tuple(starts.tolist())
+    return Documents(starts=to_device(starts, weight.device), longest=longest, bounds=bounds)
+
+
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Without waiting for what a card is doing."""
+    if device.type != "cuda" or tensor.is_cuda:
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def uses_flash(tensor: Tensor) -> bool:
@@ -72,7 +79,7 @@ def attend_backward(
     for a, b in _spans(documents):
         with torch.enable_grad():
             own = [tensor[a:b].detach().requires_grad_() for tensor in (q, k, v)]
-            pieces.append(torch.autograd.grad(_attend_one(*own, scale), own, grad[a:b]))
+            pieces.append(torch.autograd.grad(_attend_one(own[0], own[1], own[2], scale), own, grad[a:b]))
     dq, dk, dv = (torch.cat(parts) for parts in zip(*pieces, strict=True))
     return dq, dk, dv
 

@@ -1,10 +1,10 @@
 """A decoder's forward and backward pass written out, for Llama-like models with LoRA: what training spends its time on.
 
-transformers and PEFT run the same layer as some sixty operations, each through memory. Here a layer is nine products
-(`projection`), six elementwise passes (`kernels`) and one attention (`attention`); its backward pass is written by hand,
-so that buffers are used twice and nothing is kept that isn't needed. What a layer keeps for its backward pass is a
-setting of its own (`Keep`): the more is kept, the less is computed again (selective recomputation, Korthikanti et al.,
-arXiv 2205.05198). The last product of a layer is never computed again.
+transformers and PEFT run the same layer as some sixty operations, each through memory. Here a layer is ten products
+(`projection`), five elementwise passes (`kernels`) and one attention (`attention`). Its backward pass is written by
+hand: buffers are used twice, and nothing is kept that isn't needed. What a layer keeps is a setting of its own
+(`Keep`): the more is kept, the less is computed again (selective recomputation, Korthikanti et al., arXiv 2205.05198).
+The last product of a layer never is.
 
 The model's modules are only read: weights by name, parameters from PEFT. `why_not` says what a model must have.
 """
@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from app.training import kernels
-from app.training.attention import Documents, attend, attend_backward, documents_of, uses_flash
-from app.training.projection import Projection
-
-Tensor = torch.Tensor
+from app.training.attention import Documents, attend, attend_backward, documents_of, to_device, uses_flash
+from app.training.projection import Projection, refresh
 
 
 class Keep(enum.IntEnum):
@@ -68,6 +67,9 @@ def why_not(model: Any) -> str:
             return "its attention slides"
     if base.config.hidden_act != "silu":
         return f"its activation is {base.config.hidden_act}"
+    embeddings = base.get_input_embeddings().weight
+    if embeddings.is_cuda and not uses_flash(embeddings):
+        return "attention on a card takes 16-bit types here, on Ampere or later"
     return ""
 
 
@@ -85,16 +87,15 @@ class FusedDecoder:
 
     def refresh(self) -> None:
         """Take the adapters' parameters as they are now: after each step of an optimiser."""
-        for layer in self.layers:
-            for group in layer.groups:
-                group.refresh()
+        refresh([group for layer in self.layers for group in layer.groups])
 
     def __call__(self, input_ids: Tensor, position_ids: Tensor) -> Tensor:
         """int64 [rows, seq_len] each -> hidden states before the last norm, [rows * seq_len, width]."""
-        tokens, positions = input_ids.reshape(1, -1), position_ids.reshape(1, -1)
+        weight = self._decoder.embed_tokens.weight
+        documents = documents_of(position_ids.reshape(-1), weight)
+        tokens, positions = (to_device(ids.reshape(1, -1), weight.device) for ids in (input_ids, position_ids))
         x = self._decoder.embed_tokens(tokens)[0].detach()
         cos, sin = self._decoder.rotary_emb(x[None], positions)
-        documents = documents_of(positions[0], on_card=uses_flash(x))
         packed = Packed(documents=documents, cos=cos[0].contiguous(), sin=sin[0].contiguous())
         for layer, keep in zip(self.layers, self.keep, strict=True):
             x = _Layer.apply(x, layer, packed, keep, *layer.parameters)
@@ -137,8 +138,8 @@ class FusedLayer:
         del attended
         gate_up, low_gate_up = self.gate_up.forward(room)
         del room, normed
-        y, low_down = self.down.forward(kernels.swiglu(gate_up))
-        y += middle
+        y = middle.clone() if keep >= Keep.MIDDLE else middle
+        low_down = self.down.forward_onto(kernels.swiglu(gate_up), y)
         kept = [x, low_down], [flat, low_o, *normaliser], [middle], [qkv, low_qkv], [gate_up, low_gate_up]
         return y, list(kept[: keep + 1])
 
@@ -243,7 +244,7 @@ class _Layer(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Any:
         layer, packed, counts = ctx.held
         tensors = iter(ctx.saved_tensors)
         kept = [[next(tensors) for _ in range(count)] for count in counts]

@@ -1,4 +1,4 @@
-"""The elementwise passes of a decoder layer, each one kernel on a card (Triton) and the same arithmetic by torch elsewhere.
+"""The elementwise passes of a decoder layer: each one kernel on a card (Triton), the same sums by torch elsewhere.
 
 Rows are tokens: every tensor is [tokens, width], contiguous unless said. Sums are in float32; results have the input's
 type. Norm weights and rotary tables are frozen, so no gradient goes to them. Triton compiles for sm_80 and later; no
@@ -6,13 +6,12 @@ kernel here needs shared memory beyond a reduction's.
 """
 
 import torch
+from torch import Tensor
 
 try:
     from app.training import triton_kernels as triton_kernels
 except ImportError:  # no Triton: a machine without a card
     triton_kernels = None  # type: ignore[assignment]
-
-Tensor = torch.Tensor
 
 
 def _on_card(tensor: Tensor) -> bool:
@@ -49,7 +48,7 @@ def rms_norm_backward(grad: Tensor, x: Tensor, scale: Tensor, weight: Tensor, re
 
 
 def rotate(qkv: Tensor, num_heads: int, cos: Tensor, sin: Tensor, norm: Tensor | None, eps: float) -> Tensor:
-    """The first `num_heads` heads of each token, normed where `norm` is given, then rotated (RoFormer, arXiv 2104.09864).
+    """The first `num_heads` heads of each token, normed where `norm` is given, then rotated (arXiv 2104.09864).
 
     qkv: [tokens, heads * dim], queries first, then keys, then values. cos, sin: [tokens, dim]. norm: [num_heads, dim],
     weights of the heads' RMS norms. Returns [tokens, num_heads, dim]; qkv stays as it is.

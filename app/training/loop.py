@@ -79,7 +79,6 @@ def train(
         label_tokens = _sum_over_ranks(float(sum(count_targets(batch["labels"]) for batch in micro_batches)), device)
         loss_sum = torch.zeros((), device=device)
         for batch in micro_batches:
-            batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
             loss = loss_module(**batch)
             # DDP averages gradients over ranks; the factor makes that a sum over all labelled tokens.
             (loss * (_world_size() / max(1.0, label_tokens))).backward()

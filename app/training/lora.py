@@ -3,17 +3,19 @@
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
 from app.settings import SftSettings
 
 
 def attach(model: PreTrainedModel, settings: SftSettings, seed: int) -> PeftModel:
-    """Freeze the base and put an adapter of rank lora_r on every linear layer but the output head."""
+    """Freeze the base and put an adapter of rank lora_r on every linear layer but the output head.
+
+    The base keeps its types: PEFT's preparation of a 4-bit base makes norms and embeddings float32, which takes 0.6 GiB
+    for Qwen3-1.7B and gains nothing that was seen.
+    """
     torch.manual_seed(seed)
-    if getattr(model, "is_quantized", False):
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
         model.enable_input_require_grads()

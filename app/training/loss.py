@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from app.records import IGNORE
 from app.training import kernels
+from app.training.attention import to_device
 from app.training.fused import FusedDecoder, Keep
 
 
@@ -28,12 +29,15 @@ class CausalLMLoss(nn.Module):
         self.chunk = chunk
 
     def forward(self, input_ids: torch.Tensor, labels: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
-        """Sum over labelled tokens of -log p(token | before), nats, float32 scalar. All inputs int64 [batch, seq].
+        """Sum over labelled tokens of -log p(token | before), nats, float32 scalar on the model's device. All inputs
+        int64 [batch, seq], best on the host: what is asked of them there stops no card.
 
         Position ids that start again at 0 mark a new document; the model keeps documents from attending to each other.
         """
         causal_lm = self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
         decoder = causal_lm.get_decoder()
+        device = causal_lm.get_output_embeddings().weight.device
+        input_ids, labels, position_ids = (to_device(ids, device) for ids in (input_ids, labels, position_ids))
         hidden = decoder(input_ids=input_ids, position_ids=position_ids, use_cache=False).last_hidden_state[:, :-1]
         targets = labels[:, 1:]
         chosen = targets != IGNORE
@@ -64,15 +68,15 @@ class FusedLoss(nn.Module):
 
     def forward(self, input_ids: torch.Tensor, labels: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
         """See `CausalLMLoss.forward`."""
-        causal_lm: Any = self.model.get_base_model()  # type: ignore[operator]
+        causal_lm: Any = self.model.get_base_model()
+        norm, head = causal_lm.get_decoder().norm, causal_lm.get_output_embeddings()
         following = functional.pad(labels[:, 1:], (0, 1), value=IGNORE).reshape(-1)
         places = torch.nonzero(following != IGNORE)[:, 0]
+        targets = to_device(following[places], head.weight.device)
+        places = to_device(places, head.weight.device)
         hidden = self.decoder(input_ids, position_ids)
-        norm, head = causal_lm.get_decoder().norm, causal_lm.get_output_embeddings()
         eps = causal_lm.config.rms_norm_eps
-        loss: torch.Tensor = _HeadLoss.apply(
-            hidden, places, following[places], norm.weight, head.weight, eps, self.chunk
-        )
+        loss: torch.Tensor = _HeadLoss.apply(hidden, places, targets, norm.weight, head.weight, eps, self.chunk)
         return loss
 
 
@@ -80,7 +84,7 @@ class _HeadLoss(torch.autograd.Function):
     """Last norm, head and loss of the rows `places` of [tokens, width]; the gradient is made on the way."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         hidden: torch.Tensor,
         places: torch.Tensor,
@@ -106,7 +110,7 @@ class _HeadLoss(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: torch.Tensor) -> Any:
         gradient, places = ctx.saved_tensors
         whole = gradient.new_zeros(ctx.num_tokens, gradient.shape[1])
         whole[places] = gradient * grad

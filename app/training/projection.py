@@ -9,11 +9,11 @@ product over a slightly longer row gives x W^T + x A^T B^T, and the adapter cost
 gate and up is three times as wide as the input.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-
-Tensor = torch.Tensor
+from torch import Tensor
 
 
 class Projection:
@@ -38,7 +38,7 @@ class Projection:
         self._b = torch.zeros(sum(self.sizes), self._ranks, dtype=self._dtype, device=first.device)
         if self._is_wide:
             self._b = self._stacked[:, self.in_features :]
-        self.refresh()
+        refresh([self])
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -60,14 +60,13 @@ class Projection:
             dequantize_4bit(base.weight, base.weight.quant_state, out=part)
         return whole
 
-    @torch.no_grad()
-    def refresh(self) -> None:
-        """Take the adapters' parameters as they are now."""
+    def places(self) -> Iterator[tuple[Tensor, Tensor, Any]]:
+        """Where each parameter goes: (part of the group's A or B, parameter, scale)."""
         column = row = 0
         for layer, size in zip(self.layers, self.sizes, strict=True):
             a, b = _ab(layer)
-            self._a[column : column + len(a)] = a
-            self._b[row : row + size, column : column + len(a)] = b * _scale(layer)
+            yield self._a[column : column + len(a)], a, 1.0
+            yield self._b[row : row + size, column : column + len(a)], b, _scale(layer)
             column, row = column + len(a), row + size
 
     def room(self, tokens: int) -> tuple[Tensor, Tensor]:
@@ -85,6 +84,14 @@ class Projection:
         low = room[:, self.in_features :]
         torch.mm(room[:, : self.in_features], self._a.t(), out=low)
         return self._base_product(room, self._stacked), low.clone()  # a view would keep the room
+
+    def forward_onto(self, x: Tensor, total: Tensor) -> Tensor:
+        """Adds the group's output to `total`, [tokens, out], in place; returns x A^T."""
+        low = x @ self._a.t()
+        total.addmm_(x, self.weight.t()).addmm_(low, self._b.t())
+        if self._bias is not None:
+            total += self._bias
+        return low
 
     def _base_product(self, x: Tensor, weight: Tensor) -> Tensor:
         return x @ weight.t() if self._bias is None else torch.addmm(self._bias, x, weight.t())
@@ -122,6 +129,17 @@ class Projection:
             part[:, : self.in_features] = base.weight.detach()
             base.weight.data = part[:, : self.in_features]
         return stacked
+
+
+@torch.no_grad()
+def refresh(groups: Sequence[Projection]) -> None:
+    """Take the adapters' parameters as they are now. A few calls for all of them: there are hundreds of small ones."""
+    targets, sources, scales = zip(*(place for group in groups for place in group.places()), strict=True)
+    if all(isinstance(scale, float | int) for scale in scales):
+        scaled = torch._foreach_mul(sources, [float(scale) for scale in scales])
+    else:
+        scaled = tuple(source * scale for source, scale in zip(sources, scales, strict=True))
+    torch._foreach_copy_(targets, scaled)
 
 
 def _adapter(layer: Any) -> str:

@@ -7,14 +7,22 @@ layer's width in registers. Tuned for nothing but that: these passes are bound b
 import torch
 import triton
 import triton.language as tl
-
-Tensor = torch.Tensor
+from torch import Tensor
 
 
 @triton.jit
 def _rms_norm(
-    x_ptr, other_ptr, weight_ptr, sum_ptr, out_ptr, out_stride, scale_ptr, width, eps,
-    ADD: tl.constexpr, BLOCK: tl.constexpr,
+    x_ptr,
+    other_ptr,
+    weight_ptr,
+    sum_ptr,
+    out_ptr,
+    out_stride,
+    scale_ptr,
+    width,
+    eps,
+    ADD: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
     at = tl.arange(0, BLOCK)
@@ -76,8 +84,18 @@ def rms_norm_backward(grad: Tensor, x: Tensor, scale: Tensor, weight: Tensor, re
 
 @triton.jit
 def _rotate(
-    qkv_ptr, stride, out_ptr, cos_ptr, sin_ptr, norm_ptr, eps,
-    HEADS: tl.constexpr, BLOCK_HEADS: tl.constexpr, HALF: tl.constexpr, BLOCK_HALF: tl.constexpr, NORM: tl.constexpr,
+    qkv_ptr,
+    stride,
+    out_ptr,
+    cos_ptr,
+    sin_ptr,
+    norm_ptr,
+    eps,
+    HEADS: tl.constexpr,
+    BLOCK_HEADS: tl.constexpr,
+    HALF: tl.constexpr,
+    BLOCK_HALF: tl.constexpr,
+    NORM: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
     head = tl.arange(0, BLOCK_HEADS)[:, None]
@@ -114,8 +132,20 @@ def rotate(qkv: Tensor, num_heads: int, cos: Tensor, sin: Tensor, norm: Tensor |
 
 @triton.jit
 def _rotate_backward(
-    grad_ptr, qkv_ptr, stride, out_ptr, out_stride, cos_ptr, sin_ptr, norm_ptr, eps,
-    HEADS: tl.constexpr, BLOCK_HEADS: tl.constexpr, HALF: tl.constexpr, BLOCK_HALF: tl.constexpr, NORM: tl.constexpr,
+    grad_ptr,
+    qkv_ptr,
+    stride,
+    out_ptr,
+    out_stride,
+    cos_ptr,
+    sin_ptr,
+    norm_ptr,
+    eps,
+    HEADS: tl.constexpr,
+    BLOCK_HEADS: tl.constexpr,
+    HALF: tl.constexpr,
+    BLOCK_HALF: tl.constexpr,
+    NORM: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
     head = tl.arange(0, BLOCK_HEADS)[:, None]
@@ -204,7 +234,9 @@ def _cross_entropy(logits_ptr, targets_ptr, losses_ptr, width, BLOCK: tl.constex
         at = first + tl.arange(0, BLOCK)
         x = tl.load(start + at, at < width, float("-inf")).to(tl.float32)
         higher = tl.maximum(most, x)
-        total = total * tl.exp(tl.where(most == higher, 0.0, most - higher)) + tl.exp(tl.where(x == higher, 0.0, x - higher))
+        total = total * tl.exp(tl.where(most == higher, 0.0, most - higher)) + tl.exp(
+            tl.where(x == higher, 0.0, x - higher)
+        )
         total = tl.where(higher == float("-inf"), 0.0, total)
         most = higher
     top = tl.max(most, 0)

@@ -1,4 +1,4 @@
-"""The fused layers give the loss and the gradients of transformers and PEFT, whatever they keep for the backward pass."""
+"""The fused layers give the loss and the gradients of transformers and PEFT, whatever they keep of the forward pass."""
 
 from typing import Any
 
