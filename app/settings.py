@@ -69,12 +69,14 @@ class SftSettings(Settings):
     checkpoint_every: int = Field(default=50, ge=1)
     """Optimiser steps between checkpoints."""
     gradient_checkpointing: bool = False
+    """Where the layers are transformers' own; the fused ones decide by sft.vram_gib what to compute again."""
     loss_chunk: int = Field(default=1024, ge=16)
     """Label tokens whose logits exist at once: 1,024 x 151,936 logits in float32 are 0.6 GB."""
     num_workers: int = Field(default=1, ge=1, le=256)
     use_gpu: bool = False
-    vram_fraction: float = Field(default=1.0, gt=0, le=1)
-    """Share of the card this process may allocate; beyond it allocation fails."""
+    vram_gib: float = Field(default=8.0, gt=0)
+    """What tensors may take of the card, without the CUDA context; beyond it allocation fails. Layers keep as much for
+    their backward pass as fits into it (`app.training.memory`)."""
 
 
 class GenerationSettings(Settings):

@@ -1,17 +1,19 @@
 """Training speed of ours beside plain PEFT and TRL's SFTTrainer with Liger, under a memory cap, in one run on one card.
 
 Every arm trains the same LoRA adapter (r 16, all linear layers, no dropout, AdamW) on a model of Qwen3-1.7B's shape
-with random weights, on the same packed rows of a corpus, 8 rows a step: pairs of its rows of 1,024 tokens make rows of
+with random weights, on the same packed rows of a corpus, 16 rows a step: pairs of its rows of 1,024 tokens make rows of
 2,048, documents as they lie. So the losses of all arms can be held against each other. Useful tokens are those that
 are no padding. An arm is a process of its own; memory is what its allocator
 reserved at most, and the cap makes it fail beyond (`set_per_process_memory_fraction`). Prints one JSON line an arm.
 
 Run: python -m benchmarks.training --corpus RUN/corpus --arms peft:1:bf16,trl:8:nf4,ours:8:bf16:16 [--steps 12]
-where an arm is NAME:MICRO_BATCH:BASE[:KEEP=LAYERS+...]: bf16 or nf4, and how many layers keep what (`fused.Keep`).
+where an arm is NAME:MICRO_BATCH:BASE[:KEEP=LAYERS+...]: bf16 or nf4, and how many layers keep what (`Keep`; without a
+word ours keeps what fits under the cap).
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -20,9 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import Qwen3Config
 
+from app.plan import GIB
 from app.records import IGNORE
 from app.settings import ModelSettings, Settings, SftSettings
+from app.training.keep import Keep
+from app.training.memory import ALLOCATOR, choose_keep, shape_of, step_memory
 
 CAP_GIB = 8.0
 SHAPE = {
@@ -31,8 +37,9 @@ SHAPE = {
     "tie_word_embeddings": True,
 }  # fmt: skip
 SEQ_LEN = 2048
-ROWS_A_STEP = 8
+ROWS_A_STEP = 16
 WARM_UP = 3
+QUANTIZATION = {"bf16": "none", "nf4": "nf4"}
 
 
 class Arm(Settings):
@@ -51,7 +58,7 @@ def make_model(folder: Path) -> None:
     """Random weights in Qwen3-1.7B's shape, saved as a model folder."""
     if (folder / "config.json").exists():
         return
-    from transformers import AutoModelForCausalLM, Qwen3Config
+    from transformers import AutoModelForCausalLM
 
     torch.manual_seed(0)
     with torch.device("cuda"):
@@ -62,8 +69,7 @@ def make_model(folder: Path) -> None:
 def load(folder: Path, base: str) -> Any:
     from app.models import load_model
 
-    quantization = "nf4" if base == "nf4" else "none"
-    settings = ModelSettings(source="path", name=str(folder), dtype="bfloat16", quantization=quantization)
+    settings = ModelSettings(source="path", name=str(folder), dtype="bfloat16", quantization=QUANTIZATION[base])
     return load_model(folder, settings, torch.device("cuda", 0), quantize=base == "nf4")
 
 
@@ -95,12 +101,33 @@ def run_arm(arm: Arm, folder: Path, corpus: Path, steps: int) -> dict[str, Any]:
     timed = seconds[WARM_UP:]
     tokens = ROWS_A_STEP * SEQ_LEN * share
     middle = sorted(timed)[len(timed) // 2]
+    if arm.name == "ours":
+        result["planned_gib"] = round(planned_gib(arm), 2)
     return result | {
         "tokens_per_s": round(tokens / middle),
         "seconds": round(middle, 4),
         "reserved_gib": round(torch.cuda.max_memory_reserved() / 2**30, 2),
+        "allocated_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2),
         "losses": [round(loss, 4) for loss in losses],
     }
+
+
+def kept_by(arm: Arm, settings: SftSettings) -> list[Keep]:
+    """What each layer keeps: as the arm says, or without a word what fits under the cap."""
+    model = ModelSettings(source="path", name="random", dtype="bfloat16", quantization=QUANTIZATION[arm.base])
+    if not arm.keep:
+        return choose_keep(shape_of(Qwen3Config(**SHAPE)), model, settings, SEQ_LEN, CAP_GIB * GIB) or []
+    counts = dict(part.split("=") for part in arm.keep.split("+"))
+    keep = [level for level in sorted(Keep, reverse=True) for _ in range(int(counts.get(level.name, 0)))]
+    return keep + [Keep.INPUT] * (SHAPE["num_hidden_layers"] - len(keep))
+
+
+def planned_gib(arm: Arm) -> float:
+    """Peak memory that `app.training.memory` foretells for ours."""
+    settings = settings_of(arm)
+    model = ModelSettings(source="path", name="random", dtype="bfloat16", quantization=QUANTIZATION[arm.base])
+    keep = kept_by(arm, settings)
+    return step_memory(shape_of(Qwen3Config(**SHAPE)), model, settings, SEQ_LEN, keep).total / GIB
 
 
 def settings_of(arm: Arm, **changes: Any) -> SftSettings:
@@ -112,13 +139,10 @@ def settings_of(arm: Arm, **changes: Any) -> SftSettings:
 
 def train_ours(arm: Arm, folder: Path, data: dict[str, torch.Tensor], steps: int) -> tuple[list[float], list[float]]:
     from app.training import loop, lora
-    from app.training.fused import Keep
 
     settings = settings_of(arm)
     model = lora.attach(load(folder, arm.base), settings, 0)
-    counts = dict(part.split("=") for part in arm.keep.split("+") if part)
-    keep = [level for level in sorted(Keep, reverse=True) for _ in range(int(counts.get(level.name, 0)))]
-    keep += [Keep.INPUT] * (SHAPE["num_hidden_layers"] - len(keep))
+    keep = kept_by(arm, settings)
     metrics: list[loop.StepMetrics] = []
 
     def batches(epoch: int) -> Iterator[loop.Batch]:
@@ -214,7 +238,7 @@ def main() -> None:
     for text in arguments.arms.split(","):
         command = [sys.executable, "-m", "benchmarks.training", "--corpus", str(arguments.corpus), "--arms", text]
         command += ["--model", str(arguments.model), "--steps", str(arguments.steps), "--only"]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | ALLOCATOR)
         lines = done.stdout.splitlines()
         print(lines[-1] if lines and not done.returncode else f"{text}: {done.stderr[-1500:]}", flush=True)
 

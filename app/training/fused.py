@@ -9,7 +9,7 @@ The last product of a layer never is.
 The model's modules are only read: weights by name, parameters from PEFT. `why_not` says what a model must have.
 """
 
-import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,23 +18,8 @@ from torch import Tensor
 
 from app.training import kernels
 from app.training.attention import Documents, attend, attend_backward, documents_of, to_device, uses_flash
+from app.training.keep import Keep
 from app.training.projection import Projection, refresh
-
-
-class Keep(enum.IntEnum):
-    """What a layer keeps of its forward pass, each with all before it, in the order of time saved per byte. In brackets
-    the bytes that each adds a token for Qwen3-1.7B in bf16, and what need not be computed again."""
-
-    INPUT = 0
-    """Its input (4 KiB; the last product)."""
-    HEADS = 1
-    """The attention's output and normaliser (4 KiB; the attention)."""
-    MIDDLE = 2
-    """What leaves the attention block (4 KiB; its last product)."""
-    ATTENTION = 3
-    """q, k and v (8 KiB; their product)."""
-    ALL = 4
-    """gate and up (24 KiB; their product). Norms and rotations alone are computed again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,16 +59,26 @@ def why_not(model: Any) -> str:
 
 
 class FusedDecoder:
-    """The decoder of a PEFT model. keep: one `Keep` for each layer, or one for all."""
+    """The decoder of a PEFT model. keep: what each layer keeps; its input, if nothing is said."""
 
-    def __init__(self, model: Any, keep: Keep | list[Keep] = Keep.INPUT) -> None:
+    def __init__(self, model: Any, keep: Sequence[Keep] = ()) -> None:
         if reason := why_not(model):
             raise ValueError(f"no fused layers for this model: {reason}")
         self._base = model.get_base_model()
         self._decoder = self._base.get_decoder()
+        if self._decoder.embed_tokens.weight.is_cuda:
+            self._leave_card()
         workspace: dict[tuple[int, int], Tensor] = {}
         self.layers = [FusedLayer(layer, self._base.config, workspace) for layer in self._decoder.layers]
-        self.keep = keep if isinstance(keep, list) else [keep] * len(self.layers)
+        self.keep = keep or [Keep.INPUT] * len(self.layers)
+
+    def _leave_card(self) -> None:
+        """The layers' weights come back stacked in groups; what they leave as they are is too small for a group, and
+        half a gigabyte of it was seen to stay unused."""
+        for name, weight in self._decoder.layers.named_parameters():
+            if name.endswith("base_layer.weight") and not hasattr(weight, "quant_state"):
+                weight.data = weight.data.cpu()
+        torch.cuda.empty_cache()
 
     def refresh(self) -> None:
         """Take the adapters' parameters as they are now: after each step of an optimiser."""

@@ -9,7 +9,7 @@ import functools
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,8 @@ from torch import nn
 
 from app.settings import SftSettings
 from app.training import lora
-from app.training.fused import Keep, why_not
+from app.training.fused import why_not
+from app.training.keep import Keep
 from app.training.loss import CausalLMLoss, FusedLoss, count_targets
 from app.training.schedule import learning_rate_at
 
@@ -56,12 +57,12 @@ def train(
     on_checkpoint: Callable[[int, Callable[[Path], None]], None],
     resume_from: Path | None = None,
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
-    keep: Keep | list[Keep] = Keep.INPUT,
+    keep: Sequence[Keep] = (),
 ) -> None:
     """Train to `steps`. batches(epoch) gives an epoch's micro-batches, the same ones each time it is called.
 
     on_checkpoint(step, save) is called every checkpoint_every steps and at the end; save(folder) writes the TrainState.
-    keep: what the fused layers keep, each or all.
+    keep: what each fused layer keeps for its backward pass; its input, if nothing is said.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(
@@ -108,7 +109,7 @@ def train(
 
 
 def _loss(
-    model: PeftModel, chunk: int, keep: Keep | list[Keep], optimiser: torch.optim.Optimizer
+    model: PeftModel, chunk: int, keep: Sequence[Keep], optimiser: torch.optim.Optimizer
 ) -> CausalLMLoss | FusedLoss:
     """By fused layers where the model can go that way."""
     if why_not(model):

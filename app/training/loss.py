@@ -7,6 +7,7 @@ layers and makes a chunk's gradient at once, in the memory of its logits (Liger 
 Same result as `model(labels=...)` up to rounding.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,7 +18,8 @@ from torch.utils.checkpoint import checkpoint
 from app.records import IGNORE
 from app.training import kernels
 from app.training.attention import to_device
-from app.training.fused import FusedDecoder, Keep
+from app.training.fused import FusedDecoder
+from app.training.keep import Keep
 
 
 class CausalLMLoss(nn.Module):
@@ -60,7 +62,7 @@ def _chunk_loss(head: nn.Module, states: torch.Tensor, targets: torch.Tensor) ->
 class FusedLoss(nn.Module):
     """What `CausalLMLoss` gives, by `app.training.fused`. Raises ValueError for a model that can't go that way."""
 
-    def __init__(self, model: nn.Module, chunk: int, keep: Keep | list[Keep] = Keep.INPUT) -> None:
+    def __init__(self, model: nn.Module, chunk: int, keep: Sequence[Keep] = ()) -> None:
         super().__init__()
         self.model = model
         self.chunk = chunk

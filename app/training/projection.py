@@ -30,12 +30,12 @@ class Projection:
         self._is_wide = wide and not self.is_packed and (self.in_features + self._ranks) % 8 == 0
         biases = [base.bias for base in self._bases]
         self._bias = None if biases[0] is None else torch.cat([bias.detach() for bias in biases])
-        first = self._bases[0].weight
+        first, device = self._bases[0].weight, _ab(lora_layers[0])[0].device
         self._dtype = first.quant_state.dtype if self.is_packed else first.dtype
         if not self.is_packed:
-            self._stacked = self._stack()
-        self._a = torch.empty(self._ranks, self.in_features, dtype=self._dtype, device=first.device)
-        self._b = torch.zeros(sum(self.sizes), self._ranks, dtype=self._dtype, device=first.device)
+            self._stacked = self._stack(device)
+        self._a = torch.empty(self._ranks, self.in_features, dtype=self._dtype, device=device)
+        self._b = torch.zeros(sum(self.sizes), self._ranks, dtype=self._dtype, device=device)
         if self._is_wide:
             self._b = self._stacked[:, self.in_features :]
         refresh([self])
@@ -118,13 +118,10 @@ class Projection:
             column, row = column + rank, row + size
         return found
 
-    def _stack(self) -> Tensor:
+    def _stack(self, device: torch.device) -> Tensor:
         """[out, in], and room for B beside it in a wide group; the layers' weights become views of it."""
-        weights = [base.weight.detach() for base in self._bases]
-        if len(weights) == 1 and not self._is_wide:
-            return weights[0]
         width = self.in_features + self._ranks * self._is_wide
-        stacked = torch.zeros(sum(self.sizes), width, dtype=self._dtype, device=weights[0].device)
+        stacked = torch.zeros(sum(self.sizes), width, dtype=self._dtype, device=device)
         for base, part in zip(self._bases, stacked.split(self.sizes), strict=True):
             part[:, : self.in_features] = base.weight.detach()
             base.weight.data = part[:, : self.in_features]
@@ -139,7 +136,10 @@ def refresh(groups: Sequence[Projection]) -> None:
         scaled = torch._foreach_mul(sources, [float(scale) for scale in scales])
     else:
         scaled = tuple(source * scale for source, scale in zip(sources, scales, strict=True))
-    torch._foreach_copy_(targets, scaled)
+    for is_dense in (True, False):  # one call for all dense ones; those inside a wider block go one by one
+        chosen = [number for number, target in enumerate(targets) if target.is_contiguous() == is_dense]
+        if chosen:
+            torch._foreach_copy_([targets[number] for number in chosen], [scaled[number] for number in chosen])
 
 
 def _adapter(layer: Any) -> str:

@@ -19,9 +19,12 @@ from ray.train.torch import TorchTrainer
 
 from app.errors import UserError
 from app.models import ensure_model
+from app.plan import GIB
 from app.progress import progress, say
 from app.runs import Run, append_json_line, git_commit, read_json, read_json_lines, write_json, write_json_lines
 from app.settings import Profile
+from app.training.keep import Keep
+from app.training.memory import ALLOCATOR, choose_keep, shape_of, step_memory
 from app.training.schedule import total_steps
 
 TRAIN_RUN = "train"
@@ -121,8 +124,10 @@ def _replace_folder(source: Path, target: Path) -> None:
 
 def train_loop(config: dict[str, Any]) -> None:
     """One Ray Train worker: model, data and reporting around `loop.train`."""
+    import os
     import tempfile
 
+    os.environ.update(ALLOCATOR)  # before the first tensor on a card
     import torch
 
     from app.models import load_model
@@ -131,10 +136,11 @@ def train_loop(config: dict[str, Any]) -> None:
     profile = Profile.model_validate_json(config["profile"])
     options, run = profile.sft, Run(Path(config["run"]))
     device = ray.train.torch.get_device()
-    _set_up_device(device, options.vram_fraction)
+    _set_up_device(device, options.vram_gib)
     model = lora.attach(
         load_model(ensure_model(profile.model), profile.model, device, quantize=True), options, profile.seed
     )
+    keep = _keep(model, profile, device)
     checkpoint = ray.train.get_checkpoint()
     is_first = ray.train.get_context().get_world_rank() == 0
     recorder = MetricsRecorder(run, checkpoint) if is_first else None
@@ -157,6 +163,7 @@ def train_loop(config: dict[str, Any]) -> None:
             on_checkpoint=on_checkpoint,
             resume_from=Path(checkpoint.path) if checkpoint else None,
             wrap=_data_parallel,
+            keep=keep,
         )
     finally:
         if recorder:
@@ -164,13 +171,36 @@ def train_loop(config: dict[str, Any]) -> None:
     torch.cuda.empty_cache()
 
 
-def _set_up_device(device: Any, vram_fraction: float) -> None:
+def _keep(model: Any, profile: Profile, device: Any) -> list[Keep]:
+    """What each layer keeps for its backward pass. Raises UserError where a micro-batch doesn't fit the card."""
+    from app.training.fused import why_not
+
+    if reason := why_not(model):
+        say(f"  layers of transformers and PEFT, not the fused ones: {reason}")
+        return []
+    shape, seq_len = shape_of(model.config), profile.corpus.seq_len
+    if device.type != "cuda":
+        return [Keep.ALL] * shape.layers
+    keep = choose_keep(shape, profile.model, profile.sft, seq_len, profile.sft.vram_gib * GIB)
+    if keep is None:
+        least = step_memory(shape, profile.model, profile.sft, seq_len, [Keep.INPUT] * shape.layers)
+        raise UserError(
+            f"a micro-batch of {profile.sft.micro_batch} x {seq_len} tokens takes {least}, more than sft.vram_gib = "
+            f"{profile.sft.vram_gib}: lower sft.micro_batch and raise sft.grad_accumulation, or lower corpus.seq_len"
+        )
+    counts = ", ".join(f"{keep.count(level)} keep {level.name.lower()}" for level in Keep if level in keep)
+    say(f"  memory {step_memory(shape, profile.model, profile.sft, seq_len, keep)}; of {shape.layers} layers {counts}")
+    return keep
+
+
+def _set_up_device(device: Any, vram_gib: float) -> None:
     import os
 
     import torch
 
     if device.type == "cuda":
-        torch.cuda.set_per_process_memory_fraction(vram_fraction, device)
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, vram_gib * GIB / total), device)
     else:  # Ray sets one thread for one CPU; a trainer alone on its node uses all of them
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ray.train.get_context().get_local_world_size()))
 

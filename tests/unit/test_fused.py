@@ -10,7 +10,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Qwen3Co
 from app.records import IGNORE
 from app.settings import SftSettings
 from app.training import lora
-from app.training.fused import FusedDecoder, Keep, why_not
+from app.training.fused import FusedDecoder, why_not
+from app.training.keep import Keep
 from app.training.loss import CausalLMLoss, FusedLoss
 
 SHAPE: dict[str, Any] = {
@@ -57,7 +58,7 @@ def loss_and_gradients(model: PeftModel, loss: torch.nn.Module) -> tuple[float, 
 def test_fused_layers_give_the_loss_and_gradients_of_the_plain_model(config: Any, keep: Keep) -> None:
     model = tuned(config)
     expected, gradients = loss_and_gradients(model, CausalLMLoss(model, 64))
-    total, found = loss_and_gradients(model, FusedLoss(model, 7, keep))  # chunks of 7: the last is shorter
+    total, found = loss_and_gradients(model, FusedLoss(model, 7, [keep] * 3))  # chunks of 7: the last is shorter
     assert total == pytest.approx(expected, rel=1e-6)
     assert found.keys() == gradients.keys() and len(found) == 3 * 7 * 2
     for name, gradient in gradients.items():

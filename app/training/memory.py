@@ -1,0 +1,141 @@
+"""What a training step takes of a card, from the model's config alone, and what its layers may keep within a limit.
+
+Counted for the fused layers (`fused`): weights, adapters with their gradients and Adam's two moments, what the layers
+keep of a micro-batch, and the larger of two peaks: the loss over a chunk of logits, or the backward pass of the last
+layer. Sizes are bytes unless a name says otherwise. The CUDA context is no part of it: the card's driver takes it
+before the first tensor.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.plan import GIB, NF4_BYTES
+from app.settings import ModelSettings, SftSettings
+from app.training.keep import Keep
+
+ALLOCATOR = dict.fromkeys(("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"), "expandable_segments:True")
+"""Environment of a training process: blocks of many sizes come and go, and none is to leave a hole."""
+RESERVED = 1.04
+"""What the allocator takes for what is asked of it; measured, see docs/training.md."""
+CUBLAS = 2 * 32 << 20
+"""Workspaces of the matrix products."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """Widths of a decoder, in numbers a token. Made by `shape_of`."""
+
+    layers: int
+    width: int
+    queries: int
+    """Width of q; k and v have `keys` each."""
+    keys: int
+    heads: int
+    inner: int
+    """Width of gate, and of up."""
+    vocabulary: int
+    is_tied: bool
+
+    @property
+    def groups(self) -> list[tuple[int, int, int]]:
+        """(in, out, linear layers) of the products of a layer."""
+        q, k, w, i = self.queries, self.keys, self.width, self.inner
+        return [(w, q + 2 * k, 3), (q, w, 1), (w, 2 * i, 2), (i, w, 1)]
+
+    @property
+    def linear(self) -> int:
+        """Parameters of the layers' products."""
+        return self.layers * sum(n_in * n_out for n_in, n_out, _ in self.groups)
+
+    @property
+    def others(self) -> int:
+        """Embeddings, head and norms."""
+        return self.vocabulary * self.width * (1 if self.is_tied else 2) + (2 * self.layers + 1) * self.width
+
+    def adapter(self, rank: int) -> int:
+        """Parameters of an adapter on all products."""
+        return self.layers * rank * sum(n_in * count + n_out for n_in, n_out, count in self.groups)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepMemory:
+    """Bytes of one training process. Made by `step_memory`."""
+
+    weights: int
+    adapters: int
+    """Parameters, gradients, Adam's moments, and their copies for the products."""
+    kept: int
+    working: int
+    """The larger of the loss and a layer's backward pass."""
+
+    @property
+    def total(self) -> int:
+        return int((self.weights + self.adapters + self.kept + self.working) * RESERVED) + CUBLAS
+
+    def __str__(self) -> str:
+        parts = {"weights": self.weights, "adapters": self.adapters, "kept": self.kept, "working": self.working}
+        said = ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts.items())
+        return f"{self.total / GIB:.2f} GiB ({said})"
+
+
+def shape_of(config: Any) -> Shape:
+    """config: transformers' of a Llama-like model."""
+    dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return Shape(
+        layers=config.num_hidden_layers,
+        width=config.hidden_size,
+        queries=config.num_attention_heads * dim,
+        keys=config.num_key_value_heads * dim,
+        heads=config.num_attention_heads,
+        inner=config.intermediate_size,
+        vocabulary=config.vocab_size,
+        is_tied=config.tie_word_embeddings,
+    )
+
+
+def step_memory(shape: Shape, model: ModelSettings, sft: SftSettings, seq_len: int, keep: Sequence[Keep]) -> StepMemory:
+    """Of a micro-batch of rows of seq_len tokens; keep: one for each layer."""
+    tokens, number = sft.micro_batch * seq_len, 4 if model.dtype == "float32" else 2
+    weights, workspace = float(shape.linear * number), 0
+    if model.quantization == "nf4":
+        weights = shape.linear * NF4_BYTES
+        workspace = number * sum(n_in * n_out for n_in, n_out, _ in shape.groups)
+    kept = sum(sum(_kept(shape, sft.lora_r, number)[: level + 1]) for level in keep)
+    width, inner = shape.width, shape.inner
+    loss = tokens * 4 * width * number + min(sft.loss_chunk, tokens) * shape.vocabulary * number
+    backward = tokens * (3 * width + 2 * (shape.queries + shape.keys) + 3 * inner) * number
+    return StepMemory(
+        weights=int(weights + workspace + shape.others * number),
+        adapters=shape.adapter(sft.lora_r) * (4 + 4 + 8 + number),
+        kept=tokens * (kept + width * number),  # and what the last layer gave
+        working=max(loss, backward),
+    )
+
+
+def choose_keep(shape: Shape, model: ModelSettings, sft: SftSettings, seq_len: int, limit: float) -> list[Keep] | None:
+    """The most that layers can keep within `limit` bytes, the best first: every layer gets a level before one gets the
+    next. None where even their inputs don't fit."""
+    chosen = [Keep.INPUT] * shape.layers
+    if step_memory(shape, model, sft, seq_len, chosen).total > limit:
+        return None
+    for level in list(Keep)[1:]:
+        for layer in range(shape.layers):
+            raised = [*chosen[:layer], level, *chosen[layer + 1 :]]
+            if step_memory(shape, model, sft, seq_len, raised).total > limit:
+                return chosen
+            chosen = raised
+    return chosen
+
+
+def _kept(shape: Shape, rank: int, number: int) -> list[int]:
+    """Bytes a token that each level of `Keep` adds."""
+    q, k, w, i = shape.queries, shape.keys, shape.width, shape.inner
+    normaliser = 4 * shape.heads
+    return [
+        number * (w + rank),
+        number * (q + rank) + normaliser,
+        number * w,
+        number * (q + 2 * k + 3 * rank),
+        number * (2 * i + 2 * rank),
+    ]

@@ -1,0 +1,64 @@
+"""A step's memory is counted from the config as the model has it, and layers keep what fits and no more."""
+
+from typing import Any
+
+import pytest
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, LlamaConfig, Qwen3Config
+
+from app.plan import GIB
+from app.settings import ModelSettings, SftSettings
+from app.training.keep import Keep
+from app.training.memory import choose_keep, shape_of, step_memory
+
+SMALL: dict[str, Any] = {
+    "vocab_size": 300, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 3, "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+}  # fmt: skip
+QWEN3 = Qwen3Config(
+    vocab_size=151936, hidden_size=2048, intermediate_size=6144, num_hidden_layers=28, num_attention_heads=16,
+    num_key_value_heads=8, head_dim=128, tie_word_embeddings=True,
+)  # fmt: skip
+
+
+def settings(**changes: Any) -> SftSettings:
+    return SftSettings(**{"lora_dropout": 0.0, "micro_batch": 4} | changes)
+
+
+def model(quantization: str = "none") -> ModelSettings:
+    return ModelSettings(source="random", name="any", dtype="bfloat16", quantization=quantization)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [LlamaConfig(**SMALL, tie_word_embeddings=True), LlamaConfig(**SMALL, tie_word_embeddings=False)],
+    ids=["tied", "apart"],
+)
+def test_parameters_are_counted_as_the_model_has_them(config: LlamaConfig) -> None:
+    plain = AutoModelForCausalLM.from_config(config)
+    shape = shape_of(config)
+    assert shape.linear + shape.others == sum(p.numel() for p in plain.parameters())
+    adapted = get_peft_model(plain, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+    assert shape.adapter(4) == sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+
+
+def test_a_larger_limit_lets_layers_keep_more_and_never_more_than_fits() -> None:
+    shape, before = shape_of(QWEN3), -1
+    for limit in (5.5, 6.0, 7.0, 8.0, 12.0, 24.0):
+        keep = choose_keep(shape, model(), settings(), 2048, limit * GIB)
+        assert keep is not None and len(keep) == 28
+        assert step_memory(shape, model(), settings(), 2048, keep).total <= limit * GIB
+        assert max(keep) - min(keep) <= 1, "every layer gets a level before one gets the next"
+        assert sum(keep) > before or keep == [Keep.ALL] * 28
+        before = sum(keep)
+
+
+def test_a_micro_batch_that_does_not_fit_at_all_is_no_choice() -> None:
+    assert choose_keep(shape_of(QWEN3), model(), settings(micro_batch=64), 2048, 8 * GIB) is None
+    assert choose_keep(shape_of(QWEN3), model(), settings(micro_batch=1), 2048, 3 * GIB) is None
+
+
+def test_four_bit_weights_leave_room_for_the_layers() -> None:
+    shape = shape_of(QWEN3)
+    wide, packed = (choose_keep(shape, model(q), settings(), 2048, 7 * GIB) for q in ("none", "nf4"))
+    assert wide and packed and sum(packed) > sum(wide)
