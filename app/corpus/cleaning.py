@@ -150,7 +150,9 @@ def _masked(text: str, secrets: list[Span], emails: list[Span]) -> tuple[str, as
 def _quoted(text: str) -> list[tuple[int, int]]:
     """Where strings and comments are."""
     starts = [0]
-    for line in text.splitlines(keepends=True):
+    for line in io.StringIO(
+        text, newline="\n"
+    ):  # str.splitlines also splits at form feeds, which Python's grammar does not
         starts.append(starts[-1] + len(line))
     return [
         (starts[token.start[0] - 1] + token.start[1], starts[token.end[0] - 1] + token.end[1])

@@ -281,6 +281,14 @@ def test_a_sum_of_thousands_of_terms_stops_nothing(tmp_path: Path) -> None:
     assert [solved.problem.entry_point for solved in mined(tmp_path, files).problems] == ["planted"]
 
 
+def test_a_form_feed_is_no_end_of_a_line(tmp_path: Path) -> None:
+    """As it stands between the sections of old files. It moved every later function by a line and ended a build."""
+    planted = function("return x * 2 + 1", ">>> planted(2)\n    5")
+    files = {"pkg/planted.py": planted.replace("\n\ndef", '\nTEXT = "a\x0cb"\n\x0c\ndef')}
+    (candidate,) = found(tmp_path, files).candidates
+    assert (candidate.signature, candidate.body) == ("def planted(x):\n", "    return x * 2 + 1\n")
+
+
 def test_a_copy_of_a_function_is_mined_once(tmp_path: Path) -> None:
     files = {"pkg/a.py": function("return x * 2 + 1", ">>> planted(2)\n    5")}
     files["pkg/b.py"] = function("return x * 2 + 1", ">>> other(2)\n    5", name="other")

@@ -34,6 +34,7 @@ MAX_FUNCTION_LINES = 100
 MAX_CALLS = 24
 """Kept of one function, in the order of the files."""
 _SEEN, _SEEDS, _ALONE = STAGES[:3]
+_UNEXPECTED = {RecursionError: "too deeply nested", SyntaxError: "no whole lines of its file"}
 MAX_TEST_BYTES = 1_000_000
 Read = Callable[[SourceFile], bytes]
 
@@ -79,9 +80,9 @@ def find_candidates(
                     raise RejectedFunctionError("a copy of another function")
                 digests.add(candidate.digest)
                 mined.candidates.append(candidate)
-        except (NotSelfContainedError, RejectedFunctionError, RecursionError) as error:
+        except (NotSelfContainedError, RejectedFunctionError, RecursionError, SyntaxError) as error:
             place = {"distribution": distribution.name, "path": function.module.path, "name": function.node.name}
-            reason = "too deeply nested" if isinstance(error, RecursionError) else str(error)
+            reason = _UNEXPECTED.get(type(error), str(error))
             mined.rejections.append(Rejection(**place, stage=_ALONE, reason=reason))
     mined.counts[_ALONE] = len(mined.candidates)
     return mined

@@ -1,6 +1,7 @@
 """A parsed file: its functions, what defines each of its names, and which names a statement looks up."""
 
 import ast
+import io
 import symtable
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,11 @@ class Statement:
     is_import: bool = False
 
 
+def lines_of(text: str) -> list[str]:
+    """The lines as Python's grammar has them, with their ends; str.splitlines also splits at form feeds."""
+    return list(io.StringIO(text, newline="\n"))
+
+
 class Module:
     """A file of a distribution, and what is asked of it while functions are made to stand alone."""
 
@@ -28,7 +34,7 @@ class Module:
         self.licence = licence
         self.path = path
         self.tree = tree
-        self.lines = text.splitlines(keepends=True)
+        self.lines = lines_of(text)
         self._looked_up: dict[int, frozenset[str]] = {}
 
     @cached_property
@@ -42,7 +48,7 @@ class Module:
 
     def helper(self, node: ast.stmt) -> str:
         """The source of a statement that others use, of its docstrings only the first lines."""
-        lines = self.source(node).splitlines(keepends=True)
+        lines = lines_of(self.source(node))
         first = (node.end_lineno or 0) - len(lines) + 1
         for part in ast.walk(node):
             if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
