@@ -23,6 +23,7 @@ from app.training import lora
 from app.training.fused import why_not
 from app.training.keep import Keep
 from app.training.loss import CausalLMLoss, FusedLoss, count_targets
+from app.training.ranks import attach_switch
 from app.training.schedule import learning_rate_at
 
 Batch = dict[str, torch.Tensor]
@@ -69,21 +70,26 @@ def train(
         parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=device.type == "cuda"
     )
     first, tokens = _restore(model, optimiser, resume_from) if resume_from else (0, 0)
-    loss_module = wrap(_loss(model, settings.loss_chunk, keep, optimiser))
+    switch = attach_switch(model, settings)
+    loss = _loss(model, settings.loss_chunk, keep)
+    loss_module = wrap(loss)
     model.train()
     for step, micro_batches in _steps(batches, settings.grad_accumulation, first, steps):
         start = time.perf_counter()
         torch.manual_seed(step)  # dropout does not depend on where the training was interrupted
+        if switch:
+            switch.draw(step)
+        loss.refresh()
         rate = learning_rate_at(step, steps, settings)
         for group in optimiser.param_groups:
             group["lr"] = rate
         label_tokens = _sum_over_ranks(float(sum(count_targets(batch["labels"]) for batch in micro_batches)), device)
         loss_sum = torch.zeros((), device=device)
         for batch in micro_batches:
-            loss = loss_module(**batch)
+            total = loss_module(**batch)
             # DDP averages gradients over ranks; the factor makes that a sum over all labelled tokens.
-            (loss * (_world_size() / max(1.0, label_tokens))).backward()
-            loss_sum += loss.detach()
+            (total * (_world_size() / max(1.0, label_tokens))).backward()
+            loss_sum += total.detach()
             tokens += batch["input_ids"].numel() * _world_size()
         grad_norm = nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
         optimiser.step()
@@ -108,15 +114,9 @@ def train(
             on_checkpoint(step + 1, functools.partial(_save, model, optimiser, step + 1, tokens))
 
 
-def _loss(
-    model: PeftModel, chunk: int, keep: Sequence[Keep], optimiser: torch.optim.Optimizer
-) -> CausalLMLoss | FusedLoss:
+def _loss(model: PeftModel, chunk: int, keep: Sequence[Keep]) -> CausalLMLoss | FusedLoss:
     """By fused layers where the model can go that way."""
-    if why_not(model):
-        return CausalLMLoss(model, chunk)
-    loss = FusedLoss(model, chunk, keep)
-    optimiser.register_step_post_hook(lambda *_: loss.decoder.refresh())
-    return loss
+    return CausalLMLoss(model, chunk) if why_not(model) else FusedLoss(model, chunk, keep)
 
 
 def _steps(

@@ -30,6 +30,9 @@ class CausalLMLoss(nn.Module):
         self.model = model
         self.chunk = chunk
 
+    def refresh(self) -> None:
+        """The model is asked for its parameters each time."""
+
     def forward(self, input_ids: torch.Tensor, labels: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
         """Sum over labelled tokens of -log p(token | before), nats, float32 scalar on the model's device. All inputs
         int64 [batch, seq], best on the host: what is asked of them there stops no card.
@@ -67,6 +70,10 @@ class FusedLoss(nn.Module):
         self.model = model
         self.chunk = chunk
         self.decoder = FusedDecoder(model, keep)
+
+    def refresh(self) -> None:
+        """Take the adapter as it is now: before each step."""
+        self.decoder.refresh()
 
     def forward(self, input_ids: torch.Tensor, labels: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
         """See `CausalLMLoss.forward`."""
