@@ -2,12 +2,12 @@
 
 While training, each step draws a rank b of `sft.nested_ranks` and uses the first b rows of A and columns of B alone, so
 that every prefix learns to do without the rest (DyLoRA, Valipour et al., arXiv 2210.07558, section 3). The scale goes
-with the root of the rank (rsLoRA, Kalajdzievski, arXiv 2312.03732): lora_alpha / r * sqrt(r / b), which at full rank is
-what the settings say. `sft.rank_dropout` leaves out single ranks of the prefix at random, as a regulariser; what stays
-is scaled up.
+with the root of the rank (rsLoRA, arXiv 2312.03732): lora_alpha / r * sqrt(r / b), which at full rank is what the
+settings say. `sft.rank_dropout` leaves out single ranks of the prefix at random, as a regulariser; what stays is
+scaled up.
 
-PEFT owns parameters and file format. `truncate` and `grow` fold every change of scale into B, so that what they write is
-an adapter like any other.
+PEFT owns parameters and file format. `truncate` and `grow` fold every change of scale into B, so that what they write
+is an adapter like any other.
 """
 
 import json
@@ -51,14 +51,14 @@ class RankSwitch:
 
 
 def attach_switch(model: Any, settings: SftSettings) -> RankSwitch | None:
-    """Lets a PEFT model's ranks be switched: by hooks on its A layers, by `projection` in the fused ones. None where the
-    settings ask for nothing of the kind. Raises UserError for ranks that the adapter has not."""
+    """Lets a PEFT model's ranks be switched: by hooks on its A layers, by `projection` in the fused ones. None where
+    the settings ask for nothing of the kind. Raises UserError for ranks that the adapter has not."""
     if not settings.nested_ranks and not settings.rank_dropout:
         return None
     if settings.nested_ranks and not 1 <= min(settings.nested_ranks) <= max(settings.nested_ranks) <= settings.lora_r:
         raise UserError(
-            f"sft.nested_ranks = {list(settings.nested_ranks)} has ranks outside of 1 to sft.lora_r = {settings.lora_r}: "
-            "leave them out or raise sft.lora_r"
+            f"sft.nested_ranks = {list(settings.nested_ranks)} has ranks outside of 1 to sft.lora_r = {settings.lora_r}"
+            ": leave them out or raise sft.lora_r"
         )
     layers = [module for module in model.modules() if hasattr(module, "lora_A") and len(module.lora_A)]
     device = next(iter(layers[0].lora_A.values())).weight.device
