@@ -18,10 +18,12 @@ import torch.distributed as dist
 from peft import PeftModel
 from torch import nn
 
+from app.progress import say
 from app.settings import SftSettings
 from app.training import lora
 from app.training.fused import why_not
 from app.training.keep import Keep
+from app.training.ladder import Ladder
 from app.training.loss import CausalLMLoss, FusedLoss, count_targets
 from app.training.ranks import attach_switch
 from app.training.schedule import learning_rate_at
@@ -73,6 +75,7 @@ def train(
     switch = attach_switch(model, settings)
     loss = _loss(model, settings.loss_chunk, keep)
     loss_module = wrap(loss)
+    ladder = Ladder(getattr(loss, "decoder", None))
     model.train()
     for step, micro_batches in _steps(batches, settings.grad_accumulation, first, steps):
         start = time.perf_counter()
@@ -84,13 +87,11 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = rate
         label_tokens = _sum_over_ranks(float(sum(count_targets(batch["labels"]) for batch in micro_batches)), device)
-        loss_sum = torch.zeros((), device=device)
-        for batch in micro_batches:
-            total = loss_module(**batch)
-            # DDP averages gradients over ranks; the factor makes that a sum over all labelled tokens.
-            (total * (_world_size() / max(1.0, label_tokens))).backward()
-            loss_sum += total.detach()
-            tokens += batch["input_ids"].numel() * _world_size()
+        # DDP averages gradients over ranks; the factor makes that a sum over all labelled tokens.
+        factor = _world_size() / max(1.0, label_tokens)
+        while (loss_sum := _gradients(loss_module, micro_batches, factor, ladder)) is None:
+            optimiser.zero_grad()
+        tokens += sum(batch["input_ids"].numel() for batch in micro_batches) * _world_size()
         grad_norm = nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
         optimiser.step()
         optimiser.zero_grad()
@@ -112,6 +113,30 @@ def train(
         )
         if (step + 1) % settings.checkpoint_every == 0 or step + 1 == steps:
             on_checkpoint(step + 1, functools.partial(_save, model, optimiser, step + 1, tokens))
+
+
+def _gradients(
+    loss_module: nn.Module, micro_batches: list[Batch], factor: float, ladder: Ladder
+) -> torch.Tensor | None:
+    """Adds the gradients of a step's batches and returns the sum of their losses. None where memory ran out: then the
+    ladder is a rung lower, and gradients are to be made anew. Raises torch.OutOfMemoryError on the lowest rung, and
+    where several workers train: one alone can't go another way."""
+    total = 0.0
+    try:
+        for batch in micro_batches:
+            for piece in ladder.pieces(batch):
+                loss = loss_module(**piece)
+                (loss * factor).backward()
+                total = total + loss.detach()
+        return torch.as_tensor(total)
+    except torch.OutOfMemoryError:
+        said = "" if _world_size() > 1 else ladder.lower(micro_batches[0])
+        if not said:
+            raise
+    # out of the handler: the error held the tensors of the failed pass
+    torch.cuda.empty_cache()
+    say(f"  the card's memory ran out, so the step is made again: {said}")
+    return None
 
 
 def _loss(model: PeftModel, chunk: int, keep: Sequence[Keep]) -> CausalLMLoss | FusedLoss:
