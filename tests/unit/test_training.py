@@ -1,8 +1,8 @@
 """Training computes what it says: the right loss, the right gradient, the right place to go on."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -67,7 +67,9 @@ def data(epoch: int) -> Iterator[Batch]:
     yield from (batch(100 * epoch + number) for number in range(8))
 
 
-def run(model: PeftModel, steps: int, tmp_path: Path, resume_from: Path | None = None) -> list[StepMetrics]:
+def run(
+    model: PeftModel, steps: int, tmp_path: Path, resume_from: Path | None = None, settings: SftSettings = SETTINGS
+) -> list[StepMetrics]:
     rows: list[StepMetrics] = []
 
     def keep(step: int, save: object) -> None:
@@ -75,7 +77,7 @@ def run(model: PeftModel, steps: int, tmp_path: Path, resume_from: Path | None =
         folder.mkdir(parents=True)
         save(folder)  # type: ignore[operator]
 
-    train(model, data, SETTINGS, steps, device=CPU, on_step=rows.append, on_checkpoint=keep, resume_from=resume_from)
+    train(model, data, settings, steps, device=CPU, on_step=rows.append, on_checkpoint=keep, resume_from=resume_from)
     return rows
 
 
@@ -95,16 +97,24 @@ def test_training_learns_and_only_the_adapter_changes(base: nn.Module, tmp_path:
     assert rows[0].tokens == 2 * 2 * 24 and rows[0].label_tokens == 2 * 2 * (24 - 7)
 
 
-def test_a_resumed_training_ends_where_an_uninterrupted_one_does(smoke_model: Path, tmp_path: Path) -> None:
-    def fresh() -> PeftModel:
-        return lora.attach(AutoModelForCausalLM.from_pretrained(smoke_model, dtype=torch.float32), SETTINGS, seed=0)
+@pytest.mark.parametrize("ways", [{}, {"lora_dropout": 0.0}, {"lora_dropout": 0.0, "nested_ranks": (1, 2, 4)}])
+@pytest.mark.parametrize("stopped", [1, 3, 5])
+def test_a_training_stopped_after_any_step_goes_on_to_the_same_bits(
+    smoke_model: Path, tmp_path: Path, ways: dict[str, Any], stopped: int
+) -> None:
+    """With dropout, by fused layers, and with ranks that are drawn."""
+    settings = SETTINGS.model_copy(update=ways | {"checkpoint_every": 1})
 
-    whole = run(fresh(), 6, tmp_path / "whole")
-    rest = run(fresh(), 6, tmp_path / "rest", resume_from=tmp_path / "whole" / "step-3")
-    assert [row.step for row in rest] == [4, 5, 6]
-    for a, b in zip(whole[3:], rest, strict=True):
-        assert (a.loss, a.tokens, a.learning_rate) == pytest.approx((b.loss, b.tokens, b.learning_rate), rel=1e-6)
-    assert json.loads((tmp_path / "rest/step-6/state.json").read_text())["step"] == 6
+    def fresh() -> PeftModel:
+        return lora.attach(AutoModelForCausalLM.from_pretrained(smoke_model, dtype=torch.float32), settings, seed=0)
+
+    whole = run(fresh(), 6, tmp_path / "whole", settings=settings)
+    rest = run(fresh(), 6, tmp_path / "rest", tmp_path / f"whole/step-{stopped}", settings)
+    assert [row.step for row in rest] == list(range(stopped + 1, 7))
+    for a, b in zip(whole[stopped:], rest, strict=True):
+        assert (a.loss, a.grad_norm, a.tokens, a.learning_rate) == (b.loss, b.grad_norm, b.tokens, b.learning_rate)
+    for name in ("adapter/adapter_model.safetensors", "optimiser.safetensors", "state.json"):
+        assert (tmp_path / "whole/step-6" / name).read_bytes() == (tmp_path / "rest/step-6" / name).read_bytes()
 
 
 def test_the_adapter_loads_with_plain_peft_and_gives_the_same_logits(smoke_model: Path, tmp_path: Path) -> None:
