@@ -9,6 +9,8 @@ import pytest
 
 from app.corpus.licences import judge_expression
 from app.corpus.mining import Candidate, Mined, check_candidates, find_candidates, standard_library
+from app.corpus.mining.recording import NotRecordedError
+from app.corpus.mining.recording import _rows as recorder_rows
 from app.corpus.packages import Distribution, SourceFile
 from app.corpus.records import SolvedProblem
 from app.records import ProblemStyle, Status
@@ -287,6 +289,24 @@ def test_a_form_feed_is_no_end_of_a_line(tmp_path: Path) -> None:
     files = {"pkg/planted.py": planted.replace("\n\ndef", '\nTEXT = "a\x0cb"\n\x0c\ndef')}
     (candidate,) = found(tmp_path, files).candidates
     assert (candidate.signature, candidate.body) == ("def planted(x):\n", "    return x * 2 + 1\n")
+
+
+ROW = '{"number": 0, "results": [["ok", "1"], ["ok", "1"], ["ok", "1"]], "holds": true, "printed": false}'
+
+
+def test_an_output_cut_inside_a_line_ends_there_and_stops_nothing() -> None:
+    """What is left of the line may end like a whole one; it ended a build."""
+    cut = '{"number": 1, "results": [["ok", "{1: {2: 3}'
+    assert [row["number"] for row in recorder_rows(f"{ROW}\n{cut}", 5)] == [0]
+    assert list(recorder_rows(cut, 5)) == []
+
+
+@pytest.mark.parametrize(
+    "said", ['{"number": 0}', ROW, '{"number": 7, "results": [], "holds": null, "printed": false}']
+)
+def test_a_function_cannot_speak_for_the_recorder(said: str) -> None:
+    with pytest.raises(NotRecordedError, match="behind Python's back"):
+        list(recorder_rows(f"{ROW}\n{said}\n", 5))
 
 
 def test_a_copy_of_a_function_is_mined_once(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import ast
 import inspect
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from app.records import Status
 from app.sandbox.supervisor import Supervisor
 
 _RECORDER = inspect.getsource(recorder)
+_FIELDS = {"number", "results", "holds", "printed"}
 
 
 class NotRecordedError(ValueError):
@@ -57,7 +58,7 @@ def recorded(candidate: Candidate, inputs: Inputs, supervisor: Supervisor) -> li
         ],
     }
     run = supervisor.run_script(f"{_RECORDER}\n\nrecord(json.loads({json.dumps(job)!r}))\n")
-    rows = [json.loads(line) for line in run.output.splitlines() if line.endswith("}")]
+    rows = list(_rows(run.output, len(calls)))
     if not rows:
         raise NotRecordedError(f"does not run alone: {run.status}: {run.detail}"[:200])
     if run.status != Status.PASSED and len(rows) < num_given:
@@ -81,6 +82,23 @@ def recorded(candidate: Candidate, inputs: Inputs, supervisor: Supervisor) -> li
         except (ValueError, SyntaxError, NotLiteralError, MemoryError, RecursionError):
             continue  # nan, surrogates and the like
     return pairs
+
+
+def _rows(output: str, num_calls: int) -> Iterator[dict[str, Any]]:
+    """What the recorder wrote, up to where the output was cut for its size.
+
+    Raises NotRecordedError where the function has written between: what it says is not taken for the recorder's word.
+    """
+    for number, line in enumerate(output.split("\n")):
+        if number == num_calls or not line.endswith("}"):
+            return
+        try:
+            row = json.loads(line)
+        except ValueError:
+            return
+        if not isinstance(row, dict) or row.keys() != _FIELDS or row["number"] != number:
+            raise NotRecordedError("writes to the standard output behind Python's back")
+        yield row
 
 
 def _refuse(row: dict[str, Any], call: Call, candidate: Candidate) -> None:
