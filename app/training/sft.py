@@ -222,6 +222,7 @@ def _batches(profile: Profile, epoch: int) -> Iterator[dict[str, Any]]:
         batch_size=size,
         drop_last=True,
         collate_fn=_collate,
+        device="cpu",  # the loss asks where documents start before it sends them to a card
         local_shuffle_buffer_size=max(256, 4 * size),
         local_shuffle_seed=profile.seed + epoch,
     )
