@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from app.errors import UserError
@@ -82,6 +82,15 @@ class SftSettings(Settings):
     vram_gib: float = Field(default=8.0, gt=0)
     """What tensors may take of the card, without the CUDA context; beyond it allocation fails. Layers keep as much for
     their backward pass as fits into it (`app.training.memory`)."""
+
+    @model_validator(mode="after")
+    def _ranks_exist(self) -> "SftSettings":
+        if outside := [rank for rank in self.nested_ranks if not 1 <= rank <= self.lora_r]:
+            raise ValueError(
+                f"nested_ranks holds {outside[0]}, which an adapter of lora_r = {self.lora_r} has not: "
+                "leave it out or raise lora_r"
+            )
+        return self
 
 
 class GenerationSettings(Settings):
@@ -188,7 +197,7 @@ def with_overrides(profile: Profile, overrides: Sequence[str]) -> Profile:
 
     Raises UserError naming the key, the value and what is allowed.
     """
-    tree = profile.model_dump()
+    tree, clash = profile.model_dump(), ""
     for text in overrides:
         key, separator, raw = text.partition("=")
         if not separator:
@@ -210,12 +219,16 @@ def with_overrides(profile: Profile, overrides: Sequence[str]) -> Profile:
         try:
             if isinstance(node[last], bool) and model.model_fields[last].annotation is not bool:
                 raise UserError(f"--set {key}={raw} is not possible: allowed is {_allowed(model.model_fields[last])}")
-            profile = type(profile).model_validate(tree)
+            profile, clash = type(profile).model_validate(tree), ""
         except ValidationError as error:
+            first = error.errors()[0]
+            if first["type"] == "value_error":  # two settings that don't go together: a later --set may mend it
+                clash = f"--set {key}={raw} is not possible: {first['ctx']['error']}"
+                continue
             allowed = _allowed(model.model_fields[last])
-            raise UserError(
-                f"--set {key}={raw} is not possible ({error.errors()[0]['msg']}): allowed is {allowed}"
-            ) from None
+            raise UserError(f"--set {key}={raw} is not possible ({first['msg']}): allowed is {allowed}") from None
+    if clash:
+        raise UserError(clash)
     return profile
 
 

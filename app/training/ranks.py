@@ -52,14 +52,9 @@ class RankSwitch:
 
 def attach_switch(model: Any, settings: SftSettings) -> RankSwitch | None:
     """Lets a PEFT model's ranks be switched: by hooks on its A layers, by `projection` in the fused ones. None where
-    the settings ask for nothing of the kind. Raises UserError for ranks that the adapter has not."""
+    the settings ask for nothing of the kind."""
     if not settings.nested_ranks and not settings.rank_dropout:
         return None
-    if settings.nested_ranks and not 1 <= min(settings.nested_ranks) <= max(settings.nested_ranks) <= settings.lora_r:
-        raise UserError(
-            f"sft.nested_ranks = {list(settings.nested_ranks)} has ranks outside of 1 to sft.lora_r = {settings.lora_r}"
-            ": leave them out or raise sft.lora_r"
-        )
     layers = [module for module in model.modules() if hasattr(module, "lora_A") and len(module.lora_A)]
     device = next(iter(layers[0].lora_A.values())).weight.device
     switch = RankSwitch(settings.lora_r, settings.nested_ranks, settings.rank_dropout, device)

@@ -7,7 +7,8 @@ import torch
 from peft import PeftModel
 
 from app.errors import UserError
-from app.settings import SftSettings
+from app.profiles import smoke
+from app.settings import SftSettings, with_overrides
 from app.training import lora
 from app.training.loss import CausalLMLoss, FusedLoss
 from app.training.ranks import RankSwitch, attach_switch, grow, truncate
@@ -103,8 +104,9 @@ def test_training_without_nested_ranks_has_no_switch() -> None:
 
 def test_ranks_that_the_adapter_has_not_are_refused(tmp_path: Path) -> None:
     model = tuned(CONFIGS[0])
-    with pytest.raises(UserError, match=r"\[2, 8\] has ranks outside of 1 to sft.lora_r = 4"):
-        attach_switch(model, SftSettings(lora_r=4, nested_ranks=(2, 8)))
+    with pytest.raises(UserError, match="nested_ranks holds 8, which an adapter of lora_r = 4 has not"):
+        with_overrides(smoke(), ["sft.lora_r=4", "sft.nested_ranks=[2,8]"])
+    assert with_overrides(smoke(), ["sft.nested_ranks=[2,64]", "sft.lora_r=64"]).sft.nested_ranks == (2, 64)
     lora.save(model, tmp_path / "four")
     with pytest.raises(UserError, match="has rank 4, so it can't be cut to 5"):
         truncate(tmp_path / "four", tmp_path / "five", 5)
