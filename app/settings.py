@@ -86,10 +86,8 @@ class SftSettings(Settings):
     @model_validator(mode="after")
     def _ranks_exist(self) -> "SftSettings":
         if outside := [rank for rank in self.nested_ranks if not 1 <= rank <= self.lora_r]:
-            raise ValueError(
-                f"nested_ranks holds {outside[0]}, which an adapter of lora_r = {self.lora_r} has not: "
-                "leave it out or raise lora_r"
-            )
+            what = f"nested_ranks holds {outside[0]}, which an adapter of lora_r = {self.lora_r} has not"
+            raise ValueError(f"{what}: leave it out or raise lora_r")
         return self
 
 
