@@ -3,10 +3,10 @@
 Every arm trains the same LoRA adapter (r 16, all linear layers, no dropout, AdamW) on a model of Qwen3-1.7B's shape
 with random weights, on the same packed rows of a corpus, 16 rows a step: pairs of its rows of 1,024 tokens make rows of
 2,048, documents as they lie. So the losses of all arms can be held against each other. Useful tokens are those that
-are no padding. An arm is a process of its own; memory is what its allocator
-reserved at most, and the cap makes it fail beyond (`set_per_process_memory_fraction`). Prints one JSON line an arm.
+are no padding, by the corpus's fill. An arm is a process of its own; memory is what its allocator reserved at most, and
+the cap makes it fail beyond (`set_per_process_memory_fraction`). Prints one JSON line an arm.
 
-Run: python -m benchmarks.training --corpus RUN/corpus --arms peft:1:bf16,trl:8:nf4,ours:8:bf16:16 [--steps 12]
+Run: python -m benchmarks.training --corpus RUN/corpus --arms peft:1:bf16,trl:8:nf4,ours:4:bf16 [--steps 12]
 where an arm is NAME:MICRO_BATCH:BASE[:KEEP=LAYERS+...]: bf16 or nf4, and how many layers keep what (`Keep`; without a
 word ours keeps what fits under the cap).
 """
@@ -74,7 +74,7 @@ def load(folder: Path, base: str) -> Any:
 
 
 def corpus_rows(corpus: Path, num_rows: int) -> dict[str, torch.Tensor]:
-    """int64 [num_rows, SEQ_LEN] by column, and the number of useful tokens."""
+    """int64 [num_rows, SEQ_LEN] by column."""
     from benchmarks.tuning import rows
 
     held = {name: tensor.reshape(-1, SEQ_LEN) for name, tensor in rows(corpus / "train").items()}
@@ -82,17 +82,17 @@ def corpus_rows(corpus: Path, num_rows: int) -> dict[str, torch.Tensor]:
     return {name: tensor[order] for name, tensor in held.items()}
 
 
-def useful(data: dict[str, torch.Tensor], corpus: Path) -> float:
+def useful(corpus: Path) -> float:
     """Share of the rows' tokens that are no padding."""
     return float(json.loads((corpus / "manifest.json").read_text())["fill"])
 
 
 def run_arm(arm: Arm, folder: Path, corpus: Path, steps: int) -> dict[str, Any]:
     total = torch.cuda.get_device_properties(0).total_memory
-    torch.cuda.set_per_process_memory_fraction(CAP_GIB * 2**30 / total)
+    torch.cuda.set_per_process_memory_fraction(CAP_GIB * GIB / total)
     torch.set_float32_matmul_precision("high")
     data = corpus_rows(corpus, steps * ROWS_A_STEP)
-    share = useful(data, corpus)
+    share = useful(corpus)
     result: dict[str, Any] = {"arm": ":".join((arm.name, str(arm.micro_batch), arm.base, arm.keep))}
     try:
         seconds, losses = {"peft": train_peft, "ours": train_ours, "trl": train_trl}[arm.name](arm, folder, data, steps)
@@ -106,8 +106,8 @@ def run_arm(arm: Arm, folder: Path, corpus: Path, steps: int) -> dict[str, Any]:
     return result | {
         "tokens_per_s": round(tokens / middle),
         "seconds": round(middle, 4),
-        "reserved_gib": round(torch.cuda.max_memory_reserved() / 2**30, 2),
-        "allocated_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2),
+        "reserved_gib": round(torch.cuda.max_memory_reserved() / GIB, 2),
+        "allocated_gib": round(torch.cuda.max_memory_allocated() / GIB, 2),
         "losses": [round(loss, 4) for loss in losses],
     }
 

@@ -147,12 +147,15 @@ def _masked(text: str, secrets: list[Span], emails: list[Span]) -> tuple[str, as
     return masked, _parse(masked) if spans else tree, len(spans)
 
 
+def lines_of(text: str) -> list[str]:
+    """The lines as Python's grammar has them, with their ends; str.splitlines also splits at form feeds."""
+    return list(io.StringIO(text, newline="\n"))
+
+
 def _quoted(text: str) -> list[tuple[int, int]]:
     """Where strings and comments are."""
     starts = [0]
-    for line in io.StringIO(
-        text, newline="\n"
-    ):  # str.splitlines also splits at form feeds, which Python's grammar does not
+    for line in lines_of(text):
         starts.append(starts[-1] + len(line))
     return [
         (starts[token.start[0] - 1] + token.start[1], starts[token.end[0] - 1] + token.end[1])

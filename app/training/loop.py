@@ -96,10 +96,7 @@ def train(
         optimiser.step()
         optimiser.zero_grad()
         mean_loss = _sum_over_ranks(loss_sum.item(), device) / max(1.0, label_tokens)
-        if not math.isfinite(mean_loss):
-            raise FloatingPointError(
-                f"loss is {mean_loss} at step {step + 1}: lower sft.learning_rate, now {settings.learning_rate}"
-            )
+        _refuse_infinite(mean_loss, step, settings)
         on_step(
             StepMetrics(
                 step=step + 1,
@@ -113,6 +110,13 @@ def train(
         )
         if (step + 1) % settings.checkpoint_every == 0 or step + 1 == steps:
             on_checkpoint(step + 1, functools.partial(_save, model, optimiser, step + 1, tokens))
+
+
+def _refuse_infinite(loss: float, step: int, settings: SftSettings) -> None:
+    if not math.isfinite(loss):
+        raise FloatingPointError(
+            f"loss is {loss} at step {step + 1}: lower sft.learning_rate, now {settings.learning_rate}"
+        )
 
 
 def _gradients(

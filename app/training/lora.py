@@ -13,7 +13,7 @@ def attach(model: PreTrainedModel, settings: SftSettings, seed: int) -> PeftMode
     """Freeze the base and put an adapter of rank lora_r on every linear layer but the output head.
 
     The base keeps its types: PEFT's preparation of a 4-bit base makes norms and embeddings float32, which takes 0.6 GiB
-    for Qwen3-1.7B and gains nothing that was seen.
+    for Qwen3-1.7B.
     """
     torch.manual_seed(seed)
     if settings.gradient_checkpointing:

@@ -41,10 +41,6 @@ class RankSwitch:
         self.factors.copy_(torch.where(torch.arange(self.rank) < rank, kept * math.sqrt(self.rank / rank), 0.0))
         return rank
 
-    def full(self) -> None:
-        """Every rank, at the scale of the settings."""
-        self.factors.fill_(1.0)
-
     def scale(self, scaling: float) -> Tensor:
         """[rank]; scaling: PEFT's own."""
         return self.factors * scaling

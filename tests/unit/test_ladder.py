@@ -7,7 +7,6 @@ import pytest
 import torch
 from peft import PeftModel
 
-from app.records import IGNORE
 from app.settings import SftSettings
 from app.training import loop
 from app.training.keep import Keep
@@ -78,4 +77,3 @@ def test_the_last_rung_cuts_rows_and_starts_their_documents_anew() -> None:
     assert second["position_ids"][0, : 7 - cut].tolist() == list(range(7 - cut))
     assert torch.equal(second["position_ids"][:, 7 - cut :], batch["position_ids"][:, 1024 + 7 - cut :])
     assert not ladder.lower(batch), "there is no lower rung"
-    assert IGNORE not in first["labels"]

@@ -1,11 +1,12 @@
 """A parsed file: its functions, what defines each of its names, and which names a statement looks up."""
 
 import ast
-import io
 import symtable
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+
+from app.corpus.cleaning import lines_of
 
 _MUTATORS = frozenset("append extend insert update setdefault add pop remove clear sort reverse discard".split())
 
@@ -19,11 +20,6 @@ class Statement:
     """In the order of the module."""
     text: str
     is_import: bool = False
-
-
-def lines_of(text: str) -> list[str]:
-    """The lines as Python's grammar has them, with their ends; str.splitlines also splits at form feeds."""
-    return list(io.StringIO(text, newline="\n"))
 
 
 class Module:
