@@ -16,6 +16,7 @@ from ray.serve.handle import DeploymentHandle
 from app.ide.application import build_application
 from app.ide.backend import SandboxRunner
 from app.ide.client import EdgeAssistant
+from app.overrides import with_overrides
 from app.profiles import get_profile
 from app.serving.arguments import ON_HEAD, IdeArguments
 from app.serving.edge import RETRY_S
@@ -23,7 +24,7 @@ from app.serving.errors import ApiError, unavailable
 from app.serving.guard import guard_ide
 from app.serving.keys import Keys
 from app.serving.upstream import Head
-from app.settings import SandboxSettings, with_overrides
+from app.settings import SandboxSettings
 
 
 class EdgeClient:

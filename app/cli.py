@@ -129,8 +129,8 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
 
 
 def _profile(arguments: argparse.Namespace) -> Any:
+    from app.overrides import with_overrides
     from app.profiles import get_profile
-    from app.settings import with_overrides
 
     return with_overrides(get_profile(arguments.profile), arguments.overrides)
 
@@ -214,9 +214,10 @@ def _report(arguments: argparse.Namespace) -> None:
 
 
 def _sandbox(arguments: argparse.Namespace) -> None:
+    from app.overrides import parse_settings
     from app.sandbox.catalogue import read_cases, run_catalogue
     from app.sandbox.tiers import confinement
-    from app.settings import SandboxSettings, parse_settings
+    from app.settings import SandboxSettings
 
     cases = read_cases(arguments.cases)
     settings = parse_settings(SandboxSettings, {"timeout_s": arguments.timeout}, "--timeout")

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import UserError
+from app.overrides import with_overrides
 from app.profiles import get_profile, profile_of_machine
 from app.progress import say
 from app.runs import open_run, runs_root, stored_profile
-from app.settings import EvaluationSettings, ModelSettings, Profile, with_overrides
+from app.settings import EvaluationSettings, ModelSettings, Profile
 
 FREE = ("evaluation", "generation", "sandbox")
 """Groups of settings that an evaluation may choose anew, because nothing in the run depends on them."""

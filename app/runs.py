@@ -26,7 +26,8 @@ from typing import Any
 
 from app import hardware
 from app.errors import UserError
-from app.settings import Profile, differences, parse_settings
+from app.overrides import differences, parse_settings
+from app.settings import Profile
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 STAGES = ("corpus", "sft", "evaluate", "report")

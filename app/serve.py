@@ -17,13 +17,14 @@ from typing import Any
 
 from app.cluster import connected, require_resources
 from app.errors import UserError
+from app.overrides import with_overrides
 from app.profiles import PROFILES, get_profile, profile_of_machine
 from app.progress import say
 from app.runs import REPOSITORY
 from app.serving.arguments import LATEST, NONE, LLMArguments
 from app.serving.config import ARGUMENTS, IDE, LLM, is_public, load_config
 from app.serving.keys import Keys, hash_key, new_key
-from app.settings import Profile, with_overrides
+from app.settings import Profile
 
 POLL_S = 1.0
 DEPLOY_TIMEOUT_S = 1800.0

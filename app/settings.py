@@ -1,28 +1,19 @@
 """Settings: frozen pydantic models, one a stage, gathered in `Profile`.
 
-A profile is made by a function in `app.profiles`; the command line changes single values with `--set key.path=value`.
-Unknown keys fail: a renamed key keeps no alias. Bytes, seconds and tokens are the units unless a name says otherwise.
+A profile is made by a function in `app.profiles`; the command line changes single values with `--set key.path=value`
+(`app.overrides`). Unknown keys fail: a renamed key keeps no alias. Bytes, seconds and tokens are the units unless a
+name says otherwise.
 """
 
-import difflib
-import types
-import typing
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
-import yaml
-from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic.fields import FieldInfo
-
-from app.errors import UserError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
 
-T = TypeVar("T", bound=Settings)
 NGRAM_LOOKUP = {"prompt_lookup_min": 2, "prompt_lookup_max": 4}
 """vLLM's n-gram speculation: guess what followed the same 2 to 4 tokens before."""
 
@@ -71,13 +62,28 @@ class SftSettings(Settings):
     grad_accumulation: int = Field(default=8, ge=1, le=4096)
     epochs: int = Field(default=1, ge=1, le=100)
     max_steps: int | None = Field(default=None, ge=1)
+    data_dropout: Literal["none", "dbpd", "srd", "smrd"] = "none"
+    """Which examples the epochs between the first and the last leave out (`app.training.data_dropout`): dbpd those
+    that the model knows best, srd and smrd any."""
+    data_dropout_keep: float = Field(default=0.5, gt=0, le=1)
+    """Share of an epoch's tokens that stays; srd: to the power of the epoch."""
+    data_dropout_noise: float = Field(default=0.03, ge=0, lt=1)
+    """dbpd: share of the examples, the hardest ones, that is taken for noise and left out as well."""
     checkpoint_every: int = Field(default=50, ge=1)
     """Optimiser steps between checkpoints."""
+    optimiser: Literal["adamw", "paged_adamw_8bit"] = "adamw"
+    """paged_adamw_8bit: moments in 8 bits, in memory that moves to the host when the card is full (bitsandbytes)."""
     gradient_checkpointing: bool = False
     """Where the layers are transformers' own; the fused ones decide by sft.vram_gib what to compute again."""
     loss_chunk: int = Field(default=1024, ge=16)
     """Label tokens whose logits exist at once: 1,024 x 151,936 logits in float32 are 0.6 GB."""
+    offload: bool = False
+    """The base's linear weights stay in main memory and come to the card layer by layer (accelerate): for models that
+    don't fit, several times as slow. Layers go the plain way then."""
     num_workers: int = Field(default=1, ge=1, le=256)
+    parallelism: Literal["ddp", "fsdp"] = "ddp"
+    """With several workers. ddp: each holds the whole model; fsdp: each holds a share of its weights, for models that
+    don't fit one card. Layers go the plain way under fsdp."""
     use_gpu: bool = False
     vram_gib: float = Field(default=8.0, gt=0)
     """What tensors may take of the card, without the CUDA context; beyond it allocation fails. Layers keep as much for
@@ -88,6 +94,13 @@ class SftSettings(Settings):
         if outside := [rank for rank in self.nested_ranks if not 1 <= rank <= self.lora_r]:
             what = f"nested_ranks holds {outside[0]}, which an adapter of lora_r = {self.lora_r} has not"
             raise ValueError(f"{what}: leave it out or raise lora_r")
+        return self
+
+    @model_validator(mode="after")
+    def _an_epoch_can_be_dropped_from(self) -> "SftSettings":
+        if self.data_dropout != "none" and self.epochs < 3:
+            what = f"data_dropout={self.data_dropout} leaves out nothing in {self.epochs} epochs"
+            raise ValueError(f"{what}: the first and the last are always full, so set epochs to 3 or more")
         return self
 
 
@@ -188,122 +201,3 @@ class Profile(Settings):
     sandbox: SandboxSettings = SandboxSettings()
     serving: ServingSettings = ServingSettings()
     cluster: ClusterSettings = ClusterSettings()
-
-
-def with_overrides(profile: Profile, overrides: Sequence[str]) -> Profile:
-    """Apply `key.path=value` texts; the value is read as YAML (`true`, `1e-4`, `null`, `[chat, completion]`).
-
-    Raises UserError naming the key, the value and what is allowed.
-    """
-    tree, clash = profile.model_dump(), ""
-    for text in overrides:
-        key, separator, raw = text.partition("=")
-        if not separator:
-            raise UserError(
-                f"--set {text!r} has no '=': write --set key.path=value, for example --set sft.max_steps=20"
-            )
-        *groups, last = key.split(".")
-        node: Any = tree
-        model: type[Settings] = type(profile)
-        for group in groups:
-            model = _sub_model(model, group, key)
-            node = node[group]
-        if last not in model.model_fields:
-            raise UserError(_unknown_key(key, last, model))
-        if _settings_class(model.model_fields[last]):
-            keys = ", ".join(_sub_model(model, last, key).model_fields)
-            raise UserError(f"--set {key}={raw} names a group of settings: set one of its keys ({keys})")
-        node[last] = _scalar(raw)
-        try:
-            if isinstance(node[last], bool) and model.model_fields[last].annotation is not bool:
-                raise UserError(f"--set {key}={raw} is not possible: allowed is {_allowed(model.model_fields[last])}")
-            profile, clash = type(profile).model_validate(tree), ""
-        except ValidationError as error:
-            first = error.errors()[0]
-            if first["type"] == "value_error":  # two settings that don't go together: a later --set may mend it
-                clash = f"--set {key}={raw} is not possible: {first['ctx']['error']}"
-                continue
-            allowed = _allowed(model.model_fields[last])
-            raise UserError(f"--set {key}={raw} is not possible ({first['msg']}): allowed is {allowed}") from None
-    if clash:
-        raise UserError(clash)
-    return profile
-
-
-def parse_settings(model: type[T], data: Any, what: str) -> T:
-    """Validate data read from a file; `what` names the file in the error."""
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise UserError(f"{what}: {key} = {first['input']!r} is not possible ({first['msg']})") from None
-
-
-def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Keys whose values differ between two dumped settings, as `key: theirs -> ours`."""
-    lines = []
-    for key in (*ours, *(key for key in theirs if key not in ours)):
-        mine, other = ours.get(key), theirs.get(key)
-        if isinstance(mine, Mapping) and isinstance(other, Mapping):
-            lines += differences(mine, other, f"{prefix}{key}.")
-        elif mine != other:
-            lines.append(f"{prefix}{key}: {other!r} -> {mine!r}")
-    return lines
-
-
-def _scalar(raw: str) -> Any:
-    try:
-        value = yaml.safe_load(raw) if raw else ""
-    except yaml.YAMLError:
-        return raw  # text that only looks like YAML, such as "a: b: c"
-    if isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _settings_class(field: FieldInfo) -> type[Settings] | None:
-    annotation = field.annotation
-    return annotation if isinstance(annotation, type) and issubclass(annotation, Settings) else None
-
-
-def _sub_model(model: type[Settings], group: str, key: str) -> type[Settings]:
-    if group not in model.model_fields:
-        raise UserError(_unknown_key(key, group, model))
-    sub_model = _settings_class(model.model_fields[group])
-    if sub_model is None:
-        raise UserError(f"--set {key}: {group!r} is a value, not a group of settings")
-    return sub_model
-
-
-def _unknown_key(key: str, part: str, model: type[Settings]) -> str:
-    near = difflib.get_close_matches(part, model.model_fields, n=1)
-    hint = f"did you mean {near[0]!r}" if near else f"known here are {', '.join(model.model_fields)}"
-    return f"--set {key}: unknown key {part!r}; {hint}"
-
-
-def _allowed(field: FieldInfo) -> str:
-    """The values a field takes, in words, from its annotation and bounds."""
-    annotation: Any = field.annotation
-    kinds = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
-    words = []
-    for kind in kinds:
-        if typing.get_origin(kind) is Literal:
-            words.append("one of " + ", ".join(map(repr, typing.get_args(kind))))
-        elif typing.get_origin(kind) is tuple:
-            choices = typing.get_args(typing.get_args(kind)[0])
-            words.append("a list of " + (", ".join(map(repr, choices)) if choices else "texts"))
-        else:
-            words.append(names[kind])
-    signs = {Ge: (">=", "ge"), Gt: (">", "gt"), Le: ("<=", "le"), Lt: ("<", "lt")}
-    bounds = [
-        f"{sign} {getattr(bound, name)}"
-        for bound in field.metadata
-        for cls, (sign, name) in signs.items()
-        if isinstance(bound, cls)
-    ]
-    return " or ".join(words) + (" " + " and ".join(bounds) if bounds else "")

@@ -29,11 +29,12 @@ import openai
 
 from app.hardware import describe
 from app.models import ensure_model, load_tokenizer
+from app.overrides import with_overrides
 from app.plan import plan_serving
 from app.profiles import get_profile
 from app.runs import REPOSITORY
 from app.serving.engine import prepare_environment, served_name, server_arguments
-from app.settings import Profile, with_overrides
+from app.settings import Profile
 
 DIRECT_PORT, BARE_PORT, OURS_PORT = 8301, 8302, 8303
 EDIT = """Rename the function `compute_total` to `order_total` everywhere in this code and give the whole code again:
@@ -58,7 +59,7 @@ BARE = """
 from ray import serve
 from app.profiles import get_profile
 from app.serving.engine import Engine
-from app.settings import with_overrides
+from app.overrides import with_overrides
 
 @serve.deployment(max_ongoing_requests=1000)
 @serve.ingress()

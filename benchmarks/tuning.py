@@ -26,11 +26,12 @@ from app.evaluation.stage import against_base, measurement, read_result
 from app.evaluation.suites import get_suite
 from app.generation import TransformersEngine
 from app.models import ensure_model, load_model, load_tokenizer
+from app.overrides import with_overrides
 from app.profiles import get_profile
 from app.runs import Run
 from app.sandbox.local import LocalJudges
 from app.sandbox.tiers import confinement
-from app.settings import Profile, with_overrides
+from app.settings import Profile
 from app.training import loop, lora
 from app.training.schedule import total_steps
 

@@ -14,8 +14,9 @@ import yaml
 from pydantic import Field, model_validator
 
 from app.errors import UserError
+from app.overrides import parse_settings
 from app.runs import REPOSITORY
-from app.settings import Settings, parse_settings
+from app.settings import Settings
 
 SPLITS = ("train", "validation", "test")
 

@@ -17,11 +17,11 @@ from app.adapters import WEIGHTS
 from app.errors import UserError
 from app.evaluation.suite import Suite, Task
 from app.evaluation.tally import Tally
+from app.overrides import differences
 from app.progress import progress
 from app.prompts import begin_text, chat_prompt, template_hash, without_thought
 from app.records import Draft, Generator, Judge, Problem, ProblemStyle, Prompt, Sampling, Status, Verdict
 from app.runs import Run, append_json_line, git_commit, iter_json_lines, read_json, trim_json_lines, write_json
-from app.settings import differences
 
 OPEN_DIALOGUES = 512
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from pydantic import Field
 
 from app.errors import UserError
+from app.overrides import with_overrides
 from app.profiles import get_profile
 from app.runs import latest_run, stored_profile
 from app.serving.keys import Keys, keys_file
-from app.settings import Profile, Settings, with_overrides
+from app.settings import Profile, Settings
 
 LATEST, NONE = "latest", "none"
 ON_HEAD = {"num_cpus": 0, "resources": {"node:__internal_head__": 0.001}}

@@ -14,8 +14,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from app.errors import UserError
+from app.overrides import parse_settings
 from app.serving.arguments import ApplicationArguments, IdeArguments, LLMArguments
-from app.settings import parse_settings
 
 LLM, IDE = "actors.llm_server:build", "actors.ide:build"
 ARGUMENTS: dict[str, type[ApplicationArguments]] = {LLM: LLMArguments, IDE: IdeArguments}

@@ -10,10 +10,11 @@ import pytest
 
 from app.corpus.build import build_corpus
 from app.evaluation import humaneval
+from app.overrides import with_overrides
 from app.profiles import smoke
 from app.records import BenchmarkText
 from app.runs import open_run, read_json
-from app.settings import Profile, with_overrides
+from app.settings import Profile
 
 FILES = (
     "textwrap.py bisect.py colorsys.py statistics.py shlex.py heapq.py difflib.py calendar.py string.py fractions.py "

@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from app.corpus.assemble import TRAIN_SCHEMA
+from app.overrides import with_overrides
 from app.profiles import smoke
 from app.runs import open_run, read_json, read_json_lines, write_json
-from app.settings import with_overrides
 
 
 def test_two_workers_train_one_adapter(local_ray: None, tmp_path: Path) -> None:

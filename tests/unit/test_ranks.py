@@ -7,8 +7,9 @@ import torch
 from peft import PeftModel
 
 from app.errors import UserError
+from app.overrides import with_overrides
 from app.profiles import smoke
-from app.settings import SftSettings, with_overrides
+from app.settings import SftSettings
 from app.training import lora
 from app.training.loss import CausalLMLoss, FusedLoss
 from app.training.ranks import RankSwitch, attach_switch, grow, truncate

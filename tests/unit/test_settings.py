@@ -7,9 +7,10 @@ import pytest
 
 from app.corpus.recipes import load_recipe
 from app.errors import UserError
+from app.overrides import differences, with_overrides
 from app.profiles import PROFILES, get_profile
 from app.runs import REPOSITORY
-from app.settings import Profile, differences, with_overrides
+from app.settings import Profile
 
 
 @pytest.mark.parametrize("name", PROFILES)
