@@ -27,10 +27,10 @@ PACKAGED_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 def ensure_model(settings: ModelSettings) -> Path:
     """Folder of the base model, fetched first when it is not there yet."""
-    return _complete_folder(settings) or pull(settings)
+    return pulled_folder(settings) or pull(settings)
 
 
-def _complete_folder(settings: ModelSettings) -> Path | None:
+def pulled_folder(settings: ModelSettings) -> Path | None:
     """The folder of an earlier pull, if every file is there in its recorded size."""
     record = _record_path(settings)
     if not record.exists():
@@ -51,7 +51,7 @@ def pull(settings: ModelSettings) -> Path:
     with open(record.with_name("pull.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         say(f"base model {settings.name} from {_origin(settings)}")
-        folder = _complete_folder(settings)
+        folder = pulled_folder(settings)
         if folder:
             recorded = read_json(record)["files"]
             changed = [name for name, file in _checksums(folder).items() if recorded.get(name) != file]
@@ -126,13 +126,12 @@ def _checksums(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _from_hub(settings: ModelSettings) -> Path:
-    import httpx
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, HTTPError, LocalEntryNotFoundError
 
     try:
         folder = Path(snapshot_download(settings.name, revision=settings.revision, allow_patterns=list(WEIGHT_FILES)))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, httpx.HTTPError, OSError) as error:
+    except (HTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         cause = str(error).splitlines()[0]
         raise UserError(
             f"model {settings.name!r} is missing and can't be fetched from {_origin(settings)} ({cause}): "
@@ -148,13 +147,12 @@ def _from_hub(settings: ModelSettings) -> Path:
 
 def _check_against_hub(settings: ModelSettings, folder: Path, files: dict[str, dict[str, Any]]) -> None:
     """Compare the large files with the SHA-256 that the Hub publishes; offline there is nothing to compare with."""
-    import httpx
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HTTPError
 
     try:
         published = HfApi().model_info(settings.name, revision=settings.revision, files_metadata=True).siblings
-    except (HfHubHTTPError, httpx.HTTPError, OSError):
+    except (HTTPError, OSError):
         return say("  the Hub can't be asked for its checksums: those of the local copy are recorded")
     for file in published or []:
         if file.lfs and file.rfilename in files and files[file.rfilename]["sha256"] != file.lfs.sha256:
@@ -180,6 +178,10 @@ def _packaged_folder() -> Path:
     return Path(spec.origin).parent
 
 
+def _not_packaged(name: str) -> str:
+    return f"model.name={name!r} is in no package: the packaged model is SmolLM2-135M-Instruct"
+
+
 def _fresh_folder(settings: ModelSettings) -> Path:
     folder = _record_path(settings).parent / "weights"
     shutil.rmtree(folder, ignore_errors=True)
@@ -193,7 +195,7 @@ def _from_package(settings: ModelSettings) -> Path:
 
     source = _packaged_folder()
     if settings.name not in PACKAGED_GGUF:
-        raise UserError(f"model.name={settings.name!r} is in no package: the packaged model is SmolLM2-135M-Instruct")
+        raise UserError(_not_packaged(settings.name))
     folder = _fresh_folder(settings)
     AutoTokenizer.from_pretrained(source, gguf_file=PACKAGED_GGUF).save_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(
@@ -203,16 +205,22 @@ def _from_package(settings: ModelSettings) -> Path:
     return folder
 
 
-def _random_model(settings: ModelSettings) -> Path:
-    import torch
-    from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
+def packaged_config(name: str) -> Any:
+    """Of a packaged model, read from its GGUF without the weights. Raises UserError for one that is in no package."""
+    from transformers import AutoConfig
 
-    folder = _fresh_folder(settings)
-    tokenizer = AutoTokenizer.from_pretrained(_packaged_folder(), gguf_file=PACKAGED_GGUF)
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = Qwen3Config(
-        vocab_size=len(tokenizer),
+    source = _packaged_folder()
+    if name not in PACKAGED_GGUF:
+        raise UserError(_not_packaged(name))
+    return AutoConfig.from_pretrained(source, gguf_file=PACKAGED_GGUF)
+
+
+def random_config(vocab_size: int, **changes: Any) -> Any:
+    """Of the untrained model."""
+    from transformers import Qwen3Config
+
+    return Qwen3Config(
+        vocab_size=vocab_size,
         hidden_size=64,
         intermediate_size=128,
         num_hidden_layers=2,
@@ -221,6 +229,20 @@ def _random_model(settings: ModelSettings) -> Path:
         head_dim=32,  # vLLM's attention on a CPU takes no smaller one
         max_position_embeddings=4096,
         tie_word_embeddings=True,
+        **changes,
+    )
+
+
+def _random_model(settings: ModelSettings) -> Path:
+    import torch
+    from transformers import AutoTokenizer, Qwen3ForCausalLM
+
+    folder = _fresh_folder(settings)
+    tokenizer = AutoTokenizer.from_pretrained(_packaged_folder(), gguf_file=PACKAGED_GGUF)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = random_config(
+        len(tokenizer),
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

@@ -152,7 +152,7 @@ class ServingSettings(Settings):
 
     use_gpu: bool = False
     max_model_len: int = Field(default=4096, ge=32, le=131_072)
-    """Tokens of a prompt and its answer together; less where the model or the memory ends earlier (`app.plan`)."""
+    """Tokens of a prompt and its answer together; less where model or memory end earlier (`app.serving.plan`)."""
     max_num_seqs: int = Field(default=16, ge=1, le=1024)
     """Answers drawn at once."""
     max_waiting: int = Field(default=64, ge=0, le=100_000)

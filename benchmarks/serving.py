@@ -30,10 +30,10 @@ import openai
 from app.hardware import describe
 from app.models import ensure_model, load_tokenizer
 from app.overrides import with_overrides
-from app.plan import plan_serving
 from app.profiles import get_profile
 from app.runs import REPOSITORY
 from app.serving.engine import prepare_environment, served_name, server_arguments
+from app.serving.plan import plan_serving
 from app.settings import Profile
 
 DIRECT_PORT, BARE_PORT, OURS_PORT = 8301, 8302, 8303

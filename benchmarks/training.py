@@ -24,18 +24,14 @@ from typing import Any
 import torch
 from transformers import Qwen3Config
 
-from app.plan import GIB
+from app.model_config import QWEN3_1_7B as SHAPE
 from app.records import IGNORE
 from app.settings import ModelSettings, Settings, SftSettings
 from app.training.keep import Keep
 from app.training.memory import ALLOCATOR, choose_keep, shape_of, step_memory
+from app.units import GIB
 
 CAP_GIB = 8.0
-SHAPE = {
-    "vocab_size": 151936, "hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 28, "head_dim": 128,
-    "num_attention_heads": 16, "num_key_value_heads": 8, "max_position_embeddings": 40960, "rope_theta": 1e6,
-    "tie_word_embeddings": True,
-}  # fmt: skip
 SEQ_LEN = 2048
 ROWS_A_STEP = 16
 WARM_UP = 3

@@ -18,11 +18,12 @@ from app.errors import UserError
 from app.fill_in import FillIn
 from app.hardware import describe
 from app.models import ensure_model, load_tokenizer
-from app.plan import GIB, ServingPlan, plan_serving
 from app.serving.adapters import Adapters
 from app.serving.errors import invalid
+from app.serving.plan import ServingPlan, plan_serving
 from app.serving.upstream import EngineLostError, Head
 from app.settings import NGRAM_LOOKUP, ModelSettings, ServingSettings
+from app.units import GIB
 
 
 class Engine:

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.plan import GIB, NF4_BYTES
 from app.settings import ModelSettings, SftSettings
 from app.training.keep import Keep
+from app.units import GIB, NF4_BYTES
 
 ALLOCATOR = dict.fromkeys(("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"), "expandable_segments:True")
 """Environment of a training process: blocks of many sizes come and go, and none is to leave a hole."""

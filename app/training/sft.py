@@ -19,13 +19,13 @@ from ray.train.torch import TorchTrainer
 
 from app.errors import UserError
 from app.models import ensure_model
-from app.plan import GIB
 from app.progress import progress, say
 from app.runs import Run, append_json_line, git_commit, read_json, read_json_lines, write_json, write_json_lines
 from app.settings import Profile
 from app.training.keep import Keep
 from app.training.memory import ALLOCATOR, choose_keep, shape_of, step_memory
 from app.training.schedule import total_steps
+from app.units import GIB
 
 TRAIN_RUN = "train"
 

@@ -6,10 +6,10 @@ import pytest
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen3Config
 
-from app.plan import GIB
 from app.settings import ModelSettings, SftSettings
 from app.training.keep import Keep
 from app.training.memory import choose_keep, shape_of, step_memory
+from app.units import GIB
 
 SMALL: dict[str, Any] = {
     "vocab_size": 300, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 3, "num_attention_heads": 6,

@@ -14,12 +14,12 @@ from ray.serve.schema import ServeDeploySchema
 
 from app.errors import UserError
 from app.models import load_tokenizer
-from app.plan import plan_serving
 from app.profiles import PROFILES, get_profile, rtx3070
 from app.serve import config_of, prepare
 from app.serving import engine
 from app.serving.arguments import LLMArguments
 from app.serving.config import check_config, is_public, load_config
+from app.serving.plan import plan_serving
 from tests.conftest import ROOT
 
 FILES = sorted((ROOT / "serve_configs").glob("*.yaml"))

@@ -6,8 +6,9 @@ import pytest
 from transformers import LlamaConfig, Qwen3Config
 
 from app.errors import UserError
-from app.plan import BLOCK, GIB, measure, plan_serving
 from app.profiles import laptop, rtx3070
+from app.serving.plan import BLOCK, measure, plan_serving
+from app.units import GIB
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What a phase takes of the machine, from the model's config alone. So far the serving phase; it decides max_model_len.
+"""What serving takes of the machine, from the model's config alone; it decides max_model_len.
 
 The card's share is weights, adapters, working memory and what is left for the key-value cache. Sizes are counted on a
 model without memory (torch's meta device), so nothing is downloaded or loaded for them.
@@ -10,12 +10,9 @@ from typing import Any
 
 from app.errors import UserError
 from app.settings import ModelSettings, ServingSettings
+from app.units import GIB, NF4_BYTES
 
-GIB = 1 << 30
 BYTES = {"float32": 4, "bfloat16": 2}
-NF4_BYTES = 0.5 + 4 / 64
-"""Of a weight: four bits, and a float32 scale for each block of 64 (QLoRA, arXiv 2305.14314, section 3); double
-quantisation takes 0.05 less."""
 WORKING_GIB = 1.0
 """Of a card: CUDA context, graphs, activations of a step and the logits of its rows. Assumed, not measured on 8 GiB."""
 BLOCK = 128
@@ -57,7 +54,11 @@ class Sizes:
 
 def plan_serving(folder: Path, model: ModelSettings, settings: ServingSettings) -> ServingPlan:
     """Raises UserError when the memory holds no useful cache."""
-    sizes = measure(folder)
+    return plan_for(measure(folder), model, settings)
+
+
+def plan_for(sizes: Sizes, model: ModelSettings, settings: ServingSettings) -> ServingPlan:
+    """Of a model that is known by its sizes alone. Raises UserError when the memory holds no useful cache."""
     width = BYTES[model.dtype]
     linear_width = {"plain": width, "bitsandbytes": NF4_BYTES, "checkpoint": NF4_BYTES}[settings.weights]
     weights = (sizes.linear * linear_width + sizes.others * width) / GIB
@@ -90,10 +91,15 @@ def plan_serving(folder: Path, model: ModelSettings, settings: ServingSettings) 
 
 
 def measure(folder: Path) -> Sizes:
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
-    config: Any = AutoConfig.from_pretrained(folder)
+    return sizes_of(AutoConfig.from_pretrained(folder))
+
+
+def sizes_of(config: Any) -> Sizes:
+    import torch
+    from transformers import AutoModelForCausalLM
+
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     head = model.get_output_embeddings()
