@@ -6,12 +6,14 @@ starts again where a `TrainState` folder says.
 """
 
 import functools
+import itertools
 import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -21,15 +23,16 @@ from torch import nn
 from app.progress import say
 from app.settings import SftSettings
 from app.training import lora
+from app.training.data_dropout import Difficulty, DocumentLosses, Trained
+from app.training.feed import Batch, groups_of
 from app.training.fused import why_not
 from app.training.keep import Keep
 from app.training.ladder import Ladder
 from app.training.loss import CausalLMLoss, FusedLoss, count_targets
 from app.training.ranks import attach_switch
-from app.training.schedule import learning_rate_at
+from app.training.schedule import learning_rate_at, share_of_epoch
 
-Batch = dict[str, torch.Tensor]
-"""input_ids, labels, position_ids: int64 [micro_batch, seq_len]."""
+DOCUMENTS = "documents.safetensors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +50,23 @@ class StepMetrics:
     label_tokens: int
     """Of this step, the tokens that entered the loss, all ranks."""
     seconds: float
+    effective_epochs: float
+    """Examples trained since the start, for each example of the corpus."""
+    flop_epochs: float
+    """Tokens that went through the model, padding included, for each token of the corpus's rows: what the training cost
+    in whole epochs."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Progress:
+    """How far a training has come. Kept by `train`; state.json of a TrainState."""
+
+    step: int = 0
+    epoch: int = 0
+    epoch_start: int = 0
+    """The epoch's first step."""
+    tokens: int = 0
+    effective_epochs: float = 0.0
 
 
 def train(
@@ -61,86 +81,128 @@ def train(
     resume_from: Path | None = None,
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
     keep: Sequence[Keep] = (),
+    corpus_rows: int = 0,
+    difficulty: Difficulty | None = None,
 ) -> None:
     """Train to `steps`. batches(epoch) gives an epoch's micro-batches, the same ones each time it is called.
 
     on_checkpoint(step, save) is called every checkpoint_every steps and at the end; save(folder) writes the TrainState.
-    keep: what each fused layer keeps for its backward pass; its input, if nothing is said.
+    keep: what each fused layer keeps for its backward pass; its input, if nothing is said. corpus_rows: of a full
+    epoch; left out, epochs aren't counted. difficulty: learns the losses of the batches' documents.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(
         parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=device.type == "cuda"
     )
-    first, tokens = _restore(model, optimiser, resume_from) if resume_from else (0, 0)
-    switch = attach_switch(model, settings)
-    loss = _loss(model, settings.loss_chunk, keep)
-    loss_module = wrap(loss)
-    ladder = Ladder(getattr(loss, "decoder", None))
-    model.train()
-    for step, micro_batches in _steps(batches, settings.grad_accumulation, first, steps):
+    progress = _restore(model, optimiser, difficulty, resume_from) if resume_from else Progress()
+    stepper = _Stepper(model, optimiser, settings, device, wrap, keep)
+    for micro_batches in _steps(batches, settings.grad_accumulation, progress, steps, difficulty):
         start = time.perf_counter()
-        torch.manual_seed(step)  # dropout does not depend on where the training was interrupted
-        if switch:
-            switch.draw(step)
-        loss.refresh()
-        rate = learning_rate_at(step, steps, settings)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        label_tokens = _sum_over_ranks(float(sum(count_targets(batch["labels"]) for batch in micro_batches)), device)
-        # DDP averages gradients over ranks; the factor makes that a sum over all labelled tokens.
-        factor = _world_size() / max(1.0, label_tokens)
-        while (loss_sum := _gradients(loss_module, micro_batches, factor, ladder)) is None:
-            optimiser.zero_grad()
-        tokens += sum(batch["input_ids"].numel() for batch in micro_batches) * _world_size()
-        grad_norm = nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
-        optimiser.step()
-        optimiser.zero_grad()
-        mean_loss = _sum_over_ranks(loss_sum.item(), device) / max(1.0, label_tokens)
-        _refuse_infinite(mean_loss, step, settings)
+        rate = learning_rate_at(progress.step, steps, settings)
+        taken = stepper.take(micro_batches, progress.step, rate)
+        examples, corpus_examples = sum(len(batch["labels"]) for batch in micro_batches), corpus_rows
+        tokens = sum(batch["labels"].numel() for batch in micro_batches) * _world_size()
+        if difficulty is not None:
+            difficulty.fresh.update(taken.documents)
+            if share_of_epoch(settings, progress.epoch) < 1:  # before, how many there are isn't known
+                examples, corpus_examples = len(taken.documents), len(difficulty.known)
+        progress.step += 1
+        progress.tokens += tokens
+        progress.effective_epochs += _sum_over_ranks(examples, device) / max(1, corpus_examples)
         on_step(
             StepMetrics(
-                step=step + 1,
-                loss=mean_loss,
+                step=progress.step,
+                loss=taken.loss,
                 learning_rate=rate,
-                grad_norm=float(grad_norm),
-                tokens=tokens,
-                label_tokens=int(label_tokens),
+                grad_norm=taken.grad_norm,
+                tokens=progress.tokens,
+                label_tokens=taken.label_tokens,
                 seconds=time.perf_counter() - start,
+                effective_epochs=progress.effective_epochs if corpus_rows else 0.0,
+                flop_epochs=progress.tokens / max(1, corpus_rows) / micro_batches[0]["labels"].shape[1],
             )
         )
-        if (step + 1) % settings.checkpoint_every == 0 or step + 1 == steps:
-            on_checkpoint(step + 1, functools.partial(_save, model, optimiser, step + 1, tokens))
+        if progress.step % settings.checkpoint_every == 0 or progress.step == steps:
+            found = _from_all_ranks(difficulty.fresh) if difficulty is not None else []
+            on_checkpoint(progress.step, functools.partial(_save, model, optimiser, progress, difficulty, found))
 
 
-def _refuse_infinite(loss: float, step: int, settings: SftSettings) -> None:
-    if not math.isfinite(loss):
-        raise FloatingPointError(
-            f"loss is {loss} at step {step + 1}: lower sft.learning_rate, now {settings.learning_rate}"
-        )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Taken:
+    """What one optimiser step came to, over all ranks but for the documents."""
+
+    loss: float
+    grad_norm: float
+    label_tokens: int
+    documents: dict[int, Trained]
 
 
-def _gradients(
-    loss_module: nn.Module, micro_batches: list[Batch], factor: float, ladder: Ladder
-) -> torch.Tensor | None:
-    """Adds the gradients of a step's batches and returns the sum of their losses. None where memory ran out: then the
-    ladder is a rung lower, and gradients are to be made anew. Raises torch.OutOfMemoryError on the lowest rung, and
-    where several workers train: one alone can't go another way."""
-    total = 0.0
-    try:
-        for batch in micro_batches:
-            for piece in ladder.pieces(batch):
-                loss = loss_module(**piece)
-                (loss * factor).backward()
-                total = total + loss.detach()
-        return torch.as_tensor(total)
-    except torch.OutOfMemoryError:
-        said = "" if _world_size() > 1 else ladder.lower(micro_batches[0])
-        if not said:
-            raise
-    # out of the handler: the error held the tensors of the failed pass
-    torch.cuda.empty_cache()
-    say(f"  the card's memory ran out, so the step is made again: {said}")
-    return None
+class _Stepper:
+    """Takes the optimiser steps of a training."""
+
+    def __init__(
+        self,
+        model: PeftModel,
+        optimiser: torch.optim.Optimizer,
+        settings: SftSettings,
+        device: torch.device,
+        wrap: Callable[[nn.Module], nn.Module],
+        keep: Sequence[Keep],
+    ) -> None:
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        self._optimiser, self._settings, self._device = optimiser, settings, device
+        self._switch = attach_switch(model, settings)
+        self._loss = _loss(model, settings.loss_chunk, keep)
+        self._module = wrap(self._loss)
+        self._ladder = Ladder(getattr(self._loss, "decoder", None))
+        model.train()
+
+    def take(self, micro_batches: list[Batch], step: int, rate: float) -> _Taken:
+        """Raises FloatingPointError for a loss that isn't finite."""
+        torch.manual_seed(step)  # dropout does not depend on where the training was interrupted
+        if self._switch:
+            self._switch.draw(step)
+        self._loss.refresh()
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate
+        labelled = _sum_over_ranks(sum(count_targets(batch["labels"]) for batch in micro_batches), self._device)
+        # DDP averages gradients over ranks; the factor makes that a sum over all labelled tokens.
+        factor = _world_size() / max(1.0, labelled)
+        while (made := self._gradients(micro_batches, factor)) is None:
+            self._optimiser.zero_grad()
+        loss_sum, documents = made
+        grad_norm = nn.utils.clip_grad_norm_(self._parameters, self._settings.max_grad_norm)
+        self._optimiser.step()
+        self._optimiser.zero_grad()
+        loss = _sum_over_ranks(loss_sum.item(), self._device) / max(1.0, labelled)
+        if not math.isfinite(loss):
+            rate = self._settings.learning_rate
+            raise FloatingPointError(f"loss is {loss} at step {step + 1}: lower sft.learning_rate, now {rate}")
+        return _Taken(loss=loss, grad_norm=float(grad_norm), label_tokens=int(labelled), documents=documents.trained())
+
+    def _gradients(self, micro_batches: list[Batch], factor: float) -> tuple[torch.Tensor, DocumentLosses] | None:
+        """Adds the gradients of a step's batches and returns the sum of their losses, and what each document's is. None
+        where memory ran out: then the ladder is a rung lower, and gradients are to be made anew. Raises
+        torch.OutOfMemoryError on the lowest rung, and where several workers train: one alone can't go another way."""
+        total, documents = 0.0, DocumentLosses()
+        try:
+            for batch in micro_batches:
+                for piece in self._ladder.pieces(batch):
+                    keys = piece.pop("documents", None)
+                    loss = self._module(**piece)
+                    (loss * factor).backward()
+                    total = total + loss.detach()
+                    if keys is not None:
+                        documents.add(keys, piece["labels"], self._loss.token_losses)
+            return torch.as_tensor(total), documents
+        except torch.OutOfMemoryError:
+            said = "" if _world_size() > 1 else self._ladder.lower(micro_batches[0])
+            if not said:
+                raise
+        # out of the handler: the error held the tensors of the failed pass
+        torch.cuda.empty_cache()
+        say(f"  the card's memory ran out, so the step is made again: {said}")
+        return None
 
 
 def _loss(model: PeftModel, chunk: int, keep: Sequence[Keep]) -> CausalLMLoss | FusedLoss:
@@ -149,29 +211,32 @@ def _loss(model: PeftModel, chunk: int, keep: Sequence[Keep]) -> CausalLMLoss | 
 
 
 def _steps(
-    batches: Callable[[int], Iterator[Batch]], size: int, first: int, last: int
-) -> Iterator[tuple[int, list[Batch]]]:
-    """The micro-batches of steps first..last-1. Epochs before `first` are read past, not trained."""
-    step, epoch = 0, 0
-    while step < last:
-        group: list[Batch] = []
-        before = step
-        for batch in batches(epoch):
-            group.append(batch)
-            if len(group) == size:
-                if step >= first:
-                    yield step, group
-                group = []
-                step += 1
-                if step == last:
-                    return
-        if step == before:
+    batches: Callable[[int], Iterator[Batch]], size: int, progress: Progress, last: int, difficulty: Difficulty | None
+) -> Iterator[list[Batch]]:
+    """The micro-batches of each step from progress.step to last - 1; the caller counts. Steps of the epoch that were
+    taken before are read past."""
+    while progress.step < last:
+        groups = groups_of(batches(progress.epoch), size)
+        for group in itertools.islice(groups, progress.step - progress.epoch_start, None):
+            yield group
+            if progress.step == last:
+                return
+        if progress.step == progress.epoch_start:
             raise ValueError(f"an epoch holds fewer than {size} micro-batches, so no step can be made")
-        epoch += 1
+        if difficulty is not None:
+            difficulty.end_epoch(_from_all_ranks(difficulty.fresh))
+        progress.epoch, progress.epoch_start = progress.epoch + 1, progress.step
 
 
-def _save(model: PeftModel, optimiser: torch.optim.Optimizer, step: int, tokens: int, folder: Path) -> None:
-    """TrainState: adapter/, optimiser.safetensors, state.json."""
+def _save(
+    model: PeftModel,
+    optimiser: torch.optim.Optimizer,
+    progress: Progress,
+    difficulty: Difficulty | None,
+    found: list[dict[int, Trained]],
+    folder: Path,
+) -> None:
+    """TrainState: adapter/, optimiser.safetensors, state.json, and with data dropout documents.safetensors."""
     from safetensors.torch import save_file
 
     lora.save(model, folder / "adapter")
@@ -182,10 +247,14 @@ def _save(model: PeftModel, optimiser: torch.optim.Optimizer, step: int, tokens:
         for name, value in values.items()
     }
     save_file(tensors, folder / "optimiser.safetensors")
-    (folder / "state.json").write_text(json.dumps({"step": step, "tokens": tokens}))
+    if difficulty is not None:
+        difficulty.save(folder / DOCUMENTS, found)
+    (folder / "state.json").write_text(json.dumps(asdict(progress)))
 
 
-def _restore(model: PeftModel, optimiser: torch.optim.Optimizer, folder: Path) -> tuple[int, int]:
+def _restore(
+    model: PeftModel, optimiser: torch.optim.Optimizer, difficulty: Difficulty | None, folder: Path
+) -> Progress:
     from safetensors.torch import load_file
 
     lora.restore(model, folder / "adapter")
@@ -194,8 +263,17 @@ def _restore(model: PeftModel, optimiser: torch.optim.Optimizer, folder: Path) -
         index, _, name = key.partition(".")
         state.setdefault(int(index), {})[name] = tensor
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-    done = json.loads((folder / "state.json").read_text())
-    return done["step"], done["tokens"]
+    if difficulty is not None:
+        difficulty.load(folder / DOCUMENTS)
+    return Progress(**json.loads((folder / "state.json").read_text()))
+
+
+def _from_all_ranks(held: dict[int, Trained]) -> list[dict[int, Trained]]:
+    if _world_size() == 1:
+        return [held]
+    found: list[Any] = [None] * _world_size()
+    dist.all_gather_object(found, held)
+    return found
 
 
 def _world_size() -> int:

@@ -29,6 +29,8 @@ class CausalLMLoss(nn.Module):
         super().__init__()
         self.model = model
         self.chunk = chunk
+        self.token_losses = torch.empty(0)
+        """Of the last call: float32 [labelled], in the order of the rows."""
 
     def refresh(self) -> None:
         """The model is asked for its parameters each time."""
@@ -48,18 +50,20 @@ class CausalLMLoss(nn.Module):
         chosen = targets != IGNORE
         states, targets = hidden[chosen], targets[chosen]  # [labelled, width], [labelled]
         head = causal_lm.get_output_embeddings()
-        total = states.float().sum() * 0  # keeps the graph when nothing is labelled
+        losses = [states.float().sum()[None] * 0]  # keeps the graph when nothing is labelled
         for start in range(0, len(targets), self.chunk):
             piece = states[start : start + self.chunk], targets[start : start + self.chunk]
             if len(targets) <= self.chunk:  # everything fits at once: recomputing would only cost time
-                total = total + _chunk_loss(head, *piece)
+                losses.append(_chunk_losses(head, *piece))
             else:
-                total = total + checkpoint(_chunk_loss, head, *piece, use_reentrant=False)
-        return total
+                losses.append(checkpoint(_chunk_losses, head, *piece, use_reentrant=False))
+        every = torch.cat(losses)
+        self.token_losses = every[1:].detach()
+        return every.sum()
 
 
-def _chunk_loss(head: nn.Module, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    return functional.cross_entropy(head(states).float(), targets, reduction="sum")
+def _chunk_losses(head: nn.Module, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return functional.cross_entropy(head(states).float(), targets, reduction="none")
 
 
 class FusedLoss(nn.Module):
@@ -70,6 +74,8 @@ class FusedLoss(nn.Module):
         self.model = model
         self.chunk = chunk
         self.decoder = FusedDecoder(model, keep)
+        self.token_losses = torch.empty(0)
+        """As `CausalLMLoss.token_losses`."""
 
     def refresh(self) -> None:
         """Take the adapter as it is now: before each step."""
@@ -85,12 +91,14 @@ class FusedLoss(nn.Module):
         places = to_device(places, head.weight.device)
         hidden = self.decoder(input_ids, position_ids)
         eps = causal_lm.config.rms_norm_eps
-        loss: torch.Tensor = _HeadLoss.apply(hidden, places, targets, norm.weight, head.weight, eps, self.chunk)
+        loss: torch.Tensor
+        loss, self.token_losses = _HeadLoss.apply(hidden, places, targets, norm.weight, head.weight, eps, self.chunk)
         return loss
 
 
 class _HeadLoss(torch.autograd.Function):
-    """Last norm, head and loss of the rows `places` of [tokens, width]; the gradient is made on the way."""
+    """Last norm, head and loss of the rows `places` of [tokens, width]: their sum, and each; the gradient is made on
+    the way."""
 
     @staticmethod
     def forward(
@@ -102,24 +110,25 @@ class _HeadLoss(torch.autograd.Function):
         head: torch.Tensor,
         eps: float,
         chunk: int,
-    ) -> torch.Tensor:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         states = hidden[places]
         normed = torch.empty_like(states)
         scale = kernels.rms_norm(states, norm, eps, normed)
-        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        losses = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
         gradient = torch.empty_like(normed)
         for start in range(0, len(targets), chunk):
             piece = slice(start, start + chunk)
             logits = normed[piece] @ head.t()
-            total += kernels.cross_entropy_(logits, targets[piece]).sum()
+            losses[piece] = kernels.cross_entropy_(logits, targets[piece])
             torch.mm(logits, head, out=gradient[piece])
             del logits
         ctx.save_for_backward(kernels.rms_norm_backward(gradient, states, scale, norm, None), places)
         ctx.num_tokens = len(hidden)
-        return total
+        ctx.mark_non_differentiable(losses)
+        return losses.sum(), losses
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> Any:
+    def backward(ctx: Any, grad: torch.Tensor, _: Any) -> Any:
         gradient, places = ctx.saved_tensors
         whole = gradient.new_zeros(ctx.num_tokens, gradient.shape[1])
         whole[places] = gradient * grad

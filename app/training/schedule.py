@@ -16,7 +16,21 @@ def learning_rate_at(step: int, total: int, settings: SftSettings) -> float:
 
 
 def total_steps(num_rows: int, settings: SftSettings) -> int:
-    """Optimiser steps for the whole training; an epoch's last rows that fill no step are left out."""
-    rows_a_step = settings.micro_batch * settings.grad_accumulation * settings.num_workers
-    steps = num_rows // rows_a_step * settings.epochs
+    """Optimiser steps for the whole training."""
+    steps = sum(epoch_steps(num_rows, settings, epoch) for epoch in range(settings.epochs))
     return min(steps, settings.max_steps) if settings.max_steps else steps
+
+
+def epoch_steps(num_rows: int, settings: SftSettings, epoch: int) -> int:
+    """Of one epoch, counted from 0; its last rows that fill no step are left out."""
+    rows_a_step = settings.micro_batch * settings.grad_accumulation * settings.num_workers
+    whole = num_rows // rows_a_step
+    return max(min(1, whole), int(num_rows * share_of_epoch(settings, epoch)) // rows_a_step)
+
+
+def share_of_epoch(settings: SftSettings, epoch: int) -> float:
+    """Of the corpus's rows, how many the epoch trains: all but with data dropout, and then all in the first and the
+    last."""
+    if settings.data_dropout == "none" or epoch in (0, settings.epochs - 1):
+        return 1.0
+    return settings.data_dropout_keep**epoch if settings.data_dropout == "srd" else settings.data_dropout_keep

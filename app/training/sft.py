@@ -28,6 +28,8 @@ from app.training.schedule import total_steps
 from app.units import GIB
 
 TRAIN_RUN = "train"
+SHUFFLED = 1024
+"""Rows that are mixed at a time: 25 MB for rows of 2,048 tokens."""
 
 
 def run_sft(run: Run, profile: Profile) -> None:
@@ -59,6 +61,8 @@ def run_sft(run: Run, profile: Profile) -> None:
             "commit": git_commit(),
             "steps": steps,
             "tokens": last["tokens"],
+            "effective_epochs": last["effective_epochs"],
+            "flop_epochs": last["flop_epochs"],
             "final_loss": last["loss"],
         },
     )
@@ -73,8 +77,14 @@ def _fit(run: Run, profile: Profile, steps: int) -> Any:
     resources = {"CPU": 1, "GPU": 1} if options.use_gpu else {"CPU": 1}
     trainer = TorchTrainer(
         train_loop,
-        train_loop_config={"run": str(run.root), "profile": profile.model_dump_json(), "steps": steps},
+        train_loop_config={
+            "run": str(run.root),
+            "profile": profile.model_dump_json(),
+            "steps": steps,
+            "rows": read_json(run.corpus_manifest)["rows"],
+        },
         datasets={"train": ray.data.read_parquet(str(run.train_shards))},
+        dataset_config=ray.train.DataConfig(datasets_to_split=[]),  # each worker takes its own rows (`feed`)
         scaling_config=ray.train.ScalingConfig(
             num_workers=options.num_workers, use_gpu=options.use_gpu, resources_per_worker=resources
         ),
@@ -132,6 +142,8 @@ def train_loop(config: dict[str, Any]) -> None:
 
     from app.models import load_model
     from app.training import loop, lora
+    from app.training.data_dropout import Difficulty
+    from app.training.feed import micro_batches
 
     profile = Profile.model_validate_json(config["profile"])
     options, run = profile.sft, Run(Path(config["run"]))
@@ -142,7 +154,9 @@ def train_loop(config: dict[str, Any]) -> None:
     )
     keep = _keep(model, profile, device)
     checkpoint = ray.train.get_checkpoint()
-    is_first = ray.train.get_context().get_world_rank() == 0
+    worker = ray.train.get_context().get_world_rank()
+    is_first = worker == 0
+    difficulty = Difficulty() if options.data_dropout != "none" else None
     recorder = MetricsRecorder(run, checkpoint) if is_first else None
 
     def on_checkpoint(step: int, save: Any) -> None:
@@ -155,7 +169,7 @@ def train_loop(config: dict[str, Any]) -> None:
     try:
         loop.train(
             model,
-            lambda epoch: _batches(profile, epoch),
+            lambda epoch: micro_batches(_rows(profile, epoch), profile, epoch, config["rows"], worker, difficulty),
             options,
             config["steps"],
             device=device,
@@ -164,6 +178,8 @@ def train_loop(config: dict[str, Any]) -> None:
             resume_from=Path(checkpoint.path) if checkpoint else None,
             wrap=_data_parallel,
             keep=keep,
+            corpus_rows=config["rows"],
+            difficulty=difficulty,
         )
     finally:
         if recorder:
@@ -214,28 +230,17 @@ def _data_parallel(module: Any) -> Any:
     return torch.nn.parallel.DistributedDataParallel(module)
 
 
-def _batches(profile: Profile, epoch: int) -> Iterator[dict[str, Any]]:
-    """This worker's share of one epoch: rows in an order that depends on seed and epoch only."""
+def _rows(profile: Profile, epoch: int) -> Iterator[dict[str, Any]]:
+    """All rows of the corpus, in an order that depends on seed and epoch only."""
     shard = ray.train.get_dataset_shard("train")
-    size = profile.sft.micro_batch
-    yield from shard.iter_torch_batches(
-        batch_size=size,
-        drop_last=True,
-        collate_fn=_collate,
-        device="cpu",  # the loss asks where documents start before it sends them to a card
-        local_shuffle_buffer_size=max(256, 4 * size),
+    for batch in shard.iter_batches(
+        batch_size=64,
+        batch_format="numpy",
+        local_shuffle_buffer_size=SHUFFLED,
         local_shuffle_seed=profile.seed + epoch,
-    )
-
-
-def _collate(batch: dict[str, Any]) -> dict[str, Any]:
-    import numpy as np
-    import torch
-
-    return {
-        name: torch.from_numpy(np.stack([np.asarray(row) for row in rows]).astype(np.int64))
-        for name, rows in batch.items()
-    }
+    ):
+        for index in range(len(batch["labels"])):
+            yield {name: column[index] for name, column in batch.items()}
 
 
 class MetricsRecorder:
@@ -252,7 +257,7 @@ class MetricsRecorder:
     def write(self, metrics: Any) -> None:
         row = asdict(metrics)
         append_json_line(self._path, row)
-        for name in ("loss", "learning_rate", "grad_norm"):
+        for name in ("loss", "learning_rate", "grad_norm", "effective_epochs", "flop_epochs"):
             self._board.add_scalar(f"sft/{name}", row[name], metrics.step)
 
     def close(self) -> None:
