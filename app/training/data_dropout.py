@@ -116,7 +116,7 @@ def chosen(known: dict[int, Trained], settings: SftSettings, num_tokens: int, se
     if settings.data_dropout == "dbpd":
         keys.sort(key=lambda key: -known[key].loss)
         noise = int(settings.data_dropout_noise * len(keys))
-        keys = keys[noise:] + keys[:noise]  # what is taken for noise comes in where nothing else is left
+        keys = keys[noise:] + keys[:noise][::-1]  # what is taken for noise comes in where nothing else is left
     else:
         np.random.default_rng(seed).shuffle(keys)
     kept, total = set(), 0
