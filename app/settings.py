@@ -97,6 +97,15 @@ class SftSettings(Settings):
         return self
 
     @model_validator(mode="after")
+    def _weights_are_cut_or_moved(self) -> "SftSettings":
+        if self.parallelism == "fsdp" and self.offload:
+            raise ValueError("sft.parallelism=fsdp and sft.offload=true both say where weights lie: take one of them")
+        if self.parallelism == "fsdp" and self.optimiser == "paged_adamw_8bit":
+            what = "sft.optimiser=paged_adamw_8bit has moments that sft.parallelism=fsdp can't cut"
+            raise ValueError(f"{what}: take sft.optimiser=adamw or sft.parallelism=ddp")
+        return self
+
+    @model_validator(mode="after")
     def _an_epoch_can_be_dropped_from(self) -> "SftSettings":
         if self.data_dropout != "none" and self.epochs < 3:
             what = f"data_dropout={self.data_dropout} leaves out nothing in {self.epochs} epochs"
@@ -201,3 +210,10 @@ class Profile(Settings):
     sandbox: SandboxSettings = SandboxSettings()
     serving: ServingSettings = ServingSettings()
     cluster: ClusterSettings = ClusterSettings()
+
+    @model_validator(mode="after")
+    def _packed_weights_stay(self) -> "Profile":
+        moves = "sft.offload=true" if self.sft.offload else "sft.parallelism=fsdp"
+        if self.model.quantization == "nf4" and (self.sft.offload or self.sft.parallelism == "fsdp"):
+            raise ValueError(f"{moves} moves 16-bit weights, no packed ones: set model.quantization=none")
+        return self

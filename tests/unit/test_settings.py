@@ -104,3 +104,18 @@ def test_an_unreadable_recipe_gives_one_sentence(tmp_path: Path, text: str, word
 def test_a_missing_recipe_lists_those_that_exist() -> None:
     with pytest.raises(UserError, match=r"nowhere.yaml.*installed_python.yaml"):
         load_recipe("datasets/recipes/nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("profile", "overrides", "said"),
+    [
+        ("smoke", ["sft.parallelism=fsdp", "sft.offload=true"], "both say where weights lie: take one of them"),
+        ("smoke", ["sft.optimiser=paged_adamw_8bit", "sft.parallelism=fsdp"], "can't cut: take sft.optimiser=adamw or"),
+        ("rtx3070", ["sft.offload=true"], "sft.offload=true moves 16-bit weights.*set model.quantization=none"),
+        ("rtx3070", ["sft.parallelism=fsdp"], "sft.parallelism=fsdp moves 16-bit weights"),
+    ],
+)
+def test_ways_of_training_that_exclude_each_other_are_refused(profile: str, overrides: list[str], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        with_overrides(get_profile(profile), overrides)
+    with_overrides(get_profile(profile), [*overrides, "model.quantization=none", "sft.parallelism=ddp"])
