@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from app.settings import SftSettings
 from app.training import kernels
 from app.training.attention import Documents, attend, attend_backward, documents_of, to_device, uses_flash
 from app.training.keep import Keep
@@ -56,6 +57,15 @@ def why_not(model: Any) -> str:
     if embeddings.is_cuda and not uses_flash(embeddings):
         return "attention on a card takes 16-bit types here, on Ampere or later"
     return ""
+
+
+def why_plain(model: Any, settings: SftSettings) -> str:
+    """Why a training under these settings goes the plain way; empty where its layers are fused."""
+    if settings.offload:
+        return "weights come from main memory layer by layer (sft.offload)"
+    if settings.parallelism == "fsdp":
+        return "weights are cut over the workers (sft.parallelism=fsdp)"
+    return why_not(model)
 
 
 class FusedDecoder:

@@ -13,10 +13,10 @@ def attach(model: PreTrainedModel, settings: SftSettings, seed: int) -> PeftMode
     """Freeze the base and put an adapter of rank lora_r on every linear layer but the output head.
 
     The base keeps its types: PEFT's preparation of a 4-bit base makes norms and embeddings float32, which takes 0.6 GiB
-    for Qwen3-1.7B.
+    for Qwen3-1.7B. Weights that are offloaded ask for gradient checkpointing, whatever its setting says.
     """
     torch.manual_seed(seed)
-    if settings.gradient_checkpointing:
+    if settings.gradient_checkpointing or settings.offload:
         model.gradient_checkpointing_enable({"use_reentrant": False})
         model.enable_input_require_grads()
     config = LoraConfig(
@@ -29,9 +29,10 @@ def attach(model: PreTrainedModel, settings: SftSettings, seed: int) -> PeftMode
     return get_peft_model(model, config)
 
 
-def save(model: PeftModel, folder: Path) -> None:
-    """A PEFT folder: adapter_config.json and adapter_model.safetensors."""
-    model.save_pretrained(folder)
+def save(model: PeftModel, folder: Path, adapter: dict[str, torch.Tensor] | None = None) -> None:
+    """A PEFT folder: adapter_config.json and adapter_model.safetensors. adapter: its weights by their names in the
+    model; the model's own, if nothing is said."""
+    model.save_pretrained(folder, state_dict=adapter)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
 
 
