@@ -1,38 +1,36 @@
-"""The supervised fine-tuning loop: one function over batches that runs without Ray, on one process or as a DDP rank.
+"""The supervised fine-tuning loop: one function over batches that runs without Ray, on one process or as one of
+several workers.
 
 `train` draws micro-batches, takes `grad_accumulation` of them a step, normalises the loss by the step's labelled
 tokens over all ranks, clips, steps AdamW on a cosine schedule, and hands metrics and checkpoints to its caller. It
 starts again where a `TrainState` folder says.
 """
 
-import functools
 import itertools
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-import torch.distributed as dist
 from peft import PeftModel
 from torch import nn
 
 from app.progress import say
 from app.settings import SftSettings
-from app.training import lora
+from app.training import state
 from app.training.data_dropout import Difficulty, DocumentLosses, Trained
 from app.training.feed import Batch, groups_of
-from app.training.fused import why_not
+from app.training.fused import why_plain
 from app.training.keep import Keep
 from app.training.ladder import Ladder
 from app.training.loss import CausalLMLoss, FusedLoss, count_targets
+from app.training.optimiser import make_optimiser
+from app.training.parallel import accumulating, clip, from_all_ranks, sum_over_ranks, world_size
 from app.training.ranks import attach_switch
 from app.training.schedule import learning_rate_at, share_of_epoch
-
-DOCUMENTS = "documents.safetensors"
+from app.training.state import Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,18 +55,6 @@ class StepMetrics:
     in whole epochs."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Progress:
-    """How far a training has come. Kept by `train`; state.json of a TrainState."""
-
-    step: int = 0
-    epoch: int = 0
-    epoch_start: int = 0
-    """The epoch's first step."""
-    tokens: int = 0
-    effective_epochs: float = 0.0
-
-
 def train(
     model: PeftModel,
     batches: Callable[[int], Iterator[Batch]],
@@ -90,25 +76,23 @@ def train(
     keep: what each fused layer keeps for its backward pass; its input, if nothing is said. corpus_rows: of a full
     epoch; left out, epochs aren't counted. difficulty: learns the losses of the batches' documents.
     """
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(
-        parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=device.type == "cuda"
-    )
-    progress = _restore(model, optimiser, difficulty, resume_from) if resume_from else Progress()
-    stepper = _Stepper(model, optimiser, settings, device, wrap, keep)
+    if resume_from:
+        state.restore_adapter(model, resume_from)
+    stepper = _Stepper(model, settings, device, wrap, keep)
+    progress = state.restore(stepper.optimiser, difficulty, resume_from) if resume_from else Progress()
     for micro_batches in _steps(batches, settings.grad_accumulation, progress, steps, difficulty):
         start = time.perf_counter()
         rate = learning_rate_at(progress.step, steps, settings)
         taken = stepper.take(micro_batches, progress.step, rate)
         examples, corpus_examples = sum(len(batch["labels"]) for batch in micro_batches), corpus_rows
-        tokens = sum(batch["labels"].numel() for batch in micro_batches) * _world_size()
+        tokens = sum(batch["labels"].numel() for batch in micro_batches) * world_size()
         if difficulty is not None:
             difficulty.fresh.update(taken.documents)
             if share_of_epoch(settings, progress.epoch) < 1:  # before, how many there are isn't known
                 examples, corpus_examples = len(taken.documents), len(difficulty.known)
         progress.step += 1
         progress.tokens += tokens
-        progress.effective_epochs += _sum_over_ranks(examples, device) / max(1, corpus_examples)
+        progress.effective_epochs += sum_over_ranks(examples, device) / max(1, corpus_examples)
         on_step(
             StepMetrics(
                 step=progress.step,
@@ -123,8 +107,7 @@ def train(
             )
         )
         if progress.step % settings.checkpoint_every == 0 or progress.step == steps:
-            found = _from_all_ranks(difficulty.fresh) if difficulty is not None else []
-            on_checkpoint(progress.step, functools.partial(_save, model, optimiser, progress, difficulty, found))
+            on_checkpoint(progress.step, state.gather(model, stepper.optimiser, progress, difficulty).save)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,17 +126,18 @@ class _Stepper:
     def __init__(
         self,
         model: PeftModel,
-        optimiser: torch.optim.Optimizer,
         settings: SftSettings,
         device: torch.device,
         wrap: Callable[[nn.Module], nn.Module],
         keep: Sequence[Keep],
     ) -> None:
-        self._parameters = [p for p in model.parameters() if p.requires_grad]
-        self._optimiser, self._settings, self._device = optimiser, settings, device
-        self._switch = attach_switch(model, settings)
-        self._loss = _loss(model, settings.loss_chunk, keep)
+        self._settings, self._device = settings, device
+        self._loss = _loss(model, settings, keep)
         self._module = wrap(self._loss)
+        # what follows takes the parameters as they are now: wrapping may have put others in their place
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        self.optimiser = make_optimiser(self._parameters, settings, device)
+        self._switch = attach_switch(model, settings)
         self._ladder = Ladder(getattr(self._loss, "decoder", None))
         model.train()
 
@@ -163,22 +147,22 @@ class _Stepper:
         if self._switch:
             self._switch.draw(step)
         self._loss.refresh()
-        for group in self._optimiser.param_groups:
+        for group in self.optimiser.param_groups:
             group["lr"] = rate
-        labelled = _sum_over_ranks(sum(count_targets(batch["labels"]) for batch in micro_batches), self._device)
-        # DDP averages gradients over ranks; the factor makes that a sum over all labelled tokens.
-        factor = _world_size() / max(1.0, labelled)
+        labelled = sum_over_ranks(sum(count_targets(batch["labels"]) for batch in micro_batches), self._device)
+        # Gradients are averaged over ranks; the factor makes that a sum over all labelled tokens.
+        factor = world_size() / max(1.0, labelled)
         while (made := self._gradients(micro_batches, factor)) is None:
-            self._optimiser.zero_grad()
+            self.optimiser.zero_grad()
         loss_sum, documents = made
-        grad_norm = nn.utils.clip_grad_norm_(self._parameters, self._settings.max_grad_norm)
-        self._optimiser.step()
-        self._optimiser.zero_grad()
-        loss = _sum_over_ranks(loss_sum.item(), self._device) / max(1.0, labelled)
+        grad_norm = clip(self._parameters, self._settings.max_grad_norm)
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        loss = sum_over_ranks(loss_sum.item(), self._device) / max(1.0, labelled)
         if not math.isfinite(loss):
             rate = self._settings.learning_rate
             raise FloatingPointError(f"loss is {loss} at step {step + 1}: lower sft.learning_rate, now {rate}")
-        return _Taken(loss=loss, grad_norm=float(grad_norm), label_tokens=int(labelled), documents=documents.trained())
+        return _Taken(loss=loss, grad_norm=grad_norm, label_tokens=int(labelled), documents=documents.trained())
 
     def _gradients(self, micro_batches: list[Batch], factor: float) -> tuple[torch.Tensor, DocumentLosses] | None:
         """Adds the gradients of a step's batches and returns the sum of their losses, and what each document's is. None
@@ -186,17 +170,18 @@ class _Stepper:
         torch.OutOfMemoryError on the lowest rung, and where several workers train: one alone can't go another way."""
         total, documents = 0.0, DocumentLosses()
         try:
-            for batch in micro_batches:
+            for number, batch in enumerate(micro_batches, 1):
                 for piece in self._ladder.pieces(batch):
                     keys = piece.pop("documents", None)
-                    loss = self._module(**piece)
-                    (loss * factor).backward()
+                    with accumulating(self._module, number == len(micro_batches)):
+                        loss = self._module(**piece)
+                        (loss * factor).backward()
                     total = total + loss.detach()
                     if keys is not None:
                         documents.add(keys, piece["labels"], self._loss.token_losses)
             return torch.as_tensor(total), documents
         except torch.OutOfMemoryError:
-            said = "" if _world_size() > 1 else self._ladder.lower(micro_batches[0])
+            said = "" if world_size() > 1 else self._ladder.lower(micro_batches[0])
             if not said:
                 raise
         # out of the handler: the error held the tensors of the failed pass
@@ -205,9 +190,10 @@ class _Stepper:
         return None
 
 
-def _loss(model: PeftModel, chunk: int, keep: Sequence[Keep]) -> CausalLMLoss | FusedLoss:
-    """By fused layers where the model can go that way."""
-    return CausalLMLoss(model, chunk) if why_not(model) else FusedLoss(model, chunk, keep)
+def _loss(model: PeftModel, settings: SftSettings, keep: Sequence[Keep]) -> CausalLMLoss | FusedLoss:
+    """By fused layers where model and settings can go that way."""
+    chunk = settings.loss_chunk
+    return CausalLMLoss(model, chunk) if why_plain(model, settings) else FusedLoss(model, chunk, keep)
 
 
 def _steps(
@@ -224,65 +210,5 @@ def _steps(
         if progress.step == progress.epoch_start:
             raise ValueError(f"an epoch holds fewer than {size} micro-batches, so no step can be made")
         if difficulty is not None:
-            difficulty.end_epoch(_from_all_ranks(difficulty.fresh))
+            difficulty.end_epoch(from_all_ranks(difficulty.fresh))
         progress.epoch, progress.epoch_start = progress.epoch + 1, progress.step
-
-
-def _save(
-    model: PeftModel,
-    optimiser: torch.optim.Optimizer,
-    progress: Progress,
-    difficulty: Difficulty | None,
-    found: list[dict[int, Trained]],
-    folder: Path,
-) -> None:
-    """TrainState: adapter/, optimiser.safetensors, state.json, and with data dropout documents.safetensors."""
-    from safetensors.torch import save_file
-
-    lora.save(model, folder / "adapter")
-    state = optimiser.state_dict()["state"]
-    tensors = {
-        f"{index}.{name}": torch.as_tensor(value).contiguous()
-        for index, values in state.items()
-        for name, value in values.items()
-    }
-    save_file(tensors, folder / "optimiser.safetensors")
-    if difficulty is not None:
-        difficulty.save(folder / DOCUMENTS, found)
-    (folder / "state.json").write_text(json.dumps(asdict(progress)))
-
-
-def _restore(
-    model: PeftModel, optimiser: torch.optim.Optimizer, difficulty: Difficulty | None, folder: Path
-) -> Progress:
-    from safetensors.torch import load_file
-
-    lora.restore(model, folder / "adapter")
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for key, tensor in load_file(folder / "optimiser.safetensors").items():
-        index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = tensor
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-    if difficulty is not None:
-        difficulty.load(folder / DOCUMENTS)
-    return Progress(**json.loads((folder / "state.json").read_text()))
-
-
-def _from_all_ranks(held: dict[int, Trained]) -> list[dict[int, Trained]]:
-    if _world_size() == 1:
-        return [held]
-    found: list[Any] = [None] * _world_size()
-    dist.all_gather_object(found, held)
-    return found
-
-
-def _world_size() -> int:
-    return dist.get_world_size() if dist.is_initialized() else 1
-
-
-def _sum_over_ranks(value: float, device: torch.device) -> float:
-    if _world_size() == 1:
-        return value
-    tensor = torch.tensor(value, dtype=torch.float64, device=device)
-    dist.all_reduce(tensor)
-    return tensor.item()

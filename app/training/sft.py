@@ -140,8 +140,7 @@ def train_loop(config: dict[str, Any]) -> None:
     os.environ.update(ALLOCATOR)  # before the first tensor on a card
     import torch
 
-    from app.models import load_model
-    from app.training import loop, lora
+    from app.training import loop, parallel
     from app.training.data_dropout import Difficulty
     from app.training.feed import micro_batches
 
@@ -149,9 +148,7 @@ def train_loop(config: dict[str, Any]) -> None:
     options, run = profile.sft, Run(Path(config["run"]))
     device = ray.train.torch.get_device()
     _set_up_device(device, options.vram_gib)
-    model = lora.attach(
-        load_model(ensure_model(profile.model), profile.model, device, quantize=True), options, profile.seed
-    )
+    model = _load(profile, device)
     keep = _keep(model, profile, device)
     checkpoint = ray.train.get_checkpoint()
     worker = ray.train.get_context().get_world_rank()
@@ -176,7 +173,7 @@ def train_loop(config: dict[str, Any]) -> None:
             on_step=recorder.write if recorder else lambda metrics: None,
             on_checkpoint=on_checkpoint,
             resume_from=Path(checkpoint.path) if checkpoint else None,
-            wrap=_data_parallel,
+            wrap=lambda module: parallel.wrap(module, options, device),
             keep=keep,
             corpus_rows=config["rows"],
             difficulty=difficulty,
@@ -187,11 +184,25 @@ def train_loop(config: dict[str, Any]) -> None:
     torch.cuda.empty_cache()
 
 
+def _load(profile: Profile, device: Any) -> Any:
+    """The base with its adapter, on the device but for what is to stay off it."""
+    import torch
+
+    from app.models import load_model
+    from app.training import lora, offload, parallel
+
+    options = profile.sft
+    place = torch.device("cpu") if parallel.loads_on_host(options) else device
+    base = load_model(ensure_model(profile.model), profile.model, place, quantize=True)
+    model = lora.attach(base, options, profile.seed)
+    return offload.offload(model, device) if options.offload else model
+
+
 def _keep(model: Any, profile: Profile, device: Any) -> list[Keep]:
     """What each layer keeps for its backward pass. Raises UserError where a micro-batch doesn't fit the card."""
-    from app.training.fused import why_not
+    from app.training.fused import why_plain
 
-    if reason := why_not(model):
+    if reason := why_plain(model, profile.sft):
         say(f"  layers of transformers and PEFT, not the fused ones: {reason}")
         return []
     shape, seq_len = shape_of(model.config), profile.corpus.seq_len
@@ -219,15 +230,6 @@ def _set_up_device(device: Any, vram_gib: float) -> None:
         torch.cuda.set_per_process_memory_fraction(min(1.0, vram_gib * GIB / total), device)
     else:  # Ray sets one thread for one CPU; a trainer alone on its node uses all of them
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ray.train.get_context().get_local_world_size()))
-
-
-def _data_parallel(module: Any) -> Any:
-    import torch
-    import torch.distributed as dist
-
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return module
-    return torch.nn.parallel.DistributedDataParallel(module)
 
 
 def _rows(profile: Profile, epoch: int) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,107 @@
+"""TrainState: what a training goes on from. Whole tensors, however it was cut over workers: so it can go on with
+another number of them, and under ddp or fsdp alike.
+
+The folder: adapter/ (PEFT's), optimiser.safetensors (NUMBER.NAME: the parameter's, and the optimiser's own),
+state.json, and with data dropout documents.safetensors.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+
+from app.training import lora
+from app.training.data_dropout import Difficulty, Trained
+from app.training.optimiser import fill_8bit, is_8bit
+from app.training.parallel import cut_like, from_all_ranks, whole
+
+ADAPTER, MOMENTS, PROGRESS, DOCUMENTS = "adapter", "optimiser.safetensors", "state.json", "documents.safetensors"
+
+
+@dataclass(slots=True, kw_only=True)
+class Progress:
+    """How far a training has come. Kept by `loop.train`."""
+
+    step: int = 0
+    epoch: int = 0
+    epoch_start: int = 0
+    """The epoch's first step."""
+    tokens: int = 0
+    effective_epochs: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainState:
+    """Made by `gather`. Of use on the first worker; the others hold no tensors."""
+
+    model: PeftModel
+    adapter: dict[str, torch.Tensor]
+    """By the parameter's name in the model; in main memory."""
+    moments: dict[str, torch.Tensor]
+    progress: Progress
+    difficulty: Difficulty | None
+    documents: list[dict[int, Trained]]
+    """Of each worker, what the epoch has found so far."""
+
+    def save(self, folder: Path) -> None:
+        from safetensors.torch import save_file
+
+        lora.save(self.model, folder / ADAPTER, self.adapter)
+        save_file(self.moments, folder / MOMENTS)
+        if self.difficulty is not None:
+            self.difficulty.save(folder / DOCUMENTS, self.documents)
+        (folder / PROGRESS).write_text(json.dumps(asdict(self.progress)))
+
+
+def gather(
+    model: PeftModel, optimiser: torch.optim.Optimizer, progress: Progress, difficulty: Difficulty | None
+) -> TrainState:
+    """Every worker has to call it: where weights are cut, each sends its share to the others."""
+    moments = {
+        f"{number}.{name}": torch.as_tensor(value)
+        for number, parameter in enumerate(_parameters(optimiser))
+        for name, value in optimiser.state.get(parameter, {}).items()
+    }
+    return TrainState(
+        model=model,
+        adapter=_whole({name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}),
+        moments=_whole(moments),
+        progress=progress,
+        difficulty=difficulty,
+        documents=from_all_ranks(difficulty.fresh) if difficulty is not None else [],
+    )
+
+
+def restore_adapter(model: PeftModel, folder: Path) -> None:
+    """Before the model is cut over workers."""
+    lora.restore(model, folder / ADAPTER)
+
+
+def restore(optimiser: torch.optim.Optimizer, difficulty: Difficulty | None, folder: Path) -> Progress:
+    """All but the adapter, after the model is cut: each worker takes its share of the moments."""
+    from safetensors.torch import load_file
+
+    parameters = _parameters(optimiser)
+    moments: dict[int, dict[str, Any]] = {}
+    for key, tensor in load_file(folder / MOMENTS).items():
+        number, _, name = key.partition(".")
+        moments.setdefault(int(number), {})[name] = cut_like(tensor, parameters[int(number)])
+    if is_8bit(optimiser):
+        fill_8bit(optimiser, moments)
+    else:
+        optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+    if difficulty is not None:
+        difficulty.load(folder / DOCUMENTS)
+    return Progress(**json.loads((folder / PROGRESS).read_text()))
+
+
+def _whole(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    gathered = ((name, whole(tensor)) for name, tensor in tensors.items())
+    return {name: tensor for name, tensor in gathered if tensor is not None}
+
+
+def _parameters(optimiser: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
+    return [parameter for group in optimiser.param_groups for parameter in group["params"]]
