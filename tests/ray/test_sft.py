@@ -32,7 +32,7 @@ TWO_WORKERS = ["sft.num_workers=2", "sft.micro_batch=2", "sft.lora_dropout=0"]
 def test_two_workers_train_one_adapter(way: str, local_ray: None, tmp_path: Path) -> None:
     from app.training.sft import run_sft
 
-    profile = with_overrides(smoke(), [*TWO_WORKERS, "sft.max_steps=4"])
+    profile = with_overrides(smoke(), [*TWO_WORKERS, f"sft.parallelism={way}", "sft.max_steps=4"])
     with open_run(tmp_path / "run", profile, resume=False) as run:
         corpus(run)
         run_sft(run, profile)
