@@ -13,7 +13,7 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from app.sandbox.local import LocalJudges
 from app.sandbox.tiers import confinement
 from app.settings import Profile
 from app.training import loop, lora
+from app.training.keep import Keep
 from app.training.schedule import total_steps
 
 COLUMNS = ("input_ids", "labels", "position_ids")
@@ -54,8 +55,10 @@ def batches(data: dict[str, torch.Tensor], size: int, seed: int) -> Iterator[loo
         yield {name: tensor[order[start : start + size]] for name, tensor in data.items()}
 
 
-def tune(profile: Profile, data: dict[str, torch.Tensor], device: torch.device, folder: Path) -> dict[str, Any]:
-    """Train an adapter into `folder`; its losses."""
+def tune(
+    profile: Profile, data: dict[str, torch.Tensor], device: torch.device, folder: Path, keep: Sequence[Keep] = ()
+) -> dict[str, Any]:
+    """Train an adapter into `folder`; its losses. keep: see `loop.train`."""
     steps = total_steps(len(data["labels"]), profile.sft)
     model = lora.attach(load_model(ensure_model(profile.model), profile.model, device), profile.sft, profile.seed)
     metrics: list[loop.StepMetrics] = []
@@ -68,6 +71,7 @@ def tune(profile: Profile, data: dict[str, torch.Tensor], device: torch.device, 
         device=device,
         on_step=metrics.append,
         on_checkpoint=lambda step, save: save(folder) if step == steps else None,
+        keep=keep,
     )
     tenth = max(1, steps // 10)
     return {

@@ -1,4 +1,5 @@
-"""A nested adapter cut to a rank is what was trained under that rank; a grown one does what it did."""
+"""A nested adapter cut to a rank is what was trained under that rank; a grown one does what it did; one cut by singular
+values is the nearest of its rank."""
 
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from app.settings import SftSettings
 from app.training import lora
 from app.training.loss import CausalLMLoss, FusedLoss
 from app.training.ranks import RankSwitch, attach_switch, grow, truncate
+from benchmarks.ranks import svd_truncate
 from tests.unit.test_fused import CONFIGS, loss_and_gradients, packed_rows, tuned
 
 NESTED = SftSettings(lora_r=4, lora_alpha=8, lora_dropout=0.0, nested_ranks=(1, 2, 4))
@@ -116,3 +118,24 @@ def test_ranks_that_the_adapter_has_not_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no adapter"):
         grow(tmp_path, tmp_path / "none", 8)
     assert not (tmp_path / "five").exists()
+
+
+def effective(folder: Path) -> dict[str, torch.Tensor]:
+    """What an adapter adds to each weight, scale and all: [out, in]."""
+    layers = {name: layer for name, layer in loaded(folder).named_modules() if hasattr(layer, "lora_A")}
+    return {name: layer.get_delta_weight("default").detach() for name, layer in layers.items()}
+
+
+def test_a_cut_by_singular_values_is_the_nearest_of_its_rank(tmp_path: Path) -> None:
+    lora.save(tuned(CONFIGS[0]), tmp_path / "whole")
+    whole = effective(tmp_path / "whole")
+    errors = []
+    for rank in (1, 2, 3, 4):
+        svd_truncate(tmp_path / "whole", tmp_path / f"{rank}", rank)
+        cut = effective(tmp_path / f"{rank}")
+        errors.append({name: (cut[name] - weight).norm().item() for name, weight in whole.items()})
+        for name, weight in whole.items():
+            left_out = torch.linalg.svdvals(weight)[rank:]
+            assert errors[-1][name] == pytest.approx(left_out.norm().item(), abs=1e-5), name
+    for before, after in zip(errors, errors[1:], strict=False):
+        assert all(after[name] < before[name] for name in whole)
