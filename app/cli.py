@@ -78,6 +78,10 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     commands.add_parser("pull", parents=[profile], help="fetch the base weights")
+    plan = commands.add_parser("plan", parents=[profile], help="what each phase takes of card, memory, disk and days")
+    plan.add_argument("--run", type=Path, metavar="DIR", help="plan with this run's corpus")
+    plan.add_argument("--calibrate", action="store_true", help="measure this machine's speed first, and keep it")
+    plan.add_argument("--json", action="store_true", help="print the plan as one JSON object")
     pipeline = commands.add_parser("pipeline", parents=[profile, unsafe], help="run all stages")
     pipeline.add_argument("--run", type=Path, metavar="DIR", help="run directory; left out, a new one under runs/")
     pipeline.add_argument("--resume", action="store_true", help="go on with a run that was interrupted")
@@ -142,6 +146,13 @@ def _pull(arguments: argparse.Namespace) -> None:
 
     load_recipe(profile.corpus.recipe)
     print(f"base model {profile.model.name} is at {pull(profile.model)}")
+
+
+def _plan(arguments: argparse.Namespace) -> None:
+    profile = _profile(arguments)
+    from app.plan_text import plan_command
+
+    plan_command(arguments, profile)
 
 
 def _pipeline(arguments: argparse.Namespace) -> None:
@@ -258,6 +269,7 @@ def _check_inputs(profile: Any) -> None:
 
 COMMANDS = {
     "pull": _pull,
+    "plan": _plan,
     "pipeline": _pipeline,
     "corpus": _corpus,
     "sft": _stage,

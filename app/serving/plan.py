@@ -29,6 +29,8 @@ class ServingPlan:
     adapters_gib: float
     working_gib: float
     cache_gib: float
+    least_cache_gib: float
+    """With less there is nothing to serve."""
     cache_tokens: int
     max_model_len: int
 
@@ -54,11 +56,17 @@ class Sizes:
 
 def plan_serving(folder: Path, model: ModelSettings, settings: ServingSettings) -> ServingPlan:
     """Raises UserError when the memory holds no useful cache."""
-    return plan_for(measure(folder), model, settings)
+    plan = count(measure(folder), model, settings)
+    if plan.cache_tokens < MIN_MODEL_LEN:
+        raise UserError(
+            f"no room is left to serve {model.name} ({plan}): raise serving.vram_gib or serving.kv_cache_bytes, or "
+            "take serving.weights=bitsandbytes, fewer serving.max_loras, or a smaller model"
+        )
+    return plan
 
 
-def plan_for(sizes: Sizes, model: ModelSettings, settings: ServingSettings) -> ServingPlan:
-    """Of a model that is known by its sizes alone. Raises UserError when the memory holds no useful cache."""
+def count(sizes: Sizes, model: ModelSettings, settings: ServingSettings) -> ServingPlan:
+    """The plan of a model that is known by its sizes alone, whether it is of use or not."""
     width = BYTES[model.dtype]
     linear_width = {"plain": width, "bitsandbytes": NF4_BYTES, "checkpoint": NF4_BYTES}[settings.weights]
     weights = (sizes.linear * linear_width + sizes.others * width) / GIB
@@ -74,20 +82,15 @@ def plan_for(sizes: Sizes, model: ModelSettings, settings: ServingSettings) -> S
         per_token += draft_cache_per_token(settings.draft_model, per_token)
     blocks = int(cache * GIB / (per_token * width * BLOCK)) - 1  # vLLM keeps one back
     tokens = max(0, blocks * BLOCK)
-    plan = ServingPlan(
+    return ServingPlan(
         weights_gib=weights,
         adapters_gib=adapters,
         working_gib=working,
         cache_gib=cache,
+        least_cache_gib=(MIN_MODEL_LEN + 2 * BLOCK) * per_token * width / GIB,
         cache_tokens=tokens,
         max_model_len=min(settings.max_model_len, sizes.positions, tokens),
     )
-    if tokens < MIN_MODEL_LEN:
-        raise UserError(
-            f"no room is left to serve {model.name} ({plan}): raise serving.vram_gib or serving.kv_cache_bytes, or "
-            "take serving.weights=bitsandbytes, fewer serving.max_loras, or a smaller model"
-        )
-    return plan
 
 
 def measure(folder: Path) -> Sizes:

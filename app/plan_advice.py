@@ -1,0 +1,192 @@
+"""What a plan advises: the `--set` options of the fastest training that fits, what to change where something doesn't,
+and how much training the days hold."""
+
+from collections.abc import Iterator, Sequence
+
+from app.cards import CONTEXT_GIB
+from app.drafting import drafting_memory
+from app.evaluation.suites import NUM_PROBLEMS
+from app.plan import (
+    CORPUS_WORKER_GIB,
+    MAX_CORPUS_RAM_GIB,
+    MAX_DAYS,
+    MAX_RAM_GIB,
+    RAY_GIB,
+    Inputs,
+    Phase,
+    limit_of_card,
+    sft_tokens,
+    training_speed,
+)
+from app.settings import Profile
+from app.throughput import MEASURED_CARD, PLAIN_SHARE, reference
+from app.training.choice import BASES, Choice, fastest, lines, why_plain
+from app.units import GIB
+
+BARELY = 1.02
+"""A plan that is faster by less than this is no news."""
+
+
+def total_days(phases: Sequence[Phase]) -> float:
+    return sum(phase.hours for phase in phases) / 24
+
+
+def too_much(inputs: Inputs, phases: Sequence[Phase]) -> list[str]:
+    """One sentence for everything that passes a limit, with what to change; empty where all fits."""
+    found = []
+    limit = limit_of_card(inputs)
+    for phase in phases:
+        if phase.problem:
+            found.append(f"{phase.name}: {phase.problem}")
+        elif phase.peak_vram_gib > limit:
+            what = f"{phase.name} takes {phase.peak_vram_gib:.2f} GiB of the card, more than {limit:g}"
+            found.append(f"{what}: {_less_vram(phase.name, inputs)}")
+        ram = MAX_CORPUS_RAM_GIB if phase.name == "corpus" else MAX_RAM_GIB
+        if phase.peak_ram_gib > ram:
+            what = f"{phase.name} takes {phase.peak_ram_gib:.1f} GiB of main memory, more than {ram:.1f}"
+            found.append(f"{what}: {_less_ram(phase.name)}")
+    if total_days(phases) > MAX_DAYS:
+        found.append(_fewer_days(inputs, phases))
+    return found
+
+
+def advice(inputs: Inputs, phases: Sequence[Phase]) -> list[str]:
+    """Where the config comes from; what doesn't fit; the fastest training; what the days hold; how sure all that is."""
+    found = [inputs.note] if inputs.note else []
+    found += too_much(inputs, phases)
+    found += _training(inputs)
+    if inputs.choice.fits and total_days(phases) <= MAX_DAYS:
+        found += _room(inputs, phases)
+    return found + list(_certainty(inputs))
+
+
+def best_choice(inputs: Inputs, profile: Profile | None = None, bases: Sequence[str] = BASES) -> Choice | None:
+    """The fastest training that fits, with dropout given up where that lets layers go the fused way; None where nothing
+    fits. profile: instead of the inputs' own."""
+    profile = profile or inputs.profile
+    without = profile.sft.model_copy(update={"lora_dropout": 0.0})
+    can_fuse = not why_plain(inputs.config, profile.model, without)
+    return fastest(inputs.shape, profile, can_fuse, lambda choice: training_speed(choice, inputs), bases)
+
+
+def _training(inputs: Inputs) -> Iterator[str]:
+    if not inputs.profile.sft.use_gpu:
+        return
+    best = best_choice(inputs)
+    if best is None:
+        yield _shorter_rows(inputs)
+        return
+    now, speed = training_speed(inputs.choice, inputs), training_speed(best, inputs)
+    if inputs.choice.fits and speed.tokens_per_s < BARELY * now.tokens_per_s:
+        yield f"training as it is set is the fastest that fits: {inputs.choice.words()}"
+        return
+    what = f"{speed.tokens_per_s:,.0f} tokens/s instead of {now.tokens_per_s:,.0f}"
+    tokens = sft_tokens(inputs)
+    if tokens:
+        what += f", sft {tokens / speed.tokens_per_s / 3600:.1f} h instead of {tokens / now.tokens_per_s / 3600:.1f} h"
+    peak = best.memory.total / GIB
+    yield (
+        f"fastest training that fits: {' '.join(lines(inputs.profile, best))} ({what}; {best.words()}; {peak:.2f} GiB "
+        f"of sft.vram_gib={best.sft.vram_gib:g} and {CONTEXT_GIB} of context; {speed.how})"
+    )
+    if best.sft.lora_dropout != inputs.profile.sft.lora_dropout:
+        yield "dropout of an adapter's input is what keeps layers from the fused way; what it is worth wasn't measured"
+
+
+def _shorter_rows(inputs: Inputs) -> str:
+    profile = inputs.profile
+    for seq_len in (size for size in (4096, 2048, 1024, 512, 256, 128) if size < profile.corpus.seq_len):
+        shorter = profile.model_copy(update={"corpus": profile.corpus.model_copy(update={"seq_len": seq_len})})
+        if found := best_choice(inputs, shorter):
+            return f"no micro-batch fits; with shorter rows one does: {' '.join(lines(profile, found))}"
+    return "no micro-batch fits, of rows of any length: raise sft.vram_gib or take a smaller model"
+
+
+def _less_vram(phase: str, inputs: Inputs) -> str:
+    limit = limit_of_card(inputs)
+    if phase == "sft":
+        return f"--set sft.vram_gib={limit - 2.5 * CONTEXT_GIB:g}"
+    if phase == "serve":
+        return f"--set serving.vram_gib={limit:g}"
+    profile, card = inputs.profile, inputs.card
+    settings = profile.generation
+    while card and (settings.batch_size > 1 or settings.kv_cache_bytes > 256 << 20):
+        halves = {
+            "batch_size": max(1, settings.batch_size // 2),
+            "kv_cache_bytes": max(256 << 20, settings.kv_cache_bytes // 2),
+        }
+        settings = settings.model_copy(update=halves)
+        memory = drafting_memory(inputs.shape, profile.model, settings, card, profile.evaluation.max_new_tokens)
+        if memory.total <= limit:
+            changed = f"--set generation.batch_size={settings.batch_size}"
+            return f"{changed} --set generation.kv_cache_bytes={settings.kv_cache_bytes}"
+    return "take a smaller model: its weights alone are more"
+
+
+def _less_ram(phase: str) -> str:
+    if phase == "corpus":
+        return f"--set cluster.num_cpus={int((MAX_CORPUS_RAM_GIB - RAY_GIB) / CORPUS_WORKER_GIB)}"
+    return "take fewer workers (sft.num_workers) or a smaller model"
+
+
+def _fewer_days(inputs: Inputs, phases: Sequence[Phase]) -> str:
+    """What fits the days: epochs, else steps and files of the corpus; or fewer drafts, where those take the time."""
+    settings, hours = inputs.profile.sft, {phase.name: phase.hours for phase in phases}
+    said = f"{total_days(phases):.1f} days, more than {MAX_DAYS:g}"
+    left = MAX_DAYS * 24 - sum(hours.values()) + hours["sft"]
+    if left <= 0 or hours["evaluate"] > hours["sft"]:
+        share = max(0.0, MAX_DAYS * 24 - sum(hours.values()) + hours["evaluate"]) / hours["evaluate"]
+        most = max(1, int(share * max(_problems(inputs))))
+        return f"{said}: evaluation takes {hours['evaluate']:.0f} h: --set evaluation.num_problems={most}"
+    assert inputs.corpus is not None, "a training of unknown size is planned with no hours"
+    held, tokens = tokens_of_days(inputs, phases), sft_tokens(inputs) or 1
+    epochs = int(settings.epochs * held / tokens)
+    said += f": they hold {held / 1e6:.1f} M tokens of {tokens / 1e6:.1f} M"
+    if epochs >= 1:
+        return f"{said}: --set sft.epochs={epochs}"
+    files = f", or as many files as make that: --set corpus.max_files={int(inputs.corpus.num_files * held / tokens)}"
+    return f"{said}: --set sft.max_steps={int(held / _tokens_a_step(inputs))}{files if inputs.corpus.num_files else ''}"
+
+
+def _tokens_a_step(inputs: Inputs) -> int:
+    settings = inputs.profile.sft
+    return settings.micro_batch * settings.grad_accumulation * settings.num_workers * inputs.choice.seq_len
+
+
+def _problems(inputs: Inputs) -> list[int]:
+    settings = inputs.profile.evaluation
+    return [min(NUM_PROBLEMS[name], settings.num_problems or NUM_PROBLEMS[name]) for name in settings.suites]
+
+
+def tokens_of_days(inputs: Inputs, phases: Sequence[Phase]) -> float:
+    """Tokens that the training as it is set could take in the days that the other phases leave."""
+    left = MAX_DAYS * 24 - sum(phase.hours for phase in phases if phase.name != "sft")
+    return max(0.0, left) * 3600 * training_speed(inputs.choice, inputs).tokens_per_s * inputs.profile.sft.num_workers
+
+
+def _room(inputs: Inputs, phases: Sequence[Phase]) -> Iterator[str]:
+    held, tokens = tokens_of_days(inputs, phases), sft_tokens(inputs)
+    said = f"{MAX_DAYS:g} days hold a training of {held / 1e6:,.0f} M tokens at the speed as set"
+    if tokens is None:
+        steps = int(held / _tokens_a_step(inputs))
+        yield f"the corpus's size is unknown until it is built; {said}: bound it by --set sft.max_steps={steps}"
+    elif tokens and inputs.card:
+        times = held / inputs.corpus.tokens if inputs.corpus else 0.0
+        yield f"{said}, {times:,.0f} epochs of this corpus: a larger one fits (docs/corpus.md), or more sft.epochs"
+
+
+def _certainty(inputs: Inputs) -> Iterator[str]:
+    if training_speed(inputs.choice, inputs).is_measured:
+        return
+    if inputs.card is None:
+        yield "hours without a card are scaled from what 2 cores took (docs/LOG.md); --calibrate measures this machine"
+        return
+    share, unpack = reference()
+    if inputs.card.name not in inputs.device:
+        yield f"{inputs.device} is in no table here: planned as if it were {inputs.card.name}"
+    yield (
+        f"a projection, not a measurement: nothing was run on {inputs.device}. Fused layers made 55,749 tokens/s on "
+        f"one {MEASURED_CARD} (bf16), {share:.1%} of its datasheet's 989.4 TFLOP/s or {share * 989.4 / 790:.1%} of the "
+        f"790 of a large product; NF4 51,836, which is unpacking at {unpack:.0%} of the memory's speed. The same "
+        f"shares are assumed here, and {PLAIN_SHARE:.0%} for plain layers; --calibrate on the card replaces them"
+    )
