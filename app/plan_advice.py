@@ -83,7 +83,8 @@ def _training(inputs: Inputs) -> Iterator[str]:
     what = f"{speed.tokens_per_s:,.0f} tokens/s instead of {now.tokens_per_s:,.0f}"
     tokens = sft_tokens(inputs)
     if tokens:
-        what += f", sft {tokens / speed.tokens_per_s / 3600:.1f} h instead of {tokens / now.tokens_per_s / 3600:.1f} h"
+        hours = [tokens / each.tokens_per_s / 3600 / inputs.profile.sft.num_workers for each in (speed, now)]
+        what += f", sft {hours[0]:.1f} h instead of {hours[1]:.1f} h"
     peak = best.memory.total / GIB
     yield (
         f"fastest training that fits: {' '.join(lines(inputs.profile, best))} ({what}; {best.words()}; {peak:.2f} GiB "

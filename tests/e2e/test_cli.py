@@ -28,6 +28,7 @@ def one_sentence(done: subprocess.CompletedProcess[str]) -> str:
             ["pull", "--profile", "smoke", "--set", "model.source=path", "--set", "model.name=/no/model"],
             ["/no/model", "config.json"],
         ),
+        (["plan", "--profile", "smoke", "--run", "/no/run"], ["/no/run", "no complete corpus"]),
         (["pipeline", "--profile", "smoke", "--resume"], ["--resume needs --run"]),
         (["report", "--run", "/no/run"], ["/no/run", "is no run directory"]),
         (["serve", "--profile", "labtop"], ["'labtop'", "did you mean 'laptop'"]),
