@@ -4,7 +4,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
-from multiprocessing.context import ForkServerProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,10 @@ def launch(
     name, and what it returns is saved and loaded by torch.save. Raises RuntimeError when a worker fails, TimeoutError
     when they are not done after timeout_s; none of them is left then.
     """
-    context = multiprocessing.get_context("forkserver")  # imports are made once, and no thread is forked
-    context.set_forkserver_preload(["benchmarks.launch", "peft", "transformers", function.__module__])
+    # Without cards imports are made once and forked, from a process without threads; CUDA bears no fork.
+    context = multiprocessing.get_context("spawn" if use_gpu else "forkserver")
+    if not use_gpu:
+        context.set_forkserver_preload(["benchmarks.launch", "peft", "transformers", function.__module__])
     with tempfile.TemporaryDirectory() as folder:
         workers = [
             context.Process(target=_work, args=(rank, number, folder, use_gpu, function, arguments))
@@ -40,16 +42,16 @@ def launch(
         return [torch.load(_result(folder, rank), weights_only=False) for rank in range(number)]
 
 
-def _wait(workers: list[ForkServerProcess], timeout_s: float) -> None:
+def _wait(workers: list[BaseProcess], timeout_s: float) -> None:
     end = time.monotonic() + timeout_s
-    while any(worker.is_alive() for worker in workers):
+    are_done = False
+    while not are_done:
+        are_done = not any(worker.is_alive() for worker in workers)
         if failed := [rank for rank, worker in enumerate(workers) if worker.exitcode]:
             raise RuntimeError(f"worker {failed[0]} of {len(workers)} ended with {workers[failed[0]].exitcode}")
         if time.monotonic() > end:
             raise TimeoutError(f"{len(workers)} workers were not done after {timeout_s:.0f} s")
         time.sleep(0.05)
-    if failed := [rank for rank, worker in enumerate(workers) if worker.exitcode]:
-        raise RuntimeError(f"worker {failed[0]} of {len(workers)} ended with {workers[failed[0]].exitcode}")
 
 
 def _work(

@@ -66,7 +66,7 @@ def _replicated(module: nn.Module) -> nn.Module:
     same = [name for name, parameter in module.named_parameters() if not parameter.requires_grad]
     same += [name for name, _ in module.named_buffers()]
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, same)
-    return DistributedDataParallel(module)
+    return DistributedDataParallel(module, gradient_as_bucket_view=True)  # else gradients are there twice
 
 
 def _sharded(module: nn.Module, device: torch.device) -> nn.Module:
