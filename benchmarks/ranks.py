@@ -29,12 +29,12 @@ from torch import Tensor
 from app.errors import UserError
 from app.models import ensure_model, load_model
 from app.overrides import with_overrides
-from app.plan import GIB
 from app.profiles import get_profile
 from app.settings import Profile
 from app.training.keep import Keep
 from app.training.memory import choose_keep, shape_of
 from app.training.ranks import CONFIG, WEIGHTS, truncate
+from app.units import GIB
 from benchmarks.held_out import Rows, document_losses, mean_loss, paired_interval, split
 from benchmarks.tuning import rows, tune
 

@@ -16,11 +16,11 @@ from app.training.fused import why_not
 from app.training.keep import Keep
 from app.training.loop import train
 from app.training.memory import choose_keep, shape_of, step_memory
+from app.units import GIB
 from benchmarks.training import SHAPE
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA card; torch sees none")
 DEVICE = torch.device("cuda", 0)
-GIB = 2**30
 
 
 @pytest.fixture(scope="module")
