@@ -32,7 +32,7 @@ from app.settings import Profile
 from app.training import loop, lora
 from app.training.data_dropout import Difficulty
 from app.training.feed import Batch, micro_batches
-from app.training.fused import why_not
+from app.training.fused import why_plain
 from app.training.schedule import total_steps
 from benchmarks.held_out import COLUMNS, Rows, document_losses, mean_loss, paired_interval, split
 from benchmarks.ranks import keep_of
@@ -72,11 +72,12 @@ def train_once(profile: Profile, data: Rows, device: torch.device, folder: Path)
         ordered = ({name: column[index] for name, column in arrays.items()} for index in order)
         return micro_batches(ordered, profile, epoch, num_rows, difficulty=difficulty)
 
+    keep = () if why_plain(model, profile.sft) else keep_of(profile, data, device)
     steps, start = total_steps(num_rows, profile.sft), time.perf_counter()
     loop.train(
         model, batches, profile.sft, steps, device=device, on_step=metrics.append,
         on_checkpoint=lambda step, save: save(folder) if step == steps else None,
-        keep=() if why_not(model) else keep_of(profile, data, device), corpus_rows=num_rows, difficulty=difficulty,
+        keep=keep, corpus_rows=num_rows, difficulty=difficulty,
     )  # fmt: skip
     last = metrics[-1]
     result = {

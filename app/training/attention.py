@@ -36,7 +36,7 @@ def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Without waiting for what a card is doing."""
     if device.type != "cuda" or tensor.is_cuda:
         return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.contiguous().pin_memory().to(device, non_blocking=True)  # one that was expanded can't be pinned
 
 
 def uses_flash(tensor: Tensor) -> bool:

@@ -168,18 +168,8 @@ class _Stepper:
         """Adds the gradients of a step's batches and returns the sum of their losses, and what each document's is. None
         where memory ran out: then the ladder is a rung lower, and gradients are to be made anew. Raises
         torch.OutOfMemoryError on the lowest rung, and where several workers train: one alone can't go another way."""
-        total, documents = 0.0, DocumentLosses()
         try:
-            for number, batch in enumerate(micro_batches, 1):
-                for piece in self._ladder.pieces(batch):
-                    keys = piece.pop("documents", None)
-                    with accumulating(self._module, number == len(micro_batches)):
-                        loss = self._module(**piece)
-                        (loss * factor).backward()
-                    total = total + loss.detach()
-                    if keys is not None:
-                        documents.add(keys, piece["labels"], self._loss.token_losses)
-            return torch.as_tensor(total), documents
+            return self._passes(micro_batches, factor)
         except torch.OutOfMemoryError:
             said = "" if world_size() > 1 else self._ladder.lower(micro_batches[0])
             if not said:
@@ -188,6 +178,19 @@ class _Stepper:
         torch.cuda.empty_cache()
         say(f"  the card's memory ran out, so the step is made again: {said}")
         return None
+
+    def _passes(self, micro_batches: list[Batch], factor: float) -> tuple[torch.Tensor, DocumentLosses]:
+        total, documents = 0.0, DocumentLosses()
+        for number, batch in enumerate(micro_batches, 1):
+            for piece in self._ladder.pieces(batch):
+                keys = piece.pop("documents", None)
+                with accumulating(self._module, number == len(micro_batches)):
+                    loss = self._module(**piece)
+                    (loss * factor).backward()
+                total = total + loss.detach()
+                if keys is not None:
+                    documents.add(keys, piece["labels"], self._loss.token_losses)
+        return torch.as_tensor(total), documents
 
 
 def _loss(model: PeftModel, settings: SftSettings, keep: Sequence[Keep]) -> CausalLMLoss | FusedLoss:
