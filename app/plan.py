@@ -172,15 +172,16 @@ def corpus(inputs: Inputs) -> Phase:
     is_here = inputs.card is None or inputs.card.name != inputs.device
     cores = inputs.profile.cluster.num_cpus or (num_cores() if is_here else CORES_ELSEWHERE)
     shards = -(-size.num_files // settings.files_per_shard) if size and size.num_files else cores
-    ram = RAY_GIB + CORPUS_WORKER_GIB * min(cores, shards)
+    workers = min(cores, shards, inputs.profile.corpus.num_workers or cores)
+    ram = RAY_GIB + CORPUS_WORKER_GIB * workers
     if size is None:
         return Phase(name="corpus", peak_ram_gib=ram, how="its size is unknown until it is built")
     disk = size.tokens * BYTES_A_TOKEN / GIB
     if not size.source_bytes:
         return Phase(name="corpus", peak_ram_gib=0.0, disk_gib=disk, how=f"built: {size.how}")
     work = size.source_bytes * CORPUS_S_A_BYTE + size.distributions * CORPUS_S_A_DISTRIBUTION
-    seconds = CORPUS_START_S + work * 2 / cores
-    how = f"{size.how}; measured on 2 cores, planned on {cores}"
+    seconds = CORPUS_START_S + work * 2 / workers
+    how = f"{size.how}; measured on 2 cores, planned on {workers}"
     return Phase(name="corpus", peak_ram_gib=ram, disk_gib=disk, hours=seconds / 3600, how=how)
 
 

@@ -91,7 +91,7 @@ def _training(inputs: Inputs) -> Iterator[str]:
         f"of sft.vram_gib={best.sft.vram_gib:g} and {CONTEXT_GIB} of context; {speed.how})"
     )
     if best.sft.lora_dropout != inputs.profile.sft.lora_dropout:
-        yield "dropout of an adapter's input is what keeps layers from the fused way; what it is worth wasn't measured"
+        yield "dropout of an adapter's input is what keeps layers from the fused way; 0.05 learnt a little less (LOG)"
 
 
 def _shorter_rows(inputs: Inputs) -> str:
@@ -126,7 +126,7 @@ def _less_vram(phase: str, inputs: Inputs) -> str:
 
 def _less_ram(phase: str) -> str:
     if phase == "corpus":
-        return f"--set cluster.num_cpus={int((MAX_CORPUS_RAM_GIB - RAY_GIB) / CORPUS_WORKER_GIB)}"
+        return f"--set corpus.num_workers={int((MAX_CORPUS_RAM_GIB - RAY_GIB) / CORPUS_WORKER_GIB)}"
     return "take fewer workers (sft.num_workers) or a smaller model"
 
 

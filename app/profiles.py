@@ -54,7 +54,7 @@ def rtx3070() -> Profile:
     return Profile(
         name="rtx3070",
         model=ModelSettings(source="hub", name="Qwen/Qwen3-1.7B", dtype="bfloat16", quantization="nf4"),
-        corpus=CorpusSettings(seq_len=2048),
+        corpus=CorpusSettings(seq_len=2048, num_workers=8),
         sft=SftSettings(micro_batch=2, grad_accumulation=8, gradient_checkpointing=True, use_gpu=True, vram_gib=7.0),
         generation=GenerationSettings(batch_size=32, use_gpu=True),
         evaluation=EvaluationSettings(protocols=("chat", "completion")),
@@ -67,7 +67,7 @@ def workstation() -> Profile:
     return Profile(
         name="workstation",
         model=ModelSettings(source="hub", name="Qwen/Qwen3-1.7B", dtype="bfloat16"),
-        corpus=CorpusSettings(seq_len=2048),
+        corpus=CorpusSettings(seq_len=2048, num_workers=8),
         sft=SftSettings(micro_batch=4, grad_accumulation=4, gradient_checkpointing=True, use_gpu=True, vram_gib=22.0),
         generation=GenerationSettings(batch_size=64, use_gpu=True),
         evaluation=EvaluationSettings(protocols=("chat", "completion")),

@@ -40,6 +40,8 @@ class CorpusSettings(Settings):
     max_mined_files: int | None = Field(default=None, ge=0)
     """Look for problems in distributions of so many files together, drawn by hash; None: in all; 0: in none."""
     files_per_shard: int = Field(default=256, ge=1, le=10_000)
+    num_workers: int | None = Field(default=None, ge=1)
+    """Shards worked on at once, 0.4 GiB of memory each; None: one a core."""
 
 
 class SftSettings(Settings):

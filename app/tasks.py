@@ -12,10 +12,12 @@ Task = Callable[[dict[str, Any]], dict[str, Any]]
 """A function of a module, from one JSON object to another; both hold `index`."""
 
 
-def run_tasks(label: str, task: Task, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The results by index. Needs a connected Ray."""
+def run_tasks(label: str, task: Task, jobs: list[dict[str, Any]], at_once: int | None = None) -> list[dict[str, Any]]:
+    """The results by index. at_once: tasks that run at a time; None: as many as there are cores. Needs a connected
+    Ray."""
     items = [{"job": json.dumps(job)} for job in jobs]
-    dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(_call, fn_args=(task,))
+    dataset = ray.data.from_items(items, override_num_blocks=len(items))
+    dataset = dataset.map(_call, fn_args=(task,), concurrency=at_once)
     results: list[dict[str, Any]] = []
     with progress(label, len(jobs), "shards") as update:
         for row in dataset.iter_rows():

@@ -3,7 +3,7 @@
 Arms, all with the same rows, steps, learning rate and scale at a rank:
   nested          one adapter of the highest rank with `sft.nested_ranks`, cut by `app.training.ranks.truncate`
   nested-dropout  the same with `sft.rank_dropout`
-  svd             one plain adapter of the highest rank; B A cut to its largest singular values (Eckart and Young)
+  svd             one plain adapter of the highest rank, cut by `app.training.ranks.svd_truncate`
   separate        one adapter trained at each rank, so as many trainings as ranks
 The scale is what nesting gives a rank: lora_alpha / r * sqrt(r / rank) of the highest rank's settings, where lora_alpha
 is 2 r unless --set says otherwise (so 2 at the highest rank). Losses are those of `benchmarks.held_out`; differences
@@ -33,7 +33,7 @@ from app.profiles import get_profile
 from app.settings import Profile
 from app.training.keep import Keep
 from app.training.memory import choose_keep, shape_of
-from app.training.ranks import CONFIG, WEIGHTS, truncate
+from app.training.ranks import svd_truncate, truncate
 from app.units import GIB
 from benchmarks.held_out import Rows, document_losses, mean_loss, paired_interval, split
 from benchmarks.tuning import rows, tune
@@ -45,28 +45,6 @@ COMPARED = (("nested", "svd"), ("nested", "separate"), ("nested-dropout", "separ
 """(this, less that)."""
 Losses = dict[str, dict[int, Tensor]]
 """Arm -> rank -> summed loss, float64 [documents]."""
-
-
-def svd_truncate(source: Path, target: Path, rank: int) -> None:
-    """Writes the adapter of `rank` nearest to what `source` adds to each weight, scale and all (Frobenius norm).
-
-    B A [out, in] is never made: of B = Q R and A^T = P S the r x r core R S^T has its singular values.
-    """
-    from safetensors.torch import load_file, save_file
-
-    truncate(source, target, rank)  # for the folder and its config; the weights are others
-    tensors, before = load_file(source / WEIGHTS), json.loads((source / CONFIG).read_text())["r"]
-    found = {}
-    for name_a in [name for name in tensors if ".lora_A." in name]:
-        name_b = name_a.replace(".lora_A.", ".lora_B.")
-        q, r = torch.linalg.qr(tensors[name_b].double())
-        p, s = torch.linalg.qr(tensors[name_a].double().t())
-        left, values, right = torch.linalg.svd(r @ s.t())
-        root = values[:rank].sqrt()
-        # trained at alpha / before, read by PEFT at alpha / rank
-        found[name_b] = ((q @ left[:, :rank]) * root * (rank / before)).to(tensors[name_b].dtype).contiguous()
-        found[name_a] = (root[:, None] * (right[:rank] @ p.t())).to(tensors[name_a].dtype).contiguous()
-    save_file(found, target / WEIGHTS, metadata={"format": "pt"})
 
 
 def trainings(profile: Profile, ranks: list[int]) -> Iterator[tuple[str, Profile]]:

@@ -86,14 +86,15 @@ def build_corpus(run: Run, profile: Profile, benchmarks: Iterable[BenchmarkText]
         "seed": profile.seed,
         "unsafe": unsafe,
     }
-    run_tasks("corpus, extract", extract_shard, [job | dataclasses.asdict(shard) for shard in plan.shards])
+    at_once = profile.corpus.num_workers
+    run_tasks("corpus, extract", extract_shard, [job | dataclasses.asdict(shard) for shard in plan.shards], at_once)
     copies = find_duplicates([part(run.corpus_work, "documents", shard.index) for shard in plan.shards])
     mined = _mine(run, profile, plan, job)
     assembling = [
         job | {"index": shard.index, "keep": rows.tolist(), "num_shards": len(plan.shards)}
         for shard, rows in zip(plan.shards, copies.kept, strict=True)
     ]
-    counts = run_tasks("corpus, assemble", assemble_shard, assembling)
+    counts = run_tasks("corpus, assemble", assemble_shard, assembling, at_once)
     write_json(run.corpus_manifest, manifest.write_tables(run, profile, plan, copies, mined, counts))
     shutil.rmtree(run.corpus_work)
 
@@ -186,13 +187,14 @@ def _mine(run: Run, profile: Profile, plan: Plan, job: dict[str, Any]) -> MinedP
         for index, distribution in enumerate(plan.mined)
     ]
     funnel: Counter[str] = Counter()
-    for done in run_tasks("corpus, find problems", mine_distribution, jobs) if jobs else ():
+    at_once = profile.corpus.num_workers
+    for done in run_tasks("corpus, find problems", mine_distribution, jobs, at_once) if jobs else ():
         funnel.update(done["counts"])
     copies = find_duplicates([part(run.corpus_work, "candidates", index) for index in range(len(jobs))])
     rows = list(chunks([rows.tolist() for rows in copies.kept], CANDIDATES_A_CHUNK))
     sandbox = profile.sandbox.model_dump_json()
     checks = [job | {"index": index, "rows": chunk, "sandbox": sandbox} for index, chunk in enumerate(rows)]
-    for done in run_tasks("corpus, prove problems", check_chunk, checks) if checks else ():
+    for done in run_tasks("corpus, prove problems", check_chunk, checks, at_once) if checks else ():
         funnel.update(done["counts"])
     given, refused = _given(plan.recipe, profile.seed)
     cuts = [given[start : start + CANDIDATES_A_CHUNK] for start in range(0, len(given), CANDIDATES_A_CHUNK)]
@@ -201,7 +203,7 @@ def _mine(run: Run, profile: Profile, plan: Plan, job: dict[str, Any]) -> MinedP
         for number, cut in enumerate(cuts)
     ]
     if proofs:
-        run_tasks("corpus, prove given problems", prove_chunk, proofs)
+        run_tasks("corpus, prove given problems", prove_chunk, proofs, at_once)
     num_chunks = len(checks) + len(proofs)
     counts = write_problems(run.problems, (part(run.corpus_work, "checked", index) for index in range(num_chunks)))
     _hold_out(run)

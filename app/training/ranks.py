@@ -6,8 +6,9 @@ with the root of the rank (rsLoRA, arXiv 2312.03732): lora_alpha / r * sqrt(r / 
 settings say. `sft.rank_dropout` leaves out single ranks of the prefix at random, as a regulariser; what stays is
 scaled up.
 
-PEFT owns parameters and file format. `truncate` and `grow` fold every change of scale into B, so that what they write
-is an adapter like any other.
+PEFT owns parameters and file format. `truncate`, `svd_truncate` and `grow` fold every change of scale into B, so that
+what they write is an adapter like any other. Which of the two cuts keeps more is in docs/LOG.md: from rank 4 on
+`svd_truncate` of an adapter that was trained plainly.
 """
 
 import json
@@ -68,8 +69,7 @@ def truncate(source: Path, target: Path, rank: int) -> None:
     """
     config, tensors = _read(source)
     before = config["r"]
-    if not 1 <= rank <= before:
-        raise UserError(f"the adapter {source} has rank {before}, so it can't be cut to {rank}: take 1 to {before}")
+    _check_rank(source, before, rank)
     found = {}
     for name, tensor in tensors.items():
         if ".lora_A." in name:
@@ -77,6 +77,29 @@ def truncate(source: Path, target: Path, rank: int) -> None:
         else:
             # trained at alpha / before * sqrt(before / rank), read by PEFT at alpha / rank
             found[name] = (tensor[:, :rank] * math.sqrt(rank / before)).contiguous()
+    _write(source, target, config | {"r": rank}, found)
+
+
+def svd_truncate(source: Path, target: Path, rank: int) -> None:
+    """Writes the adapter of `rank` nearest to what `source` adds to each weight, scale and all, in the Frobenius norm
+    (Eckart and Young, 1936): for any adapter, trained to be cut or not.
+
+    B A [out, in] is never made: of B = Q R and A^T = P S the r x r core R S^T has its singular values. Raises UserError
+    for a rank that the adapter has not.
+    """
+    config, tensors = _read(source)
+    before = config["r"]
+    _check_rank(source, before, rank)
+    found = {}
+    for name_a in [name for name in tensors if ".lora_A." in name]:
+        name_b = name_a.replace(".lora_A.", ".lora_B.")
+        q, r = torch.linalg.qr(tensors[name_b].double())
+        p, s = torch.linalg.qr(tensors[name_a].double().t())
+        left, values, right = torch.linalg.svd(r @ s.t())
+        root = values[:rank].sqrt()
+        # trained at alpha / before, read by PEFT at alpha / rank
+        found[name_b] = ((q @ left[:, :rank]) * root * (rank / before)).to(tensors[name_b].dtype).contiguous()
+        found[name_a] = (root[:, None] * (right[:rank] @ p.t())).to(tensors[name_a].dtype).contiguous()
     _write(source, target, config | {"r": rank}, found)
 
 
@@ -101,6 +124,11 @@ def grow(source: Path, target: Path, rank: int, seed: int = 0) -> None:
             new = torch.zeros(len(tensor), rank - before, dtype=tensor.dtype)
             found[name] = torch.cat([tensor * (rank / before), new], 1)
     _write(source, target, config | {"r": rank}, found)
+
+
+def _check_rank(source: Path, before: int, rank: int) -> None:
+    if not 1 <= rank <= before:
+        raise UserError(f"the adapter {source} has rank {before}, so it can't be cut to {rank}: take 1 to {before}")
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

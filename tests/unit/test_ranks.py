@@ -13,8 +13,7 @@ from app.profiles import smoke
 from app.settings import SftSettings
 from app.training import lora
 from app.training.loss import CausalLMLoss, FusedLoss
-from app.training.ranks import RankSwitch, attach_switch, grow, truncate
-from benchmarks.ranks import svd_truncate
+from app.training.ranks import RankSwitch, attach_switch, grow, svd_truncate, truncate
 from tests.unit.test_fused import CONFIGS, loss_and_gradients, packed_rows, tuned
 
 NESTED = SftSettings(lora_r=4, lora_alpha=8, lora_dropout=0.0, nested_ranks=(1, 2, 4))
