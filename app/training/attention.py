@@ -45,6 +45,11 @@ def uses_flash(tensor: Tensor) -> bool:
     return tensor.is_cuda and is_half and torch.cuda.get_device_capability(tensor.device) >= (8, 0)
 
 
+def attention_of(weight: Tensor) -> str:
+    """In words, the attention that the fused layers of a model with such weights use."""
+    return "FlashAttention-2, by document" if uses_flash(weight) else "scaled_dot_product_attention, by document"
+
+
 def attend(q: Tensor, k: Tensor, v: Tensor, documents: Documents, scale: float) -> tuple[Tensor, tuple[Tensor, ...]]:
     """q: [tokens, heads, dim]; k, v: [tokens, kv_heads, dim]. Returns [tokens, heads, dim], and what the backward pass
     needs of the forward pass beside it."""

@@ -20,6 +20,8 @@ RESERVED = 1.04
 """What the allocator takes for what is asked of it; measured, see docs/training.md."""
 PLAIN_RESERVED = 1.10
 """The same where layers are transformers' and PEFT's own: many small tensors of many sizes."""
+MOMENTS = {"adamw": 8, "paged_adamw_8bit": 2 + 8 / 256}
+"""Bytes a parameter of Adam's two moments; in 8 bits each block of 256 has a float32 scale."""
 CUBLAS = 2 * 32 << 20
 """Workspaces of the matrix products."""
 
@@ -110,7 +112,7 @@ def step_memory(shape: Shape, model: ModelSettings, sft: SftSettings, seq_len: i
     backward = tokens * (3 * width + 2 * (shape.queries + shape.keys) + 3 * inner) * number
     return StepMemory(
         weights=int(weights + workspace + shape.others * number),
-        adapters=shape.adapter(sft.lora_r) * (4 + 4 + 8 + number),
+        adapters=int(shape.adapter(sft.lora_r) * (4 + 4 + MOMENTS[sft.optimiser] + number)),
         kept=tokens * (kept + width * number),  # and what the last layer gave
         working=max(loss, backward),
     )
@@ -132,7 +134,7 @@ def plain_step_memory(shape: Shape, model: ModelSettings, sft: SftSettings, seq_
     logits = min(sft.loss_chunk, tokens) * shape.vocabulary * (2 * number + 12)  # and three float32 copies
     return StepMemory(
         weights=int(linear + shape.others * number),
-        adapters=shape.adapter(sft.lora_r) * (4 + 4 + 8),
+        adapters=int(shape.adapter(sft.lora_r) * (4 + 4 + MOMENTS[sft.optimiser])),
         kept=tokens * (shape.layers * w * number if checkpointed else (shape.layers - 1) * layer),
         working=int(max(logits + tokens * 6 * w, tokens * layer)),
         reserved=PLAIN_RESERVED,

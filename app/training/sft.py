@@ -200,11 +200,14 @@ def _load(profile: Profile, device: Any) -> Any:
 
 def _keep(model: Any, profile: Profile, device: Any) -> list[Keep]:
     """What each layer keeps for its backward pass. Raises UserError where a micro-batch doesn't fit the card."""
+    from app.training.attention import attention_of
     from app.training.fused import why_plain
 
     if reason := why_plain(model, profile.sft):
-        say(f"  layers of transformers and PEFT, not the fused ones: {reason}")
+        attention = f"{model.config._attn_implementation} attention under a mask by document"
+        say(f"  layers of transformers and PEFT, not the fused ones: {reason}; {attention}")
         return []
+    say(f"  fused layers; {attention_of(model.get_input_embeddings().weight)}")
     shape, seq_len = shape_of(model.config), profile.corpus.seq_len
     if device.type != "cuda":
         return [Keep.ALL] * shape.layers
