@@ -10,11 +10,13 @@ from typing import Any
 
 from app.settings import ModelSettings, Profile, SftSettings
 from app.throughput import Speed, fused_flops, plain_flops
-from app.training.keep import Keep
+from app.training.keep import Keep, plain_by_settings
 from app.training.memory import Shape, StepMemory, choose_keep, plain_step_memory, step_memory
 from app.units import GIB
 
 BASES = ("none", "nf4")
+FUSED = ("llama", "qwen2", "qwen3")
+"""Types of models that are known to go the fused way; of others only the model itself tells."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,15 +53,15 @@ SpeedOf = Callable[[Choice], Speed]
 def why_plain(config: Any, model: ModelSettings, sft: SftSettings) -> str:
     """Why layers wouldn't be the fused ones, as far as config and settings tell (`app.training.fused` asks the model);
     empty where they would."""
+    if reason := plain_by_settings(sft):
+        return reason
     if sft.lora_dropout > 0:
         return f"sft.lora_dropout={sft.lora_dropout:g}"
-    if sft.offload:
-        return "sft.offload=true"
-    if sft.parallelism == "fsdp":
-        return "sft.parallelism=fsdp"
+    if config.model_type not in FUSED:
+        return f"its layers are {config.model_type}'s, which aren't known to go the fused way"
     if getattr(config, "hidden_act", "silu") != "silu":
         return f"its activation is {config.hidden_act}"
-    if getattr(config, "use_sliding_window", None) or getattr(config, "model_type", "") in ("mistral", "gemma2"):
+    if getattr(config, "use_sliding_window", None):
         return "its attention slides"
     if sft.use_gpu and model.dtype == "float32":
         return "model.dtype=float32"
@@ -83,7 +85,8 @@ def choices(shape: Shape, profile: Profile, can_fuse: bool) -> Iterator[Choice]:
     """Everything that is tried, whether it fits or not, with the effective batch of the profile."""
     sft = profile.sft.model_copy(update={"lora_dropout": 0.0}) if can_fuse else profile.sft
     rows = sft.micro_batch * sft.grad_accumulation
-    bases = BASES if profile.model.dtype == "bfloat16" else (profile.model.quantization,)
+    moves = sft.offload or sft.parallelism == "fsdp"  # which no packed weights can (`Profile`)
+    bases = BASES if profile.model.dtype == "bfloat16" and not moves else (profile.model.quantization,)
     for quantization in bases:
         model = profile.model.model_copy(update={"quantization": quantization})
         for micro_batch in (size for size in range(1, rows + 1) if rows % size == 0):

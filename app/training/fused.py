@@ -19,7 +19,7 @@ from torch import Tensor
 from app.settings import SftSettings
 from app.training import kernels
 from app.training.attention import Documents, attend, attend_backward, documents_of, to_device, uses_flash
-from app.training.keep import Keep
+from app.training.keep import Keep, plain_by_settings
 from app.training.projection import Projection, refresh
 
 
@@ -61,11 +61,7 @@ def why_not(model: Any) -> str:
 
 def why_plain(model: Any, settings: SftSettings) -> str:
     """Why a training under these settings goes the plain way; empty where its layers are fused."""
-    if settings.offload:
-        return "weights come from main memory layer by layer (sft.offload)"
-    if settings.parallelism == "fsdp":
-        return "weights are cut over the workers (sft.parallelism=fsdp)"
-    return why_not(model)
+    return plain_by_settings(settings) or why_not(model)
 
 
 class FusedDecoder:

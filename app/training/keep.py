@@ -2,6 +2,17 @@
 
 import enum
 
+from app.settings import SftSettings
+
+
+def plain_by_settings(settings: SftSettings) -> str:
+    """Why layers go the plain way whatever the model is; empty where the settings allow fused ones."""
+    if settings.offload:
+        return "weights come from main memory layer by layer (sft.offload)"
+    if settings.parallelism == "fsdp":
+        return "weights are cut over the workers (sft.parallelism=fsdp)"
+    return ""
+
 
 class Keep(enum.IntEnum):
     """What a layer keeps of its forward pass, each with all before it, in the order of time saved per byte. In brackets

@@ -124,8 +124,15 @@ def plain_step_memory(shape: Shape, model: ModelSettings, sft: SftSettings, seq_
     tokens, number = sft.micro_batch * seq_len, 4 if model.dtype == "float32" else 2
     w, q, k, i = shape.width, shape.queries, shape.keys, shape.inner
     linear = shape.linear * (NF4_BYTES if model.quantization == "nf4" else number)
+    others, trained = float(shape.others * number), shape.adapter(sft.lora_r) * (4 + 4 + MOMENTS[sft.optimiser])
     if sft.offload:
         linear *= 2 / shape.layers
+    elif sft.parallelism == "fsdp" and sft.num_workers > 1:
+        # shares; whole are a layer, the next one, and embeddings and head, which stay so until the step's end
+        linear = linear / sft.num_workers + linear * 2 / shape.layers
+        others += others / sft.num_workers
+        # gradients are cut with a step's last micro-batch only
+        trained = trained / sft.num_workers + shape.adapter(sft.lora_r) * 4 * (1 + 2 / shape.layers)
     inputs = sum(n_in * count for n_in, _, count in shape.groups)
     outputs = sum(n_out for _, n_out, _ in shape.groups)
     # of an adapter: its input in float32, what dropout leaves of it and a mask; four float32 outputs on the way
@@ -133,8 +140,8 @@ def plain_step_memory(shape: Shape, model: ModelSettings, sft: SftSettings, seq_
     checkpointed = sft.gradient_checkpointing or sft.offload
     logits = min(sft.loss_chunk, tokens) * shape.vocabulary * (2 * number + 12)  # and three float32 copies
     return StepMemory(
-        weights=int(linear + shape.others * number),
-        adapters=int(shape.adapter(sft.lora_r) * (4 + 4 + MOMENTS[sft.optimiser])),
+        weights=int(linear + others),
+        adapters=int(trained),
         kept=tokens * (shape.layers * w * number if checkpointed else (shape.layers - 1) * layer),
         working=int(max(logits + tokens * 6 * w, tokens * layer)),
         reserved=PLAIN_RESERVED,

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, Qwen3Config
 
 from app.settings import ModelSettings, SftSettings
 from app.training.keep import Keep
-from app.training.memory import choose_keep, shape_of, step_memory
+from app.training.memory import choose_keep, plain_step_memory, shape_of, step_memory
 from app.units import GIB
 
 SMALL: dict[str, Any] = {
@@ -87,3 +87,16 @@ def test_the_plan_is_at_most_5_percent_above_what_a_card_took(
     assert keep is not None
     planned = step_memory(shape, model(quantization), sft, 2048, keep).total / GIB
     assert reserved_gib <= planned <= 1.05 * reserved_gib
+
+
+def test_weights_that_are_cut_take_less_of_each_card_and_never_less_than_their_share() -> None:
+    shape, totals = shape_of(QWEN3), []
+    for workers in (1, 2, 8):
+        cut = settings(parallelism="fsdp", num_workers=workers)
+        memory = plain_step_memory(shape, model(), cut, 2048)
+        whole = plain_step_memory(shape, model(), settings(num_workers=workers), 2048)
+        assert memory.weights >= shape.linear * 2 / workers + shape.others * 2
+        assert (memory.weights < whole.weights and memory.adapters < whole.adapters) == (workers > 1)
+        assert memory.kept == whole.kept and memory.working == whole.working
+        totals.append(memory.total)
+    assert totals == sorted(totals, reverse=True)

@@ -17,7 +17,7 @@ from app.plan import MAX_RAM_GIB, PHASES, Inputs, inputs_of
 from app.plan_advice import advice, best_choice, too_much, total_days
 from app.plan_text import as_json, as_text
 from app.profiles import get_profile
-from app.training.choice import as_set, choices
+from app.training.choice import as_set, choices, why_plain
 from app.training.memory import plain_step_memory, shape_of
 from app.units import GIB
 from tests.conftest import ROOT
@@ -207,3 +207,25 @@ def test_the_planner_loads_ray_and_torch_only_when_asked() -> None:
     code = "import sys, app.plan_text; print({'ray', 'torch'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_weights_that_move_are_never_advised_to_be_packed(manifest: Path) -> None:
+    for moves in ("sft.offload=true", "sft.parallelism=fsdp"):
+        inputs, plan = planned("rtx3070", manifest, "model.quantization=none", moves)
+        assert {choice.model.quantization for choice in choices(inputs.shape, inputs.profile, False)} == {"none"}
+        (line,) = [line for line in plan["advice"] if "fastest" in line]
+        options = [word for word in line.partition(" (")[0].split() if "=" in word]
+        with_overrides(inputs.profile, options)
+
+
+def test_the_planner_and_the_training_give_one_reason_for_plain_layers() -> None:
+    from app.training import fused
+
+    model = model_config.config_of(get_profile("smoke").model)[0]
+    profile = get_profile("smoke")
+    for changes in ({"offload": True}, {"parallelism": "fsdp"}):
+        sft = profile.sft.model_copy(update=changes)
+        assert why_plain(model, profile.model, sft) == fused.why_plain(None, sft) != ""
+    assert not why_plain(model, profile.model, profile.sft)
+    model.model_type = "granite"
+    assert "granite" in why_plain(model, profile.model, profile.sft)
