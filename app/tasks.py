@@ -17,7 +17,7 @@ def run_tasks(label: str, task: Task, jobs: list[dict[str, Any]], at_once: int |
     Ray."""
     items = [{"job": json.dumps(job)} for job in jobs]
     dataset = ray.data.from_items(items, override_num_blocks=len(items))
-    dataset = dataset.map(_call, fn_args=(task,), concurrency=at_once)
+    dataset = dataset.map(_call, fn_args=(task,), compute=ray.data.TaskPoolStrategy(size=at_once))
     results: list[dict[str, Any]] = []
     with progress(label, len(jobs), "shards") as update:
         for row in dataset.iter_rows():

@@ -35,9 +35,10 @@ from app.training.feed import Batch, micro_batches
 from app.training.fused import why_plain
 from app.training.schedule import total_steps
 from benchmarks.held_out import COLUMNS, Rows, document_losses, mean_loss, paired_interval, split
-from benchmarks.ranks import keep_of
+from benchmarks.ranks import done_before, keep_of, made_with
 from benchmarks.tuning import rows
 
+COST = ("steps", "seconds", "effective_epochs", "flop_epochs")
 PRESETS = {
     "data-dropout": [
         "full-3:sft.epochs=3",
@@ -56,10 +57,11 @@ PRESETS = {
 
 
 def train_once(profile: Profile, data: Rows, device: torch.device, folder: Path) -> dict[str, Any]:
-    """Trains an adapter into `folder` unless it is there; what that cost."""
+    """Trains an adapter into `folder` unless it is there; what that cost. Raises UserError where what is there was made
+    under other settings."""
     record = folder / "training.json"
-    if record.exists():
-        done: dict[str, Any] = json.loads(record.read_text())
+    made = made_with(profile, data)
+    if done := done_before(record, made):
         return done
     folder.mkdir(parents=True, exist_ok=True)
     model = lora.attach(load_model(ensure_model(profile.model), profile.model, device), profile.sft, profile.seed)
@@ -80,7 +82,7 @@ def train_once(profile: Profile, data: Rows, device: torch.device, folder: Path)
         keep=keep, corpus_rows=num_rows, difficulty=difficulty,
     )  # fmt: skip
     last = metrics[-1]
-    result = {
+    result = made | {
         "steps": steps,
         "seconds": round(time.perf_counter() - start, 1),
         "effective_epochs": round(last.effective_epochs, 3),
@@ -117,7 +119,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         for seed in seeds:
             folder = arguments.out / f"seed-{seed}" / name
             cost[name] = train_once(profile.model_copy(update={"seed": seed}), train, device, folder)
-            print(f"seed {seed} {name} {cost[name]}", flush=True)
+            print(f"seed {seed} {name}", {key: cost[name][key] for key in COST}, flush=True)
     base = load_model(ensure_model(profile.model), profile.model, device)
     untouched, tokens = document_losses(base, held, arguments.batch, device)
     losses = {
@@ -140,7 +142,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "arms": {
             name: {
                 "settings": arms[name],
-                **cost[name],
+                **{key: cost[name][key] for key in COST},
                 "losses": [round(mean_loss(one, tokens), 5) for one in losses[name]],
                 "difference": [round(x, 5) for x in paired_interval(first, torch.stack(losses[name]).mean(0), tokens)],
             }

@@ -66,18 +66,30 @@ def train_once(profile: Profile, data: Rows, device: torch.device, folder: Path)
     """Trains an adapter into `folder` unless it is there; its losses and time. Raises UserError where what is there
     was made under other settings."""
     record = folder / "training.json"
-    settings = json.loads(json.dumps(dict(profile.sft)))  # as JSON has it
-    made = {"settings": settings, "model": profile.model.name, "seed": profile.seed, "rows": len(data["labels"])}
-    if record.exists():
-        held: dict[str, Any] = json.loads(record.read_text())
-        if {name: held[name] for name in made} != made:
-            raise UserError(f"{folder} was trained under other settings: give another --out")
+    made = made_with(profile, data)
+    if held := done_before(record, made):
         return held
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     result = made | tune(profile, data, device, folder, keep_of(profile, data, device))
     record.write_text(json.dumps(result))
     return result
+
+
+def made_with(profile: Profile, data: Rows) -> dict[str, Any]:
+    """What decides an adapter, as JSON has it."""
+    settings = json.loads(json.dumps(dict(profile.sft)))
+    return {"settings": settings, "model": profile.model.name, "seed": profile.seed, "rows": len(data["labels"])}
+
+
+def done_before(record: Path, made: dict[str, Any]) -> dict[str, Any]:
+    """What a finished training wrote down; empty where there is none. Raises UserError where it was another one."""
+    if not record.exists():
+        return {}
+    held: dict[str, Any] = json.loads(record.read_text())
+    if {name: held.get(name) for name in made} != made:
+        raise UserError(f"{record.parent} was trained under other settings: give another --out")
+    return held
 
 
 def keep_of(profile: Profile, data: Rows, device: torch.device) -> list[Keep]:

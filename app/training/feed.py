@@ -31,13 +31,14 @@ def micro_batches(
 ) -> Iterator[Batch]:
     """One worker's batches of an epoch. rows: the corpus's, in the epoch's order; num_rows: how many these are."""
     options = profile.sft
-    wanted = epoch_steps(num_rows, options, epoch) * options.grad_accumulation * options.micro_batch
-    wanted *= options.num_workers
+    rows_a_step = options.grad_accumulation * options.micro_batch * options.num_workers
+    wanted = epoch_steps(num_rows, options, epoch) * rows_a_step
     if share_of_epoch(options, epoch) < 1 and difficulty is not None:
         seed, seq_len = profile.seed + epoch, profile.corpus.seq_len
         kept = chosen(difficulty.known, options, wanted * seq_len, seed)
         rows = repack(rows, kept, seq_len, seed)
-    own = itertools.islice(rows, worker, wanted, options.num_workers)
+    whole_steps = itertools.chain.from_iterable(groups_of(itertools.islice(rows, wanted), rows_a_step))
+    own = itertools.islice(whole_steps, worker, None, options.num_workers)  # as many for each worker
     for batch in groups_of(own, options.micro_batch):
         columns = {name: np.stack([row[name] for row in batch]).astype(np.int64) for name in batch[0]}
         if difficulty is not None:

@@ -80,7 +80,7 @@ def train(
         state.restore_adapter(model, resume_from)
     stepper = _Stepper(model, settings, device, wrap, keep)
     progress = state.restore(stepper.optimiser, difficulty, resume_from) if resume_from else Progress()
-    for micro_batches in _steps(batches, settings.grad_accumulation, progress, steps, difficulty):
+    for micro_batches in _steps(batches, settings, progress, steps, difficulty):
         start = time.perf_counter()
         rate = learning_rate_at(progress.step, steps, settings)
         taken = stepper.take(micro_batches, progress.step, rate)
@@ -103,7 +103,9 @@ def train(
                 label_tokens=taken.label_tokens,
                 seconds=time.perf_counter() - start,
                 effective_epochs=progress.effective_epochs if corpus_rows else 0.0,
-                flop_epochs=progress.tokens / max(1, corpus_rows) / micro_batches[0]["labels"].shape[1],
+                flop_epochs=progress.tokens / (corpus_rows * micro_batches[0]["labels"].shape[1])
+                if corpus_rows
+                else 0.0,
             )
         )
         if progress.step % settings.checkpoint_every == 0 or progress.step == steps:
@@ -200,17 +202,22 @@ def _loss(model: PeftModel, settings: SftSettings, keep: Sequence[Keep]) -> Caus
 
 
 def _steps(
-    batches: Callable[[int], Iterator[Batch]], size: int, progress: Progress, last: int, difficulty: Difficulty | None
+    batches: Callable[[int], Iterator[Batch]],
+    settings: SftSettings,
+    progress: Progress,
+    last: int,
+    difficulty: Difficulty | None,
 ) -> Iterator[list[Batch]]:
     """The micro-batches of each step from progress.step to last - 1; the caller counts. Steps of the epoch that were
     taken before are read past."""
+    size = settings.grad_accumulation
     while progress.step < last:
         groups = groups_of(batches(progress.epoch), size)
         for group in itertools.islice(groups, progress.step - progress.epoch_start, None):
             yield group
             if progress.step == last:
                 return
-        if progress.step == progress.epoch_start:
+        if progress.step == progress.epoch_start and share_of_epoch(settings, progress.epoch) == 1:
             raise ValueError(f"an epoch holds fewer than {size} micro-batches, so no step can be made")
         if difficulty is not None:
             difficulty.end_epoch(from_all_ranks(difficulty.fresh))

@@ -8,6 +8,7 @@ Everything here is for every worker of a training to call, in the same order.
 """
 
 import contextlib
+import functools
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
@@ -42,8 +43,14 @@ def from_all_ranks(held: T) -> list[T]:
     if world_size() == 1:
         return [held]
     found: list[Any] = [None] * world_size()
-    dist.all_gather_object(found, held)
+    dist.all_gather_object(found, held, group=_host_group())
     return found
+
+
+@functools.cache
+def _host_group() -> dist.ProcessGroup:
+    """For objects: NCCL would send them through the cards' memory, which layers have filled."""
+    return dist.new_group(backend="gloo")
 
 
 def loads_on_host(settings: SftSettings) -> bool:

@@ -7,7 +7,7 @@ settings say. `sft.rank_dropout` leaves out single ranks of the prefix at random
 scaled up.
 
 PEFT owns parameters and file format. `truncate`, `svd_truncate` and `grow` fold every change of scale into B, so that
-what they write is an adapter like any other. Which of the two cuts keeps more is in docs/LOG.md: from rank 4 on
+what they write is an adapter like any other. Which of the two cuts keeps more is in docs/LOG.md: from rank 8 on
 `svd_truncate` of an adapter that was trained plainly.
 """
 
@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from app.errors import UserError
 from app.settings import SftSettings
@@ -95,11 +96,14 @@ def svd_truncate(source: Path, target: Path, rank: int) -> None:
         name_b = name_a.replace(".lora_A.", ".lora_B.")
         q, r = torch.linalg.qr(tensors[name_b].double())
         p, s = torch.linalg.qr(tensors[name_a].double().t())
-        left, values, right = torch.linalg.svd(r @ s.t())
+        left, values, right = torch.linalg.svd(r @ s.t(), full_matrices=False)
         root = values[:rank].sqrt()
         # trained at alpha / before, read by PEFT at alpha / rank
-        found[name_b] = ((q @ left[:, :rank]) * root * (rank / before)).to(tensors[name_b].dtype).contiguous()
-        found[name_a] = (root[:, None] * (right[:rank] @ p.t())).to(tensors[name_a].dtype).contiguous()
+        b = (q @ left[:, :rank]) * root * (rank / before)
+        a = root[:, None] * (right[:rank] @ p.t())
+        missing = rank - len(root)  # a weight narrower than the rank has no more singular values
+        found[name_b] = functional.pad(b, (0, missing)).to(tensors[name_b].dtype).contiguous()
+        found[name_a] = functional.pad(a, (0, 0, 0, missing)).to(tensors[name_a].dtype).contiguous()
     _write(source, target, config | {"r": rank}, found)
 
 

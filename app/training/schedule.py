@@ -30,7 +30,7 @@ def epoch_steps(num_rows: int, settings: SftSettings, epoch: int) -> int:
 
 def share_of_epoch(settings: SftSettings, epoch: int) -> float:
     """Of the corpus's rows, how many the epoch trains: all but with data dropout, and then all in the first and the
-    last."""
-    if settings.data_dropout == "none" or epoch in (0, settings.epochs - 1):
+    last. There is one more full one where what was kept fills fewer rows than planned."""
+    if settings.data_dropout == "none" or epoch == 0 or epoch >= settings.epochs - 1:
         return 1.0
     return settings.data_dropout_keep**epoch if settings.data_dropout == "srd" else settings.data_dropout_keep

@@ -29,7 +29,7 @@ from app.units import GIB
 
 TRAIN_RUN = "train"
 SHUFFLED = 1024
-"""Rows that are mixed at a time: 25 MB for rows of 2,048 tokens."""
+"""Rows that are mixed at a time, at the least: 25 MB for rows of 2,048 tokens."""
 
 
 def run_sft(run: Run, profile: Profile) -> None:
@@ -83,7 +83,7 @@ def _fit(run: Run, profile: Profile, steps: int) -> Any:
             "steps": steps,
             "rows": read_json(run.corpus_manifest)["rows"],
         },
-        datasets={"train": ray.data.read_parquet(str(run.train_shards))},
+        datasets={"train": _dataset(run)},
         dataset_config=ray.train.DataConfig(datasets_to_split=[]),  # each worker takes its own rows (`feed`)
         scaling_config=ray.train.ScalingConfig(
             num_workers=options.num_workers, use_gpu=options.use_gpu, resources_per_worker=resources
@@ -102,6 +102,13 @@ def _fit(run: Run, profile: Profile, steps: int) -> Any:
     finally:
         done.set()
         watcher.join()
+
+
+def _dataset(run: Run) -> ray.data.Dataset:
+    """The corpus's rows. A block a shard: the order they are mixed into depends on blocks, and is to be the same on
+    a machine with other cores."""
+    shards = sorted(run.train_shards.glob("*.parquet"))
+    return ray.data.read_parquet([str(shard) for shard in shards], override_num_blocks=len(shards))
 
 
 def _forget_torn_snapshot(run: Run) -> None:

@@ -129,6 +129,25 @@ def test_epochs_take_the_steps_that_the_settings_say() -> None:
     assert total_steps(400, profile("sft.data_dropout=dbpd").sft) == 300
 
 
+def test_workers_take_as_many_steps_where_less_is_kept_than_planned() -> None:
+    """Rows that are half empty: packed anew they are fewer. Else one worker would wait for the others for ever."""
+    settings = profile("sft.data_dropout=smrd", "sft.data_dropout_keep=0.9", "sft.num_workers=2")
+    for seed in range(20):
+        draw = np.random.default_rng(seed)
+        given = [{name: column.copy() for name, column in row.items()} for row in rows(64)]
+        for row in given:
+            size = int(draw.integers(20, 45))
+            row["input_ids"] = draw.integers(10, 49_000, SEQ_LEN).astype(np.int32)
+            row["labels"] = np.where(np.arange(SEQ_LEN) < size, row["input_ids"], IGNORE).astype(np.int32)
+            row["position_ids"] = (np.arange(SEQ_LEN) - size * (np.arange(SEQ_LEN) >= size)).astype(np.int32)
+        difficulty = Difficulty()
+        difficulty.known = {
+            key: Trained(loss=1.0, num_tokens=end - start) for row in given for start, end, key in documents(row)
+        }
+        counts = [sum(1 for _ in micro_batches(given, settings, 1, 64, worker, difficulty)) for worker in (0, 1)]
+        assert counts[0] == counts[1] and counts[0] % 2 == 0, "whole steps of two micro-batches"
+
+
 def test_what_is_kept_is_packed_anew_whole_and_once() -> None:
     given = rows(200)
     kept = {key for row in given[::2] for _, _, key in documents(row)}

@@ -138,3 +138,11 @@ def test_a_cut_by_singular_values_is_the_nearest_of_its_rank(tmp_path: Path) -> 
             assert errors[-1][name] == pytest.approx(left_out.norm().item(), abs=1e-5), name
     for before, after in zip(errors, errors[1:], strict=False):
         assert all(after[name] < before[name] for name in whole)
+
+
+def test_a_cut_to_more_ranks_than_a_layer_is_wide_changes_nothing(tmp_path: Path) -> None:
+    lora.save(tuned(CONFIGS[0]), tmp_path / "small")
+    grow(tmp_path / "small", tmp_path / "wide", 128)
+    svd_truncate(tmp_path / "wide", tmp_path / "cut", 100)  # layers are 32 to 96 wide
+    small, cut = effective(tmp_path / "small"), effective(tmp_path / "cut")
+    assert all(torch.allclose(cut[name], weight, atol=1e-5) for name, weight in small.items())
