@@ -1,5 +1,6 @@
 """What cards can do by their makers' datasheets, and which one a plan is for."""
 
+import re
 from dataclasses import dataclass
 
 from app.hardware import describe
@@ -34,17 +35,33 @@ CARDS = tuple(
         ("RTX 4070", 58.3, 504, 12),
         ("RTX 4090", 165.2, 1008, 24),
         ("A100", 312.0, 1555, 40),
+        ("A100 PCIE 40GB", 312.0, 1555, 40),
+        ("A100 80GB PCIe", 312.0, 1935, 80),
+        ("A100 SXM4 80GB", 312.0, 2039, 80),
         ("H100", 989.4, 3350, 80),
         ("H200", 989.4, 4800, 141),
     )
 )
 
 
+VARIANTS = {"ti", "super", "laptop", "mobile", "max", "pcie", "nvl"}
+"""Words behind a card's name that make it another card, some of them slower."""
+
+
 def find_card(name: str) -> Card | None:
-    """By the longest name of the table that is part of this one; None for a card that isn't in it, and for those of
-    laptops, which share names with faster ones."""
-    known = [card for card in CARDS if card.name in name and "Laptop" not in name]
+    """By the longest name of the table whose words are in this one; None for a card that isn't in it."""
+    words = _words(name)
+    known = [card for card in CARDS if _is_named(words, _words(card.name))]
     return max(known, key=lambda card: len(card.name), default=None)
+
+
+def _words(name: str) -> list[str]:
+    return re.split(r"[\s-]+", name.lower())
+
+
+def _is_named(words: list[str], wanted: list[str]) -> bool:
+    starts = [at for at in range(len(words)) if words[at : at + len(wanted)] == wanted]
+    return any(VARIANTS.isdisjoint(words[at + len(wanted) :]) for at in starts)
 
 
 def present_card() -> tuple[str, float] | None:

@@ -94,9 +94,29 @@ def test_a_slower_card_is_slower_and_its_arithmetic_is_told() -> None:
         assert word in speed.how, speed.how
 
 
-def test_cards_are_told_apart_by_their_longest_name() -> None:
-    found = find_card("NVIDIA GeForce RTX 3070 Ti")
-    assert found is not None and found.name == "RTX 3070 Ti"
-    assert find_card("NVIDIA GeForce RTX 3070 Laptop GPU") is None
-    assert find_card("Tesla K80") is None
+@pytest.mark.parametrize(
+    ("name", "card"),
+    [
+        ("NVIDIA GeForce RTX 3070", "RTX 3070"),
+        ("NVIDIA GeForce RTX 3070 Ti", "RTX 3070 Ti"),
+        ("NVIDIA GeForce RTX 3080 Ti", None),
+        ("NVIDIA GeForce RTX 4070 SUPER", None),
+        ("NVIDIA GeForce RTX 3070 Laptop GPU", None),
+        ("NVIDIA GeForce RTX 3070 Ti Laptop GPU", None),
+        ("NVIDIA RTX A1000", None),
+        ("NVIDIA GH200 480GB", None),
+        ("NVIDIA A100-SXM4-40GB", "A100"),
+        ("NVIDIA A100-PCIE-40GB", "A100 PCIE 40GB"),
+        ("NVIDIA A100-SXM4-80GB", "A100 SXM4 80GB"),
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("NVIDIA H100 PCIe", None),
+        ("Tesla K80", None),
+    ],
+)
+def test_a_card_is_found_by_whole_words_and_never_as_a_variant_of_it(name: str, card: str | None) -> None:
+    found = find_card(name)
+    assert (found.name if found else None) == card
+
+
+def test_no_card_is_in_the_table_twice() -> None:
     assert len({card.name for card in CARDS}) == len(CARDS)
