@@ -6,6 +6,7 @@ training measured with one micro-batch speaks for others: operations a second ar
 Run: python -m app plan --profile P --calibrate
 """
 
+import contextlib
 import dataclasses
 import os
 import tempfile
@@ -73,61 +74,107 @@ def training_speed(choice: Choice, shape: Shape, device: str) -> Speed | None:
     return Speed(tokens_per_s=tokens_per_s, flops=flops, how=how, is_measured=True)
 
 
-def drafting_speed(model: ModelSettings, settings: GenerationSettings, device: str) -> tuple[float, str] | None:
-    """Tokens a second of the transformers engine, measured on this device; None where nothing was."""
-    held = _read().get(_drafting_key(model, settings, device))
-    if not held or settings.engine != "transformers":
+def drafting_speed(
+    model: ModelSettings, settings: GenerationSettings, device: str, rows: int
+) -> tuple[float, str] | None:
+    """Tokens a second of the transformers engine, measured on this device at about as many rows; None where nothing
+    was."""
+    found = [Measured(**fields) for fields in _read().get(_drafting_key(model, device), {}).values()]
+    one = min(found, key=lambda each: abs(each.micro_batch - rows), default=None)
+    if one is None or settings.engine != "transformers" or not rows / 2 <= one.micro_batch <= rows * 2:
         return None
-    one = Measured(**next(iter(held.values())))
     return one.tokens_per_s, f"measured on {device}: {one.tokens_per_s:,.0f} tokens/s at {one.micro_batch} rows"
 
 
 def calibrate(profile: Profile, config: Any, shape: Shape, ways: list[Choice]) -> None:
     """Measures each of the ways to train, and drafting. Raises UserError where the profile wants a card and none is
-    here, or where the memory does not hold a way."""
+    here, where the memory does not hold a way, and for weights that are cut over workers: this is one process."""
     os.environ.update(ALLOCATOR)  # before the first tensor on a card
-    import torch
-
-    device = torch.device("cuda", 0) if profile.sft.use_gpu else torch.device("cpu")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"profile {profile.name} is for a card and this machine has none: run --calibrate on the card")
+    sft, drafts = profile.sft, profile.generation
+    if sft.parallelism == "fsdp" and sft.num_workers > 1:
+        what = f"--calibrate measures one worker, and sft.parallelism=fsdp cuts the weights over {sft.num_workers}"
+        raise UserError(f"{what}: leave --calibrate out, or take sft.parallelism=ddp")
+    device, name = _device(profile, sft.use_gpu)
     cache_root().mkdir(parents=True, exist_ok=True)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     with tempfile.TemporaryDirectory(dir=cache_root(), prefix="calibration-") as held:
         say(f"calibrating on {name}: random weights of {profile.model.name}'s shape")
-        folder = _save_random(Path(held), config, profile.model, device)
+        folder = _save_random(Path(held), config, profile.model)
         for choice in ways:
-            measured = _train(folder, choice, shape, name, device)
+            with _no_oom(choice.words(), "sft.micro_batch", name):
+                measured = _train(folder, choice, shape, name, device)
             _keep(_training_key(choice, name), str(choice.sft.micro_batch), measured)
             say(f"  training, {choice.words()}: {measured.tokens_per_s:,.0f} tokens/s, {measured.tflops:.3g} TFLOP/s")
-        measured = _draft(folder, profile, shape, name, device)
-        _keep(_drafting_key(profile.model, profile.generation, name), str(measured.micro_batch), measured)
-        say(f"  drafting, {measured.micro_batch} rows: {measured.tokens_per_s:,.0f} tokens/s")
+        if drafts.engine != "transformers":
+            return say(f"  drafting isn't measured for generation.engine={drafts.engine}: its hours stay a projection")
+        device, name = _device(profile, drafts.use_gpu)
+        with _no_oom("drafting", "generation.batch_size or generation.kv_cache_bytes", name):
+            measured = _draft(folder, profile, shape, name, device)
+        _keep(_drafting_key(profile.model, name), str(measured.micro_batch), measured)
+        return say(f"  drafting on {name}, {measured.micro_batch} rows: {measured.tokens_per_s:,.0f} tokens/s")
 
 
-def _save_random(folder: Path, config: Any, model: ModelSettings, device: Any) -> Path:
+def _device(profile: Profile, use_gpu: bool) -> tuple[Any, str]:
+    """With the name that its measurements have."""
+    import torch
+
+    if not use_gpu:
+        return torch.device("cpu"), processor()
+    if not torch.cuda.is_available():
+        raise UserError(f"profile {profile.name} is for a card and this machine has none: run --calibrate on the card")
+    device = torch.device("cuda", 0)
+    return device, torch.cuda.get_device_name(device)
+
+
+@contextlib.contextmanager
+def _no_oom(what: str, lower: str, name: str) -> Iterator[None]:
+    """One sentence where memory runs out, even if a training goes on with smaller pieces (`app.training.ladder`): that
+    speed isn't the one asked for."""
+    import torch
+
+    before = _times_out_of_memory()
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        pass
+    else:
+        if _times_out_of_memory() == before:
+            return
+    raise UserError(f"{what} runs out of memory on {name}: free the card or lower {lower}") from None
+
+
+def _times_out_of_memory() -> int:
+    import torch
+
+    return torch.cuda.memory_stats().get("num_ooms", 0) if torch.cuda.is_available() else 0
+
+
+def _save_random(folder: Path, config: Any, model: ModelSettings) -> Path:
+    """Made in main memory: a card need not hold all of a model that is offloaded."""
     import torch
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(0)
-    with device:
-        made = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, model.dtype))
-    made.save_pretrained(folder)
-    del made
-    _empty(device)
+    AutoModelForCausalLM.from_config(config, dtype=getattr(torch, model.dtype)).save_pretrained(folder)
     return folder
+
+
+def _limit(device: Any, share: float) -> None:
+    """Of a card's memory, which counts anew from here."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.set_per_process_memory_fraction(share, device)
+        torch.cuda.reset_peak_memory_stats()
 
 
 def _train(folder: Path, choice: Choice, shape: Shape, name: str, device: Any) -> Measured:
     import torch
 
-    from app.models import load_model
     from app.training import loop, lora
 
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, choice.sft.vram_gib * GIB / total), device)
-        torch.cuda.reset_peak_memory_stats()
+        _limit(device, min(1.0, choice.sft.vram_gib * GIB / total))
     torch.set_float32_matmul_precision("high")
     sft = choice.sft.model_copy(update={"grad_accumulation": PASSES_A_STEP, "data_dropout": "none"})
     source = choice.model.model_copy(update={"source": "path", "name": str(folder)})
@@ -137,22 +184,17 @@ def _train(folder: Path, choice: Choice, shape: Shape, name: str, device: Any) -
     def batches(epoch: int) -> Iterator[dict[str, Any]]:
         yield from (rows for _ in range((WARM_UP + TIMED) * PASSES_A_STEP))
 
-    try:
-        model = lora.attach(load_model(folder, source, device, quantize=True), sft, 0)
-        with progress("calibration", WARM_UP + TIMED, "steps") as update:
+    model = lora.load_for_training(folder, source, sft, 0, device)
+    with progress("calibration", WARM_UP + TIMED, "steps") as update:
 
-            def on_step(metrics: Any) -> None:
-                seconds.append(metrics.seconds)
-                update(len(seconds))
+        def on_step(metrics: Any) -> None:
+            seconds.append(metrics.seconds)
+            update(len(seconds))
 
-            loop.train(
-                model, batches, sft, WARM_UP + TIMED, device=device, on_step=on_step,
-                on_checkpoint=lambda step, save: None, keep=choice.keep,
-            )  # fmt: skip
-    except torch.OutOfMemoryError:
-        raise UserError(
-            f"{choice.words()} runs out of memory on {name}: free the card or lower sft.micro_batch"
-        ) from None
+        loop.train(
+            model, batches, sft, WARM_UP + TIMED, device=device, on_step=on_step,
+            on_checkpoint=lambda step, save: None, keep=choice.keep,
+        )  # fmt: skip
     reserved = torch.cuda.max_memory_reserved() / GIB if device.type == "cuda" else 0.0
     del model
     _empty(device)
@@ -192,6 +234,7 @@ def _draft(folder: Path, profile: Profile, shape: Shape, name: str, device: Any)
     from app.models import load_model
     from app.records import Sampling
 
+    _limit(device, 1.0)
     source = profile.model.model_copy(update={"source": "path", "name": str(folder)})
     model = load_model(folder, source, device).eval()
     use_grouped_attention(model)
@@ -233,8 +276,8 @@ def _training_key(choice: Choice, device: str) -> str:
     return f"training | {device} | {choice.model.name} | {base} | {way} | r {choice.sft.lora_r} | rows {choice.seq_len}"
 
 
-def _drafting_key(model: ModelSettings, settings: GenerationSettings, device: str) -> str:
-    return f"drafting | {device} | {model.name} | {model.dtype} | {settings.batch_size} rows"
+def _drafting_key(model: ModelSettings, device: str) -> str:
+    return f"drafting | {device} | {model.name} | {model.dtype}"
 
 
 def _path() -> Path:

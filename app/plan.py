@@ -8,14 +8,14 @@ Run: python -m app plan --profile P [--run DIR] [--calibrate] [--json]
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from app import calibration, throughput
 from app.cards import CONTEXT_GIB, Card, find_card, present_card, reference_card
 from app.corpus.estimate import CorpusSize, size_of
-from app.drafting import drafting_memory, drafting_speed
+from app.drafting import drafting_memory, drafting_speed, rows_at_once
 from app.errors import UserError
 from app.evaluation.suites import NUM_PROBLEMS, get_suite
 from app.hardware import num_cores
@@ -66,9 +66,9 @@ class Inputs:
     shape: Shape
     sizes: Sizes
     card: Card | None
-    """None: this profile uses no card."""
+    """With the memory of the one that is here, if one is. None: this profile uses no card."""
     device: str
-    """Whose measurements count."""
+    """Whose measurements count, where a phase uses the card (`device_of`)."""
     corpus: CorpusSize | None
     choice: Choice
     """The training as it is set."""
@@ -76,6 +76,9 @@ class Inputs:
     @property
     def weight_bytes(self) -> float:
         return (self.shape.linear + self.shape.others) * (4 if self.profile.model.dtype == "float32" else 2)
+
+    def device_of(self, use_gpu: bool) -> str:
+        return self.device if use_gpu else calibration.processor()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,17 +134,17 @@ def card_of(profile: Profile) -> tuple[Card | None, str]:
     if present is None:
         return reference, reference.name
     known = find_card(present[0]) or reference
-    return known, present[0]
+    return replace(known, gib=present[1]), present[0]
 
 
 def limit_of_card(inputs: Inputs) -> float:
-    """GiB that a phase may take: 8, or for a profile with a larger card what that one has."""
-    return max(MAX_VRAM_GIB, reference_card(inputs.profile).gib) if inputs.card else 0.0
+    """GiB that a phase may take: 8, or for a profile with a larger card what that one has; never more than there is."""
+    return min(max(MAX_VRAM_GIB, reference_card(inputs.profile).gib), inputs.card.gib) if inputs.card else 0.0
 
 
 def training_speed(choice: Choice, inputs: Inputs) -> Speed:
-    """Measured on this device, else projected."""
-    if measured := calibration.training_speed(choice, inputs.shape, inputs.device):
+    """Of one worker: measured on this device, else projected."""
+    if measured := calibration.training_speed(choice, inputs.shape, inputs.device_of(choice.sft.use_gpu)):
         return measured
     if inputs.card is None or not choice.sft.use_gpu:
         return _speed_of_cores(choice, inputs)
@@ -153,17 +156,25 @@ def training_speed(choice: Choice, inputs: Inputs) -> Speed:
 def _speed_of_cores(choice: Choice, inputs: Inputs) -> Speed:
     flops = flops_of(choice, inputs.shape)
     tokens_per_s = CORES_TRAIN / flops
-    how = f"measured on 2 cores: 88 tokens/s of SmolLM2-135M; by operations {tokens_per_s:,.0f} tokens/s"
+    how = f"SmolLM2-135M made 88 tokens/s on 2 cores by plain layers; by operations {tokens_per_s:,.0f} tokens/s"
     return Speed(tokens_per_s=tokens_per_s, flops=flops, how=how)
 
 
 def pull(inputs: Inputs) -> Phase:
-    """The weights, with a tied head counted: repositories hold it as well."""
+    """The weights: repositories hold 16-bit ones whatever model.dtype makes of them, and a tied head as well; what is
+    made here is float32."""
     shape, source = inputs.shape, inputs.profile.model.source
-    size = inputs.weight_bytes + (shape.vocabulary * shape.width * 2 if source == "hub" and shape.is_tied else 0)
+    if source == "path":
+        return Phase(
+            name="pull", peak_ram_gib=0.5, how=f"nothing is fetched: weights are in {inputs.profile.model.name}"
+        )
+    parameters = shape.linear + shape.others
+    size = 4.0 * parameters
+    if source == "hub":
+        size = 2.0 * (parameters + (shape.vocabulary * shape.width if shape.is_tied else 0))
     seconds = size / DOWNLOAD if source == "hub" else 40.0 if source == "package" else 5.0
     how = f"{size / 1e9:.2f} GB / {DOWNLOAD / 1e6:g} MB/s" if source == "hub" else "measured on 2 cores"
-    ram = 0.5 + (2 * inputs.weight_bytes / GIB if source == "package" else 0)
+    ram = 0.5 + (2 * size / GIB if source == "package" else 0)
     return Phase(name="pull", peak_ram_gib=ram, disk_gib=size / GIB, hours=seconds / 3600, how=how)
 
 
@@ -193,7 +204,14 @@ def sft(inputs: Inputs) -> Phase:
     detail["context"] = CONTEXT_GIB
     checkpoints = 3 * inputs.shape.adapter(settings.lora_r) * (4 + 8) / GIB
     tokens = sft_tokens(inputs)
+    problem = "" if choice.fits else f"a micro-batch takes {memory}, more than sft.vram_gib={settings.vram_gib:g}"
+    if tokens == 0 and inputs.corpus:
+        problem = (  # as `app.training.sft` refuses it
+            f"the corpus has {inputs.corpus.rows} rows, fewer than one step takes: "
+            "lower sft.grad_accumulation or add sources to the recipe"
+        )
     parts = {} if not settings.use_gpu else detail
+    workers = f" x {settings.num_workers} workers" if settings.num_workers > 1 else ""
     held = inputs.weight_bytes / GIB if settings.use_gpu else memory.total / GIB
     said = "the corpus's size is unknown" if tokens is None else f"{tokens / 1e6:.2f} M tokens"
     return Phase(
@@ -203,8 +221,8 @@ def sft(inputs: Inputs) -> Phase:
         disk_gib=checkpoints,
         hours=((tokens or 0) / speed.tokens_per_s / settings.num_workers + SFT_START_S) / 3600,
         detail=parts,
-        how=f"{said}, {choice.words()}; {speed.how}",
-        problem="" if choice.fits else f"a micro-batch takes {memory}, more than sft.vram_gib={settings.vram_gib:g}",
+        how=f"{said}, {choice.words()}; {speed.how}{workers}",
+        problem=problem,
     )
 
 
@@ -245,11 +263,12 @@ def evaluate(inputs: Inputs) -> Phase:
 
 
 def _drafting_speed(inputs: Inputs) -> tuple[float, str]:
-    profile = inputs.profile
-    if measured := calibration.drafting_speed(profile.model, profile.generation, inputs.device):
+    profile, new_tokens = inputs.profile, inputs.profile.evaluation.max_new_tokens
+    rows = rows_at_once(inputs.shape, profile.model, profile.generation, new_tokens)
+    device = inputs.device_of(profile.generation.use_gpu)
+    if measured := calibration.drafting_speed(profile.model, profile.generation, device, rows):
         return measured
     if inputs.card and profile.generation.use_gpu:
-        new_tokens = profile.evaluation.max_new_tokens
         return drafting_speed(inputs.card, inputs.shape, profile.model, profile.generation, new_tokens)
     known = CORES_DRAFT[profile.generation.engine]
     speed = known * CORES_PARAMETERS / (inputs.shape.linear + inputs.shape.others)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from app import calibration
+from app.cards import find_card
 from app.plan import PHASES, Inputs, Phase, inputs_of, limit_of_card
 from app.plan_advice import advice, best_choice, too_much, total_days
 from app.training.choice import BASES, Choice
@@ -58,13 +59,15 @@ def as_json(inputs: Inputs, phases: Sequence[Phase]) -> dict[str, Any]:
 
 def as_text(inputs: Inputs, phases: Sequence[Phase]) -> str:
     """Table, arithmetic, advice; the last line says whether all of it fits."""
-    device = inputs.card.name if inputs.card and inputs.card.name in inputs.device else inputs.device
-    rows = [COLUMNS]
+    device = inputs.card.name if inputs.card and find_card(inputs.device) else inputs.device
+    rows: list[tuple[str, ...]] = [COLUMNS]
     for phase in phases:
         parts = " + ".join(f"{name} {size:.2f}" for name, size in phase.detail.items())
         sizes = (phase.peak_vram_gib, phase.peak_ram_gib, phase.disk_gib, phase.hours)
-        rows.append((phase.name, *(f"{size:.2f}" for size in sizes), parts))  # type: ignore[arg-type]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(COLUMNS) - 1)]
+        rows.append((phase.name, *(f"{size:.2f}" for size in sizes), parts))
+    if not inputs.card:
+        rows = [(row[0], *row[2:-1], "") for row in rows]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]) - 1)]
     said = [f"plan of {inputs.profile.name}: {inputs.profile.model.name} on {device}", ""]
     for row in rows:
         cells = [row[0].ljust(widths[0]), *(row[place].rjust(widths[place]) for place in range(1, len(widths)))]
@@ -74,5 +77,5 @@ def as_text(inputs: Inputs, phases: Sequence[Phase]) -> str:
     days = total_days(phases)
     if wrong := too_much(inputs, phases):
         return "\n".join([*said, f"does not fit: {len(wrong)} thing(s) to change, {days:.2f} days in total"])
-    limit = f"{limit_of_card(inputs):g} GiB of the card, " if inputs.card else ""
+    limit = f"{limit_of_card(inputs):.3g} GiB of the card, " if inputs.card else ""
     return "\n".join([*said, f"fits: {limit}32 GiB of main memory, {days:.2f} of 7 days"])

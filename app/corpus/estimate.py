@@ -53,10 +53,11 @@ class CorpusSize:
 def size_of(profile: Profile, run: Path | None) -> CorpusSize | None:
     """Of the run's corpus, if it is complete, else of what the recipe will give; None where that can't be told.
 
-    Raises UserError for a recipe that can't be read, and for one whose sources lack.
+    Raises UserError for a recipe that can't be read and for one whose sources lack; for a run whose corpus is not
+    complete or has rows of another length.
     """
     if run is not None:
-        return _of_manifest(run)
+        return _of_manifest(run, profile.corpus.seq_len)
     recipe, seq_len = load_recipe(profile.corpus.recipe), profile.corpus.seq_len
     local = [s for s in recipe.sources if isinstance(s, CodeSource) and not isinstance(s, _TABLES)]
     found = find_distributions(recipe.model_copy(update={"sources": tuple(local)}), cache_root() / "sources")
@@ -85,15 +86,26 @@ def size_of(profile: Profile, run: Path | None) -> CorpusSize | None:
 _TABLES = (JsonLines, ParquetTable, TheStackV2)
 
 
-def _of_manifest(folder: Path) -> CorpusSize | None:
+def _of_manifest(folder: Path, wanted: int) -> CorpusSize:
     path = Run(folder.resolve()).corpus_manifest
     if not path.exists():
         raise UserError(
             f"run {folder} has no complete corpus: build it with `python -m app corpus`, or leave --run out"
         )
-    held: dict[str, Any] = read_json(path)
-    rows, seq_len = held["rows"], held["settings"]["seq_len"]
-    how = f"{held['tokens'] / 1e6:.2f} M tokens in {rows:,} rows of {seq_len:,}, {held['fill']:.1%} full: {path}"
+    try:
+        held: dict[str, Any] = read_json(path)
+        rows, seq_len = int(held["rows"]), int(held["settings"]["seq_len"])
+        how = f"{held['tokens'] / 1e6:.2f} M tokens in {rows:,} rows of {seq_len:,}, {held['fill']:.1%} full: {path}"
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is cut off or incomplete ({error!r}): remove it and build the corpus again with "
+            "`python -m app corpus`, or leave --run out"
+        ) from None
+    if seq_len != wanted:
+        raise UserError(
+            f"the corpus of run {folder} has rows of {seq_len} tokens and the profile asks for {wanted}: "
+            f"--set corpus.seq_len={seq_len}, or leave --run out"
+        )
     return CorpusSize(rows=rows, seq_len=seq_len, num_files=0, source_bytes=0, distributions=0, how=how)
 
 

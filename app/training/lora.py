@@ -6,7 +6,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
-from app.settings import SftSettings
+from app.settings import ModelSettings, SftSettings
 
 
 def attach(model: PreTrainedModel, settings: SftSettings, seed: int) -> PeftModel:
@@ -27,6 +27,18 @@ def attach(model: PreTrainedModel, settings: SftSettings, seed: int) -> PeftMode
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model, config)
+
+
+def load_for_training(
+    folder: Path, model: ModelSettings, settings: SftSettings, seed: int, device: torch.device
+) -> PeftModel:
+    """The base in `folder` with a new adapter, on the device but for what is to stay off it."""
+    from app.models import load_model
+    from app.training import offload, parallel
+
+    place = torch.device("cpu") if parallel.loads_on_host(settings) else device
+    adapted = attach(load_model(folder, model, place, quantize=True), settings, seed)
+    return offload.offload(adapted, device) if settings.offload else adapted
 
 
 def save(model: PeftModel, folder: Path, adapter: dict[str, torch.Tensor] | None = None) -> None:

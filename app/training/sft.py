@@ -192,17 +192,9 @@ def train_loop(config: dict[str, Any]) -> None:
 
 
 def _load(profile: Profile, device: Any) -> Any:
-    """The base with its adapter, on the device but for what is to stay off it."""
-    import torch
+    from app.training import lora
 
-    from app.models import load_model
-    from app.training import lora, offload, parallel
-
-    options = profile.sft
-    place = torch.device("cpu") if parallel.loads_on_host(options) else device
-    base = load_model(ensure_model(profile.model), profile.model, place, quantize=True)
-    model = lora.attach(base, options, profile.seed)
-    return offload.offload(model, device) if options.offload else model
+    return lora.load_for_training(ensure_model(profile.model), profile.model, profile.sft, profile.seed, device)
 
 
 def _keep(model: Any, profile: Profile, device: Any) -> list[Keep]:

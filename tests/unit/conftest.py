@@ -1,5 +1,7 @@
-"""What tests of the guard share: a key in a file of its own, and an app that notes what got through to it."""
+"""What tests of the guard share: a key in a file of its own, and an app that notes what got through to it; and what
+tests of plans share: a machine that is alone, and a run with a corpus."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -21,3 +23,22 @@ def key(keys_at: Path) -> str:
 @pytest.fixture
 def behind() -> Behind:
     return Behind()
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No network, no card, an empty cache."""
+    monkeypatch.setenv("POCKETCODER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("app.plan.present_card", lambda: None)
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    """A run with a corpus of 10,000 rows of 2,048."""
+    run = tmp_path / "run"
+    (run / "corpus").mkdir(parents=True)
+    held = {"rows": 10_000, "tokens": 20_000_000, "fill": 0.98, "settings": {"seq_len": 2048}}
+    (run / "corpus/manifest.json").write_text(json.dumps(held))
+    return run
