@@ -61,7 +61,7 @@ def advice(inputs: Inputs, phases: Sequence[Phase]) -> list[str]:
     found = [inputs.note] if inputs.note else []
     found += too_much(inputs, phases)
     found += _training(inputs)
-    if inputs.choice.fits and total_days(phases) <= MAX_DAYS:
+    if _fits(inputs) and total_days(phases) <= MAX_DAYS:
         found += _room(inputs, phases)
     return found + list(_certainty(inputs))
 
@@ -78,6 +78,12 @@ def best_choice(inputs: Inputs, profile: Profile | None = None, bases: Sequence[
     return fastest(inputs.shape, profile, can_fuse, lambda choice: training_speed(choice, inputs), bases)
 
 
+def _fits(inputs: Inputs) -> bool:
+    """Whether the training as it is set does, under its own limit and on the card."""
+    peak = inputs.choice.memory.total / GIB + CONTEXT_GIB
+    return inputs.choice.fits and (not inputs.profile.sft.use_gpu or peak <= limit_of_card(inputs))
+
+
 def _training(inputs: Inputs) -> Iterator[str]:
     if not inputs.profile.sft.use_gpu:
         return
@@ -86,7 +92,7 @@ def _training(inputs: Inputs) -> Iterator[str]:
         yield _shorter_rows(inputs)
         return
     now, speed = training_speed(inputs.choice, inputs), training_speed(best, inputs)
-    fits = inputs.choice.fits and inputs.choice.memory.total / GIB + CONTEXT_GIB <= limit_of_card(inputs)
+    fits = _fits(inputs)
     if fits and speed.tokens_per_s < BARELY * now.tokens_per_s:
         yield f"training as it is set is the fastest that fits: {inputs.choice.words()}"
         return

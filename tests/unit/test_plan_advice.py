@@ -58,6 +58,7 @@ def test_a_card_with_less_memory_than_the_profile_is_made_for_bounds_the_plan(
     assert not plan["fits"] and any("more than 6" in line for line in plan["advice"])
     (line,) = [line for line in plan["advice"] if line.startswith("fastest")]
     assert "sft.vram_gib=5" in line and "instead of" not in line
+    assert not any("days hold" in line for line in plan["advice"])
     mends = (line, *(line for line in plan["advice"] if line.startswith(("serve takes", "evaluate takes"))))
     inputs, mended = planned("rtx3070", manifest, *(w for m in mends for w in m.split(" (")[0].split() if "=" in w))
     assert mended["fits"]
