@@ -146,6 +146,7 @@ class Run:
         self.sft_metrics = self.sft / "metrics.jsonl"
         self.sft_tensorboard = self.sft / "tensorboard"
         self.sft_work = self.sft / "work"
+        self.sft_said = self.sft_work / "said.txt"
         self.evaluation = root / "evaluation"
         self.plots = root / "plots"
         self.loss_plot = self.plots / "loss.png"

@@ -19,7 +19,7 @@ from ray.train.torch import TorchTrainer
 
 from app.errors import UserError
 from app.models import ensure_model
-from app.progress import progress, say
+from app.progress import copy_to, progress, say
 from app.runs import Run, append_json_line, git_commit, read_json, read_json_lines, write_json, write_json_lines
 from app.settings import Profile
 from app.training.keep import Keep
@@ -94,6 +94,8 @@ def _fit(run: Run, profile: Profile, steps: int) -> Any:
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
     )
+    run.sft_said.parent.mkdir(parents=True, exist_ok=True)
+    run.sft_said.unlink(missing_ok=True)
     done = threading.Event()
     watcher = threading.Thread(target=_show_progress, args=(run, steps, done), daemon=True)
     watcher.start()
@@ -123,8 +125,15 @@ def _forget_torn_snapshot(run: Run) -> None:
 
 
 def _show_progress(run: Run, steps: int, done: threading.Event) -> None:
+    num_said = 0
     with progress("sft", steps, "steps") as update:
-        while not done.wait(2):
+        is_done = False
+        while not is_done:
+            is_done = done.wait(2)
+            said = run.sft_said.read_text().splitlines() if run.sft_said.exists() else []
+            for line in said[num_said:]:
+                say(line)
+            num_said = len(said)
             rows = read_json_lines(run.sft_metrics)
             if rows:
                 speed = rows[-1]["tokens"] / max(1e-9, sum(row["seconds"] for row in rows))
@@ -155,11 +164,13 @@ def train_loop(config: dict[str, Any]) -> None:
     options, run = profile.sft, Run(Path(config["run"]))
     device = ray.train.torch.get_device()
     _set_up_device(device, options.vram_gib)
+    worker = ray.train.get_context().get_world_rank()
+    is_first = worker == 0
+    if is_first:
+        copy_to(run.sft_said)
     model = _load(profile, device)
     keep = _keep(model, profile, device)
     checkpoint = ray.train.get_checkpoint()
-    worker = ray.train.get_context().get_world_rank()
-    is_first = worker == 0
     difficulty = Difficulty() if options.data_dropout != "none" else None
     recorder = MetricsRecorder(run, checkpoint) if is_first else None
 

@@ -29,7 +29,9 @@ TWO_WORKERS = ["sft.num_workers=2", "sft.micro_batch=2", "sft.lora_dropout=0"]
 
 
 @pytest.mark.parametrize("way", ["ddp", "fsdp"])
-def test_two_workers_train_one_adapter(way: str, local_ray: None, tmp_path: Path) -> None:
+def test_two_workers_train_one_adapter(
+    way: str, local_ray: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from app.training.sft import run_sft
 
     profile = with_overrides(smoke(), [*TWO_WORKERS, f"sft.parallelism={way}", "sft.max_steps=4"])
@@ -37,6 +39,10 @@ def test_two_workers_train_one_adapter(way: str, local_ray: None, tmp_path: Path
         corpus(run)
         run_sft(run, profile)
         metrics = read_json_lines(run.sft_metrics)
+    said = capsys.readouterr().err
+    assert {"ddp": "fused layers; scaled_dot_product_attention", "fsdp": "not the fused ones: "}[way] in said, (
+        "what the first worker says is seen"
+    )
     assert [row["step"] for row in metrics] == [1, 2, 3, 4]
     assert metrics[0]["label_tokens"] == 8 * 127, (
         "both workers' tokens are counted: 2 workers x 2 rows x 2 micro-batches"
@@ -51,7 +57,7 @@ def test_two_workers_know_of_each_others_documents(local_ray: None, tmp_path: Pa
     """Half of all 64 documents is 32, of those that one worker saw it would be 16."""
     from app.training.sft import run_sft
 
-    changes = [*TWO_WORKERS, "sft.max_steps=null", "sft.epochs=3", "sft.data_dropout=dbpd"]
+    changes = [*TWO_WORKERS, "sft.max_steps=null", "sft.epochs=3", "sft.data_dropout=dbpd", "sft.checkpoint_every=100"]
     profile = with_overrides(smoke(), changes)
     with open_run(tmp_path / "run", profile, resume=False) as run:
         corpus(run)
