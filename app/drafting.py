@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from app.cards import CONTEXT_GIB, Card
 from app.settings import GenerationSettings, ModelSettings
 from app.training.memory import Shape
-from app.units import GIB
+from app.units import BYTES, GIB
 
 PROMPT = 512
 """Tokens of a prompt: more than HumanEval's, about what MBPP's with three examples have."""
@@ -18,8 +18,7 @@ HOST_S_A_LAYER = 18 / 449 / 28
 """Of a decoding step of the transformers engine: Qwen3-1.7B's shape made 449 tokens/s at 18 rows on an H200, whose
 memory would have allowed twenty times as much (docs/LOG.md)."""
 MEMORY_SHARE = 0.5
-"""Of a datasheet's bytes a second while decoding: 150 to 210 of 327 tokens/s are usual for one row of a 4-bit model on
-an RTX 3070; taken from the literature, not measured."""
+"""Of a datasheet's bytes a second while decoding. Assumed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +42,7 @@ def cache_per_token(shape: Shape, number: int) -> int:
 
 def rows_at_once(shape: Shape, model: ModelSettings, settings: GenerationSettings, new_tokens: int) -> int:
     """As many as have room in the cache, to their ends."""
-    number = 4 if model.dtype == "float32" else 2
+    number = BYTES[model.dtype]
     row = (PROMPT + new_tokens) * cache_per_token(shape, number)
     return max(1, min(settings.batch_size, settings.kv_cache_bytes // row))
 
@@ -52,7 +51,7 @@ def drafting_memory(
     shape: Shape, model: ModelSettings, settings: GenerationSettings, card: Card, new_tokens: int
 ) -> DraftingMemory:
     """Base weights are never quantised for drafting: an adapter is merged into them."""
-    number = 4 if model.dtype == "float32" else 2
+    number = BYTES[model.dtype]
     weights = (shape.linear + shape.others) * number / GIB
     if settings.engine == "vllm":
         room = card.gib * settings.gpu_memory_utilization
@@ -71,7 +70,7 @@ def drafting_speed(
     card: Card, shape: Shape, model: ModelSettings, settings: GenerationSettings, new_tokens: int
 ) -> tuple[float, str]:
     """Tokens a second on a card where it wasn't measured, and the arithmetic."""
-    number = 4 if model.dtype == "float32" else 2
+    number = BYTES[model.dtype]
     context = PROMPT + new_tokens // 2
     rows = rows_at_once(shape, model, settings, new_tokens)
     moved = (shape.linear + shape.others) * number + rows * context * cache_per_token(shape, number)

@@ -25,13 +25,13 @@ from app.settings import Profile
 from app.throughput import Speed
 from app.training.choice import Choice, as_set, flops_of, why_plain
 from app.training.memory import Shape, shape_of
-from app.training.schedule import total_steps
-from app.units import GIB
+from app.training.schedule import rows_a_step, total_steps
+from app.units import BYTES, GIB
 
 MAX_VRAM_GIB, MAX_RAM_GIB, MAX_CORPUS_RAM_GIB, MAX_DAYS = 8.0, 32.0, 6e9 / GIB, 7.0
 """What the project allows itself; a card with more may be filled (`limit_of_card`)."""
 RAY_GIB, CORPUS_WORKER_GIB = 1.46, 0.4
-"""Main memory: a build of any size took 2.26 GiB with two workers (docs/LOG.md), a worker 0.4 of it."""
+"""Main memory: a build of any size took 2.26 GiB with two workers (docs/LOG.md); of it a worker is taken for 0.4."""
 TORCH_GIB = {True: 3.0, False: 1.0}
 """A process that holds torch, with a card's libraries and without; taken for this, not measured."""
 CORES_ELSEWHERE = 8
@@ -75,7 +75,7 @@ class Inputs:
 
     @property
     def weight_bytes(self) -> float:
-        return (self.shape.linear + self.shape.others) * (4 if self.profile.model.dtype == "float32" else 2)
+        return (self.shape.linear + self.shape.others) * BYTES[self.profile.model.dtype]
 
     def device_of(self, use_gpu: bool) -> str:
         return self.device if use_gpu else calibration.processor()
@@ -231,8 +231,7 @@ def sft_tokens(inputs: Inputs) -> int | None:
     if inputs.corpus is None:
         return None
     settings = inputs.profile.sft
-    rows = settings.micro_batch * settings.grad_accumulation * settings.num_workers
-    return total_steps(inputs.corpus.rows, settings) * rows * inputs.corpus.seq_len
+    return total_steps(inputs.corpus.rows, settings) * rows_a_step(settings) * inputs.corpus.seq_len
 
 
 def evaluate(inputs: Inputs) -> Phase:

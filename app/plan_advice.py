@@ -26,7 +26,7 @@ from app.plan import (
 from app.settings import Profile
 from app.throughput import MEASURED_CARD, PLAIN_SHARE, reference
 from app.training.choice import BASES, Choice, fastest, lines, why_plain
-from app.training.schedule import total_steps
+from app.training.schedule import rows_a_step, total_steps
 from app.units import GIB
 
 BARELY = 1.02
@@ -209,8 +209,7 @@ _LESS: dict[str, Callable[[Inputs, float], str]] = {"sft": _less_training, "eval
 
 
 def _tokens_a_step(inputs: Inputs) -> int:
-    settings = inputs.profile.sft
-    return settings.micro_batch * settings.grad_accumulation * settings.num_workers * inputs.choice.seq_len
+    return rows_a_step(inputs.profile.sft) * inputs.choice.seq_len
 
 
 def _tokens_of(inputs: Inputs, hours: float) -> float:

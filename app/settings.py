@@ -41,7 +41,7 @@ class CorpusSettings(Settings):
     """Look for problems in distributions of so many files together, drawn by hash; None: in all; 0: in none."""
     files_per_shard: int = Field(default=256, ge=1, le=10_000)
     num_workers: int | None = Field(default=None, ge=1)
-    """Shards worked on at once, 0.4 GiB of memory each; None: one a core."""
+    """Shards worked on at once, about 0.4 GiB of memory each; None: one a core."""
 
 
 class SftSettings(Settings):

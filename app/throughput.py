@@ -16,7 +16,7 @@ from app.model_config import QWEN3_1_7B
 from app.settings import ModelSettings, SftSettings
 from app.training.keep import Keep
 from app.training.memory import Shape, choose_keep, shape_of
-from app.units import GIB, NF4_BYTES
+from app.units import BYTES, GIB, NF4_BYTES
 
 LABELLED = 0.82
 """Share of the tokens that enter the loss: 33,789 of 40,960 (docs/LOG.md)."""
@@ -86,7 +86,7 @@ def _adapter(group: tuple[int, int, int], rank: int) -> int:
 def traffic(shape: Shape, model: ModelSettings, tokens: int, again: float) -> float:
     """Bytes of a pass of so many tokens through fused layers: weights once each way, and every tensor of a layer
     written and read once, twice as many on the way back. again: share of the forward pass that is computed again."""
-    number = 4 if model.dtype == "float32" else 2
+    number = BYTES[model.dtype]
     q, k, w, i = shape.queries, shape.keys, shape.width, shape.inner
     tensors = 5 * w + 2 * q + 3 * k + q + 3 * i
     logits = 3 * LABELLED * shape.vocabulary

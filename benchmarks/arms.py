@@ -16,26 +16,22 @@ python -m benchmarks.arms --corpus RUN/corpus --out FOLDER --preset data-dropout
 
 import argparse
 import json
-import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from app.models import ensure_model, load_model
 from app.overrides import with_overrides
 from app.profiles import get_profile
-from app.settings import Profile
-from app.training import loop, lora
-from app.training.data_dropout import Difficulty
-from app.training.feed import Batch, micro_batches
-from app.training.fused import why_plain
-from app.training.schedule import total_steps
-from benchmarks.held_out import COLUMNS, Rows, document_losses, mean_loss, paired_interval, split
-from benchmarks.ranks import done_before, keep_of, made_with
+from benchmarks.held_out import (
+    adapter_losses,
+    document_losses,
+    mean_loss,
+    paired_interval,
+    parser_of,
+    split,
+    train_once,
+)
 from benchmarks.tuning import rows
 
 COST = ("steps", "seconds", "effective_epochs", "flop_epochs")
@@ -54,52 +50,6 @@ PRESETS = {
         "0.1:sft.lora_dropout=0.1",
     ],
 }
-
-
-def train_once(profile: Profile, data: Rows, device: torch.device, folder: Path) -> dict[str, Any]:
-    """Trains an adapter into `folder` unless it is there; what that cost. Raises UserError where what is there was made
-    under other settings."""
-    record = folder / "training.json"
-    made = made_with(profile, data)
-    if done := done_before(record, made):
-        return done
-    folder.mkdir(parents=True, exist_ok=True)
-    model = lora.attach(load_model(ensure_model(profile.model), profile.model, device), profile.sft, profile.seed)
-    difficulty = Difficulty() if profile.sft.data_dropout != "none" else None
-    num_rows, metrics = len(data["labels"]), list[loop.StepMetrics]()
-    arrays = {name: data[name].numpy().astype(np.int32) for name in COLUMNS}
-
-    def batches(epoch: int) -> Iterator[Batch]:
-        order = np.random.default_rng(profile.seed + epoch).permutation(num_rows)
-        ordered = ({name: column[index] for name, column in arrays.items()} for index in order)
-        return micro_batches(ordered, profile, epoch, num_rows, difficulty=difficulty)
-
-    keep = () if why_plain(model, profile.sft) else keep_of(profile, data, device)
-    steps, start = total_steps(num_rows, profile.sft), time.perf_counter()
-    loop.train(
-        model, batches, profile.sft, steps, device=device, on_step=metrics.append,
-        on_checkpoint=lambda step, save: save(folder) if step == steps else None,
-        keep=keep, corpus_rows=num_rows, difficulty=difficulty,
-    )  # fmt: skip
-    last = metrics[-1]
-    result = made | {
-        "steps": steps,
-        "seconds": round(time.perf_counter() - start, 1),
-        "effective_epochs": round(last.effective_epochs, 3),
-        "flop_epochs": round(last.flop_epochs, 3),
-    }
-    record.write_text(json.dumps(result))
-    return result
-
-
-def measured(base: Any, adapter: Path, held: Rows, batch: int, device: torch.device) -> Tensor:
-    """Summed losses of the held-out documents; `base` is given back untouched."""
-    from peft import PeftModel
-
-    model = PeftModel.from_pretrained(base, adapter)
-    losses, _ = document_losses(model, held, batch, device)
-    vars(model.unload()).pop("peft_config", None)  # or PEFT warns of a second adapter
-    return losses
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -124,7 +74,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     untouched, tokens = document_losses(base, held, arguments.batch, device)
     losses = {
         name: [
-            measured(base, arguments.out / f"seed-{seed}" / name / "adapter", held, arguments.batch, device)
+            adapter_losses(base, arguments.out / f"seed-{seed}" / name / "adapter", held, arguments.batch, device)
             for seed in seeds
         ]
         for name in arms
@@ -168,18 +118,9 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--corpus", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser = parser_of(__doc__)
     parser.add_argument("--preset", choices=PRESETS, default="data-dropout")
     parser.add_argument("--arm", action="append", help="NAME:KEY=VALUE+KEY=VALUE, instead of a preset")
-    parser.add_argument("--profile", default="laptop")
-    parser.add_argument("--rows", type=int, help="to train on; all if left out")
-    parser.add_argument("--held", type=int, default=200, help="rows held out")
-    parser.add_argument("--seeds", default="0,1")
-    parser.add_argument("--batch", type=int, default=16, help="held-out rows at once")
-    parser.add_argument("--gpu", action="store_true")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
     arguments = parser.parse_args()
     result = run(arguments)
     (arguments.out / "arms.json").write_text(json.dumps(result, indent=1))

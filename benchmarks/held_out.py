@@ -1,4 +1,5 @@
-"""Loss on held-out documents, and how sure a difference between two models is: what the training benchmarks share.
+"""Adapters that are trained once, their loss on held-out documents, and how sure a difference between two is: what the
+training benchmarks share.
 
 Rows are those of a packed corpus, int64 [rows, seq_len] by column, as `benchmarks.tuning.rows` reads them. A document
 is what starts at position 0: a packed example, or a piece of one that was longer than a row. Near-duplicates and other
@@ -6,16 +7,23 @@ files of the same package may lie on both sides of the split: all arms of a benc
 between them hold, while the losses themselves flatter.
 """
 
+import argparse
+import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from app.errors import UserError
 from app.records import IGNORE
+from app.settings import Profile
+from app.training.data_dropout import documents
+from benchmarks.tuning import COLUMNS, tune
 
 Rows = dict[str, Tensor]
-COLUMNS = ("input_ids", "labels", "position_ids")
 LOGITS_AT_ONCE = 4096
 """Labelled tokens whose logits exist at once."""
 
@@ -28,7 +36,7 @@ def split(data: Rows, num_rows: int, seed: int = 0) -> tuple[Rows, Rows]:
         raise ValueError(f"{num_rows} of {total} rows can't be held out: take 1 to {total - 1}")
     order = torch.randperm(total, generator=torch.Generator().manual_seed(seed)).tolist()
     contents = _contents(data)
-    seen = set[bytes]().union(*(contents[row] for row in order[:num_rows]))
+    seen = set[int]().union(*(contents[row] for row in order[:num_rows]))
     kept = [row for row in sorted(order[num_rows:]) if seen.isdisjoint(contents[row])]
     return _chosen(data, kept), _chosen(data, sorted(order[:num_rows]))
 
@@ -37,14 +45,13 @@ def _chosen(data: Rows, rows: list[int]) -> Rows:
     return {name: tensor[rows] for name, tensor in data.items()}
 
 
-def _contents(data: Rows) -> list[set[bytes]]:
-    """The tokens of each row's documents; of padding, which has no labels, nothing."""
-    found = []
-    for ids, labels, positions in zip(*(data[name].numpy() for name in COLUMNS), strict=True):
-        starts = (positions == 0).nonzero()[0].tolist()
-        spans = zip(starts, [*starts[1:], len(ids)], strict=True)
-        found.append({ids[a:b].tobytes() for a, b in spans if (labels[a:b] != IGNORE).any()})
-    return found
+def _contents(data: Rows) -> list[set[int]]:
+    """The keys of each row's documents."""
+    arrays = [data[name].numpy() for name in COLUMNS]
+    rows = (
+        {name: array[number] for name, array in zip(COLUMNS, arrays, strict=True)} for number in range(len(arrays[0]))
+    )
+    return [{key for _, _, key in documents(row)} for row in rows]
 
 
 @torch.no_grad()
@@ -92,3 +99,46 @@ def paired_interval(
         drawn[number] = excess[chosen].sum() / tokens[chosen].sum()
     low, high = drawn.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return (excess.sum() / tokens.sum()).item(), low, high
+
+
+def adapter_losses(base: Any, adapter: Path, held: Rows, batch: int, device: torch.device) -> Tensor:
+    """Summed losses of the documents; `base` is given back untouched."""
+    from peft import PeftModel
+
+    model = PeftModel.from_pretrained(base, adapter)
+    losses, _ = document_losses(model, held, batch, device)
+    model.unload()
+    return losses
+
+
+def train_once(profile: Profile, data: Rows, device: torch.device, folder: Path) -> dict[str, Any]:
+    """Trains an adapter into `folder` unless it is there; what `benchmarks.tuning.tune` tells of it. Raises UserError
+    where what is there was made under other settings."""
+    record = folder / "training.json"
+    settings = json.loads(json.dumps(dict(profile.sft)))  # as JSON has it
+    made = {"settings": settings, "model": profile.model.name, "seed": profile.seed, "rows": len(data["labels"])}
+    if record.exists():
+        held: dict[str, Any] = json.loads(record.read_text())
+        if {name: held.get(name) for name in made} != made:
+            raise UserError(f"{folder} was trained under other settings: give another --out")
+        return held
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    result = made | tune(profile, data, device, folder)
+    record.write_text(json.dumps(result))
+    return result
+
+
+def parser_of(doc: str | None) -> argparse.ArgumentParser:
+    """With the options that all have."""
+    parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+    parser.add_argument("--corpus", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--profile", default="laptop")
+    parser.add_argument("--rows", type=int, help="to train on; all if left out")
+    parser.add_argument("--held", type=int, default=200, help="rows held out")
+    parser.add_argument("--seeds", default="0,1")
+    parser.add_argument("--batch", type=int, default=16, help="held-out rows at once")
+    parser.add_argument("--gpu", action="store_true")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
+    return parser

@@ -26,17 +26,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from app.errors import UserError
 from app.models import ensure_model, load_model
 from app.overrides import with_overrides
 from app.profiles import get_profile
 from app.settings import Profile
-from app.training.keep import Keep
-from app.training.memory import choose_keep, shape_of
 from app.training.ranks import svd_truncate, truncate
-from app.units import GIB
-from benchmarks.held_out import Rows, document_losses, mean_loss, paired_interval, split
-from benchmarks.tuning import rows, tune
+from benchmarks.held_out import (
+    Rows,
+    adapter_losses,
+    document_losses,
+    mean_loss,
+    paired_interval,
+    parser_of,
+    split,
+    train_once,
+)
+from benchmarks.tuning import rows
 
 RANK_DROPOUT = 0.08
 CUT_ARMS = ("nested", "nested-dropout", "svd")
@@ -62,47 +67,6 @@ def trainings(profile: Profile, ranks: list[int]) -> Iterator[tuple[str, Profile
         yield name, profile.model_copy(update={"sft": profile.sft.model_copy(update=change)})
 
 
-def train_once(profile: Profile, data: Rows, device: torch.device, folder: Path) -> dict[str, Any]:
-    """Trains an adapter into `folder` unless it is there; its losses and time. Raises UserError where what is there
-    was made under other settings."""
-    record = folder / "training.json"
-    made = made_with(profile, data)
-    if held := done_before(record, made):
-        return held
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    result = made | tune(profile, data, device, folder, keep_of(profile, data, device))
-    record.write_text(json.dumps(result))
-    return result
-
-
-def made_with(profile: Profile, data: Rows) -> dict[str, Any]:
-    """What decides an adapter, as JSON has it."""
-    settings = json.loads(json.dumps(dict(profile.sft)))
-    return {"settings": settings, "model": profile.model.name, "seed": profile.seed, "rows": len(data["labels"])}
-
-
-def done_before(record: Path, made: dict[str, Any]) -> dict[str, Any]:
-    """What a finished training wrote down; empty where there is none. Raises UserError where it was another one."""
-    if not record.exists():
-        return {}
-    held: dict[str, Any] = json.loads(record.read_text())
-    if {name: held.get(name) for name in made} != made:
-        raise UserError(f"{record.parent} was trained under other settings: give another --out")
-    return held
-
-
-def keep_of(profile: Profile, data: Rows, device: torch.device) -> list[Keep]:
-    """What the fused layers keep: all that fits sft.vram_gib on a card."""
-    from transformers import AutoConfig
-
-    shape = shape_of(AutoConfig.from_pretrained(ensure_model(profile.model)))
-    if device.type != "cuda":
-        return [Keep.ALL] * shape.layers
-    seq_len = data["labels"].shape[1]
-    return choose_keep(shape, profile.model, profile.sft, seq_len, profile.sft.vram_gib * GIB) or []
-
-
 def adapters(folder: Path, ranks: list[int]) -> Iterator[tuple[str, int, Path]]:
     """(arm, rank, PEFT folder) of what was trained under `folder`; cut ones are made anew."""
     cuts = folder / "cuts"
@@ -118,13 +82,9 @@ def adapters(folder: Path, ranks: list[int]) -> Iterator[tuple[str, int, Path]]:
 
 def measured(base: Any, folder: Path, ranks: list[int], held: Rows, batch: int, device: torch.device) -> Losses:
     """base: the untouched model; it is given back untouched."""
-    from peft import PeftModel
-
     found: Losses = {arm: {} for arm in ARMS}
     for arm, rank, adapter in adapters(folder, ranks):
-        model = PeftModel.from_pretrained(base, adapter)
-        found[arm][rank], _ = document_losses(model, held, batch, device)
-        base = model.unload()
+        found[arm][rank] = adapter_losses(base, adapter, held, batch, device)
     return found
 
 
@@ -197,17 +157,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--corpus", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--profile", default="laptop")
+    parser = parser_of(__doc__)
     parser.add_argument("--ranks", default="2,4,8,16,32")
-    parser.add_argument("--rows", type=int, help="to train on; all if left out")
-    parser.add_argument("--held", type=int, default=200, help="rows held out")
-    parser.add_argument("--seeds", default="0,1")
-    parser.add_argument("--batch", type=int, default=16, help="held-out rows at once")
-    parser.add_argument("--gpu", action="store_true")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
     arguments = parser.parse_args()
     result = run(arguments)
     (arguments.out / "ranks.json").write_text(json.dumps(result, indent=1))

@@ -13,11 +13,12 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import torch
 
@@ -33,8 +34,11 @@ from app.sandbox.local import LocalJudges
 from app.sandbox.tiers import confinement
 from app.settings import Profile
 from app.training import loop, lora
-from app.training.keep import Keep
+from app.training.data_dropout import Difficulty
+from app.training.feed import Batch, micro_batches
+from app.training.memory import choose_keep, shape_of
 from app.training.schedule import total_steps
+from app.units import GIB
 
 COLUMNS = ("input_ids", "labels", "position_ids")
 
@@ -49,35 +53,40 @@ def rows(folder: Path) -> dict[str, torch.Tensor]:
     }
 
 
-def batches(data: dict[str, torch.Tensor], size: int, seed: int) -> Iterator[loop.Batch]:
-    order = torch.randperm(len(data["labels"]), generator=torch.Generator().manual_seed(seed))
-    for start in range(0, len(order) - size + 1, size):
-        yield {name: tensor[order[start : start + size]] for name, tensor in data.items()}
-
-
-def tune(
-    profile: Profile, data: dict[str, torch.Tensor], device: torch.device, folder: Path, keep: Sequence[Keep] = ()
-) -> dict[str, Any]:
-    """Train an adapter into `folder`; its losses. keep: see `loop.train`."""
-    steps = total_steps(len(data["labels"]), profile.sft)
+def tune(profile: Profile, data: dict[str, torch.Tensor], device: torch.device, folder: Path) -> dict[str, Any]:
+    """Train an adapter into `folder`; its losses and what it cost. On a card fused layers keep what fits
+    sft.vram_gib."""
     model = lora.attach(load_model(ensure_model(profile.model), profile.model, device), profile.sft, profile.seed)
-    metrics: list[loop.StepMetrics] = []
-    start = time.perf_counter()
+    difficulty = Difficulty() if profile.sft.data_dropout != "none" else None
+    num_rows, seq_len = data["labels"].shape
+    arrays = {name: data[name].numpy().astype(np.int32) for name in COLUMNS}
+
+    def batches(epoch: int) -> Iterator[Batch]:
+        order = np.random.default_rng(profile.seed + epoch).permutation(num_rows)
+        ordered = ({name: column[index] for name, column in arrays.items()} for index in order)
+        return micro_batches(ordered, profile, epoch, num_rows, difficulty=difficulty)
+
+    shape, limit = shape_of(model.config), profile.sft.vram_gib * GIB if device.type == "cuda" else math.inf
+    steps, start, metrics = total_steps(num_rows, profile.sft), time.perf_counter(), list[loop.StepMetrics]()
     loop.train(
         model,
-        lambda epoch: batches(data, profile.sft.micro_batch, profile.seed + epoch),
+        batches,
         profile.sft,
         steps,
         device=device,
         on_step=metrics.append,
         on_checkpoint=lambda step, save: save(folder) if step == steps else None,
-        keep=keep,
+        keep=choose_keep(shape, profile.model, profile.sft, seq_len, limit) or [],
+        corpus_rows=num_rows,
+        difficulty=difficulty,
     )
-    tenth = max(1, steps // 10)
+    tenth, last = max(1, steps // 10), metrics[-1]
     return {
         "steps": steps,
         "seconds": round(time.perf_counter() - start, 1),
-        "tokens": metrics[-1].tokens,
+        "tokens": last.tokens,
+        "effective_epochs": round(last.effective_epochs, 3),
+        "flop_epochs": round(last.flop_epochs, 3),
         "loss_first": round(mean_loss(metrics[:tenth]), 4),
         "loss_last": round(mean_loss(metrics[-tenth:]), 4),
     }

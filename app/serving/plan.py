@@ -10,9 +10,8 @@ from typing import Any
 
 from app.errors import UserError
 from app.settings import ModelSettings, ServingSettings
-from app.units import GIB, NF4_BYTES
+from app.units import BYTES, GIB, NF4_BYTES
 
-BYTES = {"float32": 4, "bfloat16": 2}
 WORKING_GIB = 1.0
 """Of a card: CUDA context, graphs, activations of a step and the logits of its rows. Assumed, not measured on 8 GiB."""
 BLOCK = 128

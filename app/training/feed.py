@@ -13,7 +13,7 @@ import torch
 
 from app.settings import Profile
 from app.training.data_dropout import Difficulty, Row, chosen, keys_of, repack
-from app.training.schedule import epoch_steps, share_of_epoch
+from app.training.schedule import epoch_steps, rows_a_step, share_of_epoch
 
 T = TypeVar("T")
 Batch = dict[str, torch.Tensor]
@@ -31,13 +31,13 @@ def micro_batches(
 ) -> Iterator[Batch]:
     """One worker's batches of an epoch. rows: the corpus's, in the epoch's order; num_rows: how many these are."""
     options = profile.sft
-    rows_a_step = options.grad_accumulation * options.micro_batch * options.num_workers
-    wanted = epoch_steps(num_rows, options, epoch) * rows_a_step
+    size = rows_a_step(options)
+    wanted = epoch_steps(num_rows, options, epoch) * size
     if share_of_epoch(options, epoch) < 1 and difficulty is not None:
         seed, seq_len = profile.seed + epoch, profile.corpus.seq_len
         kept = chosen(difficulty.known, options, wanted * seq_len, seed)
         rows = repack(rows, kept, seq_len, seed)
-    whole_steps = itertools.chain.from_iterable(groups_of(itertools.islice(rows, wanted), rows_a_step))
+    whole_steps = itertools.chain.from_iterable(groups_of(itertools.islice(rows, wanted), size))
     own = itertools.islice(whole_steps, worker, None, options.num_workers)  # as many for each worker
     for batch in groups_of(own, options.micro_batch):
         columns = {name: np.stack([row[name] for row in batch]).astype(np.int64) for name in batch[0]}

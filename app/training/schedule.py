@@ -23,9 +23,13 @@ def total_steps(num_rows: int, settings: SftSettings) -> int:
 
 def epoch_steps(num_rows: int, settings: SftSettings, epoch: int) -> int:
     """Of one epoch, counted from 0; its last rows that fill no step are left out."""
-    rows_a_step = settings.micro_batch * settings.grad_accumulation * settings.num_workers
-    whole = num_rows // rows_a_step
-    return max(min(1, whole), int(num_rows * share_of_epoch(settings, epoch)) // rows_a_step)
+    size = rows_a_step(settings)
+    return max(min(1, num_rows // size), int(num_rows * share_of_epoch(settings, epoch)) // size)
+
+
+def rows_a_step(settings: SftSettings) -> int:
+    """Of all workers."""
+    return settings.micro_batch * settings.grad_accumulation * settings.num_workers
 
 
 def share_of_epoch(settings: SftSettings, epoch: int) -> float:

@@ -6,6 +6,7 @@ import pytest
 from transformers import LlamaConfig, Qwen3Config
 
 from app.errors import UserError
+from app.model_config import QWEN3_1_7B
 from app.profiles import laptop, rtx3070
 from app.serving.plan import BLOCK, measure, plan_serving
 from app.units import GIB
@@ -14,17 +15,7 @@ from app.units import GIB
 @pytest.fixture(scope="module")
 def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("qwen3-1.7b")
-    Qwen3Config(
-        vocab_size=151_936,
-        hidden_size=2048,
-        intermediate_size=6144,
-        num_hidden_layers=28,
-        num_attention_heads=16,
-        num_key_value_heads=8,
-        head_dim=128,
-        max_position_embeddings=40_960,
-        tie_word_embeddings=True,
-    ).save_pretrained(folder)
+    Qwen3Config(**QWEN3_1_7B).save_pretrained(folder)
     return folder
 
 
