@@ -1,16 +1,18 @@
 """The judges: a pool of Ray actors, each a sandbox supervisor, one a core.
 
 A shell over `app.sandbox.supervisor`. The pool keeps the order of its jobs, lets only a few wait for each worker, and
-replaces a worker that died, whose jobs are tried again.
+replaces a worker that ended, whatever ended it. Its jobs are tried again; the one that it was at is charged a try, and
+is given up after MAX_TRIES, so that a job that ends its judges costs no other job anything.
 """
 
 import dataclasses
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import ObjectLostError, RayError, RayTaskError, TaskCancelledError
 
 from app.progress import say
 from app.records import Problem, Status, Verdict
@@ -20,6 +22,11 @@ from app.settings import SandboxSettings
 
 WAITING_PER_WORKER = 3
 MAX_TRIES = 3
+PAUSE_SECONDS = 2.0
+"""Before a job's second try, and twice as long before its third: a machine short of memory needs a moment."""
+JUDGE_LIVES = (RayTaskError, TaskCancelledError, ObjectLostError)
+"""What a job can end with while its judge goes on. Any other error of Ray's says that the judge has ended: killed,
+preempted, out of memory, its node gone, never placed."""
 
 
 @ray.remote
@@ -46,6 +53,11 @@ class _Job:
     actor: Any
     reference: Any
     tries: int = 1
+    again: "_Job | None" = None
+    """The same, sent anew."""
+
+    def latest(self) -> "_Job":
+        return self.again.latest() if self.again else self
 
 
 class JudgePool:
@@ -58,6 +70,8 @@ class JudgePool:
         count = settings.num_workers or int(ray.cluster_resources().get("CPU", 1))
         self._workers = [self._start() for _ in range(count)]
         self._load = [0] * count
+        self._sent: list[_Job] = []
+        """Not collected yet, in the order in which they were sent."""
         self._room = WAITING_PER_WORKER * count
         self.num_replaced = 0
         try:
@@ -85,7 +99,7 @@ class JudgePool:
                 yield self._result(waiting.popleft())
         finally:  # the source of jobs failed, or nobody wants more: what waits is short and comes to its end
             for job in waiting:
-                self._load[job.worker] -= 1
+                self._forget(job.latest())
 
     def close(self) -> None:
         """End the workers and all that they started."""
@@ -106,28 +120,61 @@ class JudgePool:
         self._load[index] += 1
         actor = self._workers[index]
         reference = actor.judge.remote(problem, programs)
-        return _Job(problem=problem, programs=programs, worker=index, actor=actor, reference=reference, tries=tries)
+        job = _Job(problem=problem, programs=programs, worker=index, actor=actor, reference=reference, tries=tries)
+        self._sent.append(job)
+        return job
 
     def _is_done(self, job: _Job) -> bool:
-        return bool(ray.wait([job.reference], timeout=0)[0])
+        return bool(ray.wait([job.latest().reference], timeout=0)[0])
+
+    def _forget(self, job: _Job) -> None:
+        self._sent = [other for other in self._sent if other is not job]
+        self._load[job.worker] -= 1
 
     def _result(self, job: _Job) -> list[Verdict]:
         while True:
-            try:
+            job = job.latest()
+            failure = _failure(job)
+            if failure is None:
+                self._forget(job)
                 return ray.get(job.reference)
-            except RayActorError as error:
-                if self._workers[job.worker] is job.actor:  # not replaced yet, after another job of its
-                    self._replace(job.worker)
-                if job.tries == MAX_TRIES:
-                    return [_infra(job.problem, f"the judge died {MAX_TRIES} times: {error}") for _ in job.programs]
-            finally:
-                self._load[job.worker] -= 1
-            job = self._submit(job.problem, job.programs, job.tries + 1)
+            ended = not isinstance(failure, JUDGE_LIVES)
+            charged, *others = self._left_by(job.actor) if ended else [job]
+            if charged.tries < MAX_TRIES:
+                time.sleep(PAUSE_SECONDS * charged.tries)
+            if ended and self._workers[job.worker] is job.actor:
+                self._replace(job.worker)
+            for lost in others:
+                self._send_again(lost, lost.tries)
+            if charged.tries < MAX_TRIES:
+                self._send_again(charged, charged.tries + 1)
+            elif charged is job:
+                self._forget(job)
+                return [_infra(job.problem, f"judging failed {MAX_TRIES} times: {failure}") for _ in job.programs]
+
+    def _left_by(self, actor: Any) -> list[_Job]:
+        """What a worker that ended had not finished. It was at the first: it takes them in the order of sending."""
+        ray.kill(actor)  # one that only can't be reached now might come back
+        jobs = [(job, _failure(job)) for job in self._sent if job.actor is actor]
+        return [job for job, failure in jobs if failure and not isinstance(failure, JUDGE_LIVES)]
+
+    def _send_again(self, job: _Job, tries: int) -> None:
+        self._forget(job)
+        job.again = self._submit(job.problem, job.programs, tries)
 
     def _replace(self, index: int) -> None:
         self.num_replaced += 1
-        say("  a judge died and is replaced; its problems are tried again")
+        say("  a judge ended and is replaced; its problems are tried again")
         self._workers[index] = self._start()
+
+
+def _failure(job: _Job) -> RayError | None:
+    """What came in place of its verdicts."""
+    try:
+        ray.get(job.reference)
+    except RayError as error:
+        return error
+    return None
 
 
 def _infra(problem: Problem, detail: str) -> Verdict:

@@ -6,7 +6,8 @@ The way of a program, file by file:
     process.py      starts the two zygotes, spawns and reaps their children, kills by pidfd (limits.py: the clock)
     tiers.py        what this machine can confine, found by trying (view.py: what a program may read)
     zygote.py       inside: gives up its rights once, then forks a child a run
-    confine.py      inside: capabilities, Landlock, seccomp, rlimits (syscalls.py, seccomp.py: the filter)
+    children.py     inside: forks and reaps so that nothing of one child is left for the next
+    confine.py      inside: capabilities, Landlock, seccomp, rlimits (syscalls.py, seccomp.py: the filter; mounts.py)
     candidate.py    inside: runs the program, answers calls
     judge.py        inside, in another process: runs the tests (checks.py: reads them)
     wire.py         the frames between the two (values.py: the values they may hold)
@@ -15,8 +16,11 @@ The way of a program, file by file:
 
 Known limits
 - The kernel is shared: a bug in it is a way out. For programs of people who mean harm take a virtual machine as well.
-- A program sees path names and sizes (stat) of what it may not open, unless bubblewrap is there to hide them, and can
-  time the machine.
+- A program sees path names and sizes (stat) of what it may not open, below the top folders that hold Python, unless
+  bubblewrap is there to hide them, and can time the machine.
+- What all processes share can be moved by one program and felt by the next: caches, by timing; numbers that the kernel
+  hands out in order; without user namespaces (a container that forbids them) process ids, the times in /proc and /sys
+  and the times at which links were followed as well. docs/security.md says what each is worth.
 - No subprocess, multiprocessing, sockets (but for a socket pair), temporary files, or signals to itself. Imports: the
   standard library, numpy, sortedcontainers.
 - A program that knows it is tested can treat the examples in its prompt as special cases: score on hidden tests.

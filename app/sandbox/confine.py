@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import os
 import resource
+import select
 import signal
 import socket
 import struct
@@ -20,7 +21,6 @@ from app.sandbox.syscalls import number
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 _SECCOMP_SET_MODE_FILTER = 1
-_CAPABILITY_VERSION = 0x20080522
 _LANDLOCK_VERSION_FLAG, _LANDLOCK_PATH_BENEATH = 1, 1
 _READ_FILE, _READ_DIR = 1 << 2, 1 << 3
 _FS_RIGHTS_BY_ABI = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
@@ -28,6 +28,9 @@ _FS_RIGHTS_BY_ABI = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 _NET_RIGHTS, _SCOPES = 0b11, 0b11
 """Bind and connect over TCP (version 4); abstract sockets and signals outside (version 6)."""
 _libc = ctypes.CDLL(None, use_errno=True)
+_CAPSET = number("capset", seccomp.MACHINE)
+_OF_THIS_PROCESS = ctypes.create_string_buffer(struct.pack("<Ii", 0x20080522, 0))  # version 3
+_NONE = ctypes.create_string_buffer(24)
 
 
 class Limits(NamedTuple):
@@ -50,8 +53,8 @@ def hide_from_ptrace() -> None:
 
 def drop_capabilities() -> None:
     """Root in name only: all capability sets of this process become empty."""
-    header = struct.pack("<Ii", _CAPABILITY_VERSION, 0)
-    _syscall("capset", ctypes.c_char_p(header), ctypes.c_char_p(bytes(24)))
+    if _libc.syscall(_CAPSET, _OF_THIS_PROCESS, _NONE) != 0:
+        raise OSError(ctypes.get_errno(), "capset")
 
 
 def landlock_version() -> int:
@@ -85,7 +88,10 @@ def allow_reading_only(listed: Sequence[str], folders: Sequence[str], files: Seq
 
 
 def _allow(ruleset: int, path: str, rights: int) -> None:
-    target = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        target = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except FileNotFoundError:  # a link out of what bubblewrap shows
+        return
     try:
         rule = struct.pack("<Qi", rights, target)
         _syscall("landlock_add_rule", ruleset, _LANDLOCK_PATH_BENEATH, ctypes.c_char_p(rule), 0)
@@ -108,14 +114,19 @@ class Filter:
             raise OSError(ctypes.get_errno(), "seccomp refused the filter")
 
 
-def confine_child(parent: int, keep_fds: int, limits: Limits, filter_: Filter | None) -> None:
-    """In a process just forked: a session of its own, death with the parent, no descriptor from `keep_fds` on."""
+def confine_child(parent_ended: select.poll, keep_fds: int, limits: Limits, filter_: Filter | None) -> None:
+    """In a process just forked: a session of its own, no capability, death with the parent, no descriptor from
+    `keep_fds` on, limits, and the filter.
+
+    parent_ended: polls the parent's pidfd. In a process namespace of its own a child sees no parent's id to compare.
+    """
     os.setsid()
+    drop_capabilities()
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before that
+    if parent_ended.poll(0):  # before that
         os._exit(1)
     os.closerange(keep_fds, 1 << 16)
-    resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
+    _limit(resource.RLIMIT_AS, limits.memory_bytes)
     resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_seconds, limits.cpu_seconds + 1))  # SIGXCPU, then SIGKILL
     if filter_ is not None:
         filter_.install()
@@ -131,9 +142,13 @@ def limit_resources() -> None:
         (resource.RLIMIT_MEMLOCK, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
     ):
-        hard = resource.getrlimit(kind)[1]
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (value, value))
+        _limit(kind, value)
+
+
+def _limit(kind: int, value: int) -> None:
+    hard = resource.getrlimit(kind)[1]
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(kind, (value, value))
 
 
 def escapes() -> list[str]:

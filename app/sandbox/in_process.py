@@ -1,34 +1,32 @@
 """Tests that can't be kept apart from the program: they run in its process, confined, and the program could forge
 their outcome. Verdicts are marked with the tier `in_process`, shown apart, and never become a reward."""
 
-import os
 from typing import Any
 
 from app.records import Problem, Status
 from app.sandbox.checks import mark_assertions
-from app.sandbox.limits import Clock, TimedFrames, classify
-from app.sandbox.process import Spawn
+from app.sandbox.limits import Clock, TimedFrames, classify, send_timed
+from app.sandbox.process import Descriptors, Spawn
 from app.sandbox.values import WireError
-from app.sandbox.wire import pack, send_bytes
+from app.sandbox.wire import pack
 
 
 def judge_in_process(problem: Problem, program: str, spawn: Spawn, timeout_s: float) -> tuple[Status, str, float]:
     """Status, detail and CPU seconds."""
     marked, num_assertions = mark_assertions(problem.tests)
-    read_request, write_request = os.pipe()
-    read_response, write_response = os.pipe()
-    try:
-        try:
+    with Descriptors() as ours:
+        with Descriptors() as theirs:
+            read_request, write_request = theirs.pipe_to(ours)
+            read_response, write_response = ours.pipe_to(theirs)
             process = spawn("in_process", [read_request, write_response])
-        finally:
-            os.close(read_request)
-            os.close(write_response)
         request = {"id": 0, "program": program, "entry_point": problem.entry_point, "style": problem.style}
         request |= {"setup": problem.setup, "tests": marked}
+        clock = Clock(timeout_s, [process])
         try:
-            send_bytes(write_request, pack(request))
-            frames = TimedFrames(read_response, write_request, Clock(timeout_s, [process]))
-            word, detail = _read(frames, num_assertions)
+            send_timed(write_request, pack(request), clock)
+            word, detail = _read(TimedFrames(read_response, write_request, clock), num_assertions)
+        except TimeoutError as error:
+            word, detail = "timeout", str(error)
         except BrokenPipeError:
             word, detail = "died", "the program ended before its tests did"
         except WireError as error:
@@ -36,9 +34,6 @@ def judge_in_process(problem: Problem, program: str, spawn: Spawn, timeout_s: fl
         finally:
             killed_here = not process.has_ended(grace_s=0.1)
             ended = process.end()
-    finally:
-        os.close(write_request)
-        os.close(read_response)
     return (*classify(word, detail, ended, killed_here), ended.cpu_seconds)
 
 

@@ -22,6 +22,8 @@ from app.sandbox.wire import Frames, receive, send
 CONTROL = 3
 MAX_DETAIL = 300
 UNSPLITTABLE = "unsplittable"
+STARVED, STARVED_ALONE = "starved", "starved_alone"
+"""Out of memory in the judge itself: with answers of the program at hand, and before the first one."""
 _NOT_FROM_A_TEXT = (UnicodeError, BaseExceptionGroup, StopIteration, StopAsyncIteration)
 _EXCEPTIONS = {
     name: kind
@@ -80,6 +82,10 @@ class Candidate:
             return from_json(answer["ok"])
         except (WireError, KeyError, TypeError, ValueError) as error:
             raise self._break("protocol", str(error)) from None
+
+    @property
+    def has_answered(self) -> bool:
+        return self._answered
 
     def check_clean(self) -> None:
         if self._frames.has_unread:
@@ -238,6 +244,8 @@ def _classify(error: BaseException, candidate: Candidate) -> tuple[str, str]:
     if candidate.broken:
         return candidate.broken.status, candidate.broken.detail
     detail = _describe(error)
+    if isinstance(error, MemoryError) and error is not candidate.raised:
+        return STARVED if candidate.has_answered else STARVED_ALONE, detail
     if isinstance(error, MemoryError):
         return "memory", detail
     if error is candidate.raised:

@@ -1,13 +1,14 @@
 """Limits held from outside a process, and how its end is read."""
 
 import math
+import os
 import select
 import signal
 import time
 from collections.abc import Sequence
 
 from app.records import Status
-from app.sandbox.process import Exit, Process
+from app.sandbox.process import Exit, Process, ZygoteError
 from app.sandbox.wire import Frames
 
 LOOK_SECONDS = 0.02
@@ -16,6 +17,18 @@ MAX_THREADS = 256
 WALL_FACTOR = 4
 """Wall seconds allowed for each second of CPU time."""
 CLOSED = "the program closed its channel"
+ABSENT_SECONDS = 1.0
+"""Between two looks of LOOK_SECONDS: whoever looks was stopped itself, or got no core."""
+FROM_OUTSIDE = (
+    signal.SIGKILL,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
+"""What people and machines end processes with. No program here can send one, not even to itself."""
 
 
 class Clock:
@@ -27,14 +40,22 @@ class Clock:
         self._processes = processes
         self._used = used
         self._wall = WALL_FACTOR * timeout_s
-        self._deadline = time.monotonic() + self._wall
+        self._looked = time.monotonic()
+        self._deadline = self._looked + self._wall
         self._extended = False
         self._has_begun = False
         self.status = Status.TIMEOUT
         self.why = ""
 
     def remaining(self) -> float:
-        """Seconds until it is worth looking again; 0 when it must end, and `status` and `why` say for which limit."""
+        """Seconds until it is worth looking again; 0 when it must end, and `status` and `why` say for which limit.
+
+        Raises ZygoteError when a process was stopped from outside, or the wall limit is over and it got no core.
+        """
+        now = time.monotonic()
+        if now - self._looked > ABSENT_SECONDS:
+            self._deadline += now - self._looked
+        self._looked = now
         if not self._has_begun:  # most programs end before anything has to be measured
             self._has_begun = True
             return min(self._timeout_s, LOOK_SECONDS)
@@ -45,27 +66,40 @@ class Clock:
         if cpu_seconds >= self._timeout_s:
             self.why = f"more than {self._timeout_s:g} s of CPU time"
             return 0.0
-        wall = self._deadline - time.monotonic()
+        wall = self._deadline - now
         if wall <= 0 and not self._extended:
             self._extended = True
             waited = sum(process.waited_seconds() for process in self._processes)
-            if waited > self._wall / 2:  # ready to run and given no core: the machine is loaded
+            if waited > self._wall / 2:  # ready to run and given no core: the machine is loaded, or it was stopped
                 self._deadline += self._wall
                 wall += self._wall
         if wall <= 0:
             self.why = f"more than {self._wall:g} s of wall time"
+            if sum(process.waited_seconds() for process in self._processes) > self._wall:  # of twice as much by now
+                raise ZygoteError(f"{self.why}, most of it without a core")
             return 0.0
         return max(0.001, min(wall, self._timeout_s - cpu_seconds, LOOK_SECONDS))
 
 
-def wait_readable(fd: int, clock: Clock) -> bool:
-    """Whether the descriptor became readable (or its other end closed) before the time was up."""
+def wait_readable(fd: int, clock: Clock, event: int = select.POLLIN) -> bool:
+    """Whether the descriptor became readable (with POLLOUT: writable), or its other end closed, in time."""
     poll = select.poll()
-    poll.register(fd, select.POLLIN)
+    poll.register(fd, event)
     while (seconds := clock.remaining()) > 0:
         if poll.poll(math.ceil(seconds * 1000)):
             return True
     return False
+
+
+def send_timed(fd: int, data: bytes, clock: Clock) -> None:
+    """Write to a process that may never read. Raises TimeoutError, or BrokenPipeError when it has ended."""
+    os.set_blocking(fd, False)
+    while data:
+        try:
+            data = data[os.write(fd, data) :]
+        except BlockingIOError:
+            if not wait_readable(fd, clock, select.POLLOUT):
+                raise TimeoutError(clock.why) from None
 
 
 class TimedFrames(Frames):
@@ -84,7 +118,8 @@ class TimedFrames(Frames):
 def classify(word: str, detail: str, ended: Exit, killed_here: bool) -> tuple[Status, str]:
     """A verdict of what was said about a program and how its process ended, which a dying program can't colour.
 
-    word: a status; "died" means that the channel closed. killed_here: it was still alive after that.
+    word: a status; "died" means that the channel closed. killed_here: it was still alive after that. Raises ZygoteError
+    for a program that somebody killed: neither this process, nor the kernel for a limit that the program had reached.
     """
     if ended.signal == signal.SIGSYS:
         return Status.VIOLATION, "a forbidden system call"
@@ -92,7 +127,11 @@ def classify(word: str, detail: str, ended: Exit, killed_here: bool) -> tuple[St
         return Status(word), detail
     if ended.signal == signal.SIGXCPU:
         return Status.TIMEOUT, "the kernel's CPU limit"
-    if ended.signal == signal.SIGKILL:
-        return (Status.DIED, CLOSED) if killed_here else (Status.MEMORY, "killed by the kernel")
+    if killed_here and ended.signal == signal.SIGKILL:
+        return Status.DIED, CLOSED
+    if ended.signal == signal.SIGKILL and ended.reached:
+        return ended.reached, "killed by the kernel"
+    if ended.signal in FROM_OUTSIDE:
+        raise ZygoteError(f"the program was killed from outside ({signal.Signals(ended.signal).name})")
     how = f"signal {ended.signal}" if ended.signal else f"exit code {ended.code}"
     return Status.DIED, f"{detail} ({how})"

@@ -10,10 +10,10 @@ import select
 import time
 
 from app.records import Status
-from app.sandbox.limits import Clock, classify
-from app.sandbox.process import Process, Spawn
+from app.sandbox.limits import Clock, classify, send_timed
+from app.sandbox.process import Descriptors, Process, Spawn
 from app.sandbox.values import WireError
-from app.sandbox.wire import Frames, pack, send_bytes
+from app.sandbox.wire import Frames, pack
 
 OUTPUT_BYTES = 64 << 10
 """Of standard output and standard error together, where the caller names no other cap."""
@@ -50,24 +50,23 @@ def run_script(
     the program. Raises ZygoteError.
     """
     start = time.monotonic()
-    stdin = _read_only(given.encode("utf-8", "replace"))
-    read_request, write_request = os.pipe()
-    read_response, write_response = os.pipe()
-    read_output, write_output = os.pipe()
-    read_errors, write_errors = os.pipe()
-    try:
-        fds = [read_request, write_response, stdin, write_output]
-        try:
+    with Descriptors() as ours:
+        with Descriptors() as theirs:
+            stdin = theirs.keep(_read_only(given.encode("utf-8", "replace")))
+            read_request, write_request = theirs.pipe_to(ours)
+            read_response, write_response = ours.pipe_to(theirs)
+            read_output, write_output = ours.pipe_to(theirs)
+            read_errors, write_errors = ours.pipe_to(theirs)
+            fds = [read_request, write_response, stdin, write_output]
             process = spawn("script", [*fds, write_errors] if interactive else fds)
-        finally:
-            for fd in (read_request, write_response, write_output, write_errors):
-                os.close(fd)
         printed: dict[int, bytearray] = {read_output: bytearray(), read_errors: bytearray()}
-        killed_here = False
+        clock = Clock(timeout_s, [process])
         try:
             with contextlib.suppress(BrokenPipeError):
-                send_bytes(write_request, pack({"id": 0, "program": source, "interactive": interactive}))
-            word, why = _read_printed(printed, process, Clock(timeout_s, [process]), cap)
+                send_timed(write_request, pack({"id": 0, "program": source, "interactive": interactive}), clock)
+            word, why = _read_printed(printed, process, clock, cap)
+        except TimeoutError:
+            word, why = clock.status, clock.why
         finally:
             killed_here = not process.has_ended()
             ended = process.end()
@@ -76,9 +75,6 @@ def run_script(
             word, why = "died", "the program ended"
         elif not word:
             word, why = ("runtime_error", f"exit code {ended.code}") if ended.code else ("passed", "")
-    finally:
-        for fd in (stdin, write_request, read_response, read_output, read_errors):
-            os.close(fd)
     status, detail = classify(word, why, ended, killed_here)
     output, errors = (bytes(data[:cap]).decode("utf-8", "replace") for data in printed.values())
     return ScriptRun(

@@ -14,8 +14,8 @@ threads, no Ray: `actors.judges` makes a pool of them.
 import dataclasses
 import json
 import math
-import os
 import secrets
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,9 +24,9 @@ from typing import Any, TypeVar
 from app.records import IN_PROCESS, Problem, ProblemStyle, Status, Verdict
 from app.sandbox.checks import BrokenTestsError, mark_assertions
 from app.sandbox.in_process import judge_in_process
-from app.sandbox.judge import UNSPLITTABLE
-from app.sandbox.limits import Clock, classify, wait_readable
-from app.sandbox.process import Process, Zygote, ZygoteError
+from app.sandbox.judge import STARVED, STARVED_ALONE, UNSPLITTABLE
+from app.sandbox.limits import FROM_OUTSIDE, Clock, classify, wait_readable
+from app.sandbox.process import Descriptors, Process, Zygote, ZygoteError
 from app.sandbox.script import ScriptRun, run_script
 from app.sandbox.stdio import judge_stdio
 from app.sandbox.tiers import Confinement, confinement
@@ -36,6 +36,10 @@ from app.settings import SandboxSettings
 
 JUDGE_CPU_SECONDS = 24 * 3600
 JUDGE_START_SECONDS = 20.0
+ROOMY = 4
+"""A judge that ran out of memory, or crashed, is followed by one with so many times its memory: what fails there too is
+the program's doing."""
+CRASHED = "crashed"
 REFERENCE_FACTOR = 4.0
 """A problem's limit is at least so many times the CPU time its tests took to load: EvalPlus's rule, for tests that run
 a reference to know the answers. Most load in a thousandth of the limit."""
@@ -43,6 +47,8 @@ INFRA_RETRIES = 2
 INFRA_PAUSE_SECONDS = 0.25
 REUSABLE = (Status.PASSED, Status.WRONG_ANSWER, Status.RUNTIME_ERROR, Status.LOAD_ERROR)
 """After these the judge has seen nothing but well-formed values; after any other it is replaced."""
+JUDGE_FAILED = {STARVED: Status.MEMORY, CRASHED: Status.DIED, STARVED_ALONE: Status.INFRA}
+"""What it means for the program when a judge with more room ends so too."""
 Outcome = TypeVar("Outcome", Verdict, ScriptRun)
 
 
@@ -53,6 +59,7 @@ class Judge:
         """Raises ZygoteError when it does not answer, BrokenTestsError for tests that are no Python."""
         marked, num_assertions = mark_assertions(problem.tests)
         self.problem = problem
+        self._is_ended = False
         fields = {name: getattr(problem, name) for name in ("style", "prelude", "setup", "entry_point")}
         fields |= {"tests": marked, "num_assertions": num_assertions}
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -78,9 +85,30 @@ class Judge:
             raise ZygoteError(f"the judge did not load its tests: {error}") from None
         self.load_seconds = self.process.cpu_seconds()
 
+    def word(self, nonce: str) -> tuple[str, str]:
+        """Its message about a program: status and detail. Raises ZygoteError when somebody ended it."""
+        try:
+            answer = receive(self.control)[0]
+        except (EOFError, OSError, ValueError):
+            return self._epitaph()
+        if answer["nonce"] != nonce:
+            raise ZygoteError("the judge answered another question")
+        return answer["status"], answer["detail"]
+
+    def _epitaph(self) -> tuple[str, str]:
+        """CRASHED for a judge that died of what it was given (a fault in C code), which others' signals are not."""
+        ended_itself = self.process.has_ended(grace_s=1.0)
+        self._is_ended = True
+        ended = self.process.end()
+        if not ended_itself or ended.signal in (0, signal.SIGXCPU, signal.SIGBUS, *FROM_OUTSIDE):
+            raise ZygoteError(f"the judge ended (signal {ended.signal}, exit code {ended.code})")
+        return CRASHED, f"the judge died of what the program sent (signal {ended.signal})"
+
     def close(self) -> None:
         self.control.close()
-        self.process.end()
+        if not self._is_ended:
+            self._is_ended = True
+            self.process.end()
 
 
 class Supervisor:
@@ -155,7 +183,7 @@ class Supervisor:
                 outcome = run()
             except BrokenTestsError:
                 raise
-            except (ZygoteError, OSError) as error:
+            except (ZygoteError, OSError, MemoryError) as error:  # MemoryError: this process's own
                 self.close()
                 outcome = fault(str(error))
             except BaseException:  # an interrupt between a question and its answer
@@ -181,11 +209,16 @@ class Supervisor:
         if "unsplittable" in judge.loaded:
             return self._judge_in_process(problem, program, start)
         word, detail, cpu_seconds = self._ask(judge, program)
+        if word in JUDGE_FAILED:  # once more in another
+            self._drop_judge()
+            word, detail, cpu_seconds = self._ask(self._judge_for(problem, ROOMY), program)
         if word not in REUSABLE:
             self._drop_judge()
+        if word == STARVED_ALONE:
+            raise BrokenTestsError(f"the tests need more memory than there is for them: {detail}")
         if word == UNSPLITTABLE:
             return self._judge_in_process(problem, program, start)
-        return self._verdict(problem, Status(word), detail, cpu_seconds, start)
+        return self._verdict(problem, Status(JUDGE_FAILED.get(word, word)), detail, cpu_seconds, start)
 
     def _ask(self, judge: Judge, program: str) -> tuple[str, str, float]:
         """Set a candidate before the judge. Returns status or UNSPLITTABLE, detail, and CPU seconds of both."""
@@ -196,7 +229,7 @@ class Supervisor:
         clock = Clock(timeout_s, [candidate, judge.process], -used_before)
         try:
             if wait_readable(judge.control.fileno(), clock):
-                word, detail = self._word_of(judge, nonce)
+                word, detail = judge.word(nonce)
             else:
                 word, detail = clock.status, clock.why
             judge_cpu = max(0.0, judge.process.cpu_seconds() - used_before)
@@ -205,44 +238,31 @@ class Supervisor:
                 killed_here = not candidate.has_ended(grace_s=0.1 if word == "died" else 0.0)
             finally:
                 ended = candidate.end()
-        if word != UNSPLITTABLE:
+        if word != UNSPLITTABLE and word not in JUDGE_FAILED:
             word, detail = classify(word, detail, ended, killed_here)
         return word, detail, ended.cpu_seconds + judge_cpu
 
     def _start(self, judge: Judge, program: str, nonce: str, timeout_s: float) -> Process:
         """A candidate with its pipes to the judge, who has been told to begin."""
-        read_request, write_request = os.pipe()
-        read_response, write_response = os.pipe()
-        try:
+        with Descriptors() as ends:
+            read_request, write_request = ends.pipe_to(ends)
+            read_response, write_response = ends.pipe_to(ends)
             candidate = self._spawn("calls", [read_request, write_response], timeout_s)
             try:
                 send(judge.control, {"program": program, "nonce": nonce}, (read_response, write_request))
             except OSError as error:
                 candidate.end()
                 raise ZygoteError(f"the judge is gone: {error}") from None
-        finally:
-            for fd in (read_request, write_request, read_response, write_response):
-                os.close(fd)
         return candidate
-
-    def _word_of(self, judge: Judge, nonce: str) -> tuple[str, str]:
-        """The judge's message. A judge that died had only this candidate's values to die of."""
-        try:
-            answer = receive(judge.control)[0]
-        except (EOFError, OSError, ValueError):
-            return "died", "the judge died of what the program sent"
-        if answer["nonce"] != nonce:
-            raise ZygoteError("the judge answered another question")
-        return answer["status"], answer["detail"]
 
     def _judge_in_process(self, problem: Problem, program: str, start: float) -> Verdict:
         status, detail, cpu_seconds = judge_in_process(problem, program, self._spawn, self._settings.timeout_s)
         return self._verdict(problem, status, detail, cpu_seconds, start, tier=IN_PROCESS)
 
-    def _judge_for(self, problem: Problem) -> Judge:
+    def _judge_for(self, problem: Problem, room: int = 1) -> Judge:
         if self._judge is None or (self._judge.problem is not problem and self._judge.problem != problem):
             self._drop_judge()
-            self._judge = Judge(self._zygote("judge"), problem, self._settings.memory_bytes)
+            self._judge = Judge(self._zygote("judge"), problem, room * self._settings.memory_bytes)
         return self._judge
 
     def _drop_judge(self) -> None:

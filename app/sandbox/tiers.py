@@ -105,6 +105,8 @@ def bubblewrap_command() -> tuple[str, ...]:
         command += ["--tmpfs", path]
     for path in shown:
         command += ["--ro-bind", path, path]
+    for path in view.hidden:
+        command += ["--remount-ro", path]
     return (*command, "--dev-bind", "/dev/null", "/dev/null", "--remount-ro", "/", "--chdir", "/", "--")
 
 

@@ -1,6 +1,7 @@
 """What a confined program may read: the standard library, numpy and sortedcontainers where they are installed, and
 their shared objects."""
 
+import contextlib
 import dataclasses
 import functools
 import importlib.util
@@ -65,6 +66,23 @@ def python_view() -> View:
         bundled=tuple(bundled),
         libraries=libraries,
     )
+
+
+def keep_in_memory(view: View) -> None:
+    """Ask the kernel to read all that a program may read, once.
+
+    A file that one program had read first would come faster to the next, and the time of its last access be a new one.
+    """
+    for top in (*view.folders, *view.files):
+        for folder, _, names in os.walk(top) if os.path.isdir(top) else ((os.path.dirname(top), [], [top]),):
+            for name in names:
+                with contextlib.suppress(OSError):
+                    fd = os.open(os.path.join(folder, name), os.O_RDONLY | os.O_NONBLOCK)
+                    try:
+                        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_WILLNEED)
+                        os.read(fd, 1)
+                    finally:
+                        os.close(fd)
 
 
 def _interpreter() -> str:

@@ -4,7 +4,8 @@ There are two, started alike and told their role: the candidate zygote's childre
 children run tests. The candidate zygote never holds a program, a test or an expected value: a program reaches its
 process over a pipe of its own, after the fork. The judge zygote compiles a problem's tests and forks with them.
 Started by `process.Zygote` as `python -s -S -P -c ...` with an environment that it empties and one end of a socket
-pair, over which it is told to spawn and to reap, one message at a time.
+pair, over which it is told to spawn and to reap, one message at a time. Spawning and reaping leave nothing of a program
+in its memory, which the next one gets a copy of (`children`); no descriptor of its own goes to a child.
 """
 
 import builtins
@@ -14,21 +15,24 @@ import importlib
 import importlib.util
 import json
 import os
+import select
 import socket
 import sys
 import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from app.sandbox import candidate, confine, judge, seccomp, values, wire
+from app.sandbox import candidate, children, confine, judge, mounts, seccomp, values, wire
 
 PRELOADED = {
     "candidate": "typing collections re math string functools itertools operator heapq bisect copy".split(),
     "judge": "typing math".split(),
 }
 """What short programs and tests import most. The rest costs a child milliseconds; each module here costs every fork."""
-CONTROL = 24
-"""Far from 3, so that descriptors received come as 3, 4, ... and children find theirs there."""
+MAX_FDS = 6
+CONTROL, THIS_PROCESS = 24, 25
+"""Descriptors of the control socket and of this process. Far from 3, so that descriptors received come as 3, 4, ... and
+children find theirs there."""
 THREAD_STACK = 8 << 20
 RUNS: dict[str, Callable[..., NoReturn]] = {
     "calls": candidate.serve_calls,
@@ -56,8 +60,9 @@ class Libraries:
 def main(control_fd: int, role: str) -> NoReturn:
     if control_fd != CONTROL:
         os.dup2(control_fd, CONTROL, inheritable=False)
+    os.dup2(os.pidfd_open(os.getpid()), THIS_PROCESS, inheritable=False)
     os.closerange(3, CONTROL)
-    os.closerange(CONTROL + 1, 1 << 16)
+    os.closerange(THIS_PROCESS + 1, 1 << 16)
     control = socket.socket(fileno=CONTROL)
     settings = json.loads(control.recv(1 << 20))
     try:
@@ -75,11 +80,13 @@ def main(control_fd: int, role: str) -> NoReturn:
     for name in [name for name in sys.modules if name.partition(".")[0] == "app"]:
         del sys.modules[name]  # a program finds the standard library only
     _warm_up()
+    own_namespaces = role == "candidate" and filter_ is not None and children.can_have_namespaces()
+    report["own_namespaces"] = own_namespaces
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000)  # a short run ends before its first collection
     control.send(json.dumps(report).encode())
-    _serve(control, filter_)
+    _serve(control, filter_, own_namespaces)
 
 
 def _preload(role: str) -> None:
@@ -122,6 +129,7 @@ def _warm_up() -> None:
 def _confine(settings: dict[str, Any], role: str) -> tuple[dict[str, Any], confine.Filter | None]:
     """Give up what no child needs. Returns what is in force, and the filter that children add."""
     confine.no_new_privileges()
+    own_mounts = settings["own_mounts"] and mounts.hide_all_but(settings["import_path"] + settings["paths"])
     confine.hide_from_ptrace()
     confine.drop_capabilities()
     confine.limit_resources()
@@ -133,34 +141,34 @@ def _confine(settings: dict[str, Any], role: str) -> tuple[dict[str, Any], confi
         confine.Filter(seccomp.zygote_filter(), seccomp.REFUSE).install()
         rules = seccomp.judge_filter() if role == "judge" else seccomp.child_filter()
         filter_ = confine.Filter(rules, seccomp.ALLOW)
-    return {"landlock": landlock, "seccomp": filter_ is not None, "escapes": confine.escapes()}, filter_
+    report = {"landlock": landlock, "seccomp": filter_ is not None, "own_mounts": own_mounts}
+    return report | {"escapes": confine.escapes()}, filter_
 
 
-def _serve(control: socket.socket, filter_: confine.Filter | None) -> NoReturn:
-    parent = os.getpid()
+def _serve(control: socket.socket, filter_: confine.Filter | None, own_namespaces: bool) -> NoReturn:
+    this_ended = select.poll()
+    this_ended.register(THIS_PROCESS, select.POLLIN)
     while True:
-        data, fds, _, _ = socket.recv_fds(control, 4096, 5)
+        data, fds, _, _ = socket.recv_fds(control, 4096, MAX_FDS)
         if not data:
             os._exit(0)  # the supervisor is gone; children die with their parent
         message = json.loads(data)
-        if "reap" in message:
-            _, status, usage = os.wait4(message["reap"], 0)
-            answer = [status, usage.ru_utime + usage.ru_stime]
-            control.send(json.dumps(answer).encode())
+        if message["run"] == "reap":
+            children.reap(fds[0], control)
+            _close(fds)
             continue
         given = [judge.read_problem(fds[0])] if message["run"] == "judge" else []
         try:
-            pid = os.fork()
+            pidfd = children.fork(own_namespaces=own_namespaces)
         except OSError as error:
             _close(fds)
             control.send(f"no new process: {error}".encode())
             continue
-        if pid == 0:
-            _run_child(parent, message, len(fds), filter_, given)
+        if pidfd is None:
+            _run_child(this_ended, message, fds, filter_, given)
         del given
         _close(fds)
-        pidfd = os.pidfd_open(pid)
-        socket.send_fds(control, [str(pid).encode()], [pidfd])
+        socket.send_fds(control, [b"{}"], [pidfd])
         os.close(pidfd)
 
 
@@ -170,14 +178,21 @@ def _close(fds: list[int]) -> None:
 
 
 def _run_child(
-    parent: int, message: dict[str, Any], num_fds: int, filter_: confine.Filter | None, given: list[Any]
+    parent_ended: select.poll,
+    message: dict[str, Any],
+    fds: list[int],
+    filter_: confine.Filter | None,
+    given: list[Any],
 ) -> NoReturn:
+    """fds: 3, 4, ...: what the run talks over (a judge: one, a candidate: two), its standard streams as far as it has
+    some, and a /dev/null of its own for the others."""
     try:
-        for stream in range(num_fds - 2):  # after requests and responses: standard input, output and, if given, error
-            os.dup2(5 + stream, stream)
         keep = 4 if message["run"] == "judge" else 5
+        streams = fds[keep - 3 : -1]
+        for stream in range(3):
+            os.dup2(streams[stream] if stream < len(streams) else fds[-1], stream)
         limits = confine.Limits(memory_bytes=message["memory_bytes"], cpu_seconds=message["cpu_seconds"])
-        confine.confine_child(parent, keep, limits, filter_)
+        confine.confine_child(parent_ended, keep, limits, filter_)
         RUNS[message["run"]](*given)
     finally:
         os._exit(1)

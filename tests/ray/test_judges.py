@@ -3,18 +3,30 @@
 import contextlib
 import dataclasses
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import ray
+from ray.exceptions import (
+    ActorUnschedulableError,
+    OutOfMemoryError,
+    OwnerDiedError,
+    RayError,
+    TaskCancelledError,
+    WorkerCrashedError,
+)
 
-from actors.judges import WAITING_PER_WORKER, JudgePool
+from actors import judges
+from actors.judges import MAX_TRIES, WAITING_PER_WORKER, JudgePool
 from app.errors import UserError
-from app.records import Problem, Status
+from app.records import Problem, Status, Verdict
 from app.sandbox.catalogue import FIXTURE, read_cases
+from app.sandbox.supervisor import Supervisor
 from app.settings import SandboxSettings
 
 SORT = "def f(x):\n    return sorted(x)\n"
@@ -99,6 +111,85 @@ def test_a_problem_whose_judges_always_die_is_masked_and_not_failed(
     assert (verdict.status, verdict.reward) == (Status.INFRA, None)
     monkeypatch.undo()
     assert pool.judge(problem(1), SORT).status == Status.PASSED
+
+
+class Fragile:
+    """A judge that a job's id can end, or fail, in the middle of it."""
+
+    def __init__(self, settings: SandboxSettings) -> None:
+        self._supervisor = Supervisor(settings)
+
+    def ready(self) -> str:
+        return self._supervisor.tier
+
+    def judge(self, problem: Problem, programs: list[str]) -> list[Verdict]:
+        time.sleep(0.1)  # the others wait behind it
+        if problem.id == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif problem.id == "exits":
+            os._exit(3)
+        elif problem.id == "leaves":
+            ray.actor.exit_actor()
+        elif problem.id == "raises":
+            raise MemoryError("of this process")
+        return [self._supervisor.judge(problem, program) for program in programs]
+
+    def close(self) -> None:
+        self._supervisor.close()
+
+
+@pytest.fixture
+def fragile_pool(local_ray: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[JudgePool]:
+    settings = SandboxSettings(timeout_s=0.5, memory_bytes=MEMORY, num_workers=1)
+    actor: Any = ray.remote(Fragile)
+    monkeypatch.setattr(JudgePool, "_start", lambda self: actor.options(num_cpus=0).remote(settings))
+    monkeypatch.setattr("actors.judges.PAUSE_SECONDS", 0.0)
+    with contextlib.closing(JudgePool(settings)) as made:
+        yield made
+
+
+@pytest.mark.parametrize("how", ["killed", "exits", "leaves", "raises"])
+def test_a_job_that_ends_its_judges_costs_its_neighbours_nothing(fragile_pool: JudgePool, how: str) -> None:
+    """Three jobs wait for one judge. Whichever stands first, only the one that the judge was at is charged."""
+    ids = ["first", how, "second", "third", how, "last"]
+    jobs = [(dataclasses.replace(FIXTURE, id=name), [SORT, "def f(x): return 0"]) for name in ids]
+    results = list(fragile_pool.judge_all(jobs))
+    assert [verdicts[0].problem_id for verdicts in results] == ids
+    for name, verdicts in zip(ids, results, strict=True):
+        expected = [Status.INFRA] * 2 if name == how else [Status.PASSED, Status.WRONG_ANSWER]
+        assert [verdict.status for verdict in verdicts] == expected, name
+    assert fragile_pool.num_replaced == (0 if how == "raises" else 2 * MAX_TRIES)
+    assert fragile_pool._load == [0] and not fragile_pool._sent
+
+
+@pytest.mark.parametrize(
+    ("error", "ends"),
+    [
+        (OutOfMemoryError("the node is short of memory"), True),
+        (WorkerCrashedError(), True),
+        (ActorUnschedulableError("no node has room"), True),
+        (TaskCancelledError(), False),
+        (OwnerDiedError("00", "", ""), False),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_any_error_of_rays_leaves_the_other_verdicts_whole(
+    fragile_pool: JudgePool, monkeypatch: pytest.MonkeyPatch, error: RayError, ends: bool
+) -> None:
+    """Errors that only a starved machine gives come in place of the first answer."""
+    real, raised = judges._failure, []
+
+    def fail_once(job: Any) -> RayError | None:
+        if not raised:
+            raised.append(job)
+            if ends:
+                ray.kill(job.actor)
+            return error
+        return real(job)
+
+    monkeypatch.setattr(judges, "_failure", fail_once)
+    results = [verdicts[0].status for verdicts in fragile_pool.judge_all([(problem(n), [SORT]) for n in range(4)])]
+    assert results == [Status.PASSED] * 4 and fragile_pool.num_replaced == int(ends)
 
 
 def test_a_source_that_fails_leaves_no_work_behind(pool: JudgePool) -> None:

@@ -1,5 +1,6 @@
 """Limits held from outside, and faults: whose they are, and what is left behind."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,11 +18,11 @@ from typing import Any
 import psutil
 import pytest
 
-from app.records import IN_PROCESS, Problem, Status
+from app.records import IN_PROCESS, Problem, Status, Verdict
 from app.sandbox import limits
 from app.sandbox.catalogue import FIXTURE
 from app.sandbox.in_process import judge_in_process
-from app.sandbox.process import Zygote, ZygoteError
+from app.sandbox.process import Exit, Zygote, ZygoteError
 from app.sandbox.stdio import judge_stdio
 from app.sandbox.supervisor import Supervisor
 from app.sandbox.tiers import Confinement
@@ -84,6 +85,112 @@ def test_a_judge_that_dies_under_a_candidate_is_the_candidates_failure(superviso
     tests = check("import ctypes", "candidate([1]) == [1] and ctypes.string_at(0)", "assert True")
     assert supervisor.judge(tests, SORT).status == Status.DIED
     assert supervisor.judge(FIXTURE, SORT).status == Status.PASSED
+
+
+SLOW = "import time\ndef f(x):\n    time.sleep(0.1)\n    return sorted(x)\n"
+"""Right, and long enough for something to happen in the middle."""
+
+
+def act_during(supervisor: Supervisor, act: Callable[[], None], program: str = SLOW) -> Verdict:
+    """The verdict on the program while `act` is called in the middle of it."""
+    supervisor.judge(FIXTURE, SORT)
+    timer = threading.Timer(0.4, act)
+    timer.start()
+    try:
+        return supervisor.judge(FIXTURE, program)
+    finally:
+        timer.join()
+
+
+def processes(supervisor: Supervisor) -> dict[str, int]:
+    """Ids of all that runs for a program now."""
+    assert supervisor._judge is not None
+    zygotes = {f"{role} zygote": _python_below(zygote.pid) for role, zygote in supervisor._zygotes.items()}
+    (candidate,) = psutil.Process(zygotes["candidate zygote"]).children()
+    return zygotes | {"judge": supervisor._judge.process._outer_pid(), "candidate": candidate.pid}
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP])
+@pytest.mark.parametrize("which", ["judge", "judge zygote", "candidate zygote", "candidate"])
+def test_what_somebody_does_to_the_sandbox_is_not_the_programs_fault(which: str, number: int) -> None:
+    with Supervisor(SETTINGS) as made:
+        verdict = act_during(made, lambda: os.kill(processes(made)[which], number))
+        assert verdict.status == Status.PASSED, verdict
+        if number == signal.SIGKILL:
+            assert made.num_infra == 1
+        assert made.judge(FIXTURE, SORT).status == Status.PASSED
+
+
+def test_a_judge_that_is_always_killed_is_infra() -> None:
+    with Supervisor(SETTINGS) as made:
+        done = threading.Event()
+
+        def kill_judges() -> None:
+            while not done.wait(0.05):
+                with contextlib.suppress(OSError, AssertionError, AttributeError):
+                    os.kill(made._judge.process._outer_pid(), signal.SIGKILL)  # type: ignore[union-attr]
+
+        threading.Thread(target=kill_judges).start()
+        verdict = made.judge(FIXTURE, SLOW)
+        done.set()
+        assert (verdict.status, verdict.reward) == (Status.INFRA, None), verdict
+
+
+def test_a_process_that_is_stopped_for_a_moment_goes_on() -> None:
+    with Supervisor(SETTINGS) as made:
+
+        def stop() -> None:
+            pids = processes(made)
+            for which in ("judge", "candidate"):
+                os.kill(pids[which], signal.SIGSTOP)
+            time.sleep(1.0)
+            for which in ("judge", "candidate"):
+                os.kill(pids[which], signal.SIGCONT)
+
+        assert act_during(made, stop).status == Status.PASSED and made.num_infra == 0
+
+
+def test_a_stopped_script_is_not_the_programs_fault() -> None:
+    with Supervisor(SETTINGS) as made:
+        made.judge(FIXTURE, SORT)
+        zygote = psutil.Process(_python_below(made._zygotes["candidate"].pid))
+        timer = threading.Timer(0.3, lambda: zygote.children()[0].suspend())
+        timer.start()
+        verdict = made.judge(stdio(("1", "1")), "import time\ntime.sleep(0.8)\nprint(input())")
+        timer.join()
+        assert verdict.status == Status.PASSED and made.num_infra == 1
+
+
+def test_a_program_that_the_kernel_kills_for_a_limit_it_reached_keeps_its_verdict() -> None:
+    def ended(number: int, reached: Status | None) -> Exit:
+        return Exit(signal=number, code=0, cpu_seconds=0.1, reached=reached)
+
+    for reached in (Status.MEMORY, Status.TIMEOUT):
+        assert limits.classify("died", "", ended(signal.SIGKILL, reached), False)[0] == reached
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
+        with pytest.raises(ZygoteError):
+            limits.classify("died", "", ended(number, None), False)
+    assert limits.classify("died", "", ended(signal.SIGKILL, None), True)[0] == Status.DIED
+    assert limits.classify("died", "", ended(signal.SIGSEGV, None), False)[0] == Status.DIED
+    with Supervisor(SETTINGS) as made:  # it holds 200 MiB when the kernel's killer of large processes comes
+        hog = "import time\nheld = bytearray(b'x') * (200 << 20)\ndef f(x):\n    time.sleep(9)\n"
+        verdict = act_during(made, lambda: os.kill(processes(made)["candidate"], signal.SIGKILL), hog)
+        assert verdict.status == Status.MEMORY and made.num_infra == 0, verdict
+
+
+def test_a_judge_short_of_memory_is_not_the_programs_fault() -> None:
+    """The tests' own inputs do not fit; what a program's answers make too large is its fault as before."""
+    with Supervisor(SETTINGS.model_copy(update={"memory_bytes": 256 << 20})) as made:
+        large = check(
+            "assert candidate([2, 1]) == [1, 2]", "held = bytearray(400 << 20)", "assert candidate([3]) == [3]"
+        )
+        assert made.judge(large, SORT).status == Status.PASSED
+        first = check("held = bytearray(1 << 40)", "assert candidate([3]) == [3]")
+        verdict = made.judge(first, SORT)
+        assert verdict.status == Status.INFRA and "memory" in verdict.detail, verdict
+        grown = check("assert len(bytearray(candidate([1])[0])) == 1")
+        assert made.judge(grown, "def f(x): return [1 << 40]").status == Status.MEMORY
+        assert made.judge(grown, "def f(x): return x").status == Status.PASSED
 
 
 def test_no_process_is_left_when_a_supervisor_is_killed() -> None:
@@ -206,6 +313,36 @@ def test_no_descriptor_and_no_process_is_lost_over_many_verdicts(supervisor: Sup
 
     first = judge_all()
     assert [judge_all() for _ in range(4)] == [first] * 4
+
+
+@pytest.mark.parametrize("name", ["pipe", "open"])
+@pytest.mark.parametrize("style", ["calls", "script", "in_process"])
+def test_no_descriptor_is_lost_when_one_can_not_be_opened(
+    style: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem, program = {"calls": (FIXTURE, SORT), "script": (stdio(("1", "1")), "print(input())")}.get(
+        style, (UNSPLITTABLE, NODE)
+    )
+    real, count = getattr(os, name), 0
+    for failing in (1, 2, 3, 4, 7):
+
+        def open_or_fail(*args: Any, failing: int = failing, **kwargs: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count % failing == 0:
+                raise OSError(24, "Too many open files")
+            return real(*args, **kwargs)
+
+        with Supervisor(SETTINGS) as made:
+            made.judge(problem, program)
+            made.close()  # so that zygotes have to be started as well
+            before, count = psutil.Process().num_fds(), 0
+            monkeypatch.setattr(os, name, open_or_fail)
+            verdict = made.judge(problem, program)
+            monkeypatch.undo()
+            made.close()
+            assert verdict.status in (Status.PASSED, Status.INFRA), verdict
+            assert psutil.Process().num_fds() == before, failing
 
 
 def test_no_descriptor_is_lost_when_no_process_can_be_spawned() -> None:

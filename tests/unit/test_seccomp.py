@@ -233,7 +233,10 @@ NEVER = {  # numbers on x86_64 and aarch64; those that the sandbox does not name
     "clone3": (435, 435), "setsid": (112, 157), "setpgid": (109, 154), "setuid": (105, 146), "capset": (126, 91),
     "wait4": (61, 260), "waitid": (247, 95), "inotify_init1": (294, 26), "mq_open": (240, 180),
     "landlock_restrict_self": (446, 446), "io_submit": (209, 2), "splice": (275, 76), "mlock": (149, 228),
-    "personality": (135, 92),
+    "personality": (135, 92), "sysinfo": (99, 179), "getppid": (110, 173), "flock": (73, 32), "fadvise64": (221, 223),
+    "setpriority": (141, 140), "ioprio_set": (251, 30), "sched_setaffinity": (203, 122),
+    "timer_create": (222, 107), "shmat": (30, 196), "semget": (64, 190), "msgget": (68, 186), "mincore": (27, 232),
+    "chdir": (80, 49), "fchdir": (81, 50), "getpriority": (140, 141), "clock_settime": (227, 112),
 }  # fmt: skip
 
 
@@ -270,6 +273,12 @@ def test_a_conditional_call_is_allowed_exactly_when_every_condition_holds(machin
 DANGEROUS: dict[str, tuple[str, tuple[int, ...]]] = {
     "fork by clone with SIGCHLD": ("clone", (17,)),
     "a new user namespace": ("clone", (0x10000000,)),
+    "fcntl F_SETFL": ("fcntl", (0, 4, 0x400)),
+    "fcntl F_SETLK": ("fcntl", (0, 6, 0x7FFF00000000)),
+    "fcntl F_OFD_SETLK": ("fcntl", (0, 37, 0x7FFF00000000)),
+    "fcntl F_SETLEASE": ("fcntl", (0, 1024, 1)),
+    "fcntl F_SETPIPE_SZ": ("fcntl", (4, 1031, 4096)),
+    "fcntl F_ADD_SEALS": ("fcntl", (0, 1033, 1)),
     "fcntl F_SETOWN": ("fcntl", (0, 8, 1)),
     "fcntl F_SETSIG": ("fcntl", (0, 10, 9)),
     "fcntl F_SETOWN_EX": ("fcntl", (0, 15, 1)),
@@ -287,6 +296,14 @@ DANGEROUS: dict[str, tuple[str, tuple[int, ...]]] = {
     "a new limit": ("prlimit64", (0, 0, 1, 0)),
     "a new limit at a high address": ("prlimit64", (0, 0, 0x7FFF00000000, 0)),
     "the limits of another process": ("prlimit64", (1, 0, 0, 1)),
+    "the cores of another process": ("sched_getaffinity", (1, 8, 0x7FFF00000000)),
+    "the CPU time of another process": ("clock_gettime", ((~1 << 3 | 2) & 0xFFFFFFFF, 0x7FFF00000000)),
+    "whether a process is there, by its clock": ("clock_getres", ((~1 << 3 | 2) & ALL_ONES, 0)),
+    "the count of all sockets' cookies": ("getsockopt", (3, 1, 57, 0x7FFF00000000, 0x7FFF00000000)),
+    "the network's options of a socket": ("getsockopt", (3, 6, 4, 0x7FFF00000000, 0x7FFF00000000)),
+    "to throw a library out of the page cache": ("madvise", (0x7FFF00000000, 4096, 21)),
+    "pages merged with those of other processes": ("madvise", (0x7FFF00000000, 4096, 12)),
+    "to wake who waits on a page of a library": ("futex", (0x7FFF00000000, 1, 1)),
 }
 
 
