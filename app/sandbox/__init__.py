@@ -8,8 +8,10 @@ The way of a program, file by file:
     zygote.py       inside: gives up its rights once, then forks a child a run
     confine.py      inside: capabilities, Landlock, seccomp, rlimits (syscalls.py, seccomp.py: the filter)
     candidate.py    inside: runs the program, answers calls
-    judge.py        inside, in another process: runs the tests (checks.py: reads them)
-    wire.py         the frames between the two (values.py: the values they may hold)
+    marks.py        marks the assertions of tests (splitting.py: whether program and tests can be kept apart)
+    judge.py        inside, in another process: runs the tests (evidence.py: what held; checks.py: what to ask for;
+                    stub.py: asks the candidate)
+    wire.py         the frames between the two (values.py, decoder.py, iterators.py, raised.py: what they may hold)
     stdio.py, in_process.py   the two other kinds of tests
     catalogue.py    the command `python -m app sandbox`
 
@@ -18,11 +20,14 @@ Known limits
 - A program sees path names and sizes (stat) of what it may not open, unless bubblewrap is there to hide them, and can
   time the machine.
 - No subprocess, multiprocessing, sockets (but for a socket pair), temporary files, or signals to itself. Imports: the
-  standard library, numpy, sortedcontainers.
+  standard library, numpy, sortedcontainers, tzdata.
 - A program that knows it is tested can treat the examples in its prompt as special cases: score on hidden tests.
 - The judge compares copies. An argument that comes back as the result (`f(x) is x`), two arguments that are one object,
   and lists shared between arguments are separate objects there.
 - An ndarray arrives as lists, so it may equal a list where numpy's own comparison raises.
+- A class of exceptions that the program defines is caught by its built-in bases only. What a generator changes in the
+  arguments while the tests iterate over it does not reach them.
+- Tests whose first call can be sent and a later one not, in a way that their source does not show, fail the program.
 - Tests of the tier `in_process` can be forged; they are marked and give no reward.
 - The memory limit is on address space, for each process; a machine that lends its cores to N supervisors may need
   2 N times the limit.

@@ -5,8 +5,8 @@ import os
 from typing import Any
 
 from app.records import Problem, Status
-from app.sandbox.checks import mark_assertions
 from app.sandbox.limits import Clock, TimedFrames, classify
+from app.sandbox.marks import mark_assertions
 from app.sandbox.process import Spawn
 from app.sandbox.values import WireError
 from app.sandbox.wire import pack, send_bytes
@@ -14,7 +14,7 @@ from app.sandbox.wire import pack, send_bytes
 
 def judge_in_process(problem: Problem, program: str, spawn: Spawn, timeout_s: float) -> tuple[Status, str, float]:
     """Status, detail and CPU seconds."""
-    marked, num_assertions = mark_assertions(problem.tests)
+    marked, _ = mark_assertions(problem.tests)
     read_request, write_request = os.pipe()
     read_response, write_response = os.pipe()
     try:
@@ -28,7 +28,7 @@ def judge_in_process(problem: Problem, program: str, spawn: Spawn, timeout_s: fl
         try:
             send_bytes(write_request, pack(request))
             frames = TimedFrames(read_response, write_request, Clock(timeout_s, [process]))
-            word, detail = _read(frames, num_assertions)
+            word, detail = _read(frames)
         except BrokenPipeError:
             word, detail = "died", "the program ended before its tests did"
         except WireError as error:
@@ -42,19 +42,20 @@ def judge_in_process(problem: Problem, program: str, spawn: Spawn, timeout_s: fl
     return (*classify(word, detail, ended, killed_here), ended.cpu_seconds)
 
 
-def _read(frames: TimedFrames, num_assertions: int) -> tuple[str, str]:
+def _read(frames: TimedFrames) -> tuple[str, str]:
     try:
         answer: Any = frames.receive()
         if "error" in answer:
-            base, name, text, _ = map(str, answer["error"])
+            base, name, text = map(str, answer["error"][:3])
             if base == "MemoryError":
                 return "memory", text
             status = "wrong_answer" if base == "AssertionError" else "runtime_error"
-            return ("load_error" if answer["id"] == 0 else status), f"{name}: {text}"
-        held = answer["ok"]
-        if type(held) is int and held == num_assertions > 0:
+            return ("load_error" if answer["id"] == 0 else status), f"{name}: {text}"[:300]
+        held, failed, evaded = map(int, answer["ok"])
+        if held and not failed and not evaded:
             return "passed", ""
-        return "wrong_answer", f"{held} of {num_assertions} assertions were executed"[:300]
+        went_round = ", and the tests went round one" * evaded
+        return "wrong_answer", f"{held} assertions held, {failed} failed{went_round}"[:300]
     except TimeoutError as error:
         return "timeout", str(error)
     except EOFError:

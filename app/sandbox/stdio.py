@@ -5,7 +5,7 @@ import json
 import time
 
 from app.records import Problem, Status
-from app.sandbox.checks import BrokenTestsError
+from app.sandbox.marks import BrokenTestsError
 from app.sandbox.limits import WALL_FACTOR
 from app.sandbox.process import Spawn
 from app.sandbox.script import OUTPUT_BYTES, run_script
