@@ -7,7 +7,8 @@ for what a hostile program may have written.
 Request 0 is the program: {"id": 0, "program": ..., "entry_point": ..., "setup": ...}; then calls
 {"id": n, "args": [...], "kwargs": {...}}, expressions {"id": n, "evaluate": source}, or items of an iterator that was
 answered {"id": n, "next": number, "count": how many at most}. Responses: {"id": n, "ok": value} or
-{"id": n, "error": exception as `raised` describes it}, with "args" and "kwargs" when the call changed them.
+{"id": n, "error": exception as `raised` describes it}, with "args" and "kwargs" when the call changed them, or
+{"id": n, "unsendable": why the answer can't be told}: no exception, which tests could take for one that they expect.
 """
 
 import atexit
@@ -18,11 +19,12 @@ import os
 import sys
 import threading
 import types
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from app.sandbox.decoder import from_json
 from app.sandbox.evidence import Evidence
-from app.sandbox.iterators import Lender
+from app.sandbox.iterators import Lender, unsendable
 from app.sandbox.raised import described
 from app.sandbox.values import WireError, to_json
 from app.sandbox.wire import Frames
@@ -48,14 +50,19 @@ def serve_calls() -> NoReturn:
         request = frames.receive()
         try:
             if "evaluate" in request:
-                response = {"ok": lender.to_json(eval(request["evaluate"], module))}
+                response = _told(eval(request["evaluate"], module), lender, dict)
             elif "next" in request:
                 response = lender.give(request)
             else:
                 response = _call(entry, request, lender)
-            frames.send({"id": request["id"], **response})
         except BaseException as error:
             _send_error(frames, request["id"], error)
+            continue
+        try:
+            frames.send({"id": request["id"], **response})
+        except WireError as error:
+            small = {"error": [*response["error"][:3], None]} if "error" in response else unsendable(error)
+            frames.send({"id": request["id"], **small})
 
 
 def serve_script() -> NoReturn:
@@ -144,7 +151,14 @@ def _call(entry: Any, request: dict[str, Any], lender: Lender) -> dict[str, Any]
         with contextlib.suppress(Exception):  # what it left in its arguments can't be told
             return {"error": described(error), **_changed(args, kwargs, request)}
         raise
-    return {"ok": lender.to_json(result), **_changed(args, kwargs, request)}
+    return _told(result, lender, lambda: _changed(args, kwargs, request))
+
+
+def _told(result: Any, lender: Lender, changed: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    try:
+        return {"ok": lender.to_json(result), **changed()}
+    except WireError as error:
+        return unsendable(error)
 
 
 def _changed(args: list[Any], kwargs: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,11 @@ MAX_TAKEN = 1_000_000
 TAG = "iterator"
 
 
+def unsendable(error: WireError) -> dict[str, str]:
+    """The response for an answer that is no plain data or too large."""
+    return {"unsendable": f"{type(error).__name__}: {error}"}
+
+
 class _Lent:
     """An iterator of the program, and what came out of it but could not go into the last message."""
 
@@ -45,25 +50,32 @@ class Lender:
         lent = self._lent[request["next"]]
         encoder, items, deadline = Encoder(), list[Any](), time.perf_counter() + BATCH_SECONDS
         num_lent = len(self._lent)
-        try:
-            while len(items) < request["count"]:
+        while len(items) < request["count"]:
+            try:
                 value = self._step(lent, request)
-                try:
-                    items.append(self._encode(encoder, value))
-                except TooLargeError:
-                    if not items:
-                        raise
-                    lent.kept.append(value)  # with the next message
-                    break
-                if encoder.is_half_full or len(self._lent) > num_lent or time.perf_counter() > deadline:
-                    break
-        except StopIteration as stop:
-            return {"ok": items, "end": True, "value": self.to_json(stop.value)}
-        except BaseException as error:
-            if not items:
-                raise
-            lent.error = error
+            except StopIteration as stop:
+                return self._last(items, stop.value)
+            except BaseException as error:
+                if not items:
+                    raise
+                lent.error = error
+                break
+            try:
+                items.append(self._encode(encoder, value))
+            except WireError as error:
+                if not items:
+                    return unsendable(error)
+                lent.kept.append(value)  # with the next message
+                break
+            if encoder.is_half_full or len(self._lent) > num_lent or time.perf_counter() > deadline:
+                break
         return {"ok": items, "end": False, "value": None}
+
+    def _last(self, items: list[Any], value: Any) -> dict[str, Any]:
+        try:
+            return {"ok": items, "end": True, "value": self.to_json(value)}
+        except WireError as error:
+            return unsendable(error)
 
     def _step(self, lent: _Lent, request: dict[str, Any]) -> Any:
         if lent.kept:

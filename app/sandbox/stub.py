@@ -85,6 +85,7 @@ class Candidate:
         answer = self._ask(request)
         self.asked = True
         self.untouched = ""
+        self._refuse_unsendable(answer)
         try:
             if "args" in answer:
                 _copy_back_all(args, kwargs, from_json(answer["args"]), from_json(answer["kwargs"]))
@@ -93,6 +94,10 @@ class Candidate:
         except (WireError, KeyError, TypeError, ValueError) as error:
             raise self._break("protocol", str(error)) from None
         raise self._error(answer["error"])
+
+    def _refuse_unsendable(self, answer: dict[str, Any]) -> None:
+        if "unsendable" in answer:
+            raise self._break("runtime_error", answer["unsendable"])
 
     def _built(self, tree: Any) -> Any:
         """As `from_json`, but for iterators, which stand as an answer or in a list or tuple that is the answer."""
@@ -128,6 +133,7 @@ class Candidate:
         except WireError as error:
             raise self._unsendable(error) from None
         self.untouched = ""
+        self._refuse_unsendable(answer)
         if "error" in answer:
             raise self._error(answer["error"])
         items, has_ended = answer["ok"], answer.get("end")
@@ -194,6 +200,8 @@ def _is_response(answer: Any, request_id: int) -> bool:
         return False
     if ("args" in answer) != ("kwargs" in answer):
         return False
+    if "unsendable" in answer:
+        return type(answer["unsendable"]) is str
     return is_described(answer["error"]) if "error" in answer else "ok" in answer
 
 

@@ -199,6 +199,21 @@ def test_a_program_can_not_get_round_an_assertion(supervisor: Supervisor, name: 
 
 
 @pytest.mark.parametrize(
+    "answer", ["object()", "f", "iter([f])", "'x' * 10_000_000", "[0] * 600_000", "{1: f}.values()"]
+)
+def test_an_answer_that_can_not_be_told_is_no_exception_that_tests_may_expect(
+    supervisor: Supervisor, answer: str
+) -> None:
+    for kind in ("ValueError", "Exception", "BaseException"):
+        tests = f"{HOLDS}\ntry:\n    list(candidate(-1))\n    assert False\nexcept {kind}:\n    pass"
+        verdict = supervisor.judge(body(tests), f"def f(x): return 1 if x == 1 else {answer}\n")
+        assert verdict.status == Status.RUNTIME_ERROR and "Error: " in verdict.detail, verdict
+    changes = "def f(x):\n    if x == 1: return 1\n    x.append(f)\n"
+    tests = f"{HOLDS}\ntry:\n    candidate([])\n    assert False\nexcept ValueError:\n    pass"
+    assert supervisor.judge(body(tests), changes).status == Status.RUNTIME_ERROR
+
+
+@pytest.mark.parametrize(
     ("tests", "program"),
     [
         ("try: candidate(-1)\nexcept ValueError: pass\nassert True", None),
