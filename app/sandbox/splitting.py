@@ -35,7 +35,7 @@ _BINDING = (
 )  # fmt: skip
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=64)
 def needs_own_objects(problem: Problem) -> str:
     """Why, in words; empty where program and tests can be kept apart as far as their source says.
 
