@@ -41,8 +41,8 @@ ORACLES = {
 }
 """Judges of single tasks, by entry point; all others are judged by `agrees`."""
 MAX_WEIGHT = 1_000_000
-"""An answer of more bytes can't cross from a program to its judge, and its input is left out: 39 of HumanEval+'s
-122,683 added ones, of the tasks 15, 83, 100 and 130. EvalPlus has an edition without such extremes."""
+"""An input whose answer has more bytes is left out: 39 of HumanEval+'s 122,683 added ones, of the tasks 15, 83, 100 and
+130. They test the machine's memory; EvalPlus has an edition without such extremes."""
 _TESTS = """\
 def check(candidate):
     tolerance = {tolerance!r}

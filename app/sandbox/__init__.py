@@ -9,8 +9,10 @@ The way of a program, file by file:
     children.py     inside: forks and reaps so that nothing of one child is left for the next
     confine.py      inside: capabilities, Landlock, seccomp, rlimits (syscalls.py, seccomp.py: the filter; mounts.py)
     candidate.py    inside: runs the program, answers calls
-    judge.py        inside, in another process: runs the tests (checks.py: reads them)
-    wire.py         the frames between the two (values.py: the values they may hold)
+    marks.py        marks the assertions of tests (splitting.py: whether program and tests can be kept apart)
+    judge.py        inside, in another process: runs the tests (evidence.py: what held; checks.py: what to ask for;
+                    stub.py: asks the candidate)
+    wire.py         the frames between the two (values.py, decoder.py, iterators.py, raised.py: what they may hold)
     stdio.py, in_process.py   the two other kinds of tests
     catalogue.py    the command `python -m app sandbox`
 
@@ -22,11 +24,14 @@ Known limits
   hands out in order; without user namespaces (a container that forbids them) process ids, the times in /proc and /sys
   and the times at which links were followed as well. docs/security.md says what each is worth.
 - No subprocess, multiprocessing, sockets (but for a socket pair), temporary files, or signals to itself. Imports: the
-  standard library, numpy, sortedcontainers.
+  standard library, numpy, sortedcontainers, tzdata.
 - A program that knows it is tested can treat the examples in its prompt as special cases: score on hidden tests.
 - The judge compares copies. An argument that comes back as the result (`f(x) is x`), two arguments that are one object,
   and lists shared between arguments are separate objects there.
 - An ndarray arrives as lists, so it may equal a list where numpy's own comparison raises.
+- A class of exceptions that the program defines is caught by its built-in bases only. What a generator changes in the
+  arguments while the tests iterate over it does not reach them.
+- Tests whose first call can be sent and a later one not, in a way that their source does not show, fail the program.
 - Tests of the tier `in_process` can be forged; they are marked and give no reward.
 - The memory limit is on address space, for each process; a machine that lends its cores to N supervisors may need
   2 N times the limit.

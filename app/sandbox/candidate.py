@@ -5,26 +5,32 @@ on 4. Whatever the program does to this module, its names or its pipes harms onl
 for what a hostile program may have written.
 
 Request 0 is the program: {"id": 0, "program": ..., "entry_point": ..., "setup": ...}; then calls
-{"id": n, "args": [...], "kwargs": {...}} or expressions {"id": n, "evaluate": source}. Responses:
-{"id": n, "ok": value}, with "args" and "kwargs" when the call changed them, or
-{"id": n, "error": [built-in base, type, text, arguments]}.
+{"id": n, "args": [...], "kwargs": {...}}, expressions {"id": n, "evaluate": source}, or items of an iterator that was
+answered {"id": n, "next": number, "count": how many at most}. Responses: {"id": n, "ok": value} or
+{"id": n, "error": exception as `raised` describes it}, with "args" and "kwargs" when the call changed them, or
+{"id": n, "unsendable": why the answer can't be told}: no exception, which tests could take for one that they expect.
 """
 
 import atexit
 import contextlib
+import gc
+import io
 import os
 import sys
 import threading
 import types
+from collections.abc import Callable
 from typing import Any, NoReturn
 
-from app.sandbox.checks import HELD
-from app.sandbox.values import WireError, from_json, to_json
+from app.sandbox.decoder import from_json
+from app.sandbox.evidence import Evidence
+from app.sandbox.iterators import Lender, unsendable
+from app.sandbox.raised import described
+from app.sandbox.values import WireError, to_json
 from app.sandbox.wire import Frames
 
 REQUESTS, RESPONSES = 3, 4
 MODULE = "candidate"
-MAX_TEXT = 300
 MAX_TRACEBACK = 8000
 _IMMUTABLE = frozenset((int, str, float, bool, type(None), complex, bytes, frozenset, range))
 
@@ -39,16 +45,24 @@ def serve_calls() -> NoReturn:
         _send_error(frames, 0, error)
         os._exit(1)
     frames.send({"id": 0, "ok": None})
+    lender = Lender()
     while True:
         request = frames.receive()
         try:
             if "evaluate" in request:
-                response = {"ok": to_json(eval(request["evaluate"], module))}
+                response = _told(eval(request["evaluate"], module), lender, dict)
+            elif "next" in request:
+                response = lender.give(request)
             else:
-                response = _call(entry, request)
-            frames.send({"id": request["id"], **response})
+                response = _call(entry, request, lender)
         except BaseException as error:
             _send_error(frames, request["id"], error)
+            continue
+        try:
+            frames.send({"id": request["id"], **response})
+        except WireError as error:
+            small = {"error": [*response["error"][:3], None]} if "error" in response else unsendable(error)
+            frames.send({"id": request["id"], **small})
 
 
 def serve_script() -> NoReturn:
@@ -62,6 +76,7 @@ def serve_script() -> NoReturn:
     interactive = request["interactive"]
     sys.stdin = open(0, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
     sys.stdout = open(1, "w", 1 if interactive else -1, encoding="utf-8", closefd=False)  # noqa: SIM115
+    vars(sys).update(__stdin__=sys.stdin, __stdout__=sys.stdout)
     code, output, errors = 0, sys.stdout, sys.stderr
     try:
         program = compile(request["program"], "<candidate>", "exec")
@@ -83,9 +98,7 @@ def serve_script() -> NoReturn:
         code = 1
     threading._shutdown()  # type: ignore[attr-defined]  # what the interpreter does at its end
     atexit._run_exitfuncs()
-    for stream in (sys.stdout, output, *([errors] if interactive else [])):
-        with contextlib.suppress(ValueError, AttributeError):  # closed, or replaced by something else
-            stream.flush()
+    _flush_all(request["program"], output, errors)
     os._exit(code & 0xFF)
 
 
@@ -93,16 +106,16 @@ def serve_in_process() -> NoReturn:
     """Tests that can't be split: program and tests share this process, so the program can forge the outcome."""
     frames = Frames(REQUESTS, RESPONSES)
     request = frames.receive()
-    held: set[int] = set()
+    evidence = Evidence()
     stage = "load"
     try:
         module, entry = _load_entry(request)
         stage = "check"
-        module[HELD] = held.add
+        module.update(evidence.names())
         exec(compile(request["tests"], "<tests>", "exec"), module)
         if request["style"] == "check":
             module["check"](entry)
-        frames.send({"id": 0, "ok": len(held)})
+        frames.send({"id": 0, "ok": [evidence.num_held, evidence.num_failed, evidence.evaded is not None]})
     except BaseException as error:
         _send_error(frames, 0 if stage == "load" else 1, error)
     os._exit(0)
@@ -129,16 +142,43 @@ def _run(code: types.CodeType, name: str) -> dict[str, Any]:
     return module.__dict__
 
 
-def _call(entry: Any, request: dict[str, Any]) -> dict[str, Any]:
+def _call(entry: Any, request: dict[str, Any], lender: Lender) -> dict[str, Any]:
     args = from_json(request["args"])
     kwargs = from_json(request["kwargs"])
-    result = entry(*args, **kwargs)
-    response = {"ok": to_json(result)}
+    try:
+        result = entry(*args, **kwargs)
+    except BaseException as error:
+        with contextlib.suppress(Exception):  # what it left in its arguments can't be told
+            return {"error": described(error), **_changed(args, kwargs, request)}
+        raise
+    return _told(result, lender, lambda: _changed(args, kwargs, request))
+
+
+def _told(result: Any, lender: Lender, changed: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    try:
+        return {"ok": lender.to_json(result), **changed()}
+    except WireError as error:
+        return unsendable(error)
+
+
+def _changed(args: list[Any], kwargs: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
+    """The arguments as the call left them, if it changed them."""
     if any(type(value) not in _IMMUTABLE for value in (*args, *kwargs.values())):
         after = {"args": to_json(args), "kwargs": to_json(kwargs)}
         if after["args"] != request["args"] or after["kwargs"] != request["kwargs"]:
-            response |= after
-    return response
+            return after
+    return {}
+
+
+def _flush_all(source: str, *streams: Any) -> None:
+    """These and the standard streams, and files of the program's own, which the interpreter would free at its end."""
+    kinds = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
+    makes_some = any(word in source for word in ("open", "Wrapper", "Buffered"))  # looking at all objects takes time
+    opened = [held for held in gc.get_objects() if issubclass(type(held), kinds)] if makes_some else []
+    opened.sort(key=lambda stream: not isinstance(stream, io.TextIOWrapper))  # into the buffers below them
+    for stream in (sys.stdout, *streams, *opened):
+        with contextlib.suppress(Exception):  # closed, or replaced by something else
+            stream.flush()
 
 
 def _print_traceback(error: BaseException, source: str) -> None:
@@ -156,17 +196,15 @@ def _print_traceback(error: BaseException, source: str) -> None:
 
 
 def _send_error(frames: Frames, request_id: int, error: BaseException, *, with_arguments: bool = True) -> None:
-    """The exception as data: built-in base, own name, text, arguments. An error here ends the candidate."""
-    base = next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "builtins")
+    """The exception as data. An error here ends the candidate."""
     try:
-        text = str(error)[:MAX_TEXT]
-    except BaseException:
-        text = ""
+        told = described(error, with_arguments=with_arguments)
+    except BaseException:  # its attributes raise
+        told = described(error, with_arguments=False)
     try:
-        args = to_json(list(error.args)) if with_arguments else None
-    except BaseException:
-        args = None
-    try:
-        frames.send({"id": request_id, "error": [base, type(error).__name__[:MAX_TEXT], text, args]})
+        try:
+            frames.send({"id": request_id, "error": told})
+        except WireError:  # too large with its arguments
+            frames.send({"id": request_id, "error": described(error, with_arguments=False)})
     except (OSError, WireError):
         os._exit(1)

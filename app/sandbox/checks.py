@@ -1,22 +1,18 @@
-"""Reads test source: counts its assertions, and finds what of it only the candidate's process can evaluate."""
+"""Makes tests ready for the judge: finds what of their source only the candidate's process can evaluate."""
 
 import builtins
-import functools
 import sys
 from collections.abc import Collection
 from types import CodeType
 from typing import TYPE_CHECKING, NamedTuple
 
+from app.sandbox.evidence import MARKS
+
 if TYPE_CHECKING:
     import ast
 
-HELD = "__assertion_held__"
 EVALUATE = "__evaluate_in_candidate__"
 _BUILTINS = frozenset(dir(builtins))
-
-
-class BrokenTestsError(ValueError):
-    """Tests that can't be read; no program is to blame."""
 
 
 class UnsplittableError(ValueError):
@@ -33,40 +29,18 @@ class Checks(NamedTuple):
     """Whether the set-up code needs what only the candidate defines."""
 
 
-@functools.lru_cache(maxsize=64)
-def mark_assertions(tests: str) -> tuple[str, int]:
-    """The same source with `;HELD(n)` right behind the n-th assertion, and how many there are.
-
-    Nothing else changes, not even a line number. Called by the supervisor. Raises BrokenTestsError.
-    """
-    import ast
-
-    try:
-        tree = ast.parse(tests)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise BrokenTestsError(f"the tests don't compile: {error}") from None
-    lines = tests.encode().splitlines(keepends=True)
-    places = sorted(
-        (node.end_lineno or 0, node.end_col_offset or 0) for node in ast.walk(tree) if isinstance(node, ast.Assert)
-    )
-    for number, (line, column) in reversed(list(enumerate(places))):
-        text = lines[line - 1]
-        lines[line - 1] = text[:column] + f";{HELD}({number})".encode() + text[column:]
-    return b"".join(lines).decode(), len(places)
-
-
 def prepare(code: CodeType, marked: str, setup: str, entry_point: str, bound: Collection[str]) -> Checks:
     """code: the marked tests, compiled. bound: names that the prelude defines in the judge.
 
     Raises UnsplittableError for tests that use a name only the candidate defines elsewhere than in the arguments of a
     call of its entry point (MBPP/601: f([Pair(5, 24)], 4) == 3), SyntaxError for a set-up that does not compile.
     """
-    defined = (bound, _BUILTINS, _assigned(code), (entry_point, HELD, "METADATA"))
+    defined = (bound, _BUILTINS, _assigned(code), (entry_point, "METADATA"), MARKS)
     if not setup and all(any(name in names for names in defined) for name in _used(code)):
         return Checks(code, setup_in_candidate=False)  # most tests; spares a walk over the syntax tree
     import ast
 
-    known = {*bound, *_BUILTINS, entry_point, HELD}
+    known = {*bound, *_BUILTINS, entry_point, *MARKS}
     setup_tree = ast.parse(setup)
     remote_setup = bool(_unknown(setup_tree, known | _bound(setup_tree)))
     tree = ast.parse(marked)

@@ -4,8 +4,8 @@ their outcome. Verdicts are marked with the tier `in_process`, shown apart, and 
 from typing import Any
 
 from app.records import Problem, Status
-from app.sandbox.checks import mark_assertions
 from app.sandbox.limits import Clock, TimedFrames, classify, send_timed
+from app.sandbox.marks import mark_assertions
 from app.sandbox.process import Descriptors, Spawn
 from app.sandbox.values import WireError
 from app.sandbox.wire import pack
@@ -13,7 +13,7 @@ from app.sandbox.wire import pack
 
 def judge_in_process(problem: Problem, program: str, spawn: Spawn, timeout_s: float) -> tuple[Status, str, float]:
     """Status, detail and CPU seconds."""
-    marked, num_assertions = mark_assertions(problem.tests)
+    marked, _ = mark_assertions(problem.tests)
     with Descriptors() as ours:
         with Descriptors() as theirs:
             read_request, write_request = theirs.pipe_to(ours)
@@ -24,7 +24,7 @@ def judge_in_process(problem: Problem, program: str, spawn: Spawn, timeout_s: fl
         clock = Clock(timeout_s, [process])
         try:
             send_timed(write_request, pack(request), clock)
-            word, detail = _read(TimedFrames(read_response, write_request, clock), num_assertions)
+            word, detail = _read(TimedFrames(read_response, write_request, clock))
         except TimeoutError as error:
             word, detail = "timeout", str(error)
         except BrokenPipeError:
@@ -37,19 +37,20 @@ def judge_in_process(problem: Problem, program: str, spawn: Spawn, timeout_s: fl
     return (*classify(word, detail, ended, killed_here), ended.cpu_seconds)
 
 
-def _read(frames: TimedFrames, num_assertions: int) -> tuple[str, str]:
+def _read(frames: TimedFrames) -> tuple[str, str]:
     try:
         answer: Any = frames.receive()
         if "error" in answer:
-            base, name, text, _ = map(str, answer["error"])
+            base, name, text = map(str, answer["error"][:3])
             if base == "MemoryError":
                 return "memory", text
             status = "wrong_answer" if base == "AssertionError" else "runtime_error"
-            return ("load_error" if answer["id"] == 0 else status), f"{name}: {text}"
-        held = answer["ok"]
-        if type(held) is int and held == num_assertions > 0:
+            return ("load_error" if answer["id"] == 0 else status), f"{name}: {text}"[:300]
+        held, failed, evaded = map(int, answer["ok"])
+        if held and not failed and not evaded:
             return "passed", ""
-        return "wrong_answer", f"{held} of {num_assertions} assertions were executed"[:300]
+        went_round = ", and the tests went round one" * evaded
+        return "wrong_answer", f"{held} assertions held, {failed} failed{went_round}"[:300]
     except TimeoutError as error:
         return "timeout", str(error)
     except EOFError:

@@ -1,190 +1,32 @@
 """The process that runs a problem's tests against a candidate in another process, and says what came of it.
 
-Runs in a child of the judge zygote, confined like the candidate. The tests run as they are, against a stub that sends
-the call's arguments over a pipe and returns what comes back, built of plain data by `values`. Passing needs positive
-evidence: the tests came to their end, every assertion in their source was executed and held, there is at least one,
-and the channel was clean to the last byte.
+Runs in a child of the judge zygote, confined like the candidate. The tests run as they were marked, against a `stub`
+that sends the call's arguments over a pipe and returns what comes back, built of plain data by `decoder`. Passing needs
+positive evidence: the tests came to their end, at least one assertion held and none failed (`evidence`), and the
+channel was clean to the last byte. Tests that fail before they ask the program for anything, or never do, are broken.
 
 One judge serves the drafts of one problem: each gets fresh globals, new pipes and the same random seed. The supervisor
 replaces a judge after any draft that did not end in a plain pass or a plain failure.
 """
 
-import builtins
+import contextlib
+import importlib
 import os
+import re
 import socket
-from collections import deque
+import sys
 from typing import Any, NoReturn
 
-from app.sandbox.checks import EVALUATE, HELD, UnsplittableError, prepare
-from app.sandbox.values import TooLargeError, WireError, from_json, to_json
-from app.sandbox.wire import Frames, receive, send
+from app.sandbox.checks import EVALUATE, UnsplittableError, prepare
+from app.sandbox.evidence import Evidence
+from app.sandbox.stub import MAX_DETAIL, Candidate
+from app.sandbox.wire import receive, send
 
 CONTROL = 3
-MAX_DETAIL = 300
-UNSPLITTABLE = "unsplittable"
+BROKEN = "broken"
+"""What comes instead of a status for tests that no program can pass."""
 STARVED, STARVED_ALONE = "starved", "starved_alone"
 """Out of memory in the judge itself: with answers of the program at hand, and before the first one."""
-_NOT_FROM_A_TEXT = (UnicodeError, BaseExceptionGroup, StopIteration, StopAsyncIteration)
-_EXCEPTIONS = {
-    name: kind
-    for name, kind in vars(builtins).items()
-    if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, _NOT_FROM_A_TEXT)
-}
-_ENDED = "the program ended before its tests did"
-
-
-class ChannelError(BaseException):
-    """The candidate can't be asked any more. Not an Exception, so that no test catches it by accident."""
-
-    def __init__(self, status: str, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
-
-
-class Candidate:
-    """The judge's side of one candidate."""
-
-    def __init__(self, read_fd: int, write_fd: int) -> None:
-        self._frames = Frames(read_fd, write_fd)
-        self._next_id = 0
-        self._answered = False
-        self.raised: BaseException | None = None
-        """What the last call raised in the test, if it raised."""
-        self.said = ""
-        """The same in the candidate's words."""
-        self.broken: ChannelError | None = None
-        """Kept, in case a bare `except` in the tests swallows it."""
-
-    def load(self, program: str, entry_point: str, setup: str) -> None:
-        answer = self._ask({"program": program, "entry_point": entry_point, "setup": setup})
-        if "error" in answer:
-            base, name, text, _ = answer["error"]
-            raise self._break("memory" if base == "MemoryError" else "load_error", f"{name}: {text}")
-
-    def call(self, *args: Any, **kwargs: Any) -> Any:
-        try:
-            request = {"args": to_json(list(args)), "kwargs": to_json(kwargs)}
-        except WireError as error:
-            raise self._unsendable(error) from None
-        return self._value(request, args, kwargs)
-
-    def evaluate(self, source: str) -> Any:
-        return self._value({"evaluate": source}, (), {})
-
-    def _value(self, request: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        answer = self._ask(request)
-        self._answered = True
-        self._raise_error(answer)
-        try:
-            if "args" in answer:
-                _copy_back_all(args, kwargs, from_json(answer["args"]), from_json(answer["kwargs"]))
-            return from_json(answer["ok"])
-        except (WireError, KeyError, TypeError, ValueError) as error:
-            raise self._break("protocol", str(error)) from None
-
-    @property
-    def has_answered(self) -> bool:
-        return self._answered
-
-    def check_clean(self) -> None:
-        if self._frames.has_unread:
-            raise self._break("protocol", "a frame that nobody asked for")
-
-    def _raise_error(self, answer: dict[str, Any]) -> None:
-        self.raised = None
-        if "error" in answer:
-            base, name, text, args = answer["error"]
-            self.raised, self.said = _exception(base, text, args), f"{name}: {text}"
-            raise self.raised
-
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """One request and its response, whose form is checked."""
-        if self.broken:
-            raise self.broken
-        self.check_clean()
-        request_id = self._next_id
-        self._next_id += 1
-        try:
-            self._frames.send({"id": request_id, **request})
-        except WireError as error:
-            raise self._unsendable(error) from None
-        except OSError:
-            raise self._break("died", _ENDED) from None
-        try:
-            answer = self._frames.receive()
-        except WireError as error:
-            raise self._break("protocol", str(error)) from None
-        except (EOFError, OSError):
-            raise self._break("died", _ENDED) from None
-        if not _is_response(answer, request_id):
-            raise self._break("protocol", "a frame that is no response to the request")
-        return answer
-
-    def _unsendable(self, error: WireError) -> ChannelError:
-        """What a test can't send. Grown too large by the candidate's own answers, it is the candidate's failure: it
-        must not choose the way that it can forge."""
-        if self._answered and isinstance(error, TooLargeError):
-            return self._break("runtime_error", f"what it gave can't be given back: {error}")
-        return self._break(UNSPLITTABLE, f"an argument can't be sent: {error}")
-
-    def _break(self, status: str, detail: str) -> ChannelError:
-        self.broken = ChannelError(status, detail[:MAX_DETAIL])
-        return self.broken
-
-
-def _is_response(answer: Any, request_id: int) -> bool:
-    if type(answer) is not dict or type(answer.get("id")) is not int or answer["id"] != request_id:
-        return False
-    if "error" in answer:
-        error = answer["error"]
-        return type(error) is list and len(error) == 4 and all(type(part) is str for part in error[:3])
-    return "ok" in answer and ("args" in answer) == ("kwargs" in answer)
-
-
-def _exception(base: str, text: str, args: Any) -> Exception:
-    """The built-in exception that the candidate's was, or RuntimeError. args: tagged; None if they can't be sent."""
-    kind = _EXCEPTIONS.get(base, RuntimeError)
-    try:
-        values = from_json(args)
-        return kind(*values) if type(values) is list else kind(text)
-    except Exception:  # arguments that are no arguments of this type
-        return kind(text)
-
-
-def _copy_back_all(args: tuple[Any, ...], kwargs: dict[str, Any], new_args: Any, new_kwargs: Any) -> None:
-    if type(new_args) is not list or len(new_args) != len(args):
-        raise WireError("not the arguments of the call")
-    if type(new_kwargs) is not dict or new_kwargs.keys() != kwargs.keys():
-        raise WireError("not the keyword arguments of the call")
-    for old, new in zip((*args, *kwargs.values()), (*new_args, *(new_kwargs[key] for key in kwargs)), strict=True):
-        _copy_back(old, new)
-
-
-def _copy_back(target: Any, changed: Any) -> None:
-    """Make the test's objects what the call left of them, keeping their identity as far as the shapes agree."""
-    if type(target) in (list, deque) and type(changed) is type(target):
-        if len(target) == len(changed):
-            changed = [_kept(old, new) for old, new in zip(target, changed, strict=True)]
-        target.clear()
-        target.extend(changed)
-    elif isinstance(target, dict) and isinstance(changed, dict):
-        changed = {key: _kept(target.get(key), value) for key, value in changed.items()}
-        target.clear()
-        target.update(changed)
-    elif type(target) in (set, bytearray) and type(changed) is type(target):
-        target.clear()
-        target.extend(changed) if type(target) is bytearray else target.update(changed)
-    elif isinstance(target, tuple) and isinstance(changed, tuple) and len(target) == len(changed):
-        for old, new in zip(target, changed, strict=True):
-            _copy_back(old, new)
-
-
-def _kept(old: Any, new: Any) -> Any:
-    if type(old) is type(new) and not isinstance(old, tuple):
-        _copy_back(old, new)
-        return old if isinstance(old, list | deque | dict | set | bytearray) else new
-    return new
 
 
 class Tests:
@@ -196,6 +38,8 @@ class Tests:
         Raises UnsplittableError, or anything that the prelude raises.
         """
         self._problem = problem
+        if "import" in problem["tests"]:
+            _import_what_is_named(problem["tests"])
         self._prelude = problem["prelude_code"]
         self._unused: dict[str, Any] | None = self._globals()
         self.checks = prepare(
@@ -205,33 +49,37 @@ class Tests:
         self._setup = compile(setup, "<setup>", "exec") if setup else None
 
     def run(self, program: str, read_fd: int, write_fd: int) -> tuple[str, str]:
-        """Status and detail of one candidate."""
+        """Status (or UNSPLITTABLE or BROKEN) and detail of one candidate."""
         import random  # the zygote has loaded it, its own way
 
         random.seed(0)
         candidate = Candidate(read_fd, write_fd)
-        held: set[int] = set()
+        evidence = Evidence(candidate)
         try:
             setup = self._problem["setup"] if self.checks.setup_in_candidate else ""
             candidate.load(program, self._problem["entry_point"], setup)
-            self._execute(candidate, held)
+            self._execute(candidate, evidence)
             candidate.check_clean()
         except BaseException as error:
+            if isinstance(error, ModuleNotFoundError) and not candidate.broken and self._imports(error.name):
+                return BROKEN, f"the tests need what is not there: {_describe(error)}"[:MAX_DETAIL]
             return _classify(error, candidate)
-        if candidate.broken:
-            return candidate.broken.status, candidate.broken.detail
-        if not held or len(held) != self._problem["num_assertions"]:
-            return "wrong_answer", f"{len(held)} of {self._problem['num_assertions']} assertions were executed"
-        return "passed", ""
+        return _weigh(evidence, candidate)
+
+    def _imports(self, name: str | None) -> bool:
+        """Whether the tests' own source imports this module."""
+        top = re.escape((name or "").partition(".")[0])
+        return bool(top) and bool(re.search(rf"\b(import|from)\s+{top}\b", self._problem["tests"]))
 
     def _globals(self) -> dict[str, Any]:
         space: dict[str, Any] = {"__name__": "tests"}
         exec(self._prelude, space)
         return space
 
-    def _execute(self, candidate: Candidate, held: set[int]) -> None:
+    def _execute(self, candidate: Candidate, evidence: Evidence) -> None:
         space, self._unused = self._unused or self._globals(), None  # each draft has its own
-        space[HELD], space[EVALUATE] = held.add, candidate.evaluate
+        space.update(evidence.names())
+        space[EVALUATE] = candidate.evaluate
         space[self._problem["entry_point"]] = candidate.call
         if self._setup:
             exec(self._setup, space)
@@ -240,16 +88,49 @@ class Tests:
             space["check"](candidate.call)
 
 
+def _import_what_is_named(tests: str) -> None:
+    """Modules of the standard library that the tests import somewhere, at once: what is loaded decides which classes of
+    exceptions are known, and must not depend on the drafts before."""
+    for found in re.finditer(r"(?:^|[;:])[ \t]*(?:from[ \t]+([\w.]+)|import[ \t]+(\w[\w., \t]*))", tests, re.MULTILINE):
+        for name in (found[1] or found[2]).split(","):
+            name = name.split()[0] if name.split() else ""
+            if name.partition(".")[0] in sys.stdlib_module_names:
+                with contextlib.suppress(Exception):  # if it is needed, the tests will fail at it
+                    importlib.import_module(name)
+
+
+def _weigh(evidence: Evidence, candidate: Candidate) -> tuple[str, str]:
+    """Of tests that came to their end."""
+    if candidate.broken:
+        return candidate.broken.status, candidate.broken.detail
+    if (error := evidence.evaded or candidate.uncaught_stop()) is not None:
+        status, detail = _classify(error, candidate)
+        return status, f"{detail} (and the tests went round an assertion)"[:MAX_DETAIL]
+    if evidence.num_failed:
+        return "wrong_answer", "an assertion failed, and the tests caught it"
+    if not candidate.asked:
+        return BROKEN, "the tests never call the program"
+    if not evidence.num_held:
+        return "wrong_answer", "no assertion was executed"
+    return "passed", ""
+
+
 def _classify(error: BaseException, candidate: Candidate) -> tuple[str, str]:
+    """Of tests that an exception ended."""
     if candidate.broken:
         return candidate.broken.status, candidate.broken.detail
     detail = _describe(error)
-    if isinstance(error, MemoryError) and error is not candidate.raised:
-        return STARVED if candidate.has_answered else STARVED_ALONE, detail
+    if isinstance(error, MemoryError) and candidate.said_of(error) is None:
+        return STARVED if candidate.asked else STARVED_ALONE, detail
+    if not candidate.asked:
+        return BROKEN, f"the tests fail before they call the program: {detail}"[:MAX_DETAIL]
     if isinstance(error, MemoryError):
         return "memory", detail
-    if error is candidate.raised:
-        return "runtime_error", candidate.said[:MAX_DETAIL]
+    for raised in (error, error.__cause__ if isinstance(error, RuntimeError) else None):  # a generator's StopIteration
+        if (said := candidate.said_of(raised)) is not None:
+            return "runtime_error", said
+    if candidate.untouched:
+        return "runtime_error", f"a {candidate.untouched} is no plain data, and the tests don't iterate over it"
     return "wrong_answer", detail
 
 
@@ -268,7 +149,7 @@ def read_problem(control_fd: int) -> dict[str, Any]:
 
 
 def compiled(problem: dict[str, Any]) -> dict[str, Any]:
-    """Fields of `records.Problem`, with marked tests and their number of assertions, plus code; or plus an error."""
+    """Fields of `records.Problem`, with marked tests, plus code; or plus an error."""
     try:
         return problem | {f"{name}_code": compile(problem[name], f"<{name}>", "exec") for name in ("prelude", "tests")}
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:

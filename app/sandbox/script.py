@@ -115,7 +115,7 @@ def _said(fd: int, code: int) -> tuple[str, str]:
         return "", ""
     try:
         answer = Frames(fd, fd).receive()
-        base, name, text, _ = map(str, answer["error"])
+        base, name, text = map(str, answer["error"][:3])
     except (WireError, EOFError, KeyError, TypeError, ValueError):
         return "", ""
     status = "memory" if base == "MemoryError" else "load_error" if answer.get("id") == 0 else "runtime_error"

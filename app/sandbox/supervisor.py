@@ -22,18 +22,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from app.records import IN_PROCESS, Problem, ProblemStyle, Status, Verdict
-from app.sandbox.checks import BrokenTestsError, mark_assertions
 from app.sandbox.in_process import judge_in_process
-from app.sandbox.judge import STARVED, STARVED_ALONE, UNSPLITTABLE
+from app.sandbox.judge import BROKEN, STARVED, STARVED_ALONE
 from app.sandbox.limits import FROM_OUTSIDE, Clock, classify, wait_readable
+from app.sandbox.marks import BrokenTestsError, mark_assertions
 from app.sandbox.process import Descriptors, Process, Zygote, ZygoteError
 from app.sandbox.script import ScriptRun, run_script
+from app.sandbox.splitting import needs_own_objects
 from app.sandbox.stdio import judge_stdio
+from app.sandbox.stub import UNSPLITTABLE
 from app.sandbox.tiers import Confinement, confinement
-from app.sandbox.values import MAX_BYTES
 from app.sandbox.wire import receive, send
 from app.settings import SandboxSettings
 
+MAX_SOURCE_BYTES = 1 << 19
+"""Of a program, as JSON."""
 JUDGE_CPU_SECONDS = 24 * 3600
 JUDGE_START_SECONDS = 20.0
 ROOMY = 4
@@ -56,12 +59,12 @@ class Judge:
     """A judge process with one problem's tests loaded, as the supervisor sees it."""
 
     def __init__(self, zygote: Zygote, problem: Problem, memory_bytes: int) -> None:
-        """Raises ZygoteError when it does not answer, BrokenTestsError for tests that are no Python."""
-        marked, num_assertions = mark_assertions(problem.tests)
+        """Raises ZygoteError when it does not answer, BrokenTestsError for tests that can't tell right from wrong."""
+        marked, _ = mark_assertions(problem.tests)
         self.problem = problem
         self._is_ended = False
         fields = {name: getattr(problem, name) for name in ("style", "prelude", "setup", "entry_point")}
-        fields |= {"tests": marked, "num_assertions": num_assertions}
+        fields |= {"tests": marked}
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self.control.settimeout(JUDGE_START_SECONDS)
         try:
@@ -159,7 +162,7 @@ class Supervisor:
         def run() -> ScriptRun:
             return run_script(source, given, self._spawn, self._settings.timeout_s, interactive=True)
 
-        if max(_wire_size(source), _wire_size(given)) > MAX_BYTES // 2:
+        if max(_wire_size(source), _wire_size(given)) > MAX_SOURCE_BYTES:
             done = fault("the program or its input is too long", Status.LOAD_ERROR)
         else:
             done = self._with_retries(run, fault)
@@ -197,11 +200,15 @@ class Supervisor:
         return outcome
 
     def _judge_once(self, problem: Problem, program: str, start: float) -> Verdict:
-        if _wire_size(program) > MAX_BYTES // 2:
+        if _wire_size(program) > MAX_SOURCE_BYTES:
             return self._verdict(problem, Status.LOAD_ERROR, f"a program of {len(program)} characters", 0.0, start)
         if problem.style == ProblemStyle.STDIO:
             status, detail, cpu_seconds = judge_stdio(problem, program, self._spawn, self._settings.timeout_s)
             return self._verdict(problem, status, detail, cpu_seconds, start)
+        if not mark_assertions(problem.tests)[1]:
+            raise BrokenTestsError("the tests hold no assertion: nothing in them tells right programs from wrong ones")
+        if needs_own_objects(problem):
+            return self._judge_in_process(problem, program, start)
         judge = self._judge_for(problem)
         if "error" in judge.loaded:
             self._drop_judge()
@@ -214,6 +221,8 @@ class Supervisor:
             word, detail, cpu_seconds = self._ask(self._judge_for(problem, ROOMY), program)
         if word not in REUSABLE:
             self._drop_judge()
+        if word == BROKEN:
+            raise BrokenTestsError(detail)
         if word == STARVED_ALONE:
             raise BrokenTestsError(f"the tests need more memory than there is for them: {detail}")
         if word == UNSPLITTABLE:
@@ -238,7 +247,7 @@ class Supervisor:
                 killed_here = not candidate.has_ended(grace_s=0.1 if word == "died" else 0.0)
             finally:
                 ended = candidate.end()
-        if word != UNSPLITTABLE and word not in JUDGE_FAILED:
+        if word not in (UNSPLITTABLE, BROKEN) and word not in JUDGE_FAILED:
             word, detail = classify(word, detail, ended, killed_here)
         return word, detail, ended.cpu_seconds + judge_cpu
 

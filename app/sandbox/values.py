@@ -1,31 +1,29 @@
 """Values as tagged JSON: the only thing a candidate program and its judge can give each other.
 
 None, bool, str, float and ints of up to 64 bits stand for themselves, a JSON array is a list, and every other value is
-an object with one key, its tag: {"t": [1, 2]} is (1, 2). `from_json` builds the types of `_BUILDERS` and nothing else,
-by exact type, so no object with a behaviour of its own arrives (never pickle or marshal).
+an object with one key, its tag: {"t": [1, 2]} is (1, 2). `decoder.from_json` builds the types of its table and nothing
+else, by exact type, so no object with a behaviour of its own arrives (never pickle or marshal).
 
 Conversions keep equality: what arrives is equal to exactly what the sent value was equal to. A subclass of a plain
-type is sent as its base type. The one exception is a numpy array, which arrives as nested lists.
+type is sent as its base type. The one exception is a numpy array, which arrives as nested lists. A view of a dict
+arrives as the view of a copy.
 """
 
 import importlib
-import re
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import Any
 
-MAX_BYTES = 1 << 20
-"""Of one message."""
+MAX_BYTES = 4 << 20
+"""Of one message. To build the dearest of this size takes a second and 350 MB."""
 MAX_DEPTH = 50
-MAX_ITEMS = 100_000
+MAX_ITEMS = 500_000
 """Values in one message, containers included."""
 MAX_INT_BITS = 1 << 20
 MAX_FRACTION_BITS = 1 << 16
 """Of a numerator or denominator; to reduce larger ones takes seconds."""
-MAX_SAME_HASH = 100
-"""Elements of a set or keys of a dict; a table of equal hashes takes quadratic time to build."""
 _NATIVE_INT = 1 << 63
-_HEX = re.compile(r"-?0x[0-9a-f]+")
 
 
 class WireError(ValueError):
@@ -36,20 +34,29 @@ class TooLargeError(WireError):
     """Plain data beyond the limits of size, depth or number."""
 
 
-def to_json(value: Any) -> Any:
-    """The tagged JSON of a value. Raises WireError for what is not plain data or too large."""
+def to_json(value: Any, encoder: "Encoder | None" = None, depth: int = 0) -> Any:
+    """The tagged JSON of a value. Raises WireError for what is not plain data or too large.
+
+    encoder: of the message that it becomes a part of, beside others. depth: how deep it stands there.
+    """
     try:
-        return _Encoder().encode(value, 0)
+        return (encoder or Encoder()).encode(value, depth)
     except (WireError, MemoryError):
         raise
     except Exception as error:  # objects that lie about themselves
         raise WireError(f"no plain data: {type(error).__name__}") from None
 
 
-class _Encoder:
+class Encoder:
+    """Makes the values of one message, within what one may hold."""
+
     def __init__(self) -> None:
         self._items = MAX_ITEMS
         self._bytes = MAX_BYTES
+
+    @property
+    def is_half_full(self) -> bool:
+        return self._items < MAX_ITEMS // 2 or self._bytes - 8 * (MAX_ITEMS - self._items) < MAX_BYTES // 2
 
     def encode(self, value: Any, depth: int) -> Any:
         kind = type(value)
@@ -87,6 +94,9 @@ class _Encoder:
         items = OrderedDict.items(value) if isinstance(value, OrderedDict) else dict.items(value)
         return [self._sequence(pair, depth + 1) for pair in items]
 
+    def _items_of(self, view: Any, depth: int) -> list[Any]:
+        return [self._sequence(pair, depth + 1) for pair in view]
+
     def _bytes_of(self, value: bytes | bytearray) -> str:
         self._take(2 * len(value))
         return value.hex()
@@ -106,29 +116,33 @@ def _text_or_tag(value: str) -> Any:
         return {"u": value.encode("utf-8", "surrogatepass").hex()}
 
 
-def _parts(*names: str) -> Callable[[_Encoder, Any, int], list[Any]]:
+def _parts(*names: str) -> Callable[[Encoder, Any, int], list[Any]]:
     return lambda encoder, value, depth: [encoder.encode(getattr(value, name), depth + 1) for name in names]
 
 
-def _tag(tag: str, payload: Callable[[_Encoder, Any, int], Any]) -> Callable[[_Encoder, Any, int], dict[str, Any]]:
+def _tag(tag: str, payload: Callable[[Encoder, Any, int], Any]) -> Callable[[Encoder, Any, int], dict[str, Any]]:
     return lambda encoder, value, depth: {tag: payload(encoder, value, depth)}
 
 
-_TAGGERS: dict[type, Callable[[_Encoder, Any, int], Any]] = {
-    tuple: _tag("t", _Encoder._sequence),
-    set: _tag("s", _Encoder._sequence),
-    frozenset: _tag("fs", _Encoder._sequence),
-    dict: _tag("d", _Encoder._pairs),
+_TAGGERS: dict[type, Callable[[Encoder, Any, int], Any]] = {
+    tuple: _tag("t", Encoder._sequence),
+    set: _tag("s", Encoder._sequence),
+    frozenset: _tag("fs", Encoder._sequence),
+    dict: _tag("d", Encoder._pairs),
     bytes: _tag("b", lambda encoder, value, _: encoder._bytes_of(value)),
     bytearray: _tag("ba", lambda encoder, value, _: encoder._bytes_of(value)),
     complex: _tag("c", _parts("real", "imag")),
     range: _tag("range", _parts("start", "stop", "step")),
     deque: _tag("deque", lambda encoder, value, depth: [value.maxlen, encoder._sequence(value, depth)]),
-    Counter: _tag("Counter", _Encoder._pairs),
-    OrderedDict: _tag("OrderedDict", _Encoder._pairs),
+    Counter: _tag("Counter", Encoder._pairs),
+    OrderedDict: _tag("OrderedDict", Encoder._pairs),
+    MappingProxyType: _tag("proxy", lambda encoder, value, depth: encoder.encode(dict(value), depth)),
+    **{type(kind().keys()): _tag("keys", Encoder._sequence) for kind in (dict, OrderedDict)},
+    **{type(kind().values()): _tag("values", Encoder._sequence) for kind in (dict, OrderedDict)},
+    **{type(kind().items()): _tag("items", Encoder._items_of) for kind in (dict, OrderedDict)},
     type: lambda encoder, value, depth: _type_name(value),
 }
-_LIBRARY_TAGGERS: dict[tuple[str, str], Callable[[_Encoder, Any, int], Any]] = {
+_LIBRARY_TAGGERS: dict[tuple[str, str], Callable[[Encoder, Any, int], Any]] = {
     ("fractions", "Fraction"): _tag(
         "Fraction", lambda encoder, value, depth: encoder._sequence(_short_fraction(value), depth)
     ),
@@ -137,9 +151,10 @@ _LIBRARY_TAGGERS: dict[tuple[str, str], Callable[[_Encoder, Any, int], Any]] = {
     ("datetime", "date"): _tag("date", lambda encoder, value, depth: value.isoformat()),
     ("datetime", "time"): _tag("time", lambda encoder, value, depth: _moment(value)),
     ("datetime", "timedelta"): _tag("timedelta", _parts("days", "seconds", "microseconds")),
+    ("array", "array"): _tag("array", lambda encoder, value, depth: [value.typecode, encoder._sequence(value, depth)]),
 }
 """Types of modules that are loaded only when such a value is met: each loaded module makes every fork slower."""
-_TYPES = {kind.__name__: kind for kind in (int, float, complex, str, bytes, bool, list, tuple, set, frozenset, dict)}
+TYPES = {kind.__name__: kind for kind in (int, float, complex, str, bytes, bool, list, tuple, set, frozenset, dict)}
 """Types themselves, as an argument (MBPP/533)."""
 _BASES: tuple[type, ...] = (
     int, float, str, complex, bytes, bytearray, list, tuple, set, frozenset, Counter, OrderedDict, dict, deque,
@@ -147,7 +162,7 @@ _BASES: tuple[type, ...] = (
 
 
 def _type_name(value: type) -> dict[str, str]:
-    if _TYPES.get(value.__name__) is not value:
+    if TYPES.get(value.__name__) is not value:
         raise WireError(f"the class {value.__name__} is no plain data")
     return {"type": value.__name__}
 
@@ -165,12 +180,12 @@ def _short_fraction(value: Any) -> tuple[int, int]:
     return value.numerator, value.denominator
 
 
-def _library_tagger(kind: type) -> Callable[[_Encoder, Any, int], Any] | None:
+def _library_tagger(kind: type) -> Callable[[Encoder, Any, int], Any] | None:
     tagger = _LIBRARY_TAGGERS.get((kind.__module__, kind.__qualname__))
-    return tagger if tagger and _library(kind.__module__, kind.__qualname__) is kind else None
+    return tagger if tagger and library(kind.__module__, kind.__qualname__) is kind else None
 
 
-def _library(module: str, name: str) -> Any:
+def library(module: str, name: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
@@ -199,112 +214,3 @@ def _flatten(value: Any, base: type) -> Any:
     if issubclass(base, dict):
         return base(dict(base.items(value)))
     return base(base.__iter__(value))  # type: ignore[attr-defined, call-arg]
-
-
-def from_json(tree: Any) -> Any:
-    """The value of tagged JSON. Raises WireError for anything but the encoder's forms."""
-    kind = type(tree)
-    if tree is None or kind is int or kind is str or kind is float or kind is bool:
-        return tree
-    if kind is list:
-        return [from_json(item) for item in tree]
-    if len(tree) != 1:
-        raise WireError("a value with more or fewer than one tag")
-    ((tag, payload),) = tree.items()
-    try:
-        return _BUILDERS[tag](payload)
-    except (KeyError, ValueError, TypeError, ArithmeticError, OverflowError) as error:
-        raise WireError(f"no value of tag {tag[:20]!r}: {type(error).__name__}") from None
-
-
-def _list(payload: Any) -> list[Any]:
-    if type(payload) is not list:
-        raise TypeError("an array was expected")
-    return [from_json(item) for item in payload]
-
-
-def _text(payload: Any) -> str:
-    if type(payload) is not str:
-        raise TypeError("a text was expected")
-    return payload
-
-
-def _large_int(payload: Any) -> int:
-    if len(_text(payload)) > MAX_INT_BITS // 4 + 4 or not _HEX.fullmatch(payload):
-        raise ValueError("no hexadecimal int of allowed length")
-    return int(payload, 16)
-
-
-def _numbers(payload: Any, kind: type, count: int) -> list[Any]:
-    values = _list(payload)
-    if len(values) != count or any(type(value) is not kind for value in values):
-        raise TypeError(f"{count} of {kind.__name__} were expected")
-    return values
-
-
-def _distinct(values: list[Any]) -> list[Any]:
-    """The elements of a set or keys of a dict, each once and hashed apart."""
-    if len(values) > MAX_SAME_HASH and max(Counter(map(hash, values)).values()) > MAX_SAME_HASH:
-        raise ValueError("too many equal hashes")
-    if len(set(values)) != len(values):
-        raise ValueError("an element stands twice")
-    return values
-
-
-def _mapping(payload: Any, kind: type) -> Any:
-    if type(payload) is not list or any(type(pair) is not list or len(pair) != 2 for pair in payload):
-        raise TypeError("pairs were expected")
-    keys = _distinct([from_json(pair[0]) for pair in payload])
-    made = kind()
-    for key, pair in zip(keys, payload, strict=True):
-        made[key] = from_json(pair[1])
-    return made
-
-
-def _fraction(payload: Any) -> Any:
-    numerator, denominator = _numbers(payload, int, 2)
-    if max(numerator.bit_length(), denominator.bit_length()) > MAX_FRACTION_BITS:
-        raise ValueError("too long to reduce")
-    return _library("fractions", "Fraction")(numerator, denominator)
-
-
-def _moment_of(kind: str, payload: Any) -> Any:
-    text, *parts = _list(payload)
-    value = _library("datetime", kind).fromisoformat(_text(text))
-    if value.tzinfo is not None:
-        raise ValueError("the offset stands apart")
-    if not parts:
-        return value
-    offset = _library("datetime", "timedelta")(*_numbers(parts, int, 3))
-    return value.replace(tzinfo=_library("datetime", "timezone")(offset))
-
-
-def _deque(payload: Any) -> deque[Any]:
-    length, items = payload
-    if length is not None and (type(length) is not int or length < 0):
-        raise TypeError("a length was expected")
-    return deque(_list(items), length)
-
-
-_BUILDERS: dict[str, Callable[[Any], Any]] = {
-    "i": _large_int,
-    "t": lambda payload: tuple(_list(payload)),
-    "s": lambda payload: set(_distinct(_list(payload))),
-    "fs": lambda payload: frozenset(_distinct(_list(payload))),
-    "d": lambda payload: _mapping(payload, dict),
-    "u": lambda payload: bytes.fromhex(_text(payload)).decode("utf-8", "surrogatepass"),
-    "b": lambda payload: bytes.fromhex(_text(payload)),
-    "ba": lambda payload: bytearray.fromhex(_text(payload)),
-    "c": lambda payload: complex(*_numbers(payload, float, 2)),
-    "range": lambda payload: range(*_numbers(payload, int, 3)),
-    "Fraction": _fraction,
-    "Decimal": lambda payload: _library("decimal", "Decimal")(_text(payload)),
-    "deque": _deque,
-    "Counter": lambda payload: _mapping(payload, Counter),
-    "OrderedDict": lambda payload: _mapping(payload, OrderedDict),
-    "datetime": lambda payload: _moment_of("datetime", payload),
-    "date": lambda payload: _library("datetime", "date").fromisoformat(_text(payload)),
-    "time": lambda payload: _moment_of("time", payload),
-    "timedelta": lambda payload: _library("datetime", "timedelta")(*_numbers(payload, int, 3)),
-    "type": lambda payload: _TYPES[_text(payload)],
-}

@@ -1,5 +1,5 @@
-"""What a confined program may read: the standard library, numpy and sortedcontainers where they are installed, and
-their shared objects."""
+"""What a confined program may read: the standard library, numpy, sortedcontainers and tzdata where they are installed,
+their shared objects, and the system's time zones."""
 
 import contextlib
 import dataclasses
@@ -10,9 +10,11 @@ import os
 import subprocess
 import sys
 import sysconfig
+import zoneinfo
 
-LIBRARIES = ("numpy", "sortedcontainers")
-"""Importable beside the standard library, when installed: what LeetCode's solutions may use as well."""
+LIBRARIES = ("numpy", "sortedcontainers", "tzdata")
+"""Importable beside the standard library, when installed: what LeetCode's solutions may use as well, and the time zones
+of zoneinfo where the system has none."""
 _PACKAGES = ("site-packages", "dist-packages")
 """They may hold the very benchmark that a program is judged by."""
 _WITH_SHARED_OBJECTS = "ctypes ssl sqlite3 lzma bz2 zlib uuid decimal _elementtree numpy".split()
@@ -39,7 +41,7 @@ class View:
     files: tuple[str, ...]
     import_path: tuple[str, ...]
     bundled: tuple[str, ...]
-    """Shared objects that come with the libraries."""
+    """Shared objects that come with the libraries, and the system's time zones."""
     libraries: dict[str, str]
     """Folder of each importable package beside the standard library."""
 
@@ -52,6 +54,7 @@ def python_view() -> View:
     extensions = [folder for path in standard if os.path.isdir(folder := os.path.join(path, "lib-dynload"))]
     libraries = _libraries()
     bundled = [folder + ".libs" for folder in libraries.values() if os.path.isdir(folder + ".libs")]
+    bundled += filter(os.path.isdir, zoneinfo.TZPATH)
     inside = [entry for folder in standard for entry in os.scandir(folder)]
     shown = [entry for entry in inside if entry.name not in _PACKAGES]
     folders = [*(entry.path for entry in shown if entry.is_dir()), *libraries.values(), *bundled]

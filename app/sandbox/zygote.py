@@ -23,6 +23,8 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from app.sandbox import candidate, children, confine, judge, mounts, seccomp, values, wire
+from app.sandbox.evidence import Evidence
+from app.sandbox.iterators import Lender
 
 PRELOADED = {
     "candidate": "typing collections re math string functools itertools operator heapq bisect copy".split(),
@@ -102,7 +104,7 @@ def _preload(role: str) -> None:
 
 def _warm_up() -> None:
     """Do once what every child does first, so that what Python sets up lazily is there before the fork."""
-    source = "def check(candidate):\n    assert candidate([{1: (2.5, 'three')}, None]) == 1, 'text'"
+    source = "def check(candidate):\n    assert __assertion__(0, (candidate([{1: (2.5, 'three')}, None]) == 1)), 'text'"
     problem = {
         "style": "check",
         "prelude": "from typing import List\n",
@@ -118,10 +120,10 @@ def _warm_up() -> None:
     request = wire.unpack(
         wire.pack({"id": 1, "args": values.to_json([[{1: (2.5, "three")}, None]]), "kwargs": {"d": []}})[4:]
     )
-    candidate._call(program["f"], request)
+    candidate._call(program["f"], request, Lender())
     del sys.modules["warm_up"]
     with contextlib.suppress(AssertionError):
-        space: dict[str, Any] = {}
+        space: dict[str, Any] = {**Evidence().names()}
         exec(tests.checks.code, space)
         space["check"](lambda x: 2)
 

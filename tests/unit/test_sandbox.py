@@ -79,11 +79,11 @@ def test_every_tier_that_can_be_had_here_holds_every_case(found: str) -> None:
                 assert verdict.status in case.expected and verdict.tier == found, (case.id, verdict)
 
 
-def test_passing_needs_the_check_to_return_and_every_assertion_to_hold(supervisor: Supervisor) -> None:
+def test_passing_needs_the_check_to_return_and_every_assertion_that_it_reached_to_hold(supervisor: Supervisor) -> None:
     holds = "assert candidate([2, 1]) == [1, 2]"
     assert supervisor.judge(check(holds), SORT).status == Status.PASSED
-    for tests in (check(holds, "return", holds), check("pass"), check(holds, "if not candidate([1]):", "    " + holds)):
-        assert supervisor.judge(tests, SORT).status == Status.WRONG_ANSWER, tests.tests
+    for tests in (check("return", holds), check("if not candidate([1]):", "    " + holds)):
+        assert supervisor.judge(tests, SORT).status != Status.PASSED, tests.tests
     swallowed = check(holds, "try: assert candidate([2, 1]) == 0", "except AssertionError: pass")
     assert supervisor.judge(swallowed, SORT).status == Status.WRONG_ANSWER
     ignored = check(holds, "try: candidate(1)", "except: pass", holds)
@@ -305,7 +305,7 @@ def test_output_is_compared_by_lines_words_and_numbers(supervisor: Supervisor) -
         ("1  2", "1 2", True),
         ("0.3333333", "0.33333333", True),
         ("0.3334", "0.3333", False),
-        ("3.0", "3", False),
+        ("3.0", "3", True),
         ("12", "1 2", False),
     ):
         verdict = supervisor.judge(stdio(("", expected)), f"print('{printed}')")
@@ -368,3 +368,22 @@ def _memory_of(pid: int) -> bytes:
 def test_a_scripts_exception_may_be_larger_than_a_pipe(supervisor: Supervisor) -> None:
     verdict = supervisor.judge(stdio(("", "3")), "raise ValueError('x' * 1_000_000)")
     assert verdict.status == Status.RUNTIME_ERROR and verdict.cpu_seconds < SETTINGS.timeout_s, verdict
+
+
+@pytest.mark.parametrize("found", ["A", "B"])
+def test_time_zones_can_be_read(found: str) -> None:
+    if found == "B" and not tiers._bubblewrap_works():
+        pytest.skip("tier B needs bubblewrap (apt-get install bubblewrap)")
+    program = "import zoneinfo, datetime\ndef f(x):\n    zone = zoneinfo.ZoneInfo('Europe/Berlin')\n"
+    program += "    return datetime.datetime(2024, 7, 1, 12, tzinfo=zone)\n"
+    tests = check("assert candidate(1).isoformat() == '2024-07-01T12:00:00+02:00'")
+    with Supervisor(SETTINGS, Confinement(landlock=found == "A", bubblewrap=found == "B", tier=found)) as made:
+        assert made.judge(tests, program).status == Status.PASSED
+
+
+def test_an_answer_of_many_values_arrives(supervisor: Supervisor) -> None:
+    assert supervisor.judge(
+        check("assert sum(candidate(400_000)) == 79999800000"), "f = lambda n: list(range(n))"
+    ).status == (Status.PASSED)
+    verdict = supervisor.judge(check("assert len(candidate(500_001)) == 500_001"), "f = lambda n: [0] * n")
+    assert (verdict.status, verdict.detail) == (Status.RUNTIME_ERROR, "TooLargeError: more than 500000 items")
