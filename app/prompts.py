@@ -67,10 +67,12 @@ def chat_prompt(
     """The dialogue so far in the model's own template, open for the assistant's next turn.
 
     tools: functions as JSON schema. A template that knows no tools gets them as a system turn, after Qwen3's wording.
-    Raises UserError for a template that refuses the dialogue.
+    Raises UserError for a template that refuses the dialogue, and without one.
     """
     from jinja2 import TemplateError
 
+    if not tokenizer.chat_template:
+        raise UserError("the model has no chat template, so it can't be asked in a dialogue: take an instruct model")
     try:
         return _rendered(tokenizer, messages, tools, thinking)
     except TemplateError as error:
