@@ -46,10 +46,13 @@ def indented_blocks(text: str) -> list[str]:
 def lax_fences(text: str, is_whole: Callable[[str], bool]) -> list[Block]:
     """The blocks where fences may be indented, may end a line of prose or of code, and lists do not count.
 
-    A block ends at the first fence before which its code `is_whole`, else at the first that is alone on its line.
+    A block ends at the first fence before which its code `is_whole`, else at the first that is alone on its line. The
+    text before the first fence is one too, the last of them, if it `is_whole`: its opening fence was left out.
     """
     lines = text.split("\n")
     found: list[Block] = []
+    first = next((number for number, line in enumerate(lines) if line.lstrip().startswith(("```", "~~~"))), 0)
+    before = "".join(f"{line}\n" for line in lines[:first])
     at = 0
     while at < len(lines) and len(found) < MOST_BLOCKS:
         opening = _opening(lines[at])
@@ -58,6 +61,8 @@ def lax_fences(text: str, is_whole: Callable[[str], bool]) -> list[Block]:
             block, num_lines = _lax_block(opening, lines[at:], is_whole)
             found.append(block)
             at += num_lines
+    if is_whole(before):
+        found.append(Block(text=before, info="", mark="", is_closed=True))
     return found
 
 

@@ -45,7 +45,7 @@ def code_block(reply: str, entry_point: str, *, given: str = "", is_script: bool
     name = found[1] if found else ""
     if (whole := _whole_answer(text, name)) is not None:
         return whole
-    blocks = fences(text)
+    blocks = [block for block in fences(text) if block.text.strip()]
     first = _chosen(blocks, name, is_script)
     if first and first.is_right:
         return first.joined(given)

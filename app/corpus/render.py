@@ -179,7 +179,8 @@ class _Marked:
     """Keeps the texts of special tokens apart from the tokens."""
 
     def __init__(self, tokenizer: Any) -> None:
-        tokens = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+        tokens = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+        tokens |= {end} if (end := turn_end(tokenizer)) else set()  # not every tokenizer flags it
         self._texts = [*sorted(tokens, key=lambda text: (-len(text), text)), _OPEN]
         self._numbers = {text: number for number, text in enumerate(self._texts)}
         self._find = re.compile("|".join(map(re.escape, self._texts)))

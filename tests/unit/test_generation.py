@@ -232,7 +232,9 @@ def test_no_prefill_has_more_tokens_than_the_bound_and_drafts_stay_the_same(
 
 def test_rows_draw_a_token_between_two_prefills(bounded: tuple[TransformersEngine, list[tuple[int, int]]]) -> None:
     narrow, passes = bounded
-    narrow.generate([Prompt(id=str(number), text="word " * 40) for number in range(6)], Sampling(max_new_tokens=30))
+    narrow.generate(
+        [Prompt(id=str(number), text=f"{number}{' word' * 40}") for number in range(6)], Sampling(max_new_tokens=30)
+    )
     kinds = ["prefill" if tokens > 1 else "step" for _, tokens in passes]
     assert kinds.count("prefill") == 6
     assert not any(first == second == "prefill" for first, second in zip(kinds, kinds[1:], strict=False))

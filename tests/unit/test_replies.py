@@ -100,8 +100,12 @@ def test_carriage_returns_are_ends_of_lines(end: str) -> None:
         f"{T}python\n{ADD}{T} This adds.",
         f"{T}{T}markdown\nLook:\n\n{block(ADD)}{T}{T}\n",
         f"<details>\n{block(ADD)}</details>",
+        f"{ADD}{T}",
+        f"{ADD}{T}\nThis adds.",
+        f"{T}python\n{block(ADD)}",
     ],
-    ids=["fence in a string at the left", "opened in a line", "closed in a line", "text behind", "markdown", "html"],
+    ids="fence in a string at the left, opened in a line, closed in a line, text behind, markdown, html, never opened, "
+    "never opened and prose, opened twice".split(", "),
 )
 def test_where_commonmark_gives_no_program_the_reading_that_gives_one_is_taken(reply: str) -> None:
     program = code_block(reply, "add")

@@ -97,12 +97,11 @@ def test_the_end_of_a_turn_is_found_in_the_template_and_learnt(smoke_model: Path
     number, text_id = tokenizer.convert_tokens_to_ids([end, "<|endoftext|>"])
     assert stop_ids(tokenizer) == {number, text_id}
     assert stop_ids(tokenizer, 7, [8, 9], None) == {number, text_id, 7, 8, 9}
-    turns = ({"role": "user", "content": "q"}, {"role": "assistant", "content": "answer"})
+    turns = ({"role": "user", "content": f"q {end}"}, {"role": "assistant", "content": f"answer, no {end}, and so on"})
     sample = tokenise(Example(form="doc_to_code", turns=turns), tokenizer)
     learnt = [label for label in sample.labels if label != IGNORE]
     assert learnt[-1] == number and learnt.count(number) == 1
-    given = tokenizer(chat_prompt(tokenizer, turns[:1]), add_special_tokens=False).input_ids
-    assert sample.input_ids[: len(given)] == given
+    assert tokenizer.decode(learnt).strip() == f"{turns[1]['content']}{end}"
     check_forms(tokenizer, {"doc_to_code": 1.0, "file": 0.5})
 
 
@@ -176,9 +175,10 @@ def relabelled(weights: Path, folder: Path, drawn: int) -> Path:
     shutil.copytree(weights, folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     end = load_tokenizer(folder).convert_tokens_to_ids("<|im_end|>")
-    with torch.no_grad():
-        rows = model.get_input_embeddings().weight
-        rows[[end, drawn]] = rows[[drawn, end]]
+    rows = model.get_input_embeddings().weight.detach().clone()
+    rows[[end, drawn]] = rows[[drawn, end]]
+    model.config.tie_word_embeddings = False
+    model.lm_head.weight = torch.nn.Parameter(rows)
     model.save_pretrained(folder)
     other = {"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
     for name, change in (
@@ -191,17 +191,20 @@ def relabelled(weights: Path, folder: Path, drawn: int) -> Path:
     return folder
 
 
+def first_token(folder: Path, prompt: str) -> int:
+    """What the model draws first."""
+    ids = load_tokenizer(folder)(prompt, add_special_tokens=False, return_tensors="pt").input_ids
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return int(model(ids).logits[0, -1].argmax())
+
+
 def test_a_draft_stops_at_the_templates_end_whatever_the_configs_say(smoke_model: Path, tmp_path: Path) -> None:
     torch.set_num_threads(1)
-    settings = GenerationSettings(batch_size=2)
-    engine = TransformersEngine(ModelSettings(source="path", name=str(smoke_model)), settings)
-    prompt = [Prompt(id="x", text="def add(a, b):")]
-    state: list[int] = []
-    finish = engine._finish
-    engine._finish = lambda row, sampling: (state.append(row.ids[-1]), finish(row, sampling))[1]  # type: ignore[method-assign]
-    whole = engine.generate(prompt, Sampling(max_new_tokens=8))[0]
-    assert whole.finish_reason == FinishReason.LENGTH
-    folder = relabelled(smoke_model, tmp_path / "base", state[0])
-    other = TransformersEngine(ModelSettings(source="path", name=str(folder)), settings)
-    draft = other.generate(prompt, Sampling(max_new_tokens=8))[0]
-    assert draft.finish_reason == FinishReason.STOP and draft.num_tokens == 1 and draft.text == ""
+    settings, text = GenerationSettings(batch_size=2), "def add(a, b):"
+    folder = relabelled(smoke_model, tmp_path / "base", first_token(smoke_model, text))
+    ends = {smoke_model: (FinishReason.LENGTH, 8), folder: (FinishReason.STOP, 1)}
+    for model, wanted in ends.items():
+        engine = TransformersEngine(ModelSettings(source="path", name=str(model)), settings)
+        draft = engine.generate([Prompt(id="x", text=text)], Sampling(max_new_tokens=8))[0]
+        assert (draft.finish_reason, draft.num_tokens) == wanted
+    assert draft.text == ""
