@@ -15,7 +15,6 @@ the limit ends there; a prompt that leaves no room gives an empty draft of 0 tok
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,10 @@ from typing import Any
 import torch
 
 from app.adapters import check_adapter, load_merged
+from app.batching import Row, Waiting
 from app.decoding import DecodeState
 from app.errors import UserError
-from app.kv_cache import ROOM, bytes_per_token, in_place_cache, use_grouped_attention
+from app.kv_cache import bytes_per_token, in_place_cache, use_grouped_attention
 from app.models import ensure_model, load_tokenizer
 from app.records import Draft, FinishReason, Prompt, Sampling
 from app.settings import GenerationSettings, ModelSettings
@@ -33,51 +33,6 @@ from app.turn_ends import stop_ids
 
 SCORED_POSITIONS = 512
 """Positions whose logits exist at once while scoring: 512 x 151,936 in float32 are 0.3 GB."""
-
-
-@dataclass(slots=True)
-class _Row:
-    """One completion in the making."""
-
-    prompt: Prompt
-    sample: int
-    prompt_ids: list[int]
-    seed: int
-    room: int
-    """Tokens that may be drawn."""
-    ids: list[int] = field(default_factory=list)
-    logprob_sum: float = 0.0
-    tail: str = ""
-    """The last characters, enough to hold a stop text."""
-    open: bool = True
-    """Not finished yet."""
-
-
-class _Waiting:
-    """Rows that have not joined the batch."""
-
-    def __init__(self, rows: Iterator[_Row], batch_size: int, cache_tokens: int, prefill_tokens: int) -> None:
-        self._rows, self._batch_size, self._cache_tokens = rows, batch_size, cache_tokens
-        self._prefill_tokens = prefill_tokens
-        self._next = next(rows, None)
-
-    def joining(self, num_rows: int, columns: int) -> tuple[list[_Row], bool]:
-        """As many as have room beside the batch's rows, which hold `columns` tokens each, and in one prefill; at least
-        one if there are none. And whether it was the prefill that had no more room."""
-        joining: list[_Row] = []
-        width = num_prompts = 0
-        while self._next is not None and num_rows + len(joining) < self._batch_size:
-            ids = self._next.prompt_ids
-            columns, width = max(columns, len(ids)), max(width, len(ids))
-            whole = (num_rows + len(joining) + 1) * (columns + self._next.room + ROOM)
-            if whole > self._cache_tokens and (num_rows or joining):
-                break
-            num_prompts += not joining or ids != joining[-1].prompt_ids
-            if num_prompts * width > self._prefill_tokens and joining:
-                return joining, True
-            joining.append(self._next)
-            self._next = next(self._rows, None)
-        return joining, False
 
 
 class TransformersEngine:
@@ -106,8 +61,8 @@ class TransformersEngine:
         self._load(adapter)
         tokenised = [(prompt, self._tokenise(prompt.text)) for prompt in prompts]
         yield from no_room(tokenised, self._limit, sampling, adapter)
-        waiting = _Waiting(self._rows(tokenised, sampling), self._batch_size, self._cache_tokens, self._max_tokens)
-        rows: list[_Row] = []
+        waiting = Waiting(self._rows(tokenised, sampling), self._batch_size, self._cache_tokens, self._max_tokens)
+        rows: list[Row] = []
         full, is_filling = 0, True
         state = DecodeState(self._model, self._device, self._pad_id, self._max_tokens)
         # A consumer may do torch work of its own between two drafts: the mode must not reach it.
@@ -168,20 +123,20 @@ class TransformersEngine:
     def _tokenise(self, text: str) -> list[int]:
         return self._tokenizer(text, add_special_tokens=False).input_ids
 
-    def _rows(self, tokenised: list[tuple[Prompt, list[int]]], sampling: Sampling) -> Iterator[_Row]:
+    def _rows(self, tokenised: list[tuple[Prompt, list[int]]], sampling: Sampling) -> Iterator[Row]:
         """Rows to draw, the longest prompts first: alike lengths pad each other least."""
         for prompt, ids in sorted(tokenised, key=lambda pair: -len(pair[1])):
             room = min(sampling.max_new_tokens, self._limit - len(ids))
             if room > 0:
                 for sample in prompt.samples:
-                    yield _Row(prompt, sample, ids, sample_seed(sampling, prompt, sample), room)
+                    yield Row(prompt, sample, ids, sample_seed(sampling, prompt, sample), room)
 
-    def _join(self, state: DecodeState, rows: list[_Row]) -> None:
+    def _join(self, state: DecodeState, rows: list[Row]) -> None:
         if rows:
             groups = [(ids, len(list(group))) for ids, group in groupby(rows, key=lambda row: row.prompt_ids)]
             state.join([ids for ids, _ in groups], [count for _, count in groups])
 
-    def _draw(self, rows: list[_Row], state: DecodeState, sampling: Sampling) -> None:
+    def _draw(self, rows: list[Row], state: DecodeState, sampling: Sampling) -> None:
         """Append one token to each row."""
         hot = sampling.temperature > 0
         seeds = [(row.seed + len(row.ids) * 0x9E3779B97F4A7C15) & (2**64 - 1) for row in rows] if hot else ()
@@ -190,7 +145,7 @@ class TransformersEngine:
                 row.ids.append(token)
                 row.logprob_sum += logprob
 
-    def _finish(self, row: _Row, sampling: Sampling) -> Draft | None:
+    def _finish(self, row: Row, sampling: Sampling) -> Draft | None:
         """The draft, if the row's last token ended it."""
         ended = row.ids[-1] in self._stop_ids
         if not ended and len(row.ids) < row.room and not self._may_stop(row, sampling.stop):
@@ -212,7 +167,7 @@ class TransformersEngine:
             sample=row.sample,
         )
 
-    def _may_stop(self, row: _Row, stops: Sequence[str]) -> bool:
+    def _may_stop(self, row: Row, stops: Sequence[str]) -> bool:
         """Whether the row's last characters hold a stop text. Decoding every row whole at every step would cost more
         than the model; characters that span tokens may be missed here and are found at the row's end."""
         if not stops:
