@@ -245,8 +245,9 @@ def _draft(folder: Path, profile: Profile, shape: Shape, name: str, device: Any)
     ids = torch.randint(model.config.vocab_size, (rows, prompt), generator=torch.Generator().manual_seed(0)).tolist()
     with torch.inference_mode():
         size = max(1, profile.generation.max_num_batched_tokens // prompt)
-        for start in range(0, rows, size):
-            state.join(ids[start : start + size], [1] * len(ids[start : start + size]))
+        for first in range(0, rows, size):
+            joining = ids[first : first + size]
+            state.join(joining, [1] * len(joining))
         for step in range(DRAFTED + 4):
             if step == 4:  # the first ones compile and allocate
                 start = time.perf_counter()
