@@ -180,7 +180,8 @@ class _Marked:
 
     def __init__(self, tokenizer: Any) -> None:
         tokens = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
-        tokens |= {end} if (end := turn_end(tokenizer)) else set()  # not every tokenizer flags it
+        self._unflagged = {turn_end(tokenizer)} - tokens - {""}
+        tokens |= self._unflagged
         self._texts = [*sorted(tokens, key=lambda text: (-len(text), text)), _OPEN]
         self._numbers = {text: number for number, text in enumerate(self._texts)}
         self._find = re.compile("|".join(map(re.escape, self._texts)))
@@ -194,7 +195,13 @@ class _Marked:
         if is_plain or _OPEN not in text:
             return [(text, is_plain)]
         parts = _MARK.split(text)  # text, number, text, number, ...
-        found = [(self._texts[int(part)], True) if place % 2 else (part, False) for place, part in enumerate(parts)]
+        found: list[tuple[str, bool]] = []
+        for place, part in enumerate(parts):
+            special = self._texts[int(part)] if place % 2 else ""
+            if special in self._unflagged:  # a tokenizer takes it for the token whatever is asked of it, but not in two
+                found += [(special[:1], True), (special[1:], True)]
+            else:
+                found.append((special, True) if special else (part, False))
         return [piece for piece in found if piece[0]]
 
     def _mark(self, match: re.Match[str]) -> str:

@@ -8,6 +8,7 @@ import importlib.util
 import json
 import multiprocessing
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,8 @@ def base(smoke_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def alone(function: Callable[..., Any], *arguments: Any) -> Any:
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply_async(function, arguments).get(TIMEOUT_SECONDS)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result(TIMEOUT_SECONDS)
 
 
 def _drafted(folder: str) -> Draft:
