@@ -238,13 +238,16 @@ def _draft(folder: Path, profile: Profile, shape: Shape, name: str, device: Any)
     source = profile.model.model_copy(update={"source": "path", "name": str(folder)})
     model = load_model(folder, source, device).eval()
     use_grouped_attention(model)
-    state = DecodeState(model, device, 0)
+    state = DecodeState(model, device, 0, profile.generation.max_num_batched_tokens)
     rows = rows_at_once(shape, profile.model, profile.generation, profile.evaluation.max_new_tokens)
     prompt = min(PROMPT, model.config.max_position_embeddings // 2)
     sampling = Sampling(max_new_tokens=DRAFTED, temperature=0.0, top_p=1.0, seed=0, stop=())
     ids = torch.randint(model.config.vocab_size, (rows, prompt), generator=torch.Generator().manual_seed(0)).tolist()
     with torch.inference_mode():
-        state.join(ids, [1] * rows)
+        size = max(1, profile.generation.max_num_batched_tokens // prompt)
+        for first in range(0, rows, size):
+            joining = ids[first : first + size]
+            state.join(joining, [1] * len(joining))
         for step in range(DRAFTED + 4):
             if step == 4:  # the first ones compile and allocate
                 start = time.perf_counter()

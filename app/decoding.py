@@ -17,8 +17,9 @@ from app.records import Sampling
 class DecodeState:
     """The rows of a batch on the device: cache, attention mask, logits of the next token, last tokens. Padded left."""
 
-    def __init__(self, model: PreTrainedModel, device: torch.device, pad_id: int) -> None:
-        self._model, self._device, self._pad_id = model, device, pad_id
+    def __init__(self, model: PreTrainedModel, device: torch.device, pad_id: int, max_tokens: int) -> None:
+        """max_tokens: of a forward pass over prompts that join together."""
+        self._model, self._device, self._pad_id, self._max_tokens = model, device, pad_id, max_tokens
         self._last_position = model.config.get_text_config(decoder=True).max_position_embeddings - 1
         self._cache: DynamicCache | None = None
         self._mask = torch.empty(0)
@@ -36,12 +37,15 @@ class DecodeState:
         self.logits = self._forward(self._tokens[:, None], self._mask, self._cache)
 
     def join(self, prompts: Sequence[Sequence[int]], copies: Sequence[int]) -> None:
-        """Prefill prompts and append as many rows of each as `copies` says to the batch."""
+        """Prefill prompts and append as many rows of each as `copies` says to the batch. Prompts that have more than
+        max_tokens together, padded to the longest, go in parts."""
         width = max(map(len, prompts))
         ids = torch.tensor([[self._pad_id] * (width - len(p)) + list(p) for p in prompts], device=self._device)
         mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=self._device)
         cache = in_place_cache(self._model.config)
-        logits = self._forward(ids, mask, cache)
+        size = max(1, self._max_tokens // len(prompts))
+        for start in range(0, width, size):
+            logits = self._forward(ids[:, start : start + size], mask[:, : start + size], cache)
         if max(copies) > 1:
             repeats = torch.tensor(copies, device=self._device)
             logits, mask = logits.repeat_interleave(repeats, 0), mask.repeat_interleave(repeats, 0)

@@ -58,7 +58,8 @@ def drafting_memory(
         return DraftingMemory(weights=weights, cache=max(0.0, room - weights), working=0.0)
     rows = rows_at_once(shape, model, settings, new_tokens)
     tokens = rows * PROMPT
-    states = tokens * (4 * shape.width + 2 * (shape.queries + 2 * shape.keys) + 4 * shape.inner) * number
+    together = min(tokens, settings.max_num_batched_tokens)
+    states = together * (4 * shape.width + 2 * (shape.queries + 2 * shape.keys) + 4 * shape.inner) * number
     logits = 5 * rows * shape.vocabulary * 4  # float32, and what choosing makes of them
     joining = tokens * cache_per_token(shape, number) / shape.layers * 2  # a layer's cache is copied as rows join
     return DraftingMemory(

@@ -3,9 +3,10 @@
 A batch is kept full: finished rows leave the cache a quarter of the batch at a time, and when half of the rows are
 free, waiting ones are prefilled together (each prompt once, whatever its samples) and join, as many as the cache's
 share of the memory allows. That keeps the matrix products wide, where `model.generate` carries every row until the last
-one ends. Rows are made as they join, so memory does not grow with the samples. An adapter is merged into a freshly
-loaded base, because unmerged LoRA halves decoding speed on a CPU; changing the adapter therefore costs one load. Runs
-without Ray; `actors.generator` is its shell.
+one ends. No forward pass has more than generation.max_num_batched_tokens tokens: the rest joins in later ones, and the
+rows that are there draw a token in between. Rows are made as they join, so memory does not grow with the samples. An
+adapter is merged into a freshly loaded base, because unmerged LoRA halves decoding speed on a CPU; changing the adapter
+therefore costs one load. Runs without Ray; `actors.generator` is its shell.
 
 Every engine: prompt and completion together have at most generation.max_model_len tokens. A completion that meets
 the limit ends there; a prompt that leaves no room gives an empty draft of 0 tokens with FinishReason.LENGTH.
@@ -14,7 +15,6 @@ the limit ends there; a prompt that leaves no room gives an empty draft of 0 tok
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -22,54 +22,17 @@ from typing import Any
 import torch
 
 from app.adapters import check_adapter, load_merged
+from app.batching import Row, Waiting
 from app.decoding import DecodeState
 from app.errors import UserError
-from app.kv_cache import ROOM, bytes_per_token, use_grouped_attention
+from app.kv_cache import bytes_per_token, in_place_cache, use_grouped_attention
 from app.models import ensure_model, load_tokenizer
 from app.records import Draft, FinishReason, Prompt, Sampling
 from app.settings import GenerationSettings, ModelSettings
+from app.turn_ends import stop_ids
 
 SCORED_POSITIONS = 512
 """Positions whose logits exist at once while scoring: 512 x 151,936 in float32 are 0.3 GB."""
-
-
-@dataclass(slots=True)
-class _Row:
-    """One completion in the making."""
-
-    prompt: Prompt
-    sample: int
-    prompt_ids: list[int]
-    seed: int
-    room: int
-    """Tokens that may be drawn."""
-    ids: list[int] = field(default_factory=list)
-    logprob_sum: float = 0.0
-    tail: str = ""
-    """The last characters, enough to hold a stop text."""
-    open: bool = True
-    """Not finished yet."""
-
-
-class _Waiting:
-    """Rows that have not joined the batch."""
-
-    def __init__(self, rows: Iterator[_Row], batch_size: int, cache_tokens: int) -> None:
-        self._rows, self._batch_size, self._cache_tokens = rows, batch_size, cache_tokens
-        self._next = next(rows, None)
-
-    def joining(self, num_rows: int, columns: int) -> list[_Row]:
-        """As many as have room beside the batch's rows, which hold `columns` tokens each; at least one if there are
-        none."""
-        joining: list[_Row] = []
-        while self._next is not None and num_rows + len(joining) < self._batch_size:
-            columns = max(columns, len(self._next.prompt_ids))
-            whole = (num_rows + len(joining) + 1) * (columns + self._next.room + ROOM)
-            if whole > self._cache_tokens and (num_rows or joining):
-                break
-            joining.append(self._next)
-            self._next = next(self._rows, None)
-        return joining
 
 
 class TransformersEngine:
@@ -82,7 +45,8 @@ class TransformersEngine:
         self._settings = model
         self._folder = ensure_model(model)
         self._device = torch.device("cuda", 0) if settings.use_gpu else torch.device("cpu")
-        self._batch_size = settings.batch_size
+        self._batch_size = min(settings.batch_size, settings.max_num_batched_tokens)
+        self._max_tokens = settings.max_num_batched_tokens
         self._max_model_len = settings.max_model_len
         self._cache_bytes = settings.kv_cache_bytes
         self._tokenizer = load_tokenizer(self._folder)
@@ -97,19 +61,20 @@ class TransformersEngine:
         self._load(adapter)
         tokenised = [(prompt, self._tokenise(prompt.text)) for prompt in prompts]
         yield from no_room(tokenised, self._limit, sampling, adapter)
-        waiting = _Waiting(self._rows(tokenised, sampling), self._batch_size, self._cache_tokens)
-        rows: list[_Row] = []
-        full = 0
-        state = DecodeState(self._model, self._device, self._pad_id)
+        waiting = Waiting(self._rows(tokenised, sampling), self._batch_size, self._cache_tokens, self._max_tokens)
+        rows: list[Row] = []
+        full, is_filling = 0, True
+        state = DecodeState(self._model, self._device, self._pad_id, self._max_tokens)
         # A consumer may do torch work of its own between two drafts: the mode must not reach it.
         while True:
             with torch.inference_mode():
                 if rows:
                     state.step()
-                if len(rows) <= full // 2 and (joining := waiting.joining(len(rows), state.columns)):
+                if is_filling or len(rows) <= full // 2:
+                    joining, is_filling = waiting.joining(len(rows), state.columns)
                     self._join(state, joining)
                     rows += joining
-                    full = len(rows)
+                    full = len(rows) if joining else full
                 if not rows:
                     return
                 self._draw(rows, state, sampling)
@@ -127,8 +92,10 @@ class TransformersEngine:
         check_scored(ids, self._limit)
         order = sorted(range(len(ids)), key=lambda i: -sum(map(len, ids[i])))  # alike lengths pad each other least
         scores: dict[int, list[float]] = {}
-        for start in range(0, len(order), self._batch_size):
-            batch = order[start : start + self._batch_size]
+        while order:
+            width = sum(map(len, ids[order[0]]))
+            num_rows = max(1, min(self._batch_size, self._max_tokens // width))
+            batch, order = order[:num_rows], order[num_rows:]
             scores |= zip(batch, self._score([ids[i] for i in batch]), strict=True)
         return [scores[i] for i in range(len(ids))]
 
@@ -149,27 +116,27 @@ class TransformersEngine:
         self._cache_tokens = self._cache_bytes // bytes_per_token(model)
         self._adapter = adapter
         self._limit = min(self._max_model_len, model.config.max_position_embeddings)
-        eos = model.generation_config.eos_token_id or self._tokenizer.eos_token_id
-        self._eos_ids = set(eos if isinstance(eos, list) else [eos]) | {self._tokenizer.eos_token_id}
-        self._pad_id = self._tokenizer.pad_token_id or self._tokenizer.eos_token_id
+        configs = (model.config.get_text_config(decoder=True), model.generation_config)
+        self._stop_ids = stop_ids(self._tokenizer, *(getattr(config, "eos_token_id", None) for config in configs))
+        self._pad_id = self._tokenizer.pad_token_id or 0
 
     def _tokenise(self, text: str) -> list[int]:
         return self._tokenizer(text, add_special_tokens=False).input_ids
 
-    def _rows(self, tokenised: list[tuple[Prompt, list[int]]], sampling: Sampling) -> Iterator[_Row]:
+    def _rows(self, tokenised: list[tuple[Prompt, list[int]]], sampling: Sampling) -> Iterator[Row]:
         """Rows to draw, the longest prompts first: alike lengths pad each other least."""
         for prompt, ids in sorted(tokenised, key=lambda pair: -len(pair[1])):
             room = min(sampling.max_new_tokens, self._limit - len(ids))
             if room > 0:
                 for sample in prompt.samples:
-                    yield _Row(prompt, sample, ids, sample_seed(sampling, prompt, sample), room)
+                    yield Row(prompt, sample, ids, sample_seed(sampling, prompt, sample), room)
 
-    def _join(self, state: DecodeState, rows: list[_Row]) -> None:
+    def _join(self, state: DecodeState, rows: list[Row]) -> None:
         if rows:
             groups = [(ids, len(list(group))) for ids, group in groupby(rows, key=lambda row: row.prompt_ids)]
             state.join([ids for ids, _ in groups], [count for _, count in groups])
 
-    def _draw(self, rows: list[_Row], state: DecodeState, sampling: Sampling) -> None:
+    def _draw(self, rows: list[Row], state: DecodeState, sampling: Sampling) -> None:
         """Append one token to each row."""
         hot = sampling.temperature > 0
         seeds = [(row.seed + len(row.ids) * 0x9E3779B97F4A7C15) & (2**64 - 1) for row in rows] if hot else ()
@@ -178,12 +145,12 @@ class TransformersEngine:
                 row.ids.append(token)
                 row.logprob_sum += logprob
 
-    def _finish(self, row: _Row, sampling: Sampling) -> Draft | None:
+    def _finish(self, row: Row, sampling: Sampling) -> Draft | None:
         """The draft, if the row's last token ended it."""
-        ended = row.ids[-1] in self._eos_ids
+        ended = row.ids[-1] in self._stop_ids
         if not ended and len(row.ids) < row.room and not self._may_stop(row, sampling.stop):
             return None
-        text = self._tokenizer.decode(row.ids, skip_special_tokens=True)
+        text = self._tokenizer.decode(row.ids[: -1 if ended else None], skip_special_tokens=True)
         text, stopped = cut_at_stop(text, sampling.stop)
         if not stopped and not ended and len(row.ids) < row.room:
             return None
@@ -200,7 +167,7 @@ class TransformersEngine:
             sample=row.sample,
         )
 
-    def _may_stop(self, row: _Row, stops: Sequence[str]) -> bool:
+    def _may_stop(self, row: Row, stops: Sequence[str]) -> bool:
         """Whether the row's last characters hold a stop text. Decoding every row whole at every step would cost more
         than the model; characters that span tokens may be missed here and are found at the row's end."""
         if not stops:
@@ -225,7 +192,7 @@ class TransformersEngine:
         wanted = torch.zeros(len(rows), width - 1, dtype=torch.bool)  # position t predicts token t + 1
         for mask, (prompt, completion) in zip(wanted, pairs, strict=True):
             mask[len(prompt) - 1 : len(prompt) + len(completion) - 1] = True
-        states = self._model.get_decoder()(input_ids=ids.to(self._device), use_cache=False).last_hidden_state
+        states = self._states(ids.to(self._device))
         states, targets = states[:, :-1][wanted.to(self._device)], ids[:, 1:][wanted].to(self._device)
         head, found = self._model.get_output_embeddings(), []
         for start in range(0, len(targets), SCORED_POSITIONS):
@@ -234,6 +201,16 @@ class TransformersEngine:
             found += (chosen - logits.logsumexp(dim=-1)).tolist()
         values = iter(found)
         return [list(islice(values, len(completion))) for _, completion in pairs]
+
+    def _states(self, ids: torch.Tensor) -> torch.Tensor:
+        """ids [rows, tokens] -> states [rows, tokens, width]; a row that is too long goes in parts."""
+        decoder = self._model.get_decoder()
+        if ids.shape[1] <= self._max_tokens:
+            return decoder(input_ids=ids, use_cache=False).last_hidden_state
+        cache = in_place_cache(self._model.config)
+        parts = ids.split(self._max_tokens, dim=1)
+        states = [decoder(input_ids=part, past_key_values=cache, use_cache=True).last_hidden_state for part in parts]
+        return torch.cat(states, dim=1)
 
 
 def require_card(settings: GenerationSettings) -> None:

@@ -34,11 +34,12 @@ from app.progress import say
 from app.records import SuiteResult
 from app.runs import Run, read_json, update_info
 from app.settings import Profile
+from app.turn_ends import check_chat
 
 
 def run_pipeline(run: Run, profile: Profile, *, unsafe: bool = False) -> None:
     """unsafe: run programs on a machine that can't confine them (`app.sandbox.tiers`)."""
-    ensure_model(profile.model)
+    check_chat_uses(profile)
     candidates = {BASE: "", SFT: str(run.sft_adapter)}
     evaluated = is_evaluated(run, profile.evaluation, candidates)
     complete = run.corpus_manifest.exists() and run.sft_meta.exists() and evaluated
@@ -52,12 +53,31 @@ def run_pipeline(run: Run, profile: Profile, *, unsafe: bool = False) -> None:
     report(run)
 
 
+def check_chat_uses(profile: Profile) -> None:
+    """Raise UserError for a base model that can't be asked as the corpus or the evaluation ask, before any stage."""
+    tokenizer = _check_dialogues(profile)
+    for protocol in profile.evaluation.protocols:
+        if protocol != "completion":
+            check_chat(tokenizer, f"the protocol {protocol!r}", "set evaluation.protocols to [completion]")
+
+
+def _check_dialogues(profile: Profile) -> Any:
+    """The base model's tokenizer, if it can show the recipe's dialogues."""
+    from app.corpus.recipes import load_recipe
+    from app.corpus.render import check_forms
+
+    tokenizer = load_tokenizer(ensure_model(profile.model))
+    check_forms(tokenizer, load_recipe(profile.corpus.recipe).forms.model_dump())
+    return tokenizer
+
+
 def corpus(run: Run, profile: Profile, *, unsafe: bool = False) -> None:
     if run.corpus_manifest.exists():
         shutil.rmtree(run.corpus_work, ignore_errors=True)  # of a build killed right after its manifest
         return say("corpus: complete")
     from app.corpus.build import build_corpus
 
+    _check_dialogues(profile)
     say("corpus")
     with run.attempt("corpus"), connected(profile.cluster):
         suites = benchmarks(profile)

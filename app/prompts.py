@@ -1,4 +1,4 @@
-"""Prompt protocols: how a question becomes a prompt, and where the program lies in what comes back.
+"""Prompt protocols: how a question becomes a prompt. The program in what comes back is found by `app.replies`.
 
 `chat` asks an instruct model in its own template, `thinking` does so with the template's thinking switched on (Qwen3),
 `completion` lets a model continue a text. A completion prompt is stripped of its trailing newline: a prompt that ends
@@ -9,11 +9,11 @@ Training data uses the same words, so that what is trained is what is asked. Wha
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from app.errors import UserError
+from app.fences import fenced
 
 ProtocolName = Literal["chat", "thinking", "completion"]
 Message = dict[str, Any]
@@ -31,21 +31,17 @@ SOURCE_STOP = (
     "\n```",
 )
 """Where the continuation of a Python function ends."""
-_FENCE = re.compile(r"```[ \t]*+[\w+#.-]*+[ \t]*+\n(.*?)(?:```|\Z)", re.DOTALL)
 THINK, END_THINK = "<think>", "</think>"
 
 
 def ask(header: str) -> str:
     """The user's turn that asks for the function with this signature and docstring."""
-    return (
-        "Complete the following Python function. Reply with the whole function in one code block.\n"
-        f"```python\n{header.rstrip()}\n```"
-    )
+    return "Complete the following Python function. Reply with the whole function in one code block.\n" + fenced(header)
 
 
 def answer(source: str) -> str:
     """The assistant's turn that gives the function."""
-    return f"```python\n{source.rstrip()}\n```"
+    return fenced(source)
 
 
 def chat_texts(tokenizer: Any, question: str, reply: str) -> tuple[str, str]:
@@ -71,10 +67,12 @@ def chat_prompt(
     """The dialogue so far in the model's own template, open for the assistant's next turn.
 
     tools: functions as JSON schema. A template that knows no tools gets them as a system turn, after Qwen3's wording.
-    Raises UserError for a template that refuses the dialogue.
+    Raises UserError for a template that refuses the dialogue, and without one.
     """
     from jinja2 import TemplateError
 
+    if not tokenizer.chat_template:
+        raise UserError("the model has no chat template, so it can't be asked in a dialogue: take an instruct model")
     try:
         return _rendered(tokenizer, messages, tools, thinking)
     except TemplateError as error:
@@ -120,9 +118,3 @@ def without_thought(reply: str, prompt: str) -> str:
     if not (reply.lstrip().startswith(THINK) or prompt.rstrip().endswith(THINK)):
         return reply
     return reply.partition(END_THINK)[2].lstrip()
-
-
-def code_block(reply: str, mark: str) -> str:
-    """The fenced block that holds `mark`, else the first one, else the whole reply."""
-    blocks = _FENCE.findall(reply) or [reply]
-    return next((block for block in blocks if mark in block), blocks[0])

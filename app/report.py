@@ -12,6 +12,7 @@ from typing import Any
 from app.corpus.mining.records import STAGES
 from app.errors import UserError
 from app.evaluation.stage import BASE, CandidateComparison, against_base, read_result
+from app.fences import fence_for
 from app.records import UNTRUSTED_TIERS, SuiteResult
 from app.runs import Run, iter_json_lines, read_json, read_json_lines, write_atomic
 
@@ -134,8 +135,7 @@ def _first_samples(path: Path) -> dict[str, dict[str, Any]]:
 
 def _example(row: dict[str, Any]) -> dict[str, Any]:
     text, verdict = "\n\n".join(row.get("replies", [row["draft"]["text"]])), row["verdict"]
-    fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", text) + [""]))  # no text can close it
-    return {"status": verdict["status"], "detail": verdict["detail"], "text": text, "fence": fence}
+    return {"status": verdict["status"], "detail": verdict["detail"], "text": text, "fence": fence_for(text)}
 
 
 def _plot_loss(metrics: list[dict[str, Any]], window: int, path: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from app.cluster import connected, require_resources
 from app.errors import UserError
+from app.models import load_tokenizer, pulled_folder
 from app.overrides import with_overrides
 from app.profiles import PROFILES, get_profile, profile_of_machine
 from app.progress import say
@@ -24,7 +25,8 @@ from app.runs import REPOSITORY
 from app.serving.arguments import LATEST, NONE, LLMArguments
 from app.serving.config import ARGUMENTS, IDE, LLM, is_public, load_config
 from app.serving.keys import Keys, hash_key, new_key
-from app.settings import Profile
+from app.settings import ModelSettings, Profile
+from app.turn_ends import check_chat
 
 POLL_S = 1.0
 DEPLOY_TIMEOUT_S = 1800.0
@@ -86,11 +88,21 @@ def _check(config: dict[str, Any]) -> None:
         if isinstance(arguments, LLMArguments):
             place = arguments.resolve()
             say(f"serving {place.profile.model.name} " + (f"and the adapters of {place.run}" if place.run else "alone"))
+            _say_without_chat(place.profile.model)
         if is_public(config) and not Keys(arguments.key_store()).any:
             raise UserError(
                 f"http_options.host={config['http_options']['host']} opens the server to others, and there is no "
                 "lasting API key: make one with `python -m app keys add NAME`, or keep host 127.0.0.1"
             )
+
+
+def _say_without_chat(model: ModelSettings) -> None:
+    """Tell of a model that is served, but can't be talked to; one that has still to be fetched isn't looked at."""
+    if folder := pulled_folder(model):
+        try:
+            check_chat(load_tokenizer(folder), "/v1/chat/completions and the page need", "ask /v1/completions")
+        except UserError as error:
+            say(f"  {error}")
 
 
 @contextmanager

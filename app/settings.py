@@ -121,6 +121,9 @@ class GenerationSettings(Settings):
     batch_size: int = Field(default=16, ge=1, le=1024)
     """Completions drawn at once."""
     use_gpu: bool = False
+    max_num_batched_tokens: int = Field(default=8192, ge=64, le=1 << 20)
+    """transformers only: tokens of one forward pass, padding included. Prompts beyond it join in a later one, and a
+    longer prompt goes in parts: 8,192 tokens of Qwen3-1.7B take 0.7 GB while they pass through a layer."""
     max_model_len: int = Field(default=4096, ge=32, le=131_072)
     """Tokens of a prompt and its completion together; the model's own limit holds as well."""
     num_speculative_tokens: int = Field(default=0, ge=0, le=32)

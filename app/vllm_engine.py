@@ -23,6 +23,7 @@ from app.generation import check_scored, cut_at_stop, in_order, no_room, require
 from app.models import ensure_model, load_tokenizer
 from app.records import Draft, FinishReason, Prompt, Sampling
 from app.settings import NGRAM_LOOKUP, GenerationSettings, ModelSettings
+from app.turn_ends import stop_ids
 
 QUIET = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # engine and worker in this process: three times as fast on two cores
@@ -131,7 +132,11 @@ class VllmEngine:
         from vllm.v1.engine.llm_engine import LLMEngine
 
         settings = self._settings
-        positions = AutoConfig.from_pretrained(self._folder).max_position_embeddings
+        config = AutoConfig.from_pretrained(self._folder).get_text_config(decoder=True)
+        positions = config.max_position_embeddings
+        # vLLM adds the generation config's own.
+        found = stop_ids(self._tokenizer, getattr(config, "eos_token_id", None))
+        self._stop_ids = sorted(token for token in found if token < config.vocab_size)
         self._limit = min(settings.max_model_len, positions - 1)  # scoring draws one token more
         options: dict[str, Any] = {
             "dtype": "float32",
@@ -173,6 +178,7 @@ class VllmEngine:
             top_p=sampling.top_p,
             seed=sample_seed(sampling, prompt, sample) >> 1,  # 63 bits
             stop=list(sampling.stop),
+            stop_token_ids=self._stop_ids,
             logprobs=0,  # of the drawn token
             output_kind=RequestOutputKind.FINAL_ONLY,
         )

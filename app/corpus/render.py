@@ -19,10 +19,14 @@ from app.corpus.encoding import encoder_of
 from app.corpus.examples_words import FILL
 from app.corpus.packing import Sample
 from app.corpus.records import Example
+from app.errors import UserError
 from app.fill_in import MARKS, FillIn
 from app.prompts import Message, begin_text, chat_prompt
 from app.records import IGNORE
+from app.turn_ends import check_chat, text_end, turn_end
 
+PLAIN = ("completion", "file")
+"""Forms that are never a dialogue."""
 _OPEN, _CLOSE = "\ue000", "\ue001"
 """Private characters around the number of a special token's text, or of the first of them itself."""
 _MARK = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
@@ -46,6 +50,23 @@ def fills_in(tokenizer: Any) -> bool:
     return any(all(mark in vocabulary for mark in marks) for marks in MARKS)
 
 
+def check_forms(tokenizer: Any, forms: dict[str, float]) -> None:
+    """Raise UserError for a model whose chat template can't show the recipe's dialogues, or with no end of an answer or
+    of a text.
+
+    forms: shares by name, as `app.corpus.recipes.Forms` has them.
+    """
+    plain = (*PLAIN, "fill_in") if fills_in(tokenizer) else PLAIN
+    dialogues = [name for name, share in forms.items() if share and name not in plain]
+    if any(forms.get(name) for name in plain):
+        text_end(tokenizer)
+    if dialogues:
+        what = f"the corpus (its dialogues: {', '.join(dialogues)})"
+        check_chat(tokenizer, what, "set those forms of the recipe to 0")
+        turns = ({"role": "user", "content": "a"}, {"role": "assistant", "content": "b"})
+        tokenise(Example(form=dialogues[0], turns=turns), tokenizer)
+
+
 def unrolled(example: Example, tokenizer: Any) -> Iterator[Example]:
     """The example itself; a dialogue whose template rewrites earlier turns, once up to each assistant's turn."""
     if not example.turns:
@@ -61,7 +82,7 @@ def unrolled(example: Example, tokenizer: Any) -> Iterator[Example]:
 
 
 def tokenise(example: Example, tokenizer: Any) -> Sample:
-    """Raises ValueError where the template shows no turn as it asks for it; UserError where it refuses the dialogue."""
+    """Raises UserError where the template refuses the dialogue, shows no turn as it asks for it, or has no end."""
     return tokenise_all([example], tokenizer)[0]
 
 
@@ -94,7 +115,7 @@ def tokenise_all(examples: Iterable[Example], tokenizer: Any) -> list[Sample]:
 def _segments(example: Example, tokenizer: Any, marked: "_Marked") -> list[_Segment]:
     if example.turns:
         return _dialogue_segments(example, tokenizer, marked)
-    end = _Segment(ids=[tokenizer.eos_token_id], is_learnt=True)
+    end = _Segment(ids=[text_end(tokenizer)], is_learnt=True)
     completion = _Segment(text=example.completion, is_learnt=True, is_plain=True)
     if example.form == "fill_in":
         prefix, suffix = example.prompt.split(FILL)
@@ -108,7 +129,15 @@ def _dialogue_segments(example: Example, tokenizer: Any, marked: "_Marked") -> l
     turns = marked.turns(example)
     whole, borders = _borders(tokenizer, turns, example.tools)
     if not borders or borders[-1][1] != len(whole):
-        raise ValueError("the chat template renders an answered question unlike an open one: it can't be learnt from")
+        raise UserError(
+            "the model's chat template renders an answered question unlike an open one, so its answers can't be "
+            "learnt: take another model, or set the recipe's shares of dialogues to 0"
+        )
+    if not turn_end(tokenizer):
+        raise UserError(
+            "the model's chat template ends an answer with no token of the tokenizer, so its end can't be learnt: take "
+            "a model whose template has one, or set the recipe's shares of dialogues to 0"
+        )
     segments = []
     last = 0
     for start, end in borders:
@@ -133,13 +162,14 @@ def _borders(tokenizer: Any, turns: Sequence[Message], tools: Sequence[Message])
 
 def _answered(tokenizer: Any, turns: Sequence[Message], tools: Sequence[Message]) -> str:
     """The dialogue up to the token that ends its last turn, an assistant's."""
-    text = chat_prompt(tokenizer, turns, tools=tools)
-    return text.removesuffix(_opening(tokenizer)).rstrip("\n")
+    text = chat_prompt(tokenizer, turns, tools=tools).removesuffix(_opening(tokenizer, str(tokenizer.chat_template)))
+    end = turn_end(tokenizer)
+    return text[: text.rfind(end) + len(end)] if end else text.rstrip("\n")
 
 
 @functools.lru_cache(maxsize=4)
-def _opening(tokenizer: Any) -> str:
-    """What the template adds to open the assistant's turn."""
+def _opening(tokenizer: Any, template: str) -> str:
+    """What the template adds to open the assistant's turn. template: the tokenizer's, for the cache."""
     turns = [{"role": "user", "content": "a"}]
     closed = tokenizer.apply_chat_template(turns, tokenize=False, enable_thinking=False)
     return chat_prompt(tokenizer, turns).removeprefix(closed)
@@ -149,7 +179,9 @@ class _Marked:
     """Keeps the texts of special tokens apart from the tokens."""
 
     def __init__(self, tokenizer: Any) -> None:
-        tokens = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+        tokens = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+        self._unflagged = {turn_end(tokenizer)} - tokens - {""}
+        tokens |= self._unflagged
         self._texts = [*sorted(tokens, key=lambda text: (-len(text), text)), _OPEN]
         self._numbers = {text: number for number, text in enumerate(self._texts)}
         self._find = re.compile("|".join(map(re.escape, self._texts)))
@@ -163,7 +195,13 @@ class _Marked:
         if is_plain or _OPEN not in text:
             return [(text, is_plain)]
         parts = _MARK.split(text)  # text, number, text, number, ...
-        found = [(self._texts[int(part)], True) if place % 2 else (part, False) for place, part in enumerate(parts)]
+        found: list[tuple[str, bool]] = []
+        for place, part in enumerate(parts):
+            special = self._texts[int(part)] if place % 2 else ""
+            if special in self._unflagged:  # a tokenizer takes it for the token whatever is asked of it, but not in two
+                found += [(special[:1], True), (special[1:], True)]
+            else:
+                found.append((special, True) if special else (part, False))
         return [piece for piece in found if piece[0]]
 
     def _mark(self, match: re.Match[str]) -> str:

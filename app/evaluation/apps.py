@@ -16,8 +16,8 @@ from app.errors import UserError
 from app.evaluation.files import hub_rows, rows
 from app.evaluation.suite import ProgramSuite, Task
 from app.progress import say
-from app.prompts import code_block
 from app.records import Problem, ProblemStyle
+from app.replies import code_block
 
 HUB = "codeparrot/apps"
 IMPORTS = """\
@@ -81,8 +81,8 @@ class Apps(ProgramSuite):
         return f"QUESTION:\n{problem.prompt}\nUse {form} format\nANSWER:"
 
     def program(self, problem: Problem, protocol: str, reply: str) -> str:
-        mark = "print(" if problem.style == ProblemStyle.STDIO else f"def {problem.entry_point}"
-        return self.given_program(problem, code_block(reply, mark))
+        is_script = problem.style == ProblemStyle.STDIO
+        return self.given_program(problem, code_block(reply, problem.entry_point, given=IMPORTS, is_script=is_script))
 
     def given_program(self, problem: Problem, completion: str) -> str:
         """With the harness's imports, and the function out of the class Solution where there is one."""

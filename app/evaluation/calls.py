@@ -15,8 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from app.fences import fences
+from app.replies import unix
+
 _TAGGED = re.compile(r"<tool_call>(.*?)(?:</tool_call>|(?=<tool_call>)|\Z)", re.DOTALL)
-_FENCED = re.compile(r"```[\w+#.-]*[ \t]*\n?(.*?)(?:```|\Z)", re.DOTALL)
+_SPAN = re.compile(r"```[\w+#.-]*[ \t]*([^`\n]+)(?:```|\Z)")
 _JSON_START = re.compile(r"\A\[?\s*\{")
 _JSON_CALL_LINE = re.compile(r'^[ \t]*+(?=\[?\s*+\{\s*+"name"\s*+:)', re.MULTILINE)
 _PYTHON_START = re.compile(r"\A\[\s*+[A-Za-z_][\w.]*\(\s*(?:\w+\s*=[^=]|\))")
@@ -46,7 +49,7 @@ def parse_calls(reply: str) -> list[Call]:
     elif _starts_call(reply.lstrip()):  # before looking for fences, which may stand inside its arguments
         calls = _bare(reply)
     else:
-        calls = [call for block in _FENCED.findall(reply) for call in _bare(block)] or _bare(reply)
+        calls = [call for text in _fenced(reply) for call in _bare(text)] or _bare(reply)
     for call in calls:
         if not _shallow(call.arguments):
             raise MalformedCallError(f"the arguments of {call.name[:80]!r} are nested too deeply")
@@ -67,13 +70,18 @@ def _tagged(body: str) -> list[Call]:
     """What stands between the tags must be calls."""
     text = body.strip()
     if text.startswith("```"):
-        text = _FENCED.findall(text)[0].strip()
+        text = next(iter(_fenced(text)), text).strip()
     if _PYTHON_START.match(text):
         return _python_calls(text)
     calls, rest = _json_calls(text, strict=True)
     if rest:
         raise MalformedCallError(f"a tool call is followed by {rest[:60]!r} inside its tags")
     return calls
+
+
+def _fenced(text: str) -> list[str]:
+    """What fences hold; where there is none, code spans of three backticks in a line."""
+    return [block.text for block in fences(unix(text))] or _SPAN.findall(text)
 
 
 def _bare(text: str) -> list[Call]:

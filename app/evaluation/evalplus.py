@@ -21,8 +21,8 @@ from app.evaluation.humaneval import HumanEval
 from app.evaluation.mbpp import MATCHED, with_truth_of_matches
 from app.evaluation.plus_inputs import with_types
 from app.evaluation.suite import ProgramSuite, Task
-from app.prompts import code_block
 from app.records import Problem
+from app.replies import code_block
 
 RELEASES = "https://github.com/evalplus"
 SET_EQUAL = (
@@ -86,7 +86,7 @@ class MbppPlus(ProgramSuite):
 
     def program(self, problem: Problem, protocol: str, reply: str) -> str:
         whole = protocol == "completion"
-        program = problem.prompt.rstrip() + reply if whole else code_block(reply, f"def {problem.entry_point}")
+        program = problem.prompt.rstrip() + reply if whole else code_block(reply, problem.entry_point)
         return with_truth_of_matches(problem, program)
 
     def given_program(self, problem: Problem, completion: str) -> str:

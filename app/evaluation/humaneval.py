@@ -9,8 +9,8 @@ from pathlib import Path
 
 from app.errors import UserError
 from app.evaluation.suite import ProgramSuite, Task
-from app.prompts import code_block
 from app.records import Problem
+from app.replies import behind_future, code_block, defines
 
 
 class HumanEval(ProgramSuite):
@@ -26,10 +26,10 @@ class HumanEval(ProgramSuite):
         """The problem's own imports and helpers, then what the model wrote."""
         if protocol == "completion":
             return problem.prompt.rstrip() + reply
-        mark = f"def {problem.entry_point}"
-        code = code_block(reply, mark)
-        if mark in code:
-            return preamble(problem) + code
+        given = preamble(problem)
+        code = code_block(reply, problem.entry_point, given=given)
+        if defines(code, problem.entry_point):
+            return behind_future(code, given)
         return problem.prompt.rstrip() + "\n" + code  # only the body came back
 
 

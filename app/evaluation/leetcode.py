@@ -15,8 +15,8 @@ from app.errors import UserError
 from app.evaluation import nodes
 from app.evaluation.files import hub_rows, rows
 from app.evaluation.suite import ProgramSuite, Task
-from app.prompts import code_block
 from app.records import Problem
+from app.replies import code_block
 
 HUB = "newfacade/LeetCodeDataset"
 DIFFICULTIES = {"Meidum": "Medium"}
@@ -48,7 +48,7 @@ class LeetCode(ProgramSuite):
     def program(self, problem: Problem, protocol: str, reply: str) -> str:
         if protocol == "completion":
             return self.given_program(problem, _parts(problem.prompt)[1] + reply)
-        return self.given_program(problem, code_block(reply, "class Solution"))
+        return self.given_program(problem, code_block(reply, "Solution", given=problem.prelude))
 
     def given_program(self, problem: Problem, completion: str) -> str:
         """The row's imports and helpers stand before the answer, as in the data set's own harness."""

@@ -13,8 +13,8 @@ from typing import Any
 from app.errors import UserError
 from app.evaluation.files import hub_rows, rows
 from app.evaluation.suite import ProgramSuite, Task
-from app.prompts import code_block
 from app.records import Problem, ProblemStyle
+from app.replies import code_block
 
 SPLITS = {range(1, 11): "few_shot", range(11, 511): "test", range(511, 601): "validation", range(601, 975): "train"}
 """By task id, as the paper divides them."""
@@ -68,7 +68,7 @@ class Mbpp(ProgramSuite):
         return "\n\n".join([*shots, frame(problem)])
 
     def program(self, problem: Problem, protocol: str, reply: str) -> str:
-        return reply if protocol == "completion" else code_block(reply, f"def {problem.entry_point}")
+        return reply if protocol == "completion" else code_block(reply, problem.entry_point)
 
     def given_program(self, problem: Problem, completion: str) -> str:
         """MBPP's prompt is no Python: a completion is the program. A docstring before it, as EvalPlus has, is fine."""

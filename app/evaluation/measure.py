@@ -22,6 +22,7 @@ from app.progress import progress
 from app.prompts import begin_text, chat_prompt, template_hash, without_thought
 from app.records import Draft, Generator, Judge, Problem, ProblemStyle, Prompt, Sampling, Status, Verdict
 from app.runs import Run, append_json_line, git_commit, iter_json_lines, read_json, trim_json_lines, write_json
+from app.turn_ends import check_chat
 
 OPEN_DIALOGUES = 512
 
@@ -58,8 +59,7 @@ def render(tokenizer: Any, suite: Suite, problem: Problem, protocol: str, replie
     messages = suite.chat(problem, replies)
     if messages is None:
         return None
-    if tokenizer.chat_template is None:
-        raise UserError(f"the model has no chat template, which the protocol {protocol!r} needs: take completion")
+    check_chat(tokenizer, f"the protocol {protocol!r}", "take the protocol completion")
     tools = json.loads(problem.tools) if problem.tools else None
     return chat_prompt(tokenizer, messages, tools=tools, thinking=protocol == "thinking")
 

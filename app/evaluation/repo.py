@@ -23,8 +23,8 @@ from pydantic import AfterValidator, Field, StringConstraints, ValidationError
 
 from app.errors import UserError
 from app.evaluation.suite import ProgramSuite, Task
-from app.prompts import code_block
 from app.records import Problem
+from app.replies import code_block, defines
 from app.settings import Settings
 
 FOLDER = Path(__file__).resolve().parents[2] / "datasets" / "benchmarks" / "repo"
@@ -164,9 +164,8 @@ class Repo(ProgramSuite):
         parts = taken_apart(problem.prompt)
         if protocol == "completion":
             return assembled(parts, parts.unfinished.rstrip() + reply)
-        mark = f"def {parts.name}("
-        code = code_block(reply, mark)
-        if mark in code:
+        code = code_block(reply, parts.name, given=parts.before)
+        if defines(code, parts.name):
             return assembled(parts, code if _is_whole_file(code, parts.before) else _joined(parts.before, code))
         body = code if code.lstrip("\n").startswith((" ", "\t")) else textwrap.indent(code, "    ")
         return assembled(parts, f"{parts.unfinished.rstrip()}\n{body}")

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from app.prompts import SOURCE_STOP, Message, ask, code_block
+from app.prompts import SOURCE_STOP, Message, ask
 from app.records import BenchmarkText, Problem, Verdict
+from app.replies import code_block
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +91,7 @@ class ProgramSuite:
     def program(self, problem: Problem, protocol: str, reply: str) -> str:
         if protocol == "completion":
             return problem.prompt.rstrip() + reply
-        return code_block(reply, f"def {problem.entry_point}")
+        return code_block(reply, problem.entry_point)
 
     def given_program(self, problem: Problem, completion: str) -> str:
         return problem.prompt + completion

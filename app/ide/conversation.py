@@ -7,8 +7,9 @@ import contextlib
 from collections.abc import AsyncGenerator, Sequence
 
 from app.errors import UserError
+from app.fences import fenced
 from app.ide.backend import Assistant
-from app.prompts import code_block
+from app.replies import code_block, unix
 
 Turn = dict[str, str]
 MAX_QUESTION = 20_000
@@ -25,7 +26,7 @@ def question_turn(question: str, code: str = "") -> Turn:
     check_code(code)
     content = question.strip()
     if code.strip():
-        content += f"\n\n```python\n{code.rstrip()}\n```"
+        content += f"\n\n{fenced(code)}"
     return {"role": "user", "content": content}
 
 
@@ -53,11 +54,11 @@ async def answered(
 
 
 def last_code(turns: Sequence[Turn]) -> str:
-    """The first code block of the last answer. Raises UserError when there is none."""
+    """The first code block of the last answer, with what it needs of the others. Raises UserError without one."""
     answers = [turn["content"] for turn in turns if turn["role"] == "assistant"]
     if not answers:
         raise UserError("There is no answer yet: ask first.")
     code = code_block(answers[-1], "")
-    if code == answers[-1]:
+    if code == unix(answers[-1]):
         raise UserError("The last answer has no code block.")
     return code.rstrip() + "\n"

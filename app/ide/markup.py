@@ -5,13 +5,13 @@ the result without further interpretation: HTML on one line is one HTML block to
 goes to it as a fence that nothing inside can close. The page's content security policy is the second line.
 """
 
-import re
 from collections.abc import Sequence
 from html import escape
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from app.fences import fenced
 from app.ide.conversation import Turn
 from app.records import Status
 from app.sandbox.script import ScriptRun
@@ -65,10 +65,8 @@ def _block(html: str) -> str:
 
 
 def _fenced(token: Token) -> str:
-    longest = max(map(len, re.findall("`+", token.content)), default=0)
-    fence = "`" * max(3, longest + 1)
-    language = token.info.strip().lower()
-    return f"{fence}{language if language in LANGUAGES else ''}\n{token.content.rstrip()}\n{fence}"
+    language = (token.info.lower().split() or [""])[0]
+    return fenced(token.content, language if language in LANGUAGES else "")
 
 
 def notice(text: str) -> str:

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from app.adapters import WEIGHTS, check_adapter
+from app.adapters import WEIGHTS, check_adapter, check_servable
 from app.errors import UserError
 from app.runs import Run
 from app.serving.upstream import EngineLostError
@@ -66,6 +66,7 @@ class Adapters:
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(folder, copy)
         check_adapter(copy, self._base)
+        check_servable(copy)
         config = json.loads((copy / CONFIG).read_text())
         rank = max([config["r"], *config.get("rank_pattern", {}).values()])
         if rank > self._max_rank:

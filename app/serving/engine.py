@@ -23,21 +23,22 @@ from app.serving.errors import invalid
 from app.serving.plan import ServingPlan, plan_serving
 from app.serving.upstream import EngineLostError, Head
 from app.settings import NGRAM_LOOKUP, ModelSettings, ServingSettings
+from app.turn_ends import stop_ids
 from app.units import GIB
 
 
 class Engine:
     """Made by `start`. Names are the base model's and those of `adapters`."""
 
-    def __init__(
-        self, app: Any, engine: Any, adapters: Adapters, name: str, plan: ServingPlan, fill_in: FillIn
-    ) -> None:
+    def __init__(self, app: Any, engine: Any, adapters: Adapters, name: str, plan: ServingPlan, tokenizer: Any) -> None:
         self.name = name
         self.plan = plan
         self._app = app
         self._engine = engine
         self._adapters = adapters
-        self._fill_in = fill_in
+        self._fill_in = FillIn(tokenizer)
+        size = engine.model_config.get_vocab_size()
+        self._stop_ids = sorted(token for token in stop_ids(tokenizer) if token < size)
 
     @classmethod
     async def start(cls, model: ModelSettings, settings: ServingSettings, run: Path | None) -> "Engine":
@@ -49,7 +50,7 @@ class Engine:
         engine, app = await _build(server_arguments(folder, model, settings, plan, tokenizer))
         await engine.collective_rpc("end_with_parent", args=(os.getpid(),))
         adapters = Adapters(run, folder, app.state.openai_serving_models, settings.max_lora_rank)
-        return cls(app, engine, adapters, served_name(model), plan, FillIn(tokenizer))
+        return cls(app, engine, adapters, served_name(model), plan, tokenizer)
 
     def models(self) -> list[str]:
         return [self.name, *self._adapters.names()]
@@ -72,6 +73,7 @@ class Engine:
             except UserError as error:
                 raise invalid(str(error), "suffix") from None
             body = {name: value for name, value in body.items() if name != "suffix"} | {"prompt": tokens}
+        body = body | {"stop_token_ids": self._stop_ids}  # whatever the generation config says
         async with aclosing(_ask(self._app, path, json.dumps(body).encode())) as parts:
             async for part in parts:
                 if self._engine.errored:  # what vLLM says of it is no answer

@@ -57,6 +57,20 @@ def test_a_model_that_can_not_be_fetched_says_from_where(
         assert word in sentence, sentence
 
 
+@pytest.mark.parametrize("command", ["corpus", "pipeline", "evaluate"])
+def test_a_model_without_a_chat_template_is_told_so_before_anything_is_built(
+    cli: Cli, smoke_model: Path, tmp_path: Path, command: str
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(smoke_model, base, ignore=shutil.ignore_patterns("chat_template.jinja"))
+    run = tmp_path / "run"
+    model = ["--set", "model.source=path", "--set", f"model.name={base}"]
+    options = ["--model", base, "--profile", "smoke"] if command == "evaluate" else ["--profile", "smoke", *model]
+    sentence = one_sentence(cli(command, *options, "--run", run))
+    assert "the model has no chat template, which " in sentence and " needs: " in sentence
+    assert not list(run.rglob("*.parquet")) and not (run / "corpus").exists() and not (run / "evaluation").exists()
+
+
 def test_a_profile_that_needs_a_card_says_so_instead_of_waiting(
     job: tuple[Path, str], cli: Cli, tmp_path: Path
 ) -> None:

@@ -15,8 +15,8 @@ from app.corpus.examples_quality import poor_docstring, self_contained, unfit_re
 from app.corpus.examples_words import FILL
 from app.corpus.records import FILE, FUNCTION, Document, Example
 from app.evaluation.humaneval import HumanEval
-from app.prompts import code_block
 from app.records import Problem
+from app.replies import code_block
 
 MODULE = (
     """import math

@@ -197,6 +197,61 @@ def test_a_small_cache_takes_fewer_rows_and_says_the_same(engine: TransformersEn
     assert [draft.text for draft in narrow.generate(prompts(), greedy)] == wanted, "one row always fits"
 
 
+BOUND = 64
+
+
+@pytest.fixture
+def bounded(smoke_model: Path) -> tuple[TransformersEngine, list[tuple[int, int]]]:
+    """An engine whose forward passes are small, and rows and tokens of each that it makes."""
+    engine = TransformersEngine(smoke().model, GenerationSettings(batch_size=8, max_num_batched_tokens=BOUND))
+    engine.score([("a", "b")])  # loads
+    passes: list[tuple[int, int]] = []
+    engine._model.get_decoder().register_forward_pre_hook(
+        lambda module, given, named: passes.append(tuple(named["input_ids"].shape)), with_kwargs=True
+    )
+    return engine, passes
+
+
+LONG = Prompt(id="long", text="some words and " * 60)
+
+
+def test_no_prefill_has_more_tokens_than_the_bound_and_drafts_stay_the_same(
+    engine: TransformersEngine, bounded: tuple[TransformersEngine, list[tuple[int, int]]]
+) -> None:
+    narrow, passes = bounded
+    many = [*prompts(samples=(0, 1, 2)), LONG, *(Prompt(id=f"x{number}", text="x = 1") for number in range(9))]
+    for sampling in (Sampling(max_new_tokens=12), Sampling(max_new_tokens=12, temperature=0.9, top_p=0.9, seed=3)):
+        drafts = narrow.generate(many, sampling)
+        alone = [draft for prompt in many for draft in engine.generate([prompt], sampling)]
+        assert [draft.text for draft in drafts] == [draft.text for draft in alone]
+        assert [draft.mean_logprob for draft in drafts] == pytest.approx([d.mean_logprob for d in alone], abs=1e-4)
+    assert max(rows * tokens for rows, tokens in passes) <= BOUND
+    assert any(rows > 1 and tokens > 1 for rows, tokens in passes), "short prompts still share a prefill"
+    assert max(rows for rows, tokens in passes if tokens == 1) == 8, "the batch is filled in spite of the bound"
+
+
+def test_rows_draw_a_token_between_two_prefills(bounded: tuple[TransformersEngine, list[tuple[int, int]]]) -> None:
+    narrow, passes = bounded
+    narrow.generate(
+        [Prompt(id=str(number), text=f"{number}{' word' * 40}") for number in range(6)], Sampling(max_new_tokens=30)
+    )
+    kinds = ["prefill" if tokens > 1 else "step" for _, tokens in passes]
+    assert kinds.count("prefill") == 6
+    assert not any(first == second == "prefill" for first, second in zip(kinds, kinds[1:], strict=False))
+
+
+def test_scores_are_the_same_whatever_the_bound(
+    engine: TransformersEngine, bounded: tuple[TransformersEngine, list[tuple[int, int]]]
+) -> None:
+    narrow, passes = bounded
+    pairs = [(text, " return x + 1\n" * (number % 3)) for number, text in enumerate(TEXTS)] + [
+        (LONG.text, " and so on")
+    ]
+    for found, wanted in zip(narrow.score(pairs), engine.score(pairs), strict=True):
+        assert found == pytest.approx(wanted, abs=1e-4)
+    assert max(rows * tokens for rows, tokens in passes) <= BOUND and max(rows for rows, _ in passes) > 1
+
+
 def test_an_engine_that_slept_says_the_same(engine: TransformersEngine) -> None:
     before = engine.generate(prompts(), Sampling(max_new_tokens=3))
     engine.sleep()

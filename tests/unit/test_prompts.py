@@ -10,8 +10,9 @@ from app.errors import UserError
 from app.evaluation import humaneval
 from app.evaluation.humaneval import HumanEval
 from app.evaluation.measure import render
-from app.prompts import answer, ask, chat_prompt, chat_texts, code_block, without_thought
+from app.prompts import answer, ask, chat_prompt, chat_texts, without_thought
 from app.records import Problem
+from app.replies import code_block
 
 SUITE = HumanEval()
 PROBLEMS = {task.problem.id: task.problem for task in humaneval.load()}

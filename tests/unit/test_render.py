@@ -8,6 +8,7 @@ import pytest
 from app.corpus.examples_words import FILL
 from app.corpus.records import Example
 from app.corpus.render import fills_in, tokenise, tokenise_all, unrolled
+from app.errors import UserError
 from app.evaluation import humaneval
 from app.evaluation.humaneval import HumanEval
 from app.evaluation.measure import render
@@ -101,7 +102,7 @@ def test_a_template_that_shows_no_answer_as_it_asks_is_refused(thinking: Any) ->
     thinking.chat_template = (
         "{% for m in messages %}{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}X{% endif %}"
     )
-    with pytest.raises(ValueError, match="chat template"):
+    with pytest.raises(UserError, match="answered question unlike an open one"):
         tokenise(one_turn("a", "b"), thinking)
 
 
