@@ -23,6 +23,8 @@ from app.corpus.signs import SIGNS, Signs, merged, signs_of
 from app.records import BenchmarkText
 from app.runs import write_atomic
 
+GUARD = "guard.parquet"
+"""In a build's work folder."""
 SHIPPED = Path(__file__).with_name("guarded")
 SCHEMA = pa.schema([("label", pa.string()), *((kind, pa.list_(pa.int64())) for kind in SIGNS)])
 
@@ -72,7 +74,7 @@ def shipped_suites() -> list[str]:
 
 
 def ship(suite: str, texts: Sequence[BenchmarkText], folder: Path = SHIPPED) -> Path:
-    """Write the file of a suite that comes with the project: one set of hashes, the same bytes for the same problems."""
+    """Write the file of a suite that comes with the project. The same problems give the same bytes."""
     guarded = Guarded(suite=suite, problems=len(texts), sha256=texts_sha256(texts), by="hashes")
     path = folder / f"{suite}.parquet"
     write_atomic(path, signs_bytes([merged(suite, signs_of(texts))], dataclasses.asdict(guarded)))
@@ -86,9 +88,7 @@ def texts_sha256(texts: Iterable[BenchmarkText]) -> str:
 
 def signs_bytes(signs: Iterable[Signs], facts: Mapping[str, Any]) -> bytes:
     """A Parquet file; hashes in order are kept as differences, about four bytes each."""
-    rows = [
-        {"label": each.label} | {kind: getattr(each, kind).astype(np.int64) for kind in SIGNS} for each in signs
-    ]
+    rows = [{"label": each.label} | {kind: getattr(each, kind).astype(np.int64) for kind in SIGNS} for each in signs]
     table = pa.Table.from_pylist(rows, SCHEMA.with_metadata({"facts": json.dumps(facts)}))
     encodings = {f"{kind}.list.element": "DELTA_BINARY_PACKED" for kind in SIGNS}
     file = io.BytesIO()
