@@ -203,7 +203,7 @@ def check_complete(
     """
     held = read_json(run.corpus_manifest)
     now = identify(profile, load_recipe(profile.corpus.recipe), model, guard, sources or {})
-    record = held.get("identity") or _of_older(held, now)
+    record = _of_older(held, now) | held.get("identity", {}) | _recipe_of(held)
     names = [name for name in SET_BY_USER if name in record]
     drifting = [name for name in ("guard", "versions") if name in record and (name != "guard" or guard)]
     refused, drifted = changes(now, record, names), changes(now, record, drifting)
@@ -221,11 +221,15 @@ def check_complete(
 
 def _of_older(manifest: Mapping[str, Any], now: BuildIdentity) -> dict[str, Any]:
     """What a manifest without a record tells."""
-    found: dict[str, Any] = {}
+    found = {key: manifest[key] for key in ("seed",) if key in manifest}
     if "settings" in manifest:
-        settings = {key: value for key, value in manifest["settings"].items() if key in DECISIVE}
-        found["settings"] = now.settings | settings
-    if "recipe" in manifest:
-        recipe = parse_settings(Recipe, manifest["recipe"], "the recipe in the corpus' manifest")
-        found["recipe"] = _decisive(recipe.model_dump(mode="json"))
-    return found | {key: manifest[key] for key in ("seed",) if key in manifest}
+        found["settings"] = now.settings | {k: v for k, v in manifest["settings"].items() if k in DECISIVE}
+    return found
+
+
+def _recipe_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe that a corpus was built from, keys that came later at their defaults."""
+    if "recipe" not in manifest:
+        return {}
+    recipe = parse_settings(Recipe, manifest["recipe"], "the recipe in the corpus' manifest")
+    return {"recipe": _decisive(recipe.model_dump(mode="json"))}

@@ -27,7 +27,8 @@ LETTER_WORDS = 5
 """Of the words of an n-gram: with letters, outside import lines, and no type in a signature. Runs of numbers meet by
 chance."""
 OWN_WORDS = 2
-"""Of those: of two letters or more, neither keyword nor builtin. The alphabet and loops over ranges meet by chance."""
+"""Of those, and of the words of a piece: of two letters or more, neither keyword nor builtin, and in none of the
+suite's forms of words (PHRASE). The alphabet and loops over ranges meet by chance."""
 CODE_NGRAM = 22
 MIN_TELLING = 2
 """Of the tokens of an n-gram of code: keywords, builtins or attributes."""
@@ -41,6 +42,9 @@ NAME_BODY = 2
 PIECE_WORDS = range(6, NGRAM)
 PIECE_CHARS = 32
 MAX_PROBLEMS = 8
+PHRASE, PHRASE_SHARE = 5, 0.05
+"""Words in a row that are a suite's form of words where more than this share of its problems have them, and more than
+MAX_PROBLEMS."""
 SIGNS = ("names", "name_grams", "words", "pieces", "piece_texts", "code")
 BITS = np.uint64((1 << 48) - 1)
 TYPES = tuple(
@@ -81,7 +85,10 @@ class Signs:
 def signs_of(benchmarks: Iterable[BenchmarkText]) -> list[Signs]:
     """The signs of each problem of one suite. What many of them share is in none."""
     held = list(benchmarks)
-    made = [_signs(benchmark) for benchmark in held]
+    phrases = [np.unique(grams(word_tokens(benchmark.text).hashes, PHRASE)) for benchmark in held]
+    values, counts = np.unique(_joined(phrases), return_counts=True)
+    forms_of_words = values[counts > max(MAX_PROBLEMS, PHRASE_SHARE * len(held))]
+    made = [_signs(benchmark, forms_of_words) for benchmark in held]
     for kind in ("words", "pieces", "piece_texts", "code"):
         values, counts = np.unique(_joined(signs[kind] for signs in made), return_counts=True)
         common = values[counts > MAX_PROBLEMS]
@@ -126,12 +133,13 @@ def code_grams(text: str) -> Hashes:
     return code.grams[code.says_enough] & BITS
 
 
-def _signs(benchmark: BenchmarkText) -> dict[str, Hashes]:
+def _signs(benchmark: BenchmarkText, phrases: Hashes) -> dict[str, Hashes]:
+    """phrases: what is a form of words of the suite ("complete the following code")."""
     tokens, text, name = word_tokens(benchmark.text), benchmark.text, benchmark.entry_point
     imports, signatures = (_within(pattern, tokens) for pattern in (_IMPORTS, _SIGNATURES))
     types = np.isin(tokens.hashes, _hashes_of(TYPES))
     telling = _has_letters(tokens, 1) & ~imports & ~(signatures & types)
-    own = telling & _has_letters(tokens, 2) & ~np.isin(tokens.hashes, _fixed_words())
+    own = telling & _own(tokens, phrases)
     says_enough = (_sums(telling, NGRAM) >= LETTER_WORDS) & (_sums(own, NGRAM) >= OWN_WORDS)
     words = word_grams(tokens)[says_enough]
     beside = np.zeros(0, np.uint64)
@@ -141,7 +149,7 @@ def _signs(benchmark: BenchmarkText) -> dict[str, Hashes]:
     pieces, piece_texts = [], []
     for piece in _pieces(text):
         found = word_tokens(piece)
-        if len(found.hashes) in PIECE_WORDS:
+        if len(found.hashes) in PIECE_WORDS and _own(found, phrases).sum() >= OWN_WORDS:
             pieces.append(word_grams(found, len(found.hashes))[0])
             piece_texts.append(piece_hash(found, 0, len(found.hashes)))
     return {
@@ -258,6 +266,14 @@ def _fixed_words() -> Hashes:
 @functools.cache
 def _hashes_of(names: tuple[str, ...]) -> Hashes:
     return np.unique(code_tokens(" ".join(names)).hashes)
+
+
+def _own(tokens: Tokens, phrases: Hashes) -> NDArray[np.bool_]:
+    """Which words say something of the problem: long enough, neither Python's nor in one of the phrases."""
+    covered = np.zeros(len(tokens.hashes), bool)
+    for place in np.flatnonzero(np.isin(grams(tokens.hashes, PHRASE), phrases)):
+        covered[place : place + PHRASE] = True
+    return _has_letters(tokens, 2) & ~np.isin(tokens.hashes, _fixed_words()) & ~covered
 
 
 def _has_letters(tokens: Tokens, least: int) -> NDArray[np.bool_]:
