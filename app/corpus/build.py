@@ -56,7 +56,7 @@ from app.corpus.recipe_check import check_recipe, network_needs
 from app.corpus.recipes import SPLITS, Recipe, StandardLibrary, TaskSource, load_recipe, split_of
 from app.corpus.records import SolvedProblem
 from app.corpus.sources import draw_files, find_distributions, selected
-from app.corpus.task_files import RejectedProblem, solved_problems
+from app.corpus.task_files import RejectedProblem, file_of, solved_problems
 from app.errors import UserError
 from app.models import ensure_model
 from app.progress import say
@@ -79,7 +79,7 @@ class Plan:
     """All of them; only those to be mined have their files."""
     shards: list[Shard]
     sources: dict[str, str]
-    """Hash of each distribution (`identity.source_digests`)."""
+    """Hash of each distribution (`identity.source_digests`), and of each file of problems."""
 
     @property
     def mined(self) -> list[Distribution]:
@@ -176,7 +176,10 @@ def _plan(run: Run, profile: Profile) -> Plan:
     mined = _with_files_to_mine(distributions, recipe, profile)
     read = [to_mine if to_mine.files else found for to_mine, found in zip(mined, distributions, strict=True)]
     names = {d.name for d, _ in chosen} | {d.name for d in mined if d.files}
-    return Plan(recipe=recipe, distributions=mined, shards=shards, sources=source_digests(read, names))
+    given = {
+        f"problems of {s.kind}": contents_sha256(file_of(s))[:16] for s in recipe.sources if isinstance(s, TaskSource)
+    }
+    return Plan(recipe=recipe, distributions=mined, shards=shards, sources=source_digests(read, names) | given)
 
 
 def _shard(index: int, pairs: list[tuple[Distribution, SourceFile]]) -> Shard:

@@ -14,7 +14,7 @@ from app.corpus.guard import SHIPPED, guard_of, read_signs, ship, shipped_suites
 from app.corpus.signs import MAX_PROBLEMS, SIGNS, merged, signs_of
 from app.errors import UserError
 from app.evaluation import humaneval
-from app.evaluation.guard import guard_against, guard_for, guarded_texts
+from app.evaluation.guard import guard_against, guard_for, guarded_texts, main
 from app.evaluation.suites import ALWAYS_HERE, PARTS, SUITES, get_suite
 from app.profiles import smoke
 from app.records import BenchmarkText
@@ -177,3 +177,10 @@ def test_a_suite_that_a_corpus_was_not_guarded_against_is_told(tasks: list[human
 def test_a_suite_measured_from_another_one_s_problems_is_guarded_there() -> None:
     search = get_suite("search_docs").load(None)
     assert len(guarded_texts("search_docs", search)) == len(search) and guarded_texts("tooluse", search) == []
+
+
+def test_the_command_makes_the_hashes_of_a_suite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["humaneval", "--to", str(tmp_path)])
+    assert "164 problems" in capsys.readouterr().out and (tmp_path / "humaneval.parquet").exists()
+    with pytest.raises(SystemExit, match="mbpp_plus needs its release file"):
+        main(["mbpp_plus", "--to", str(tmp_path)])

@@ -173,6 +173,19 @@ def test_a_source_edited_in_place_is_noticed_whatever_its_size_and_time(
     assert refusal(run, write(), model) == "", "a run that only goes on keeps the corpus that it has"
 
 
+def test_a_file_of_training_problems_is_one_of_the_sources(
+    run: Run, write: Callable[..., Profile], tree: Path, tmp_path: Path
+) -> None:
+    problems = tmp_path / "problems.jsonl"
+    sources = [{"kind": "tree", "path": str(tree)}, {"kind": "leetcode", "path": str(problems)}]
+    profile = write(sources=sources, licences={"allow_non_osi": True})
+    problems.write_text("{}\n")
+    before = sources_of(run, profile)
+    problems.write_text("[]\n")
+    after = sources_of(run, profile)
+    assert {name for name in before if before[name] != after[name]} == {"problems of leetcode"}
+
+
 def test_a_guard_that_drifts_is_said_and_refused_where_a_corpus_is_asked_for(
     run: Run, write: Callable[..., Profile], model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
