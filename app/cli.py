@@ -181,7 +181,7 @@ def _stage(arguments: argparse.Namespace) -> None:
         from app import pipeline
 
         if arguments.command == "corpus":
-            pipeline.corpus(run, profile, unsafe=arguments.unsafe)
+            pipeline.corpus(run, profile, unsafe=arguments.unsafe, by_itself=True)
             print(f"corpus: {run.corpus}")
         else:
             pipeline.sft(run, profile)

@@ -197,7 +197,7 @@ def _contamination_text(found: dict[str, Any]) -> str:
     lines = [
         f"{suite}: longest overlap {summary['longest_words']} words ({summary['longest_in']}), "
         f"{summary['problems_with_10_words']} of {summary['problems']} problems share 10 words or more: "
-        f"{summary['each']}"
+        f"{summary['each']}" + (f"; {summary['unguarded']}" if summary["unguarded"] else "")
         for suite, summary in found.items()
     ]
     return "\n".join(lines)

@@ -14,8 +14,10 @@ from typing import Any
 from app import hardware
 from app.adapters import check_adapter
 from app.cluster import connected, require_resources
+from app.corpus.guard import Guard
 from app.errors import UserError
 from app.evaluation.contamination import overlaps
+from app.evaluation.guard import guard_against, guard_for
 from app.evaluation.stage import (
     BASE,
     SFT,
@@ -26,10 +28,11 @@ from app.evaluation.stage import (
     problem_paths,
     read_results,
     run_evaluation,
+    set_aside_outdated,
 )
 from app.evaluation.suite import Suite, Task
 from app.evaluation.suites import ALWAYS_HERE, evenly_spaced, get_suite
-from app.models import ensure_model, load_tokenizer
+from app.models import ensure_model, load_tokenizer, weights_sha256
 from app.progress import say
 from app.records import SuiteResult
 from app.runs import Run, read_json, update_info
@@ -43,6 +46,8 @@ def run_pipeline(run: Run, profile: Profile, *, unsafe: bool = False) -> None:
     candidates = {BASE: "", SFT: str(run.sft_adapter)}
     evaluated = is_evaluated(run, profile.evaluation, candidates)
     complete = run.corpus_manifest.exists() and run.sft_meta.exists() and evaluated
+    if not evaluated:
+        load_suites(profile.evaluation)  # problems that can't be had are missed now, not days later
     with hardware.PeakMemory() as memory, contextlib.nullcontext() if complete else connected(profile.cluster):
         if not complete:
             _require_what_stages_need(profile)
@@ -71,22 +76,37 @@ def _check_dialogues(profile: Profile) -> Any:
     return tokenizer
 
 
-def corpus(run: Run, profile: Profile, *, unsafe: bool = False) -> None:
+def corpus(run: Run, profile: Profile, *, unsafe: bool = False, by_itself: bool = False) -> None:
+    """by_itself: the command asks for a corpus, so that a complete one of other sources is refused as well."""
+    from app.corpus.build import build_corpus, current_sources
+    from app.corpus.identity import check_complete
+
+    guard = guard_for(profile.evaluation)
     if run.corpus_manifest.exists():
         shutil.rmtree(run.corpus_work, ignore_errors=True)  # of a build killed right after its manifest
+        sources = current_sources(run, profile) if by_itself else None
+        check_complete(run, profile, ensure_model(profile.model), guard, sources)
         return say("corpus: complete")
-    from app.corpus.build import build_corpus
-
     _check_dialogues(profile)
     say("corpus")
+    _say_unguarded(guard)
     with run.attempt("corpus"), connected(profile.cluster):
-        suites = benchmarks(profile)
-        texts = [task.benchmark_text for tasks in suites.values() for task in tasks]
-        build_corpus(run, profile, texts, unsafe=unsafe)
+        build_corpus(run, profile, guard, unsafe=unsafe)
     manifest = read_json(run.corpus_manifest)
+    learnt = sorted(manifest["learnt_tokens_by_form"].items(), key=lambda item: -item[1])
+    total = sum(count for _, count in learnt)
+    say(f"  learnt: {total} tokens, " + ", ".join(f"{form} {count / max(1, total):.0%}" for form, count in learnt))
+    for sentence in manifest["short_of_shares"]:
+        say(f"  share not met: {sentence}")
     return say(
         f"  {manifest['tokens']} tokens in {manifest['rows']} rows, {manifest['documents']} documents: {run.corpus}"
     )
+
+
+def _say_unguarded(guard: Guard) -> None:
+    if guard.unguarded:
+        names = ", ".join(guard.unguarded)
+        say(f"  not guarded against: {names} (give their problems with evaluation.problems, SUITE=PATH)")
 
 
 def sft(run: Run, profile: Profile) -> None:
@@ -94,7 +114,10 @@ def sft(run: Run, profile: Profile) -> None:
         shutil.rmtree(run.sft_work, ignore_errors=True)
         return say("sft: complete")
     _need(run.corpus_manifest, "corpus", run, profile)
+    from app.corpus.identity import check_complete
     from app.training.sft import run_sft
+
+    check_complete(run, profile, ensure_model(profile.model))
 
     say("sft")
     with run.attempt("sft"), connected(profile.cluster):
@@ -121,7 +144,7 @@ def measure(
     for adapter in filter(None, candidates.values()):
         check_adapter(Path(adapter), folder)
     suites, tokenizer = load_suites(profile.evaluation), load_tokenizer(folder)
-    planned = plans(run, profile, candidates, suites, tokenizer)
+    planned = set_aside_outdated(run, plans(run, profile, candidates, suites, tokenizer, weights_sha256(folder)))
     if is_evaluated(run, profile.evaluation, candidates):
         say("evaluate: complete")
         return read_results(run, profile.evaluation, candidates)
@@ -147,20 +170,31 @@ def _contamination(
     found = {}
     for name, (_, tasks) in suites.items():
         chosen = {task.problem.id for task in evenly_spaced(tasks, profile.evaluation.num_problems)}
-        found[name] = overlaps(run, name, tasks, profile.model, chosen)
+        found[name] = _with_guard(run, name, tasks, overlaps(run, name, tasks, profile.model, chosen))
     return found
+
+
+def _with_guard(run: Run, suite: str, tasks: list[Task], summary: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The summary with what the run's corpus was not guarded against; also said."""
+    if summary is None:
+        return None
+    if lacking := guard_against(read_json(run.corpus_manifest), suite, tasks):
+        say(f"  {suite}: of this run's corpus, {lacking}; what was trained on it may know these problems")
+    return summary | {"unguarded": lacking}
 
 
 def contamination(run: Run, profile: Profile) -> dict[str, Any]:
     """Of every suite of profile.evaluation, and of those that ship with us."""
     _need(run.corpus_manifest, "corpus", run, profile)
     with connected(profile.cluster):
-        return {name: overlaps(run, name, tasks, profile.model) for name, tasks in benchmarks(profile).items()}
+        suites = benchmarks(profile).items()
+        found = {n: _with_guard(run, n, tasks, overlaps(run, n, tasks, profile.model)) for n, tasks in suites}
+        return {name: summary for name, summary in found.items() if summary}
 
 
 def benchmarks(profile: Profile) -> dict[str, list[Task]]:
-    """The problems that training data must not hold: of the suites to be measured, and of those that are always
-    here."""
+    """The problems that a run's training data are searched for: of the suites to be measured, and of those that are
+    always here."""
     paths = problem_paths(profile.evaluation)
     names = dict.fromkeys((*ALWAYS_HERE, *profile.evaluation.suites, *paths))
     return {name: get_suite(name).load(paths.get(name)) for name in names}

@@ -21,7 +21,7 @@ from app.corpus.decontamination import Decontaminator
 from app.corpus.examples import document_examples, problem_examples
 from app.corpus.extract import COPY_FIELDS, DOCUMENT_SCHEMA, REJECTED_SCHEMA
 from app.corpus.packing import Ids, pack, packing_stats, too_long
-from app.corpus.parts import part, write_rows, write_table
+from app.corpus.parts import IDENTITY, is_made, part, write_rows, write_table
 from app.corpus.problems import read_problems
 from app.corpus.recipes import SPLITS, Recipe
 from app.corpus.records import FUNCTION, Document, Example, Origin, SolvedProblem
@@ -48,7 +48,7 @@ class _Source:
 def assemble_shard(job: dict[str, Any]) -> dict[str, Any]:
     """Kept documents and this shard's problems -> packed rows under the train folder. Returns the shard's counts."""
     target = part(job["train"], ".", job["index"])
-    if target.exists():
+    if is_made(target, job["identity"]):
         return json.loads(pq.read_schema(target).metadata[b"counts"])
     tokenizer = _tokenizer(job["model"])
     rejected: list[dict[str, Any]] = []
@@ -76,9 +76,10 @@ def assemble_shard(job: dict[str, Any]) -> dict[str, Any]:
         "left_out": Counter(f"{row['what']}: {row['reason'].partition(':')[0]}" for row in rejected),
         "documents": [[o.distribution, o.licence, o.path, count] for o, count in sorted(tokens.items(), key=_place)],
     }  # fmt: skip
+    facts = {"counts": json.dumps(counts), IDENTITY: job["identity"]}
     columns = {name: _column([getattr(row, name) for row in rows], job["seq_len"]) for name in TRAIN_SCHEMA.names}
     write_rows(part(job["work"], "left_out", job["index"]), rejected, REJECTED_SCHEMA)
-    write_table(target, pa.table(columns, TRAIN_SCHEMA.with_metadata({"counts": json.dumps(counts)})))
+    write_table(target, pa.table(columns, TRAIN_SCHEMA.with_metadata(facts)))
     return json.loads(json.dumps(counts))
 
 
@@ -109,14 +110,14 @@ def _sources(job: dict[str, Any], with_tokens: bool, rejected: list[dict[str, An
     for place, example in tool_examples([(o.distribution, document) for o, document in documented], forms, seed):
         origin, document = documented[place]
         yield _Source(example=example, origin=origin, name=document.name)
-    for solved in _problems(job["problems"], job["num_shards"])[job["index"]]:
+    for solved in _problems(job["problems"], job["num_shards"], job["inputs"])[job["index"]]:
         for example in problem_examples(solved, forms, seed, fills_in=with_tokens):
             yield _Source(example=example, origin=solved.origin, name=solved.problem.entry_point)
 
 
 def _documents(job: dict[str, Any], rejected: list[dict[str, Any]]) -> Iterator[tuple[Origin, Document]]:
     """The shard's documents that are nobody's copy and touch no problem that is measured on."""
-    guard = _held_out(job["work"])
+    guard = _held_out(job["work"], job["inputs"])
     names = [name for name in DOCUMENT_SCHEMA.names if name not in {field for field, _ in COPY_FIELDS}]
     table = pq.read_table(part(job["work"], "documents", job["index"]), columns=names)
     for row in table.take(pa.array(job["keep"], pa.int64())).to_pylist():
@@ -137,8 +138,8 @@ def _rejection(origin: Origin, name: str, what: str, reason: str) -> dict[str, A
 
 
 @functools.lru_cache(maxsize=1)
-def _problems(folder: str, num_shards: int) -> list[list[SolvedProblem]]:
-    """The training problems of each shard."""
+def _problems(folder: str, num_shards: int, inputs: str) -> list[list[SolvedProblem]]:
+    """The training problems of each shard. inputs: hash of the files, so that a worker never goes by older ones."""
     shards: list[list[SolvedProblem]] = [[] for _ in range(num_shards)]
     for solved in read_problems(Path(folder), SPLITS[0]):
         digest = hashlib.sha256(solved.problem.id.encode()).digest()
@@ -147,8 +148,8 @@ def _problems(folder: str, num_shards: int) -> list[list[SolvedProblem]]:
 
 
 @functools.lru_cache(maxsize=1)
-def _held_out(work: str) -> Decontaminator | None:
-    """None where no problem is held out."""
+def _held_out(work: str, inputs: str) -> Decontaminator | None:
+    """None where no problem is held out. inputs: as above."""
     held = json.loads((Path(work) / HELD_OUT).read_text())
     return Decontaminator(BenchmarkText(**row) for row in held) if held else None
 

@@ -1,6 +1,6 @@
 """The corpus stage, on Ray Data: sources -> documents -> problems -> packed training shards.
 
-    plan      files drawn by hash and cut into shards (plan.json in the work folder)
+    plan      sources found, files drawn by hash and cut into shards; made anew whenever a build goes on
     extract   read, clean, decontaminate, cut into documents (`extract`)
     twice     exact and near-duplicates over all documents (`duplicates`)
     mine      candidates for problems, distribution by distribution; copies out; run in the sandbox (`problems`)
@@ -8,8 +8,9 @@
     report    rejected.parquet, attribution.csv, manifest.json (`manifest`)
 
 Each task writes its Parquet file whole and returns a few numbers, so that memory stays flat and a killed build goes on
-with the files that are missing. Everything is drawn by hash: one seed gives the same bytes on any number of workers.
-The run directory must be on storage that all nodes share. Run: python -m app corpus --profile P --run DIR
+with the files that are missing or were made from something else (`identity`). Everything is drawn by hash: one seed
+gives the same bytes on any number of workers. The run directory must be on storage that all nodes share. Run: python -m
+app corpus --profile P --run DIR
 """
 
 import dataclasses
@@ -24,14 +25,27 @@ from typing import Any
 from app.corpus import manifest
 from app.corpus.assemble import HELD_OUT, assemble_shard
 from app.corpus.duplicates import Duplicates, find_duplicates
-from app.corpus.extract import BENCHMARKS, Shard, extract_shard
+from app.corpus.extract import Shard, extract_shard
+from app.corpus.guard import GUARD, Guard, guard_of, signs_bytes
+from app.corpus.identity import (
+    DECISIVE_SANDBOX,
+    BuildIdentity,
+    changes,
+    contents_sha256,
+    digest,
+    identify,
+    of_mined,
+    of_shard,
+    shown,
+    source_digests,
+    stage_digest,
+)
 from app.corpus.mining import standard_library
 from app.corpus.packages import Distribution, SourceFile
-from app.corpus.parts import part
+from app.corpus.parts import discard_others, part
 from app.corpus.problems import (
     check_chunk,
     chunks,
-    distribution_of,
     mine_distribution,
     problem_row,
     prove_chunk,
@@ -41,9 +55,10 @@ from app.corpus.problems import (
 from app.corpus.recipe_check import check_recipe, network_needs
 from app.corpus.recipes import SPLITS, Recipe, StandardLibrary, TaskSource, load_recipe, split_of
 from app.corpus.records import SolvedProblem
-from app.corpus.sources import draw_files, find_distributions
-from app.corpus.task_files import RejectedProblem, solved_problems
+from app.corpus.sources import draw_files, find_distributions, selected
+from app.corpus.task_files import RejectedProblem, file_of, solved_problems
 from app.errors import UserError
+from app.models import ensure_model
 from app.progress import say
 from app.records import BenchmarkText
 from app.runs import Run, cache_root, read_json, write_atomic, write_json
@@ -51,61 +66,99 @@ from app.settings import Profile
 from app.tasks import run_tasks
 
 CANDIDATES_A_CHUNK = 40
+IDENTITY = "identity.json"
+"""In the work folder: what the build that is under way is made from."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a build does. Kept on disk: a resumed build goes on with the sources it had."""
+    """What a build does. Made from the recipe and its sources as they are now."""
 
     recipe: Recipe
     distributions: list[Distribution]
     """All of them; only those to be mined have their files."""
     shards: list[Shard]
+    sources: dict[str, str]
+    """Hash of each distribution (`identity.source_digests`), and of each file of problems."""
 
     @property
     def mined(self) -> list[Distribution]:
         return [d for d in self.distributions if d.files]
 
 
-def build_corpus(run: Run, profile: Profile, benchmarks: Iterable[BenchmarkText], *, unsafe: bool = False) -> None:
+def build_corpus(
+    run: Run, profile: Profile, benchmarks: Guard | Iterable[BenchmarkText], *, unsafe: bool = False
+) -> None:
     """Needs a connected Ray. Writes corpus/manifest.json last; does nothing when it is there.
 
-    unsafe: run mined functions on machines that can't confine them. Raises UserError for a recipe that can't be built.
+    benchmarks: what is kept out; texts are those of one suite without a name. unsafe: run mined functions on machines
+    that can't confine them. Raises UserError for a recipe that can't be built.
     """
     if run.corpus_manifest.exists():
         return
+    guard = benchmarks if isinstance(benchmarks, Guard) else guard_of({"given": list(benchmarks)})
     plan = _plan(run, profile)
-    write_atomic(run.corpus_work / BENCHMARKS, json.dumps([dataclasses.asdict(benchmark) for benchmark in benchmarks]))
+    identity = identify(profile, plan.recipe, ensure_model(profile.model), guard, plan.sources)
+    _tell_changes(run.corpus_work / IDENTITY, identity)
+    facts = {"guard": guard.facts(), "identity": identity.facts()}
+    guarded = signs_bytes(guard.signs, guard.facts())
+    write_atomic(run.corpus_work / GUARD, guarded)
     job: dict[str, Any] = {
         "recipe": plan.recipe.model_dump_json(),
         "work": str(run.corpus_work),
         "train": str(run.train_shards),
         "problems": str(run.problems),
+        "guard": str(run.corpus_work / GUARD),
+        "guard_sha256": hashlib.sha256(guarded).hexdigest(),
         "model": profile.model.model_dump_json(),
         "seq_len": profile.corpus.seq_len,
         "seed": profile.seed,
         "unsafe": unsafe,
     }
     at_once = profile.corpus.num_workers
-    run_tasks("corpus, extract", extract_shard, [job | dataclasses.asdict(shard) for shard in plan.shards], at_once)
+    extracting = [
+        job | fields | {"identity": of_shard(fields, plan.recipe, plan.sources, job["guard_sha256"])}
+        for fields in map(dataclasses.asdict, plan.shards)
+    ]
+    _discard_others(run.corpus_work / "documents", extracting, run.corpus_work / "rejected")
+    run_tasks("corpus, extract", extract_shard, extracting, at_once)
     copies = find_duplicates([part(run.corpus_work, "documents", shard.index) for shard in plan.shards])
     mined = _mine(run, profile, plan, job)
-    assembling = [
-        job | {"index": shard.index, "keep": rows.tolist(), "num_shards": len(plan.shards)}
-        for shard, rows in zip(plan.shards, copies.kept, strict=True)
-    ]
+    inputs = digest(
+        [contents_sha256(path) for path in (run.problems / f"{SPLITS[0]}.parquet", run.corpus_work / HELD_OUT)]
+    )
+    made_of = [inputs, plan.recipe.forms.model_dump(), profile.corpus.seq_len, profile.seed, identity.tokenizer]
+    assembling = []
+    for done, rows in zip(extracting, copies.kept, strict=True):
+        own = {"index": done["index"], "keep": rows.tolist(), "num_shards": len(plan.shards), "inputs": inputs}
+        assembling.append(job | own | {"identity": stage_digest("assemble", done["identity"], own, made_of)})
+    _discard_others(run.train_shards, assembling, run.corpus_work / "left_out")
     counts = run_tasks("corpus, assemble", assemble_shard, assembling, at_once)
-    write_json(run.corpus_manifest, manifest.write_tables(run, profile, plan, copies, mined, counts))
+    write_json(run.corpus_manifest, manifest.write_tables(run, profile, plan, copies, mined, counts) | facts)
     shutil.rmtree(run.corpus_work)
 
 
+def _tell_changes(path: Path, identity: BuildIdentity) -> None:
+    """Says what has changed since the build that goes on was started, and keeps the new record."""
+    names = [field.name for field in dataclasses.fields(identity)]
+    if path.exists() and (changed := changes(identity, read_json(path), names)):
+        say(f"  what was made from something else is made anew: {shown(changed)}")
+    write_json(path, identity.facts())
+
+
+def _discard_others(folder: Path, jobs: list[dict[str, Any]], *beside: Path) -> None:
+    """Before a stage: none of its parts that is there is of another build."""
+    discard_others(folder, {job["index"]: job["identity"] for job in jobs}, beside=beside)
+
+
+def current_sources(run: Run, profile: Profile) -> dict[str, str]:
+    """Hash of each distribution that a build would read now. Raises UserError for a recipe that can't be built."""
+    return _plan(run, profile).sources
+
+
 def _plan(run: Run, profile: Profile) -> Plan:
-    path = run.corpus_work / "plan.json"
-    if path.exists():
-        held = read_json(path)
-        distributions = [distribution_of(fields) for fields in held["distributions"]]
-        shards = [Shard(**shard) for shard in held["shards"]]
-        return Plan(recipe=Recipe.model_validate(held["recipe"]), distributions=distributions, shards=shards)
+    if run.corpus_work.exists():
+        say(f"  going on with what is in {run.corpus_work}")
     recipe = load_recipe(profile.corpus.recipe)
     for need in network_needs(recipe):
         say(f"  {need}")
@@ -120,16 +173,13 @@ def _plan(run: Run, profile: Profile) -> Plan:
         raise UserError(f"recipe {recipe.name!r} finds no Python file under an approved licence: add a source to it")
     size = profile.corpus.files_per_shard
     shards = [_shard(i, chosen[start : start + size]) for i, start in enumerate(range(0, len(chosen), size))]
-    plan = Plan(recipe=recipe, distributions=_with_files_to_mine(distributions, recipe, profile), shards=shards)
-    write_json(
-        path,
-        {
-            "recipe": recipe.model_dump(mode="json"),
-            "distributions": [dataclasses.asdict(d) for d in plan.distributions],
-            "shards": [dataclasses.asdict(shard) for shard in shards],
-        },
-    )
-    return plan
+    mined = _with_files_to_mine(distributions, recipe, profile)
+    read = [to_mine if to_mine.files else found for to_mine, found in zip(mined, distributions, strict=True)]
+    names = {d.name for d, _ in chosen} | {d.name for d in mined if d.files}
+    given = {
+        f"problems of {s.kind}": contents_sha256(file_of(s))[:16] for s in recipe.sources if isinstance(s, TaskSource)
+    }
+    return Plan(recipe=recipe, distributions=mined, shards=shards, sources=source_digests(read, names) | given)
 
 
 def _shard(index: int, pairs: list[tuple[Distribution, SourceFile]]) -> Shard:
@@ -146,10 +196,12 @@ def _shard(index: int, pairs: list[tuple[Distribution, SourceFile]]) -> Shard:
 
 def _with_files_to_mine(distributions: list[Distribution], recipe: Recipe, profile: Profile) -> list[Distribution]:
     """All of them; those that problems are looked for in keep their files: in the order of a draw, as long as they have
-    no more than max_mined_files together. The standard library gets its tests, which are no training documents."""
-    if any(isinstance(source, StandardLibrary) for source in recipe.sources):
-        library = standard_library(frozenset(recipe.licences.also_allow))
-        distributions = [library if d.name == library.name and d.files else d for d in distributions]
+    no more than max_mined_files together. The standard library gets those of its tests that its source takes; they are
+    no training documents."""
+    for source in recipe.sources:
+        if isinstance(source, StandardLibrary):
+            library = selected(standard_library(frozenset(recipe.licences.also_allow)), source)
+            distributions = [library if d.files and {*d.files} <= {*library.files} else d for d in distributions]
     most, total, chosen = profile.corpus.max_mined_files, 0, set()
     approved = [d for d in distributions if d.verdict.approved and d.files]
     approved.sort(key=lambda d: hashlib.sha256(f"{profile.seed}:mine:{d.name}".encode()).digest())
@@ -176,32 +228,35 @@ class MinedProblems:
 
 
 def _mine(run: Run, profile: Profile, plan: Plan, job: dict[str, Any]) -> MinedProblems:
-    jobs = [
-        job
-        | {
-            "index": index,
-            "distribution": dataclasses.asdict(distribution),
-            "split": split_of(distribution.name, profile.seed, plan.recipe),
-            "also_allow": list(plan.recipe.licences.also_allow),
-        }
-        for index, distribution in enumerate(plan.mined)
-    ]
+    jobs = []
+    for index, distribution in enumerate(plan.mined):
+        split = split_of(distribution.name, profile.seed, plan.recipe)
+        identity = of_mined(distribution, split, plan.recipe, plan.sources, job["guard_sha256"])
+        own = {"index": index, "identity": identity, "distribution": dataclasses.asdict(distribution), "split": split}
+        jobs.append(job | own | {"also_allow": list(plan.recipe.licences.also_allow)})
+    _discard_others(run.corpus_work / "candidates", jobs, run.corpus_work / "rejected_candidates")
     funnel: Counter[str] = Counter()
     at_once = profile.corpus.num_workers
     for done in run_tasks("corpus, find problems", mine_distribution, jobs, at_once) if jobs else ():
         funnel.update(done["counts"])
     copies = find_duplicates([part(run.corpus_work, "candidates", index) for index in range(len(jobs))])
     rows = list(chunks([rows.tolist() for rows in copies.kept], CANDIDATES_A_CHUNK))
-    sandbox = profile.sandbox.model_dump_json()
-    checks = [job | {"index": index, "rows": chunk, "sandbox": sandbox} for index, chunk in enumerate(rows)]
-    for done in run_tasks("corpus, prove problems", check_chunk, checks, at_once) if checks else ():
-        funnel.update(done["counts"])
+    sandbox, limits = profile.sandbox.model_dump_json(), [getattr(profile.sandbox, key) for key in DECISIVE_SANDBOX]
+    checks = []
+    for index, chunk in enumerate(rows):
+        made_of = [[jobs[number]["identity"], kept] for number, kept in chunk]
+        own = {"index": index, "rows": chunk, "identity": stage_digest("prove", made_of, limits)}
+        checks.append(job | own | {"sandbox": sandbox})
     given, refused = _given(plan.recipe, profile.seed)
     cuts = [given[start : start + CANDIDATES_A_CHUNK] for start in range(0, len(given), CANDIDATES_A_CHUNK)]
-    proofs = [
-        job | {"index": len(rows) + number, "given": [problem_row(solved) for solved in cut], "sandbox": sandbox}
-        for number, cut in enumerate(cuts)
-    ]
+    proofs = []
+    for index, cut in enumerate(cuts, start=len(rows)):
+        held = [problem_row(solved) for solved in cut]
+        own = {"index": index, "given": held, "identity": stage_digest("prove", held, limits, job["guard_sha256"])}
+        proofs.append(job | own | {"sandbox": sandbox})
+    _discard_others(run.corpus_work / "checked", [*checks, *proofs], run.corpus_work / "rejected_problems")
+    for done in run_tasks("corpus, prove problems", check_chunk, checks, at_once) if checks else ():
+        funnel.update(done["counts"])
     if proofs:
         run_tasks("corpus, prove given problems", prove_chunk, proofs, at_once)
     num_chunks = len(checks) + len(proofs)

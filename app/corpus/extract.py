@@ -1,6 +1,7 @@
 """First task of the build, over one shard of files: read, clean, decontaminate, cut into documents. Runs without Ray.
 
-Its output is written whole, so a task whose output is there has nothing to do: that is how a killed build goes on.
+Its output is written whole, with the identity of what it was made from, so a task whose output is there has nothing to
+do: that is how a killed build goes on.
 """
 
 import ast
@@ -9,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -17,16 +17,14 @@ import pyarrow as pa
 from app.corpus.cleaning import RejectedFileError, clean, uncollected
 from app.corpus.decontamination import Decontaminator, defined_names
 from app.corpus.documents import functions
+from app.corpus.guard import decontaminator
 from app.corpus.minhash import bands
 from app.corpus.packages import SourceFile
-from app.corpus.parts import part, write_rows
+from app.corpus.parts import IDENTITY, is_made, part, write_rows
 from app.corpus.recipes import Recipe
 from app.corpus.records import FILE, Document, Origin
 from app.corpus.sources import read_source
-from app.records import BenchmarkText
 
-BENCHMARKS = "benchmarks.json"
-"""In the work folder: the benchmark texts that no document may touch."""
 OF_FUNCTIONS = ("doc_to_code", "code_to_doc", "fill_in", "multi_file", "tool_use", "completion")
 """Forms that functions are shown in."""
 TEXT = pa.string()
@@ -85,19 +83,20 @@ class Siblings(Mapping[str, str]):
 def extract_shard(job: dict[str, Any]) -> dict[str, Any]:
     """Files -> documents and rejections, under the work folder."""
     target = part(job["work"], "documents", job["index"])
-    if not target.exists():
+    if not is_made(target, job["identity"]):
         shard = Shard(**{name: job[name] for name in Shard.__slots__})
         recipe = Recipe.model_validate_json(job["recipe"])
         kept: list[dict[str, Any]] = []
         rejected: list[dict[str, Any]] = []
         masked = {"secrets": 0, "e-mail addresses": 0}
-        guard = decontaminator(job["work"])
+        guard = decontaminator(job["guard"], job["guard_sha256"])
         with uncollected():
             for number in range(len(shard)):
                 for item in _rows(shard, number, recipe, guard, masked):
                     (rejected if "reason" in item else kept).append(item)
         write_rows(part(job["work"], "rejected", job["index"]), rejected, REJECTED_SCHEMA)
-        write_rows(target, kept, DOCUMENT_SCHEMA.with_metadata({"masked": json.dumps(masked)}))
+        facts = {"masked": json.dumps(masked), IDENTITY: job["identity"]}
+        write_rows(target, kept, DOCUMENT_SCHEMA.with_metadata(facts))
     return {"index": job["index"]}
 
 
@@ -165,8 +164,3 @@ def document_row(document: Document) -> dict[str, Any]:
 
 def copy_fields(text: str, rank: float) -> dict[str, Any]:
     return {"sha256": hashlib.sha256(text.encode()).digest(), "bands": bands(text), "rank": rank}
-
-
-@functools.lru_cache(maxsize=1)
-def decontaminator(work: str) -> Decontaminator:
-    return Decontaminator(BenchmarkText(**row) for row in json.loads((Path(work) / BENCHMARKS).read_text()))

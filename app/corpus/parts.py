@@ -1,16 +1,35 @@
-"""Files of the build's tasks: one Parquet file a shard, written whole, so that what is there needs no second look."""
+"""Files of the build's tasks: one Parquet file a shard, written whole, with the identity of what it was made from. What
+is there under the identity that is asked for needs no second look."""
 
 import hashlib
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+IDENTITY = b"identity"
+"""Key in a part's metadata."""
+
 
 def part(work: str | Path, folder: str, index: int) -> Path:
     return Path(work) / folder / f"part-{index:05d}.parquet"
+
+
+def is_made(path: Path, identity: str) -> bool:
+    """Whether the part is there, made from what this identity names (`app.corpus.identity`)."""
+    return path.exists() and (pq.read_schema(path).metadata or {}).get(IDENTITY) == identity.encode()
+
+
+def discard_others(folder: Path, identities: Mapping[int, str], *, beside: Sequence[Path] = ()) -> None:
+    """Remove the parts of a folder that are not of these identities, by number, with what was written beside them."""
+    wanted = {part(folder, ".", index).name: identity for index, identity in identities.items()}
+    for path in sorted(folder.glob("*.parquet")):
+        if path.name not in wanted or not is_made(path, wanted[path.name]):
+            for place in (path, *(other / path.name for other in beside)):
+                place.unlink(missing_ok=True)
 
 
 def write_table(path: Path, table: pa.Table) -> None:

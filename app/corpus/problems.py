@@ -18,13 +18,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from app.corpus.extract import COPY_FIELDS, REJECTED_SCHEMA, TEXT, copy_fields, decontaminator
+from app.corpus.extract import COPY_FIELDS, REJECTED_SCHEMA, TEXT, copy_fields
+from app.corpus.guard import decontaminator
 from app.corpus.licences import LicenceVerdict
 from app.corpus.mining import Candidate, Rejection, check_candidates, find_candidates
 from app.corpus.mining.proof import UnprovedError, prove, short
 from app.corpus.packages import Distribution, SourceFile
-from app.corpus.parts import part, write_rows
-from app.corpus.recipes import SPLITS
+from app.corpus.parts import IDENTITY, is_made, part, write_rows
+from app.corpus.recipes import SPLITS, Recipe
 from app.corpus.records import Bug, Origin, SolvedProblem
 from app.corpus.sources import read_source
 from app.records import Problem, ProblemStyle
@@ -45,10 +46,12 @@ PROBLEM_SCHEMA = pa.schema(
 def mine_distribution(job: dict[str, Any]) -> dict[str, Any]:
     """One distribution -> its candidates and rejections, under the work folder."""
     target = part(job["work"], "candidates", job["index"])
-    if not target.exists():
+    if not is_made(target, job["identity"]):
         distribution = distribution_of(job["distribution"])
-        mined = find_candidates(distribution, read_source, job["split"], also_allow=frozenset(job["also_allow"]))
-        guard = decontaminator(job["work"])
+        rules = Recipe.model_validate_json(job["recipe"]).cleaning
+        allow = frozenset(job["also_allow"])
+        mined = find_candidates(distribution, read_source, job["split"], rules=rules, also_allow=allow)
+        guard = decontaminator(job["guard"], job["guard_sha256"])
         rows, rejected = [], _rejected(mined.rejections, distribution)
         for candidate in mined.candidates:
             if reason := guard.hit(candidate.text, [candidate.entry_point]):
@@ -57,7 +60,8 @@ def mine_distribution(job: dict[str, Any]) -> dict[str, Any]:
                 row = {"kind": CANDIDATE, "candidate": pickle.dumps(candidate)}
                 rows.append(row | copy_fields(candidate.text, _side(candidate.split)))
         write_rows(part(job["work"], "rejected_candidates", job["index"]), rejected, REJECTED_SCHEMA)
-        write_rows(target, rows, CANDIDATE_SCHEMA.with_metadata({"counts": json.dumps(mined.counts)}))
+        facts = {"counts": json.dumps(mined.counts), IDENTITY: job["identity"]}
+        write_rows(target, rows, CANDIDATE_SCHEMA.with_metadata(facts))
     return {"index": job["index"], "counts": json.loads(pq.read_schema(target).metadata[b"counts"])}
 
 
@@ -77,14 +81,14 @@ def _side(split: str) -> float:
 def check_chunk(job: dict[str, Any]) -> dict[str, Any]:
     """Rows of several candidate files -> problems and rejections, under the work folder."""
     target = part(job["work"], "checked", job["index"])
-    if not target.exists():
+    if not is_made(target, job["identity"]):
         candidates = [candidate for index, rows in job["rows"] for candidate in _candidates(job["work"], index, rows)]
         sandbox = SandboxSettings.model_validate_json(job["sandbox"])
         mined = check_candidates(candidates, sandbox, confinement(unsafe=job["unsafe"]))
         versions = {c.origin.distribution: (c.origin.version, c.origin.licence) for c in candidates}
         rejected = [_rejection_row(rejection, *versions[rejection.distribution]) for rejection in mined.rejections]
         write_rows(part(job["work"], "rejected_problems", job["index"]), rejected, REJECTED_SCHEMA)
-        schema = PROBLEM_SCHEMA.with_metadata({"counts": json.dumps(mined.counts)})
+        schema = PROBLEM_SCHEMA.with_metadata({"counts": json.dumps(mined.counts), IDENTITY: job["identity"]})
         write_rows(target, [problem_row(problem) for problem in mined.problems], schema)
     return {"index": job["index"], "counts": json.loads(pq.read_schema(target).metadata[b"counts"])}
 
@@ -92,25 +96,25 @@ def check_chunk(job: dict[str, Any]) -> dict[str, Any]:
 def prove_chunk(job: dict[str, Any]) -> dict[str, Any]:
     """Some problems of training splits -> those that no benchmark holds and whose solutions pass, with bugs."""
     target = part(job["work"], "checked", job["index"])
-    if not target.exists():
+    if not is_made(target, job["identity"]):
         settings = SandboxSettings.model_validate_json(job["sandbox"])
-        guard, confined = decontaminator(job["work"]), confinement(unsafe=job["unsafe"])
+        guard, confined = decontaminator(job["guard"], job["guard_sha256"]), confinement(unsafe=job["unsafe"])
         kept: list[dict[str, Any]] = []
         rejected: list[dict[str, Any]] = []
         with Supervisor(settings, confined) as patient, Supervisor(short(settings), confined) as strict:
             for solved in map(_solved, job["given"]):
                 problem = solved.problem
                 try:
-                    if hit := guard.hit(
-                        f"{problem.prompt}\n{solved.solution}", [problem.entry_point.rpartition(".")[2]]
-                    ):
+                    # Not of the solution: those of different exercises share whole idioms, names included.
+                    name = problem.entry_point.rpartition(".")[2]
+                    if hit := guard.hit(problem.prompt, [name], renamed=False):
                         raise UnprovedError(f"benchmark {hit}", passes=False)
                     bugs = prove(problem, solved.solution, patient, strict)
                     kept.append(problem_row(replace(solved, bugs=bugs)))
                 except UnprovedError as error:
                     rejected.append(_rejected_row(solved.origin, problem.id, str(error)))
         write_rows(part(job["work"], "rejected_problems", job["index"]), rejected, REJECTED_SCHEMA)
-        write_rows(target, kept, PROBLEM_SCHEMA)
+        write_rows(target, kept, PROBLEM_SCHEMA.with_metadata({IDENTITY: job["identity"]}))
     return {"index": job["index"]}
 
 

@@ -49,7 +49,7 @@ def find_distributions(recipe: Recipe, cache: Path) -> list[Distribution]:
         own: dict[str, Distribution] = {}
         for distribution in distributions_of(source, recipe.licences, cache):
             if source.takes(distribution.name):
-                own.setdefault(canonical(distribution.name), _selected(distribution, source))
+                own.setdefault(canonical(distribution.name), selected(distribution, source))
         refused += [_duplicate(own[name], found[name]) for name in own if name in found]
         found = own | found
     return sorted([*found.values(), *refused], key=lambda d: (canonical(d.name), not d.files, d.version))
@@ -104,7 +104,8 @@ def _archive(path: str) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)
 
 
-def _selected(distribution: Distribution, source: CodeSource) -> Distribution:
+def selected(distribution: Distribution, source: CodeSource) -> Distribution:
+    """With the files that the source takes."""
     files = tuple(file for file in distribution.files if source.takes_path(file.path))
     return dataclasses.replace(distribution, files=files, weight=source.weight)
 

@@ -4,7 +4,7 @@
 reads a whole group for each. Licences are judged on the way; a row that is refused keeps its reason and loses its
 content. `app.corpus.the_stack` writes the same form. Read by `app.corpus.sources`.
 
-Limits: a copy takes the disk that the contents take. A source file that changes, in size or time, is converted anew.
+Limits: a copy takes the disk that the contents take. A source file whose content changes is converted anew.
 """
 
 import functools
@@ -146,8 +146,9 @@ def python_bytes(text: str) -> bytes | None:
 
 
 def _converted(path: Path, source: JsonLines | ParquetTable, allow: frozenset[str], cache: Path) -> Path:
-    state = path.stat()
-    made_of = [str(path), state.st_size, state.st_mtime_ns, source.columns.model_dump(), sorted(allow)]
+    with open(path, "rb") as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()
+    made_of = [content, source.columns.model_dump(), sorted(allow)]
     key = json.dumps([*made_of, TEXT_COLUMNS])
     target = cache / "tables" / f"{path.name.split('.')[0]}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.parquet"
     if not target.exists():

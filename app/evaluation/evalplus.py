@@ -112,7 +112,7 @@ def _load(suite: HumanEvalPlus | MbppPlus, path: Path | None, base_only: bool, p
 
 
 def _task(row: dict[str, Any], suite: str, base_only: bool) -> Task:
-    inputs = row["base_input"] + ([] if base_only else row["plus_input"])
+    inputs = row["base_input"] + ([] if base_only else row["plus_input"] or [])  # an empty {} in release 0.1.0
     entry_point = row["entry_point"]
     if suite == "mbpp_plus":
         inputs = with_types(int(row["task_id"].rpartition("/")[2]), inputs)

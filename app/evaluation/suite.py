@@ -27,6 +27,16 @@ class Task:
         return BenchmarkText(problem_id=self.problem.id, entry_point=self.problem.entry_point, text=text)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallTask(Task):
+    """A problem whose tests only say how calls are compared: its text is the question and the right calls."""
+
+    @property
+    def benchmark_text(self) -> BenchmarkText:
+        text = f"{self.problem.prompt}\n{self.canonical_solution}"
+        return BenchmarkText(problem_id=self.problem.id, entry_point=self.problem.entry_point, text=text)
+
+
 class Suite(Protocol):
     """One benchmark. `replies` are what the model has said of one problem so far, thoughts taken out; a suite of one
     question has no next turn once there is a reply."""

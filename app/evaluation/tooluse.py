@@ -28,7 +28,7 @@ from app.evaluation.calls import Call, MalformedCallError, call_text, parse_call
 from app.evaluation.files import hub_rows, rows
 from app.evaluation.search_docs import SearchDocs
 from app.evaluation.source_values import write_source
-from app.evaluation.suite import StructuralSuite, Suite, Task, structural_verdict
+from app.evaluation.suite import CallTask, StructuralSuite, Suite, Task, structural_verdict
 from app.evaluation.tool_prompts import STOP, calls_prompt
 from app.prompts import Message
 from app.records import Problem, ProblemStyle, Status, Verdict
@@ -239,7 +239,7 @@ def bfcl_task(row: Mapping[str, Any], category: str, answer: Sequence[Mapping[st
     )
     reply = _canonical(tests, tools)
     fault = _fault(parse_calls(reply), tests, tools)
-    return Task(problem=problem, canonical_solution="" if fault else reply)
+    return CallTask(problem=problem, canonical_solution="" if fault else reply)
 
 
 def _expected(functions: list[dict[str, Any]], name: str, answer: dict[str, list[Any]]) -> Expected:

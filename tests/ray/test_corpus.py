@@ -13,7 +13,7 @@ from app.evaluation import humaneval
 from app.overrides import with_overrides
 from app.profiles import smoke
 from app.records import BenchmarkText
-from app.runs import open_run, read_json
+from app.runs import Run, open_run, read_json
 from app.settings import Profile
 
 FILES = (
@@ -122,3 +122,86 @@ def test_a_function_with_doctests_becomes_a_problem_once_and_its_copy_is_dropped
     manifest = read_json(undisturbed[0] / "corpus/manifest.json")
     assert manifest["problems"]["train"]["mined"] >= 1 and manifest["duplicates"]["near-duplicate"] >= 1
     assert manifest["funnel"]["a mutant fails"] == sum(sum(split.values()) for split in manifest["problems"].values())
+
+
+SMALL = "cleaning: {min_chars: 10}\nsplit: {train: 1, validation: 0, test: 0}\n"
+
+
+def small(folder: Path, forms: str, *, num_files: int = 4) -> Profile:
+    """A recipe of a few files and without mining; written again, it is a recipe that somebody has edited."""
+    tree = folder / "small"
+    if not tree.exists():
+        tree.mkdir(parents=True)
+        (tree / "pyproject.toml").write_text('[project]\nname = "small"\nversion = "1"\nlicense = "MIT"\n')
+        for name in FILES[:num_files]:
+            shutil.copy(Path(sysconfig.get_path("stdlib")) / name, tree / name)
+    recipe = folder / "small.yaml"
+    recipe.write_text(f"name: small\nsources:\n  - {{kind: tree, path: {tree}}}\nforms: {forms}\n{SMALL}")
+    changes = [f"corpus.recipe={recipe}", "corpus.max_files=null", "corpus.max_mined_files=0"]
+    return with_overrides(smoke(), [*changes, "corpus.files_per_shard=1", "corpus.seq_len=256"])
+
+
+def corpus_files(folder: Path) -> dict[str, bytes]:
+    run = Run(folder)
+    return {path.name: path.read_bytes() for path in sorted(run.train_shards.iterdir())}
+
+
+def build(folder: Path, profile: Profile, benchmarks: list[BenchmarkText]) -> dict[str, bytes]:
+    with open_run(folder, profile, resume=True) as run:
+        build_corpus(run, profile, benchmarks)
+    return corpus_files(folder)
+
+
+def test_a_build_that_goes_on_is_what_a_new_one_would_be(
+    local_ray: None,
+    tmp_path: Path,
+    benchmarks: list[BenchmarkText],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The recipe, a source and the guard change between a build that broke off at its end and the one that goes on."""
+    with monkeypatch.context() as broken:
+
+        def fail(*_: object) -> None:
+            raise OSError("the disk is full")
+
+        broken.setattr("app.corpus.build.manifest.write_tables", fail)
+        with pytest.raises(OSError, match="full"):
+            build(tmp_path / "run", small(tmp_path, "{file: 1.0}"), benchmarks)
+    before = corpus_files(tmp_path / "run")
+    assert len(before) == 4
+    times = {path.name: path.stat().st_mtime_ns for path in Run(tmp_path / "run").train_shards.iterdir()}
+    build(tmp_path / "run", small(tmp_path, "{file: 1.0}"), benchmarks)
+    assert {p.name: p.stat().st_mtime_ns for p in Run(tmp_path / "run").train_shards.iterdir()} == times, (
+        "nothing changed"
+    )
+    Run(tmp_path / "run").corpus_manifest.unlink()
+    (tmp_path / "small" / FILES[1]).unlink()
+    edited = small(tmp_path, "{file: 1.0, completion: 1.0}")
+    went_on = build(tmp_path / "run", edited, benchmarks[:10])
+    assert went_on == build(tmp_path / "new", edited, benchmarks[:10]) and len(went_on) == 3
+    assert went_on != before
+
+
+def test_a_recipe_edited_in_the_middle_is_honoured_and_said(
+    local_ray: None,
+    tmp_path: Path,
+    benchmarks: list[BenchmarkText],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with monkeypatch.context() as broken:
+
+        def fail(*_: object) -> None:
+            raise OSError("the disk is full")
+
+        broken.setattr("app.corpus.build.find_duplicates", fail)
+        with pytest.raises(OSError, match="full"):
+            build(tmp_path / "run", small(tmp_path, "{file: 1.0}", num_files=2), benchmarks)
+    edited = small(tmp_path, "{file: 1.0, completion: 1.0, doc_to_code: 0.0}", num_files=2)
+    went_on = build(tmp_path / "run", edited, benchmarks)
+    assert "recipe.forms.completion: 0.05 -> 1.0" in capsys.readouterr().err
+    assert went_on == build(tmp_path / "new", edited, benchmarks)
+    manifest = read_json(Run(tmp_path / "run").corpus_manifest)
+    assert manifest["identity"]["recipe"]["forms"]["completion"] == 1.0
+    assert [suite["problems"] for suite in manifest["guard"]["suites"]] == [164]

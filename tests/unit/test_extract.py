@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from app.corpus.assemble import HELD_OUT, assemble_shard
-from app.corpus.extract import BENCHMARKS, Shard, extract_shard
+from app.corpus.extract import Shard, extract_shard
+from app.corpus.guard import GUARD, guard_of, signs_bytes
 from app.corpus.parts import part, write_rows
 from app.corpus.problems import PROBLEM_SCHEMA, problem_row, read_problems, write_problems
 from app.corpus.recipes import Recipe
@@ -88,11 +89,13 @@ def job(tmp_path: Path, smoke_model: Path) -> dict[str, Any]:
     forms |= dict.fromkeys(("code_to_doc", "fill_in", "multi_file", "tool_use", "file"), 0.0)
     recipe = Recipe.model_validate({"name": "t", "sources": [{"kind": "installed_python"}], "forms": forms})
     options = {"recipe": recipe.model_dump_json(), "work": str(tmp_path / "work"), "train": str(tmp_path / "train")}
-    benchmarks = [asdict(task.benchmark_text) for task in humaneval.load()]
-    write_atomic(tmp_path / "work" / BENCHMARKS, json.dumps(benchmarks))
+    guard = guard_of({"humaneval": [task.benchmark_text for task in humaneval.load()]})
+    write_atomic(tmp_path / "work" / GUARD, signs_bytes(guard.signs, guard.facts()))
     write_atomic(tmp_path / "work" / HELD_OUT, "[]")
     write_problems(tmp_path / "problems", [])
     options |= {"problems": str(tmp_path / "problems"), "num_shards": 1, "keep": []}
+    options |= {"guard": str(tmp_path / "work" / GUARD), "guard_sha256": str(tmp_path), "inputs": str(tmp_path)}
+    options |= {"identity": "one"}
     return asdict(shard) | options | {"model": smoke().model.model_dump_json(), "seq_len": 256, "seed": 0}
 
 
@@ -153,6 +156,27 @@ def test_a_finished_shard_is_not_done_again(job: dict[str, Any]) -> None:
     before = path.stat().st_mtime_ns
     extract_shard(job)
     assert assemble_shard(job | {"keep": [0, 1, 2]}) == first and path.stat().st_mtime_ns == before
+
+
+def test_a_part_of_another_identity_is_made_anew(job: dict[str, Any]) -> None:
+    extract_shard(job)
+    assemble_shard(job | {"keep": [0, 1, 2]})
+    (Path(job["locations"][0])).write_text(SOURCE.replace("def area", "def surface"))
+    extract_shard(job)
+    assert not any(row["name"] == "surface" for row in kept(job)), "the identity says that nothing has changed"
+    extract_shard(job | {"identity": "two"})
+    assert any(row["name"] == "surface" for row in kept(job))
+    rows = [row_of(job, "shapes.py", "surface")]
+    assert assemble_shard(job | {"keep": rows, "identity": "two"})["documents"]
+    assert pq.read_schema(Path(job["train"]) / "part-00000.parquet").metadata[b"identity"] == b"two"
+
+
+def test_a_shard_without_an_identity_is_of_an_older_version_and_made_anew(job: dict[str, Any]) -> None:
+    extract_shard(job)
+    table = pq.read_table(Path(job["work"]) / "documents/part-00000.parquet").replace_schema_metadata(None)
+    pq.write_table(table.slice(0, 0), Path(job["work"]) / "documents/part-00000.parquet")
+    extract_shard(job)
+    assert kept(job)
 
 
 def test_a_dialogue_longer_than_a_row_is_left_out_with_the_reason_not_cut(job: dict[str, Any]) -> None:

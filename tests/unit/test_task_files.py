@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from app.corpus.extract import BENCHMARKS
+from app.corpus.guard import GUARD, guard_of, signs_bytes
 from app.corpus.mining.proof import failure_of
 from app.corpus.parts import part
 from app.corpus.problems import problem_row, prove_chunk, read_problems, write_problems
@@ -103,8 +103,10 @@ def test_given_problems_get_bugs_with_the_test_that_fails_and_lose_what_a_benchm
     renamed = dataclasses.replace(kept.problem, id="leetcode/wrong")
     wrong = dataclasses.replace(kept, problem=renamed, solution=kept.solution.replace("return", "return 1 +"))
     benchmark = BenchmarkText(problem_id="b/1", entry_point="", text=held.problem.prompt + "\n" + held.solution)
-    (tmp_path / BENCHMARKS).write_text(json.dumps([dataclasses.asdict(benchmark)]))
-    job = {"index": 0, "work": str(tmp_path), "sandbox": SandboxSettings(timeout_s=3).model_dump_json()}
+    guard = guard_of({"given": [benchmark]})
+    (tmp_path / GUARD).write_bytes(signs_bytes(guard.signs, guard.facts()))
+    of_guard = {"guard": str(tmp_path / GUARD), "guard_sha256": str(tmp_path), "identity": "one"}
+    job = of_guard | {"index": 0, "work": str(tmp_path), "sandbox": SandboxSettings(timeout_s=3).model_dump_json()}
     prove_chunk(job | {"unsafe": False, "given": [problem_row(each) for each in (kept, held, wrong)]})
     write_problems(tmp_path / "problems", [part(tmp_path, "checked", 0)])
     (proved,) = [each for split in SPLITS for each in read_problems(tmp_path / "problems", split)]

@@ -74,7 +74,7 @@ def find_candidates(
     digests: set[str] = set()
     for function, calls in zip(functions, called, strict=True):
         try:
-            candidate = _candidate(function, package, calls, distribution, split, mined)
+            candidate = _candidate(function, package, calls, distribution, split, mined, rules.min_docstring_chars)
             if candidate is not None:
                 if candidate.digest in digests:
                     raise RejectedFunctionError("a copy of another function")
@@ -146,7 +146,13 @@ def _calls_in_module(function: _Function) -> list[Call]:
 
 
 def _candidate(
-    function: _Function, package: Package, in_tests: list[Call], distribution: Distribution, split: str, mined: Mined
+    function: _Function,
+    package: Package,
+    in_tests: list[Call],
+    distribution: Distribution,
+    split: str,
+    mined: Mined,
+    min_docstring_chars: int,
 ) -> Candidate | None:
     """None for a function without documented examples or calls. Raises NotSelfContainedError, RejectedFunctionError."""
     node, module = function.node, function.module
@@ -159,6 +165,8 @@ def _candidate(
         return None
     mined.counts[_SEEDS] += 1
     _refuse_unfit(node)
+    if len(docstring) < min_docstring_chars:
+        raise RejectedFunctionError(f"too short a docstring: {len(docstring)} characters")
     has_examples = any(call.from_docstring for call in examples.calls)
     docstring = without_lines(docstring, examples.lines_to_drop if has_examples else examples.lines)
     docstring = without_paths(docstring, node.name)
