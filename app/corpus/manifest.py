@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from app.corpus.duplicates import Duplicates
 from app.corpus.extract import REJECTED_SCHEMA
+from app.corpus.packages import UNJUDGED
 from app.corpus.parts import part
 from app.corpus.recipes import SPLITS, non_osi_sources
 from app.corpus.records import Origin
@@ -121,7 +122,7 @@ def _of_distributions(plan: "Plan") -> Iterator[dict[str, Any]]:
         origin = {"distribution": d.name, "version": d.version, "licence": d.verdict.licence, "path": ""}
         if not d.verdict.approved:
             reason = d.verdict.reason
-            known = reason.partition(":")[0] == "duplicate"
+            known = reason.partition(":")[0] in UNJUDGED
             yield _row(origin, "", "distribution", reason if known else f"licence: {reason}")
         for path, reason in d.rejected:
             yield _row(origin | {"path": path}, "", "file", reason)
@@ -140,7 +141,7 @@ def _write_attribution(run: Run, plan: "Plan", counts: list[dict[str, Any]]) -> 
         for distribution, licence, path, num_tokens in shard["documents"]:
             tokens[distribution, licence] += num_tokens
             files[distribution, licence].add(path)
-    by_name = {d.name: d for d in plan.distributions}
+    by_name = {d.name: d for d in reversed(plan.distributions)}  # of one name the one that is used comes first
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["distribution", "version", "licence", "evidence", "author", "homepage", "tokens", "files"])
