@@ -109,7 +109,7 @@ def _plan(run: Run, profile: Profile) -> Plan:
     recipe = load_recipe(profile.corpus.recipe)
     for need in network_needs(recipe):
         say(f"  {need}")
-    if problems := check_recipe(recipe):
+    if problems := check_recipe(recipe, profile.seed):
         raise UserError(f"recipe {recipe.name!r} can't be built: {'; '.join(problems)}")
     distributions = find_distributions(recipe, cache_root() / "sources")
     trained = [d for d in distributions if split_of(d.name, profile.seed, recipe) == SPLITS[0]]

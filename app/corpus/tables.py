@@ -34,6 +34,8 @@ from app.errors import UserError
 from app.progress import say
 
 ROWS_PER_GROUP = 16
+ROWS_LOOKED_AT = 100
+"""For the fields of a file of JSON lines."""
 TEXT_COLUMNS = ("path", "licence", "repository", "revision", "author", "homepage", "reason")
 SCHEMA = pa.schema([("content", pa.binary())] + [(name, pa.string()) for name in TEXT_COLUMNS])
 NO_REPOSITORY = "(no repository)"
@@ -75,10 +77,12 @@ def files_of(source: JsonLines | ParquetTable) -> list[Path]:
 
 
 def columns_of(path: Path, source: JsonLines | ParquetTable) -> list[str]:
-    """The fields of a file: of its first row, or of its schema. Raises UserError when it can't be read."""
+    """The fields of a file: of its first rows, since one may be odd, or of its schema. Raises UserError when it can't
+    be read."""
     if _is_parquet(path, source):
         return parquet_columns(path)
-    return list(next((row for row in json_rows(path) if not isinstance(row, Unreadable)), {}))
+    rows = (row for row in json_rows(path) if not isinstance(row, Unreadable))
+    return list(dict.fromkeys(name for row in itertools.islice(rows, ROWS_LOOKED_AT) for name in row))
 
 
 def read_rows(path: Path) -> Iterator[Row]:
