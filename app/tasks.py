@@ -2,9 +2,10 @@
 
 A job is a JSON object with an `index`, a task a function of a module from a job to an object with the same index. While
 it runs, a task says with `at` what it is busy with: a file, a function, a problem. A worker that dies, or that is busy
-with one thing for longer than the limit, is charged to that thing alone. What was charged TRIES times stands from then
-on in the job's `left_out` with its reason, and the job is run again without it; "" there is all of the job. The last
-try runs while no other job does, so that a neighbour's memory is not charged to it.
+with one thing for longer than the limit, is charged to that thing alone. What was charged TRIES times is left out from
+then on: the job is run again, and `at` gives the reason. Where the job was at nothing, it is left out as a whole: then
+`at` gives the reason for everything. The last try runs while no other job does, so that a neighbour's memory is not
+charged to it.
 
 Exceptions are not caught here: they are bugs, mistakes of the user's, or full disks. A task catches what its inputs do.
 """
@@ -14,7 +15,7 @@ import json
 import math
 import os
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,29 +57,34 @@ def run_tasks(
 
 _place: Path | None = None
 """Where the job that runs in this process says what it is at."""
+_left_out: dict[str, str] = {}
 _count = 0
 
 
-def at(what: str) -> None:
-    """Say what the running job is busy with from now on; "" for the job as a whole. Does nothing outside a queue."""
+def at(what: str) -> str:
+    """Say what the running job is busy with from now on; "" for the job as a whole. Outside a queue nothing happens.
+
+    Returns why it is to be left out; empty where it is not.
+    """
     global _count
     if _place is None:
-        return
+        return ""
     _count += 1
     temporary = _place.with_name(f".{_place.name}.{os.getpid()}.tmp")
     temporary.write_text(json.dumps([_count, what]))
     os.replace(temporary, _place)
+    return _left_out.get(what) or _left_out.get("", "")
 
 
-def _call(task: Task, job: Job, place: str) -> Job:
+def _call(task: Task, job: Job, left_out: dict[str, str], place: str) -> Job:
     """What a worker runs."""
-    global _place
-    _place = Path(place) if place else None
+    global _place, _left_out
+    _place, _left_out = (Path(place) if place else None), left_out
     try:
         at("")
         return task(job)
     finally:
-        _place = None
+        _place, _left_out = None, {}
 
 
 @dataclass(slots=True)
@@ -105,6 +111,7 @@ class _Queue:
         """Jobs before their last try, each of which runs alone."""
         self._running: dict[Any, _Running] = {}
         self._charges: Counter[tuple[int, str]] = Counter()
+        self._left_out: defaultdict[int, dict[str, str]] = defaultdict(dict)
         self._lost: Counter[int] = Counter()
         if notes is not None:
             notes.mkdir(parents=True, exist_ok=True)
@@ -141,7 +148,8 @@ class _Queue:
     def _submit(self, job: Job) -> None:
         self._forget(job)
         place = self._place_of(job)
-        self._running[self._remote.remote(self._task, job, str(place or ""))] = _Running(job)
+        reference = self._remote.remote(self._task, job, self._left_out[job["index"]], str(place or ""))
+        self._running[reference] = _Running(job)
 
     def _end_hanging(self) -> None:
         import ray
@@ -169,14 +177,15 @@ class _Queue:
             reason = f"hangs: it took longer than {self._limit_s:.0f} s, {TRIES} times"
         else:
             reason = f"crashes: its worker died {TRIES} times ({how})"
-        left_out = job.get("left_out", {})
+        left_out = self._left_out[job["index"]]
         if self._notes is None or what in left_out:
             raise UserError(
                 f"{self._label}, job {job['index']}: its worker died {TRIES} times ({how}): give it more memory, or "
                 "fewer workers at once (corpus.num_workers), and start again"
             )
         say(f"  {self._label}: left out {what or 'job ' + str(job['index'])}: {reason}")
-        self._waiting.append(job | {"left_out": left_out | {what: reason}})
+        left_out[what] = reason
+        self._waiting.append(job)
 
     def _again_elsewhere(self, job: Job) -> None:
         self._lost[job["index"]] += 1

@@ -1,4 +1,4 @@
-"""The corpus stage, on Ray Data: sources -> documents -> problems -> packed training shards.
+"""The corpus stage, in Ray tasks: sources -> documents -> problems -> packed training shards.
 
     plan      files drawn by hash and cut into shards (plan.json in the work folder)
     extract   read, clean, decontaminate, cut into documents (`extract`)
@@ -51,6 +51,8 @@ from app.settings import Profile
 from app.tasks import run_tasks
 
 CANDIDATES_A_CHUNK = 40
+FILE_S, PROBLEM_S, SHARD_S = 120.0, 900.0, 900.0
+"""How long a job may be at one file, one problem (many programs are run for it) and the examples of one shard."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,14 +89,20 @@ def build_corpus(run: Run, profile: Profile, benchmarks: Iterable[BenchmarkText]
         "unsafe": unsafe,
     }
     at_once = profile.corpus.num_workers
-    run_tasks("corpus, extract", extract_shard, [job | dataclasses.asdict(shard) for shard in plan.shards], at_once)
+    run_tasks(
+        "corpus, extract",
+        extract_shard,
+        [job | dataclasses.asdict(shard) for shard in plan.shards],
+        at_once,
+        **_watched(run, FILE_S),
+    )
     copies = find_duplicates([part(run.corpus_work, "documents", shard.index) for shard in plan.shards])
     mined = _mine(run, profile, plan, job)
     assembling = [
         job | {"index": shard.index, "keep": rows.tolist(), "num_shards": len(plan.shards)}
         for shard, rows in zip(plan.shards, copies.kept, strict=True)
     ]
-    counts = run_tasks("corpus, assemble", assemble_shard, assembling, at_once)
+    counts = run_tasks("corpus, assemble", assemble_shard, assembling, at_once, **_watched(run, SHARD_S))
     write_json(run.corpus_manifest, manifest.write_tables(run, profile, plan, copies, mined, counts))
     shutil.rmtree(run.corpus_work)
 
@@ -188,13 +196,13 @@ def _mine(run: Run, profile: Profile, plan: Plan, job: dict[str, Any]) -> MinedP
     ]
     funnel: Counter[str] = Counter()
     at_once = profile.corpus.num_workers
-    for done in run_tasks("corpus, find problems", mine_distribution, jobs, at_once) if jobs else ():
+    for done in run_tasks("corpus, find problems", mine_distribution, jobs, at_once, **_watched(run, FILE_S)):
         funnel.update(done["counts"])
     copies = find_duplicates([part(run.corpus_work, "candidates", index) for index in range(len(jobs))])
     rows = list(chunks([rows.tolist() for rows in copies.kept], CANDIDATES_A_CHUNK))
     sandbox = profile.sandbox.model_dump_json()
     checks = [job | {"index": index, "rows": chunk, "sandbox": sandbox} for index, chunk in enumerate(rows)]
-    for done in run_tasks("corpus, prove problems", check_chunk, checks, at_once) if checks else ():
+    for done in run_tasks("corpus, prove problems", check_chunk, checks, at_once, **_watched(run, PROBLEM_S)):
         funnel.update(done["counts"])
     given, refused = _given(plan.recipe, profile.seed)
     cuts = [given[start : start + CANDIDATES_A_CHUNK] for start in range(0, len(given), CANDIDATES_A_CHUNK)]
@@ -202,12 +210,16 @@ def _mine(run: Run, profile: Profile, plan: Plan, job: dict[str, Any]) -> MinedP
         job | {"index": len(rows) + number, "given": [problem_row(solved) for solved in cut], "sandbox": sandbox}
         for number, cut in enumerate(cuts)
     ]
-    if proofs:
-        run_tasks("corpus, prove given problems", prove_chunk, proofs, at_once)
+    run_tasks("corpus, prove given problems", prove_chunk, proofs, at_once, **_watched(run, PROBLEM_S))
     num_chunks = len(checks) + len(proofs)
     counts = write_problems(run.problems, (part(run.corpus_work, "checked", index) for index in range(num_chunks)))
     _hold_out(run)
     return MinedProblems(funnel=dict(funnel), copies=copies, num_chunks=num_chunks, given=refused, counts=counts)
+
+
+def _watched(run: Run, limit_s: float) -> dict[str, Any]:
+    """How the jobs of untrusted inputs are run: what one is at is noted, and what hangs is left out."""
+    return {"notes": run.corpus_work / "notes", "limit_s": limit_s}
 
 
 def _given(recipe: Recipe, seed: int) -> tuple[list[SolvedProblem], list[RejectedProblem]]:

@@ -47,6 +47,11 @@ def why(error: BaseException) -> str:
     return f"unreadable: {type(error).__name__}" + (f" ({words})" if words else "")
 
 
+def failure(error: Exception) -> str:
+    """An error that nobody foresaw, as the reason why the thing that it came of is left out."""
+    return f"failed: {type(error).__name__}" + (f" ({words})" if (words := one_line(error)) else "")
+
+
 def odd_path(path: str) -> str:
     """Why a path inside a package can't be used; empty for one that can."""
     if _is_odd(path):
