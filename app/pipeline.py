@@ -64,6 +64,11 @@ def corpus(run: Run, profile: Profile, *, unsafe: bool = False) -> None:
         texts = [task.benchmark_text for tasks in suites.values() for task in tasks]
         build_corpus(run, profile, texts, unsafe=unsafe)
     manifest = read_json(run.corpus_manifest)
+    learnt = sorted(manifest["learnt_tokens_by_form"].items(), key=lambda item: -item[1])
+    total = sum(count for _, count in learnt)
+    say(f"  learnt: {total} tokens, " + ", ".join(f"{form} {count / max(1, total):.0%}" for form, count in learnt))
+    for sentence in manifest["short_of_shares"]:
+        say(f"  share not met: {sentence}")
     return say(
         f"  {manifest['tokens']} tokens in {manifest['rows']} rows, {manifest['documents']} documents: {run.corpus}"
     )

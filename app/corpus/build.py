@@ -4,7 +4,9 @@
     extract   read, clean, decontaminate, cut into documents (`extract`)
     twice     exact and near-duplicates over all documents (`duplicates`)
     mine      candidates for problems, distribution by distribution; copies out; run in the sandbox (`problems`)
-    assemble  documents and training problems -> examples -> tokens -> packed rows (`assemble`)
+    render    documents and training problems -> examples -> tokens (`samples`)
+    choose    the examples that are learnt, by the recipe's shares of learnt tokens (`shares`)
+    assemble  chosen samples -> packed rows (`assemble`)
     report    rejected.parquet, attribution.csv, manifest.json (`manifest`)
 
 Each task writes its Parquet file whole and returns a few numbers, so that memory stays flat and a killed build goes on
@@ -22,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from app.corpus import manifest
-from app.corpus.assemble import HELD_OUT, assemble_shard
+from app.corpus.assemble import assemble_shard
 from app.corpus.duplicates import Duplicates, find_duplicates
 from app.corpus.extract import BENCHMARKS, Shard, extract_shard
 from app.corpus.mining import standard_library
@@ -41,6 +43,8 @@ from app.corpus.problems import (
 from app.corpus.recipe_check import check_recipe, network_needs
 from app.corpus.recipes import SPLITS, Recipe, StandardLibrary, TaskSource, load_recipe, split_of
 from app.corpus.records import SolvedProblem
+from app.corpus.samples import HELD_OUT, render_shard
+from app.corpus.shares import choose
 from app.corpus.sources import draw_files, find_distributions
 from app.corpus.task_files import RejectedProblem, solved_problems
 from app.errors import UserError
@@ -98,9 +102,16 @@ def build_corpus(run: Run, profile: Profile, benchmarks: Iterable[BenchmarkText]
     )
     copies = find_duplicates([part(run.corpus_work, "documents", shard.index) for shard in plan.shards])
     mined = _mine(run, profile, plan, job)
-    assembling = [
+    rendering = [
         job | {"index": shard.index, "keep": rows.tolist(), "num_shards": len(plan.shards)}
         for shard, rows in zip(plan.shards, copies.kept, strict=True)
+    ]
+    run_tasks("corpus, render", render_shard, rendering, at_once, **_watched(run, SHARD_S))
+    samples = [part(run.corpus_work, "samples", shard.index) for shard in plan.shards]
+    chosen = choose(samples, plan.recipe.forms.model_dump())
+    assembling = [
+        job | {"index": shard.index, "take": rows.tolist(), "cuts": cuts}
+        for shard, rows, cuts in zip(plan.shards, chosen.rows, chosen.cuts, strict=True)
     ]
     counts = run_tasks("corpus, assemble", assemble_shard, assembling, at_once, **_watched(run, SHARD_S))
     write_json(run.corpus_manifest, manifest.write_tables(run, profile, plan, copies, mined, counts))

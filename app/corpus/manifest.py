@@ -20,6 +20,7 @@ from app.corpus.packages import UNJUDGED
 from app.corpus.parts import part
 from app.corpus.recipes import SPLITS, non_osi_sources
 from app.corpus.records import Origin
+from app.corpus.shares import shortfalls
 from app.runs import Run, git_commit, write_atomic
 from app.settings import Profile
 
@@ -43,7 +44,7 @@ def write_tables(
         "commit": git_commit(),
         "parent": profile.model.model_dump(),
         "shards": len(plan.shards),
-        **_totals(counts, profile.corpus.seq_len),
+        **_totals(counts, profile.corpus.seq_len, plan.recipe.forms.model_dump()),
         "rejected": rejected,
         "duplicates": copies.counts,
         "masked": _masked(run, len(plan.shards)),
@@ -53,9 +54,10 @@ def write_tables(
     }
 
 
-def _totals(counts: list[dict[str, Any]], seq_len: int) -> dict[str, Any]:
-    """Over all shards: examples and tokens by form, rows, and how full they are."""
-    totals = {name: Counter[str]() for name in ("tokens_by_form", "examples_by_form", "rows_by_fill", "left_out")}
+def _totals(counts: list[dict[str, Any]], seq_len: int, shares: dict[str, float]) -> dict[str, Any]:
+    """Over all shards: examples and tokens by form, which shares are not met, rows, and how full they are."""
+    by_form = ("tokens_by_form", "learnt_tokens_by_form", "learnable_tokens_by_form", "examples_by_form")
+    totals = {name: Counter[str]() for name in (*by_form, "rows_by_fill", "left_out")}
     for shard in counts:
         for name, total in totals.items():
             total.update(shard[name])
@@ -68,6 +70,7 @@ def _totals(counts: list[dict[str, Any]], seq_len: int) -> dict[str, Any]:
         "pieces": sum(shard["pieces"] for shard in counts),
         "documents": sum(len(shard["documents"]) for shard in counts),
         **{name: dict(sorted(total.items())) for name, total in totals.items()},
+        "short_of_shares": list(shortfalls(totals["learnt_tokens_by_form"], shares)),
     }
 
 

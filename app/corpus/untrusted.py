@@ -14,7 +14,7 @@ from app.corpus.cleaning import RejectedFileError
 
 MAX_FILE_BYTES = 64 << 20
 """More than this is never read of a file, whatever a recipe's cleaning allows."""
-MAX_TEXT_BYTES = 1 << 20
+MAX_TEXT_BYTES = 16 << 20
 """The same for metadata and licence texts."""
 MAX_NAME_CHARS = 200
 _KINDS = {

@@ -8,12 +8,14 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from app.corpus.assemble import HELD_OUT, assemble_shard
+from app.corpus.assemble import assemble_shard
 from app.corpus.extract import BENCHMARKS, Shard, extract_shard
 from app.corpus.parts import part, write_rows
 from app.corpus.problems import PROBLEM_SCHEMA, problem_row, read_problems, write_problems
 from app.corpus.recipes import Recipe
 from app.corpus.records import Bug, Origin, SolvedProblem
+from app.corpus.samples import HELD_OUT, render_shard
+from app.corpus.shares import choose
 from app.evaluation import humaneval
 from app.profiles import smoke
 from app.records import IGNORE, BenchmarkText, Problem, ProblemStyle
@@ -118,6 +120,20 @@ def tokenizer(smoke_model: Path) -> Any:
     return AutoTokenizer.from_pretrained(smoke_model)
 
 
+def assemble(job: dict[str, Any]) -> dict[str, Any]:
+    """The last two tasks of the build, and the choice between them."""
+    render_shard(job)
+    shares = Recipe.model_validate_json(job["recipe"]).forms.model_dump()
+    chosen = choose([part(job["work"], "samples", 0)], shares)
+    return assemble_shard(job | {"take": chosen.rows[0].tolist(), "cuts": chosen.cuts[0]})
+
+
+def with_forms(job: dict[str, Any], **shares: float) -> dict[str, Any]:
+    recipe = json.loads(job["recipe"])
+    recipe["forms"] = dict.fromkeys(recipe["forms"], 0.0) | shares
+    return job | {"recipe": json.dumps(recipe)}
+
+
 def test_documents_and_rejections_of_a_shard(job: dict[str, Any]) -> None:
     extract_shard(job)
     rejected = pq.read_table(Path(job["work"]) / "rejected/part-00000.parquet").to_pylist()
@@ -136,9 +152,9 @@ def test_a_secret_is_masked_before_anything_is_cut_and_is_counted(job: dict[str,
     assert json.loads(metadata[b"masked"])["secrets"] == 2, "one in each file that was read"
 
 
-def test_a_dialogue_learns_its_answer_only_and_plain_text_everything(job: dict[str, Any], tokenizer: Any) -> None:
+def test_a_dialogue_learns_its_answer_only_and_a_completion_its_body(job: dict[str, Any], tokenizer: Any) -> None:
     extract_shard(job)
-    counts = assemble_shard(job | {"keep": [row_of(job, "shapes.py", "area")]})
+    counts = assemble(job | {"keep": [row_of(job, "shapes.py", "area")]})
     shown, learnt = texts(job, tokenizer)
     assert "Complete the following Python function" in shown and "Complete the following" not in learnt
     assert learnt.count("return base * height / 2") == 2 and learnt.count("<|im_end|>") == 2
@@ -148,21 +164,42 @@ def test_a_dialogue_learns_its_answer_only_and_plain_text_everything(job: dict[s
 
 def test_a_finished_shard_is_not_done_again(job: dict[str, Any]) -> None:
     extract_shard(job)
-    first = assemble_shard(job | {"keep": [0, 1, 2]})
+    first = assemble(job | {"keep": [0, 1, 2]})
     path = Path(job["train"]) / "part-00000.parquet"
     before = path.stat().st_mtime_ns
     extract_shard(job)
-    assert assemble_shard(job | {"keep": [0, 1, 2]}) == first and path.stat().st_mtime_ns == before
+    assert assemble(job | {"keep": [0, 1, 2]}) == first and path.stat().st_mtime_ns == before
 
 
 def test_a_dialogue_longer_than_a_row_is_left_out_with_the_reason_not_cut(job: dict[str, Any]) -> None:
     extract_shard(job)
-    counts = assemble_shard(job | {"keep": [row_of(job, "shapes.py", "area")], "seq_len": 40})
+    job = with_forms(job, doc_to_code=1, file=1)
+    keep = [row_of(job, "shapes.py", name) for name in ("", "area")]
+    counts = assemble(job | {"keep": keep, "seq_len": 40})
     left_out = pq.read_table(Path(job["work"]) / "left_out/part-00000.parquet").to_pylist()
     assert [row["what"] for row in left_out] == ["doc_to_code"] and left_out[0]["reason"].startswith(
         "longer than a row"
     )
     assert counts["cut"] == 1 and counts["rows"] >= 2, "plain text goes on in the next row"
+
+
+def test_shares_are_of_the_tokens_that_are_learnt_and_a_file_ends_where_its_share_is_full(
+    job: dict[str, Any], tokenizer: Any
+) -> None:
+    extract_shard(job)
+    keep = [row_of(job, "shapes.py", name) for name in ("", "area", "perimeter")]
+    whole = with_forms(job, completion=1, file=1) | {"keep": keep}
+    everything = assemble(whole)["learnt_tokens_by_form"]
+    for folder in (Path(job["train"]), Path(job["work"]) / "samples"):
+        (folder / "part-00000.parquet").unlink()
+    counts = assemble(with_forms(job, completion=1, file=0.7) | {"keep": keep})
+    learnt = counts["learnt_tokens_by_form"]
+    assert learnt["completion"] == everything["completion"] and learnt["file"] < everything["file"]
+    assert learnt["file"] == pytest.approx(0.7 * sum(learnt.values()), abs=1)
+    assert counts["learnable_tokens_by_form"] == everything
+    rows = pq.read_table(Path(job["train"]) / "part-00000.parquet").to_pylist()
+    labels = [label for row in rows for label in row["labels"] if label != IGNORE]
+    assert sum(learnt.values()) == len(labels), "what is counted is what the rows hold"
 
 
 def checked(work: Path) -> Path:
@@ -182,7 +219,7 @@ def test_a_training_problem_is_shown_with_its_bug_and_a_test_is_kept_hidden(
 ) -> None:
     extract_shard(job)
     write_problems(Path(job["problems"]), [checked(Path(job["work"]))])
-    counts = assemble_shard(job)
+    counts = assemble(job)
     shown, learnt = texts(job, tokenizer)
     assert counts["examples_by_form"]["problem"] >= 2 and counts["examples_by_form"]["fix_bug"] == 1
     assert "n // 2" in shown and "n // 2" not in learnt, "the bug is shown and not learnt"
@@ -194,5 +231,5 @@ def test_a_held_out_problem_is_kept_out_of_training_documents(job: dict[str, Any
     area = kept(job)[row_of(job, "shapes.py", "area")]["text"]
     held = asdict(BenchmarkText(problem_id="mined/area", entry_point="", text=area))
     write_atomic(Path(job["work"]) / HELD_OUT, json.dumps([held]))
-    counts = assemble_shard(job | {"keep": [row_of(job, "shapes.py", "area")]})
+    counts = assemble(job | {"keep": [row_of(job, "shapes.py", "area")]})
     assert counts["rows"] == 0 and any("held-out problem" in name for name in counts["left_out"])
