@@ -24,6 +24,7 @@ from app.corpus.recipes import (
     split_of,
 )
 from app.errors import UserError
+from app.evaluation.suite import Task
 
 
 def check_recipe(recipe: Recipe, seed: int = 0) -> list[str]:
@@ -37,6 +38,8 @@ def check_recipe(recipe: Recipe, seed: int = 0) -> list[str]:
             found.append(f"sources.{number} ({source.kind}): {error}")
     if not any(isinstance(source, CodeSource) for source in recipe.sources):
         found.append("sources: none of them gives files: add one, such as installed_python")
+    if not any(recipe.forms.model_dump().values()):
+        found.append("forms: all of them are 0, so nothing would be learnt: give one a share")
     is_known = not any(isinstance(source, _TABLES) for source in recipe.sources)
     sides = {split_of(distribution.name, seed, recipe) for distribution in usable}
     if not found and is_known and SPLITS[0] not in sides:
@@ -70,7 +73,7 @@ def _problems(source: CodeSource | TaskSource, recipe: Recipe, usable: list[Dist
             if reason := task_files.forbidden(source, recipe):
                 yield reason
             if source.path:
-                next(task_files.tasks_of(source), None)
+                next((task for task in task_files.tasks_of(source) if isinstance(task, Task)), None)
         case TheStackV2():
             if lacking := the_stack.missing(source):
                 yield f"missing: {lacking}"

@@ -222,8 +222,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Forms(RecipePart):
-    """Share of each form in all learnt tokens (`app.corpus.shares`): 1 is everything that can be shown in it, less is at
-    most that share, 0 is nothing. Names as in `app.corpus.records.Example`.
+    """Share of each form in all learnt tokens (`app.corpus.shares`): 1 is everything that can be shown in it, less is
+    at most that share, 0 is nothing. Names as in `app.corpus.records.Example`.
 
     Plain text (completion, file) is kept small: SmolLM2-135M-Instruct, tuned on documented functions and files alone,
     forgot how to follow an instruction (MBPP fell from 22 to 1 of 500).
