@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -40,6 +41,8 @@ SAMPLE_SCHEMA = pa.schema(
     [*ORIGIN_FIELDS, ("form", TEXT), ("draw", pa.int64()), ("learnt", pa.int32()), ("is_whole", pa.bool_())]
     + [(name, pa.list_(pa.int32())) for name in ("input_ids", "labels")]
 )
+BATCH = 256
+"""Examples whose tokens are lists of Python's at a time."""
 Reject = Callable[[str, str], None]
 
 
@@ -86,16 +89,19 @@ def render_shard(job: dict[str, Any]) -> dict[str, Any]:
 
 def _row(source: _Source, sample: Sample, seq_len: int) -> dict[str, Any]:
     own = {"form": source.example.form, "draw": source.draw, "learnt": num_learnt(sample.labels, seq_len)}
-    tokens = {"is_whole": sample.is_whole, "input_ids": sample.input_ids, "labels": sample.labels}
+    tokens: dict[str, Any] = {name: np.array(getattr(sample, name), np.int32) for name in ("input_ids", "labels")}
+    tokens["is_whole"] = sample.is_whole
     return {field: getattr(source.origin, field) for field in Origin.__slots__} | own | tokens
 
 
-def _samples(sources: Sequence[_Source], tokenizer: Any) -> Sequence[Sample | str]:
+def _samples(sources: Sequence[_Source], tokenizer: Any) -> Iterator[Sample | str]:
     """The sample of each example, or why it can't be tokenised."""
-    texts = [_unwritable(source.example) for source in sources]
-    good = [source.example for source, reason in zip(sources, texts, strict=True) if not reason]
-    samples = iter(tokenise_all(good, tokenizer))
-    return [reason or next(samples) for reason in texts]
+    for start in range(0, len(sources), BATCH):
+        batch = [source.example for source in sources[start : start + BATCH]]
+        reasons = [_unwritable(example) for example in batch]
+        good = [example for example, reason in zip(batch, reasons, strict=True) if not reason]
+        samples = iter(tokenise_all(good, tokenizer))
+        yield from (reason or next(samples) for reason in reasons)
 
 
 def _unwritable(example: Example) -> str:

@@ -145,6 +145,91 @@ def test_documents_and_rejections_of_a_shard(job: dict[str, Any]) -> None:
     assert "too short" in reasons["bad.py"] and "unreadable" in reasons["gone.py"], "one odd file does not end it"
 
 
+ODD = {
+    "deep_sum.py": "x = " + " +\\\n".join(["value"] * 20_000),
+    "deep_not.py": "x = (" + "not\n" * 20_000 + "1)",
+    "deep_calls.py": "x = f" + "(\n)" * 20_000,
+    "deep_elif.py": "if x:\n    pass\n" + "elif x:\n    pass\n" * 20_000,
+    "deep_brackets.py": "x = " + "[\n" * 5_000 + "]" * 5_000,
+    "utf16.py": SOURCE.encode("utf-16"),
+    "escapes.py": b"# coding: raw_unicode_escape\n" + SOURCE.encode() + b"X = '\\ud800'\n",
+    "hidden.py": SOURCE + "LEVEL = 'user\u202e \u2066# admin\u2069'\n",
+    "latin.py": SOURCE.encode() + b"NAME = '\xe9'\n",
+    "nul.py": SOURCE.encode() + b"\0",
+    "empty.py": "",
+    "one_line.py": "x = '" + "a" * 300_000 + "'\n",
+    "surrogate.py": SOURCE.replace("these three sides.", "sides \\ud800 \\x00 of three."),
+    "warned.py": SOURCE + "PATTERN = '\\d\\w'\nprint(1 is 1)\n",
+    "form_feed.py": SOURCE.replace("\n\n\n", "\n\f\n\n").replace("\n", "\r\n"),
+}
+
+
+def test_an_odd_file_ends_no_shard_and_every_file_is_learnt_or_has_its_reason(
+    job: dict[str, Any], tmp_path: Path
+) -> None:
+    for name, held in ODD.items():
+        (tmp_path / name).write_bytes(held if isinstance(held, bytes) else held.encode())
+    count = len(ODD)
+    job |= {"paths": list(ODD), "locations": [str(tmp_path / name) for name in ODD]}
+    job |= {"distributions": ["odd"] * count, "versions": ["1"] * count, "licences": ["MIT"] * count}
+    job = with_forms(job | {"archives": [""] * count}, doc_to_code=1, code_to_doc=1, fill_in=1, completion=1, file=1)
+    extract_shard(job)
+    rejected = pq.read_table(Path(job["work"]) / "rejected/part-00000.parquet").to_pylist()
+    learnt = {row["path"] for row in kept(job)}
+    assert learnt == {"surrogate.py", "warned.py", "form_feed.py"}
+    assert {row["path"] for row in rejected if row["reason"]} == ODD.keys() - learnt
+    reasons = {row["path"]: row["reason"] for row in rejected}
+    assert reasons["hidden.py"] == "hidden order: a bidirectional control character, U+202E"
+    counts = assemble(job | {"keep": list(range(len(kept(job)))), "seq_len": 512})
+    assert counts["examples_by_form"]["file"] == 3
+
+
+def test_a_docstring_with_half_a_surrogate_pair_is_left_out_of_the_forms_that_write_it_out(
+    job: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "shapes.py").write_text(ODD["surrogate.py"])
+    job = with_forms(job, code_to_doc=1, completion=1)
+    extract_shard(job)
+    for seed in range(8):  # the wording is drawn
+        for folder in ("samples", "left_out"):
+            part(job["work"], folder, 0).unlink(missing_ok=True)
+        part(job["train"], ".", 0).unlink(missing_ok=True)
+        assemble(job | {"keep": [row_of(job, "shapes.py", "perimeter")], "seed": seed, "seq_len": 512})
+        left_out = pq.read_table(Path(job["work"]) / "left_out/part-00000.parquet").to_pylist()
+        if left_out:
+            assert {row["reason"] for row in left_out} == {"encoding: half a surrogate pair"}
+            return
+    raise AssertionError("no wording writes the docstring out")
+
+
+def test_a_file_that_nobody_foresaw_is_rejected_alone(job: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*given: Any, **more: Any) -> Any:
+        raise RuntimeError("two\nlines")
+
+    monkeypatch.setattr("app.corpus.extract.functions", broken)
+    extract_shard(job)
+    rejected = pq.read_table(Path(job["work"]) / "rejected/part-00000.parquet").to_pylist()
+    assert [row["reason"] for row in rejected if row["path"] == "shapes.py"] == ["failed: RuntimeError (two lines)"]
+    assert not any(row["path"] == "shapes.py" for row in kept(job)), "nothing of it is learnt without its functions"
+
+
+def test_what_the_queue_left_out_has_its_reason_and_the_others_are_learnt(
+    job: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    def at(what: str) -> str:
+        told.append(what)
+        return "crashes: its worker died 3 times" if what == "shapes: leak.py" else ""
+
+    monkeypatch.setattr("app.corpus.extract.at", at)
+    extract_shard(job)
+    rejected = pq.read_table(Path(job["work"]) / "rejected/part-00000.parquet").to_pylist()
+    reasons = [row["reason"] for row in rejected if row["path"] == "leak.py"]
+    assert reasons == ["crashes: its worker died 3 times"] and kept(job)
+    assert told[0] == "shapes: shapes.py" and told[-1] == ""
+
+
 def test_a_secret_is_masked_before_anything_is_cut_and_is_counted(job: dict[str, Any]) -> None:
     extract_shard(job)
     assert not any("AKIA" in row["text"] for row in kept(job))
