@@ -8,13 +8,13 @@ left out are part of the ratios, which come from one environment.
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
-from glob import glob
 from pathlib import Path
 from typing import Any
 
 from app.corpus.packages import Distribution, SourceFile
 from app.corpus.recipes import SPLITS, CodeSource, JsonLines, ParquetTable, TheStackV2, load_recipe, split_of
 from app.corpus.sources import draw_files, find_distributions
+from app.corpus.table_rows import matching
 from app.errors import UserError
 from app.runs import Run, cache_root, read_json
 from app.settings import Profile
@@ -130,8 +130,7 @@ def _table(source: JsonLines | ParquetTable | TheStackV2) -> float:
     """Bytes of source."""
     if isinstance(source, TheStackV2):
         return source.max_files * STACK_BYTES_A_FILE
-    paths = [Path(path) for path in glob(str(Path(source.path).expanduser()))]
-    return sum(path.stat().st_size * UNPACKED.get(path.suffix, 1.0) for path in paths)
+    return sum(path.stat().st_size * UNPACKED.get(path.suffix, 1.0) for path in matching(source.path))
 
 
 def _mined(profile: Profile, approved: list[Distribution], num_files: int) -> int:
