@@ -180,8 +180,8 @@ class _Queue:
         left_out = self._left_out[job["index"]]
         if self._notes is None or what in left_out:
             raise UserError(
-                f"{self._label}, job {job['index']}: its worker died {TRIES} times ({how}): give the machine more memory, "
-                "or run fewer jobs at once (corpus.num_workers for a corpus), and start again"
+                f"{self._label}, job {job['index']}: its worker died {TRIES} times ({how}): give the machine more "
+                "memory, or run fewer jobs at once (corpus.num_workers for a corpus), and start again"
             )
         say(f"  {self._label}: left out {what or 'job ' + str(job['index'])}: {reason}")
         left_out[what] = reason
