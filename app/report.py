@@ -84,6 +84,8 @@ def _facts(run: Run) -> dict[str, Any]:
     if corpus:
         facts["licences"] = sorted(corpus["licences"].items(), key=lambda item: -item[1]["tokens"])
         facts["rejected"] = sorted(corpus["rejected"].items(), key=lambda item: -item[1])
+        facts["learnt"] = corpus.get("learnt_tokens_by_form", {})  # older corpora don't say
+        facts["short_of_shares"] = corpus.get("short_of_shares", [])
         facts["funnel"] = [(stage, corpus["funnel"].get(stage, 0)) for stage in STAGES]
     return facts
 
@@ -160,7 +162,7 @@ def _plot_corpus(corpus: dict[str, Any], path: Path) -> None:
 
     figure = Figure(figsize=(8, 3.6), dpi=110, layout="constrained")
     left, right = figure.subplots(1, 2)
-    learnt = corpus.get("learnt_tokens_by_form") or corpus["tokens_by_form"]  # which older corpora have alone
+    learnt = corpus.get("learnt_tokens_by_form") or corpus["tokens_by_form"]
     forms = sorted(learnt.items(), key=lambda item: item[1])
     left.barh([name for name, _ in forms], [count / 1e6 for _, count in forms], color="#1f77b4")
     left.set(xlabel="million learnt tokens", title="What is learnt, by form")
