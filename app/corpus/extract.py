@@ -18,13 +18,13 @@ from app.corpus.cleaning import MAX_LITERAL_SHARE, RejectedFileError, clean, unc
 from app.corpus.decontamination import Decontaminator, defined_names
 from app.corpus.documents import functions
 from app.corpus.minhash import bands
-from app.corpus.packages import SourceFile
+from app.corpus.packages import SourceFile, vendored_in
 from app.corpus.parts import part, write_rows
 from app.corpus.recipes import Recipe
 from app.corpus.records import FILE, Document, Origin
 from app.corpus.sources import read_source
 from app.corpus.tables_in_code import table_share_of
-from app.corpus.untrusted import failure
+from app.corpus.untrusted import failure, leads_out
 from app.records import BenchmarkText
 from app.tasks import at
 
@@ -62,7 +62,8 @@ class Shard:
 class Siblings(Mapping[str, str]):
     """Cleaned texts of the other files of a file's distribution, by path, each read when it is asked for.
 
-    Those of a table are not found: its rows are known by their numbers. Iterating is not meant.
+    Those of a table are not found: its rows are known by their numbers; nor is vendored code, and what a link brings in
+    from elsewhere. Iterating is not meant.
     """
 
     def __init__(self, file: SourceFile, read: Callable[[SourceFile], str]) -> None:
@@ -72,7 +73,11 @@ class Siblings(Mapping[str, str]):
         location = self._file.location
         if not location.endswith(self._file.path):
             raise KeyError(path)
-        there = location.removesuffix(self._file.path) + path
+        root = location.removesuffix(self._file.path)
+        there = root + path
+        is_plain = not self._file.archive and not leads_out(location, root)  # else the whole environment is of links
+        if vendored_in(path) or (is_plain and leads_out(there, root)):
+            raise KeyError(path)
         try:
             return self._read(SourceFile(path=path, location=there, archive=self._file.archive))
         except RejectedFileError:

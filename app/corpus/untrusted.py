@@ -159,8 +159,8 @@ def _odd_file(whole: str, path: str, top: str, *, is_link_only: bool) -> str:
         return reason
     try:
         if os.path.islink(whole):
-            target = os.path.realpath(whole, strict=True)
-            if not target.startswith(top.rstrip("/") + "/"):
+            os.path.realpath(whole, strict=True)
+            if leads_out(whole, top):
                 return "link: it leads out of its tree"
         if not is_link_only:
             _check_kind(os.stat(whole))
@@ -169,6 +169,11 @@ def _odd_file(whole: str, path: str, top: str, *, is_link_only: bool) -> str:
     except OSError as error:
         return "link: it leads nowhere" if os.path.islink(whole) else why(error)
     return ""
+
+
+def leads_out(path: str, root: str) -> bool:
+    """Whether a path below the root is in truth elsewhere, by a link in it."""
+    return not os.path.realpath(path).startswith(os.path.realpath(root).rstrip("/") + "/")
 
 
 def _check_kind(status: os.stat_result) -> None:

@@ -230,6 +230,29 @@ def test_what_the_queue_left_out_has_its_reason_and_the_others_are_learnt(
     assert told[0] == "shapes: shapes.py" and told[-1] == ""
 
 
+def test_code_that_a_link_brings_in_from_elsewhere_is_not_shown_beside_its_importer(
+    job: dict[str, Any], tmp_path: Path
+) -> None:
+    main = 'from .{name} import twice\n\n\ndef {name}_four(x):\n    """Return four times the number x, as it is."""\n'
+    main += "    value = twice(x)\n    return twice(value)\n# " + "x" * 60 + "\n"
+    helper = "def twice(x):\n    return 2 * x\n# " + "x" * 90 + "\n"
+    names = ("beside", "linked", "_vendor.other")
+    tree = tmp_path / "tree"
+    (tree / "pkg/_vendor").mkdir(parents=True)
+    (tmp_path / "elsewhere.py").write_text(helper)
+    for name in names:
+        (tree / f"pkg/of_{names.index(name)}.py").write_text(main.format(name=name).replace("_vendor.other_", "other_"))
+    (tree / "pkg/beside.py").write_text(helper)
+    (tree / "pkg/_vendor/other.py").write_text(helper)
+    (tree / "pkg/linked.py").symlink_to(tmp_path / "elsewhere.py")
+    paths = [f"pkg/of_{number}.py" for number in range(3)]
+    job |= {"paths": paths, "locations": [str(tree / path) for path in paths]}
+    job |= {"distributions": ["odd"] * 3, "versions": ["1"] * 3, "licences": ["MIT"] * 3, "archives": [""] * 3}
+    extract_shard(with_forms(job, multi_file=1))
+    shown = {row["path"]: "return 2 * x" in row["context"] for row in kept(job) if row["name"]}
+    assert shown == {"pkg/of_0.py": True, "pkg/of_1.py": False, "pkg/of_2.py": False}
+
+
 def test_a_secret_is_masked_before_anything_is_cut_and_is_counted(job: dict[str, Any]) -> None:
     extract_shard(job)
     assert not any("AKIA" in row["text"] for row in kept(job))
