@@ -7,13 +7,14 @@ stands before. Read by `app.corpus.tables` and `app.corpus.task_files`.
 
 import glob
 import gzip
+import io
 import json
 import os
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -117,13 +118,13 @@ def _array(path: Path) -> list[Any] | None:
         return None
 
 
-def _unpacked(path: Path) -> BinaryIO:
+def _unpacked(path: Path) -> io.BufferedIOBase:
     with path.open("rb") as file:
         is_packed = file.read(2) == b"\x1f\x8b"
     return gzip.open(path, "rb") if is_packed else path.open("rb")
 
 
-def _lines(file: BinaryIO) -> Iterator[bytes | Unreadable]:
+def _lines(file: io.BufferedIOBase) -> Iterator[bytes | Unreadable]:
     """Lines end at a newline only: the other line separators of Unicode may stand inside a JSON text."""
     number = 0
     while line := file.readline(MAX_LINE_BYTES):
