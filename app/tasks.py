@@ -1,4 +1,4 @@
-"""Queues of jobs that nobody vouches for, as plain Ray tasks: what hangs or kills its worker is left out, and named.
+"""Queues of untrusted jobs, as plain Ray tasks: what hangs or kills its worker is left out, and named.
 
 A job is a JSON object with an `index`, a task a function of a module from a job to an object with the same index. While
 it runs, a task says with `at` what it is busy with: a file, a function, a problem. A worker that dies, or that is busy

@@ -265,7 +265,7 @@ def _fill_in(source: str, function: Function, fills_in: bool, seed: int, reject:
     line = lines[start]
     column = len(line) - len(line.lstrip())  # where an editor's cursor stands
     if not fills_in:
-        # The mark stands alone on its line and the answer brings its indentation: put in its place, it fits as it is.
+        # The mark is alone on its line and the answer brings its indentation: put in its place, it fits as it is.
         asked = "\n".join([*lines[:start], FILL, *lines[end:]])
         yield _dialogue("fill_in", worded(FILL_IN, draws, code=fenced(asked)), fenced("\n".join(lines[start:end])))
         return

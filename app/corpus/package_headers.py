@@ -1,8 +1,8 @@
 """What packages say about themselves: METADATA and RECORD of what is installed, and pyproject.toml, however odd.
 
-What is no UTF-8 is read with replacement characters, a field of another type than it should have is ignored, a row of a
-RECORD counts as far as it names a path. Errors that are left (a file too large, no permission) are raised: they are the
-package's. Read by `app.corpus.packages`.
+What isn't UTF-8 is read with replacement characters, a field of another type than it should have is ignored, and of a
+row of a RECORD the path counts, whatever else it holds. Errors that are left (a file too large, no permission) are
+raised: they are the package's. Read by `app.corpus.packages`.
 """
 
 import csv
@@ -31,7 +31,7 @@ def named_by_folder(item: metadata.Distribution) -> tuple[str, str]:
 
 
 def info_text(item: metadata.Distribution, name: str) -> str:
-    """A file of the distribution's metadata; empty where it lacks. importlib's own way ends at a byte that is no
+    """A file of the distribution's metadata; empty where it lacks. importlib's own way ends at a byte that isn't
     UTF-8."""
     folder = getattr(item, "_path", None)
     if isinstance(folder, Path):

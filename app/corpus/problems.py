@@ -61,7 +61,7 @@ def mine_distribution(job: dict[str, Any]) -> dict[str, Any]:
                 else:
                     row = {"kind": CANDIDATE, "candidate": pickle.dumps(candidate)}
                     rows.append(row | copy_fields(candidate.text, _side(candidate.split)))
-            except Exception as error:  # half surrogate pairs in a docstring, and what nobody foresaw
+            except Exception as error:  # half surrogate pairs in a docstring, and unforeseen errors
                 rejected += _rejected([_refused(candidate, failure(error))], distribution)
         at("")
         write_rows(part(job["work"], "rejected_candidates", job["index"]), rejected, REJECTED_SCHEMA)

@@ -1,6 +1,6 @@
 """Task before the last one, over one shard: documents and problems -> examples -> tokens. Runs without Ray.
 
-A shard takes the documents that its files gave and nobody's copy is, and its share of the training problems, drawn by
+A shard takes the documents of its files that are not copies, and its share of the training problems, drawn by
 hash: so each shard is a small picture of the whole corpus. Every example that could be shown is made; which of them are
 learnt is chosen over all shards (`app.corpus.shares`), by the draw and the number of learnt tokens that each has here.
 """
@@ -160,7 +160,7 @@ def _answered(name: str, kind: str, make: Callable[[], Iterator[Example]], rejec
 
 
 def _documents(job: dict[str, Any], rejected: list[dict[str, Any]]) -> Iterator[tuple[Origin, Document]]:
-    """The shard's documents that are nobody's copy and touch no problem that is measured on."""
+    """The shard's documents that are not copies and touch no problem that is measured on."""
     guard = _held_out(job["work"])
     names = [name for name in DOCUMENT_SCHEMA.names if name not in {field for field, _ in COPY_FIELDS}]
     table = pq.read_table(part(job["work"], "documents", job["index"]), columns=names)

@@ -25,7 +25,7 @@ CUT_FORM = "file"
 MIN_CUT = 64
 """Learnt tokens; less of a file is not worth a piece."""
 TOLERANCE = 0.01
-"""Of all learnt tokens; a share that is short by less is met."""
+"""Part of all learnt tokens; a share that is short by less is met."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +33,9 @@ class Chosen:
     """The examples that are learnt. Made by `choose`; read by the build."""
 
     rows: tuple[NDArray[np.int64], ...]
-    """Of each file of samples the rows that are taken, ascending."""
+    """The rows that are taken of each file of samples, ascending."""
     cuts: tuple[dict[int, int], ...]
-    """Of each file, for rows that are not learnt to their end, how many tokens are."""
+    """How many tokens are learnt of the rows that are not learnt to their end, file by file."""
     material: dict[str, int]
     """Learnt tokens that could be shown, by form."""
 

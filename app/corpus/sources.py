@@ -94,8 +94,8 @@ def draw_files(
 
 
 def read_source(file: SourceFile, max_bytes: int = MAX_FILE_BYTES) -> bytes:
-    """The file's bytes. Raises RejectedFileError with the reason for one that can't be read, is no regular file, or is
-    larger."""
+    """The file's bytes. Raises RejectedFileError with the reason for one that can't be read, isn't a regular file, or
+    is larger."""
     if not file.archive:
         return read_regular(file.location, max_bytes)
     try:

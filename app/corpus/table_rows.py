@@ -1,8 +1,8 @@
-"""Rows of tables that nobody vouches for: JSON lines, packed or not, and Parquet, row by row.
+"""Rows of untrusted tables: JSON lines, packed or not, and Parquet, row by row.
 
 A row that can't be read is given as `Unreadable` with its place and reason, and the next one follows: a blank line is
 skipped, a byte-order mark too, a line without end is not kept in memory, a file that is cut off or damaged gives what
-stands before. Read by `app.corpus.tables` and `app.corpus.task_files`.
+comes before. Read by `app.corpus.tables` and `app.corpus.task_files`.
 """
 
 import glob
@@ -40,7 +40,7 @@ Rows: TypeAlias = Iterator[dict[str, Any] | Unreadable]
 
 
 def matching(pattern: str) -> list[Path]:
-    """The regular files that a path or pattern names, in order. What exists under its very name is no pattern, whatever
+    """The regular files that a path or pattern names, in order. What exists under its very name is taken by it, whatever
     signs it holds, and so is the part of a pattern that is a folder."""
     whole = os.path.expanduser(pattern)
     if os.path.lexists(whole):

@@ -40,7 +40,7 @@ TEXT_COLUMNS = ("path", "licence", "repository", "revision", "author", "homepage
 SCHEMA = pa.schema([("content", pa.binary())] + [(name, pa.string()) for name in TEXT_COLUMNS])
 NO_REPOSITORY = "(no repository)"
 VERSION = 2
-"""Of the conversion: what an older one made is made anew."""
+"""The conversion's own: what an older one made is made anew."""
 REQUIRED = ("content", "path", "licence", "repository")
 
 
@@ -205,7 +205,7 @@ def _row(row: dict[str, Any], columns: Columns, allow: frozenset[str]) -> dict[s
         return made | {"reason": f"{missing[0]} missing: the field {getattr(columns, missing[0])!r} is empty"}
     if wrong := [name for name in ("content", "path") if not isinstance(given[name], str | bytes)]:
         kind = type(given[wrong[0]]).__name__
-        return made | {"reason": f"{wrong[0]} is no text: the field {getattr(columns, wrong[0])!r} holds a {kind}"}
+        return made | {"reason": f"{wrong[0]} is not text: the field {getattr(columns, wrong[0])!r} holds a {kind}"}
     verdict = judge_row(given["licence"], allow)
     made["licence"] = verdict.licence
     if not verdict.approved:

@@ -13,7 +13,7 @@ MIN_LINES = 20
 MIN_TOTAL_LINES = 100
 """Tables of fewer lines together are never too much."""
 MIN_VALUES_SHARE = 0.5
-"""Of the leaves of a container that are constants, for it to be a table."""
+"""Share of constants among the leaves of a container, from which on it is a table."""
 MIN_REPEATS = 50
 """Statements of one form in a row, from which on they are a table."""
 _Container = ast.Dict | ast.List | ast.Tuple | ast.Set
@@ -31,7 +31,7 @@ def table_share(tree: ast.Module, num_lines: int) -> float:
 
 
 def table_share_of(text: str) -> float:
-    """The same of source text that is no whole file. Raises what parsing raises."""
+    """The same of a piece of source text. Raises what parsing raises."""
     num_lines = text.count("\n")
     return table_share(ast.parse(text), num_lines) if num_lines >= MIN_TOTAL_LINES else 0.0
 

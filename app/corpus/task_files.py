@@ -166,7 +166,7 @@ def _made(source: TaskSource, task: Task, recipe: Recipe, seed: int) -> SolvedPr
         made = _solved(source, task, recipe, seed)
         if not isinstance(made, str):
             json.dumps(dataclasses.asdict(made), ensure_ascii=False).encode()
-    except Exception as error:  # types that nobody foresaw, half surrogate pairs
+    except Exception as error:  # unforeseen types, half surrogate pairs
         made = f"unreadable: {type(error).__name__}"
     return RejectedProblem(id=one_line(task.problem.id), reason=made) if isinstance(made, str) else made
 

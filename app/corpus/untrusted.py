@@ -1,4 +1,4 @@
-"""Files and names that nobody vouches for: walked, checked, and read without waiting, without end, inside their tree.
+"""Untrusted files and names: walked, checked, and read without waiting, without end, inside their tree.
 
 Every function gives a reason instead of trusting: a named pipe is not opened, a link is not followed out of its tree, a
 file is not read beyond its limit, an archive's member is not unpacked beyond it, a name is shown as it can be written.
@@ -30,7 +30,7 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 def shown(name: str) -> str:
-    """The name as text that can be written: what is no UTF-8 becomes replacement characters."""
+    """The name as text that can be written: what isn't UTF-8 becomes replacement characters."""
     return os.fsencode(name).decode("utf-8", "replace") if _is_odd(name) else name
 
 
@@ -48,7 +48,7 @@ def why(error: BaseException) -> str:
 
 
 def failure(error: Exception) -> str:
-    """An error that nobody foresaw, as the reason why the thing that it came of is left out."""
+    """An unforeseen error, as the reason why the thing that it came of is left out."""
     return f"failed: {type(error).__name__}" + (f" ({words})" if (words := one_line(error)) else "")
 
 
@@ -65,7 +65,7 @@ def odd_path(path: str) -> str:
 
 
 def _is_odd(name: str) -> bool:
-    """Whether it holds half surrogate pairs, as which Python has the bytes of names that are no UTF-8."""
+    """Whether it holds half surrogate pairs, as which Python has the bytes of names that are not UTF-8."""
     return any("\ud800" <= character <= "\udfff" for character in name)
 
 
@@ -90,7 +90,7 @@ def read_regular(path: str | Path, max_bytes: int = MAX_FILE_BYTES) -> bytes:
 
 
 def read_text(path: str | Path) -> str:
-    """Metadata or a licence, in whatever encoding: what is no UTF-8 becomes replacement characters."""
+    """Metadata or a licence, in whatever encoding: what isn't UTF-8 becomes replacement characters."""
     return read_regular(path, MAX_TEXT_BYTES).decode("utf-8-sig", "replace")
 
 

@@ -202,7 +202,9 @@ def test_a_docstring_with_half_a_surrogate_pair_is_left_out_of_the_forms_that_wr
     raise AssertionError("no wording writes the docstring out")
 
 
-def test_a_file_that_nobody_foresaw_is_rejected_alone(job: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_with_an_unforeseen_error_is_rejected_alone(
+    job: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*given: Any, **more: Any) -> Any:
         raise RuntimeError("two\nlines")
 

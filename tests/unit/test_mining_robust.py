@@ -46,9 +46,7 @@ def test_a_docstring_with_half_a_surrogate_pair_becomes_no_candidate_and_ends_no
     assert rejected(job)["oldest"].startswith("no problem: failed: UnicodeEncodeError")
 
 
-def test_a_function_or_a_file_that_nobody_foresaw_is_rejected_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_function_with_an_unforeseen_error_is_rejected_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = find._candidate
 
     def broken(function: Any, *given: Any) -> Any:

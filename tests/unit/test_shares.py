@@ -61,7 +61,7 @@ def test_a_share_that_is_not_met_is_told_with_how_much_is_missing() -> None:
     assert sentence.startswith("fill_in: 10.0% of the learnt tokens, 25.0% asked: 150 tokens short")
     assert not list(shortfalls({"doc_to_code": 75, "fill_in": 25}, {"doc_to_code": 1.0, "fill_in": 0.25}))
     assert "tool_use: 0.0%" in next(shortfalls({"doc_to_code": 10}, {"doc_to_code": 1.0, "tool_use": 0.1}))
-    assert not list(shortfalls({}, {"doc_to_code": 1.0, "fill_in": 0.25})), "nothing at all is no share"
+    assert not list(shortfalls({}, {"doc_to_code": 1.0, "fill_in": 0.25})), "of nothing there are no shares"
 
 
 def samples(folder: Path, number: int, rows: list[tuple[str, int, int]]) -> Path:

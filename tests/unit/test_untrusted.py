@@ -39,7 +39,7 @@ def reasons(distribution: Distribution) -> dict[str, str]:
 # ---------------------------------------------------------------- trees
 
 
-def test_what_is_no_regular_file_of_its_tree_is_rejected_and_never_opened(tmp_path: Path) -> None:
+def test_what_is_not_a_regular_file_of_its_tree_is_rejected_and_never_opened(tmp_path: Path) -> None:
     tree = write_tree(tmp_path, "odd")
     outside = tmp_path / "secret.py"
     outside.write_text(GOOD)
@@ -82,7 +82,7 @@ def test_a_file_that_changes_into_something_else_after_it_was_listed_is_rejected
             read_source(odd.files[0])
 
 
-def test_names_that_are_no_utf_8_or_hold_control_characters_are_rejected_and_shown_with_replacement(
+def test_names_that_are_not_utf_8_or_hold_control_characters_are_rejected_and_shown_with_replacement(
     tmp_path: Path,
 ) -> None:
     tree = write_tree(tmp_path, "odd")
@@ -305,9 +305,9 @@ def table(path: Path, **more: Any) -> list[Distribution]:
         ("a.jsonl", LINE + b"\n" + LINE.replace(b"ada", b"\xff"), 1, "unreadable: no JSON"),
         ("a.jsonl", LINE + b"\n" + b"[" * 200_000, 1, "unreadable: no JSON"),
         ("a.jsonl.gz", gzip.compress((LINE + b"\n") * 3 + NOISE)[:-3000], 3, "unreadable: the file"),
-        ("a.jsonl", LINE + b"\n" + json.dumps(row(text=3)).encode(), 1, "content is no text"),
-        ("a.jsonl", LINE + b"\n" + json.dumps(row(text=[GOOD])).encode(), 1, "content is no text"),
-        ("a.jsonl", LINE + b"\n" + json.dumps(row(file={"a": 1})).encode(), 1, "path is no text"),
+        ("a.jsonl", LINE + b"\n" + json.dumps(row(text=3)).encode(), 1, "content is not text"),
+        ("a.jsonl", LINE + b"\n" + json.dumps(row(text=[GOOD])).encode(), 1, "content is not text"),
+        ("a.jsonl", LINE + b"\n" + json.dumps(row(file={"a": 1})).encode(), 1, "path is not text"),
         ("a.jsonl", LINE + b"\n" + json.dumps(row(licences={"a": 1})).encode(), 1, "licence: "),
         ("a.jsonl", LINE + b"\n" + json.dumps(row(licences="(" * 5000)).encode(), 1, ""),
         ("a.jsonl", LINE + b"\n" + json.dumps(row(repo="\ud800", sha=4.5, file="\ud800.py")).encode(), 2, ""),
@@ -335,7 +335,7 @@ def test_a_line_without_end_is_not_kept_in_memory(tmp_path: Path, monkeypatch: p
     assert len(rows) == 2 and isinstance(rows[1], dict)
 
 
-def test_what_exists_under_its_very_name_is_no_pattern(tmp_path: Path) -> None:
+def test_what_exists_under_its_very_name_is_not_a_pattern(tmp_path: Path) -> None:
     folder = tmp_path / "t [x]*"
     folder.mkdir()
     for name in ("a[1].jsonl", "b.jsonl"):
@@ -347,7 +347,7 @@ def test_what_exists_under_its_very_name_is_no_pattern(tmp_path: Path) -> None:
     assert table_rows.matching(str(folder / "pipe.jsonl")) == []
 
 
-def test_rows_of_parquet_whose_text_is_no_utf_8_are_rejected_alone(tmp_path: Path) -> None:
+def test_rows_of_parquet_whose_text_is_not_utf_8_are_rejected_alone(tmp_path: Path) -> None:
     raw = pa.array([GOOD.encode(), b"\xff\xfe"], pa.binary())
     texts = pa.StringArray.from_buffers(2, raw.buffers()[1], raw.buffers()[2])
     columns = {key: [value, value] for key, value in row(licences="MIT").items() if key != "text"}
