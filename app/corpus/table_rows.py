@@ -40,7 +40,7 @@ Rows: TypeAlias = Iterator[dict[str, Any] | Unreadable]
 
 
 def matching(pattern: str) -> list[Path]:
-    """The regular files that a path or pattern names, in order. What exists under its very name is taken by it, whatever
+    """The regular files that a path or pattern names, in order. What exists under its very name is that file, whatever
     signs it holds, and so is the part of a pattern that is a folder."""
     whole = os.path.expanduser(pattern)
     if os.path.lexists(whole):
