@@ -272,6 +272,15 @@ def test_a_dialogue_learns_its_answer_only_and_a_completion_its_body(job: dict[s
     assert [row[:3] for row in counts["documents"]] == [["shapes", "MIT", "shapes.py"]]
 
 
+def test_a_writer_that_was_killed_leaves_nothing_behind(job: dict[str, Any]) -> None:
+    extract_shard(job)
+    left = Path(job["train"]) / ".part-00000.parquet.417.tmp"
+    left.parent.mkdir()
+    left.write_bytes(b"PAR1")
+    assemble(job | {"keep": [0, 1, 2]})
+    assert [path.name for path in Path(job["train"]).iterdir()] == ["part-00000.parquet"]
+
+
 def test_a_finished_shard_is_not_done_again(job: dict[str, Any]) -> None:
     extract_shard(job)
     first = assemble(job | {"keep": [0, 1, 2]})
