@@ -14,8 +14,7 @@ def part(work: str | Path, folder: str, index: int) -> Path:
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """Beside its place, then renamed. What a writer that was killed left there is removed: a job is run by one worker at
-    a time."""
+    """Beside its place, then renamed. What a killed writer left there is removed: one worker at a time runs a job."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{path.name}.*.tmp"):
         left.unlink(missing_ok=True)
