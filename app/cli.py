@@ -85,7 +85,11 @@ def _parser() -> argparse.ArgumentParser:
     pipeline = commands.add_parser("pipeline", parents=[profile, unsafe], help="run all stages")
     pipeline.add_argument("--run", type=Path, metavar="DIR", help="run directory; left out, a new one under runs/")
     pipeline.add_argument("--resume", action="store_true", help="go on with a run that was interrupted")
-    corpus = commands.add_parser("corpus", parents=[profile, unsafe], help="build the training shards")
+    corpus = commands.add_parser("corpus", parents=[unsafe], help="build the training shards")
+    corpus.add_argument("--profile", help="smoke, laptop, rtx3070 or workstation; with --check not needed")
+    corpus.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="e.g. corpus.recipe=FILE"
+    )
     corpus.add_argument("--run", type=Path, metavar="DIR", help="run directory; needed unless --check")
     corpus.add_argument("--check", action="store_true", help="tell what the recipe needs and what is wrong with it")
     commands.add_parser("sft", parents=[profile, run], help="train the adapter")
@@ -192,16 +196,21 @@ def _corpus(arguments: argparse.Namespace) -> None:
     if not arguments.check:
         if arguments.run is None:
             raise UserError("corpus needs --run DIR: name the run directory, or ask with --check")
+        if arguments.profile is None:
+            raise UserError("corpus needs --profile NAME: smoke, laptop, rtx3070 or workstation")
         _check_confinement(arguments.unsafe)
         return _stage(arguments)
     from app.corpus.recipe_check import check_recipe, network_needs
     from app.corpus.recipes import load_recipe
+    from app.profiles import profile_of_machine
 
-    settings = _profile(arguments).corpus
+    arguments.profile = arguments.profile or profile_of_machine()
+    profile = _profile(arguments)
+    settings = profile.corpus
     recipe = load_recipe(settings.recipe)
     for need in network_needs(recipe):
         print(need)
-    if problems := check_recipe(recipe):
+    if problems := check_recipe(recipe, profile.seed):
         raise UserError(f"recipe {settings.recipe!r} can't be built: {'; '.join(problems)}")
     print(f"recipe {recipe.name} can be built: {settings.recipe}")
     return None

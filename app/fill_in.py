@@ -1,7 +1,8 @@
 """Fill-in-the-middle: the tokens that ask a model for what stands between a prefix and a suffix.
 
 The order prefix, suffix, middle is "PSM" of Bavarian et al., arXiv 2207.14255, section 3. Only models that were trained
-with such tokens can do it (Qwen2.5-Coder and Qwen3 hold them, SmolLM2 does not).
+with such tokens can do it (Qwen2.5-Coder and Qwen3 hold them, SmolLM2 does not). The middle is what comes between the
+two, character for character: prefix + middle + suffix is the text. Training asks the same (`app.corpus.examples`).
 """
 
 from typing import Any

@@ -85,6 +85,8 @@ def _facts(run: Run) -> dict[str, Any]:
     if corpus:
         facts["licences"] = sorted(corpus["licences"].items(), key=lambda item: -item[1]["tokens"])
         facts["rejected"] = sorted(corpus["rejected"].items(), key=lambda item: -item[1])
+        facts["learnt"] = corpus.get("learnt_tokens_by_form", {})  # older corpora don't say
+        facts["short_of_shares"] = corpus.get("short_of_shares", [])
         facts["funnel"] = [(stage, corpus["funnel"].get(stage, 0)) for stage in STAGES]
     return facts
 
@@ -155,14 +157,15 @@ def _plot_loss(metrics: list[dict[str, Any]], window: int, path: Path) -> None:
 
 
 def _plot_corpus(corpus: dict[str, Any], path: Path) -> None:
-    """Tokens by form, and how full the rows are."""
+    """Learnt tokens by form, and how full the rows are."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 3.6), dpi=110, layout="constrained")
     left, right = figure.subplots(1, 2)
-    forms = sorted(corpus["tokens_by_form"].items(), key=lambda item: item[1])
+    learnt = corpus.get("learnt_tokens_by_form") or corpus["tokens_by_form"]
+    forms = sorted(learnt.items(), key=lambda item: item[1])
     left.barh([name for name, _ in forms], [count / 1e6 for _, count in forms], color="#1f77b4")
-    left.set(xlabel="million tokens", title="What is learnt, by form")
+    left.set(xlabel="million learnt tokens", title="What is learnt, by form")
     fill = sorted((int(percent), count) for percent, count in corpus["rows_by_fill"].items())
     right.bar([percent for percent, _ in fill], [count for _, count in fill], width=1.0, color="#2ca02c")
     right.set(xlabel="a row's tokens, % of its length", ylabel="rows", xlim=(0, 101), title="How full rows are")

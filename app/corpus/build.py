@@ -1,10 +1,12 @@
-"""The corpus stage, on Ray Data: sources -> documents -> problems -> packed training shards.
+"""The corpus stage, in Ray tasks: sources -> documents -> problems -> packed training shards.
 
     plan      sources found, files drawn by hash and cut into shards; made anew whenever a build goes on
     extract   read, clean, decontaminate, cut into documents (`extract`)
     twice     exact and near-duplicates over all documents (`duplicates`)
     mine      candidates for problems, distribution by distribution; copies out; run in the sandbox (`problems`)
-    assemble  documents and training problems -> examples -> tokens -> packed rows (`assemble`)
+    render    documents and training problems -> examples -> tokens (`samples`)
+    choose    the examples that are learnt, by the recipe's shares of learnt tokens (`shares`)
+    assemble  chosen samples -> packed rows (`assemble`)
     report    rejected.parquet, attribution.csv, manifest.json (`manifest`)
 
 Each task writes its Parquet file whole and returns a few numbers, so that memory stays flat and a killed build goes on
@@ -23,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from app.corpus import manifest
-from app.corpus.assemble import HELD_OUT, assemble_shard
+from app.corpus.assemble import assemble_shard
 from app.corpus.duplicates import Duplicates, find_duplicates
 from app.corpus.extract import Shard, extract_shard
 from app.corpus.guard import GUARD, Guard, guard_of, signs_bytes
@@ -55,6 +57,8 @@ from app.corpus.problems import (
 from app.corpus.recipe_check import check_recipe, network_needs
 from app.corpus.recipes import SPLITS, Recipe, StandardLibrary, TaskSource, load_recipe, split_of
 from app.corpus.records import SolvedProblem
+from app.corpus.samples import HELD_OUT, render_shard
+from app.corpus.shares import choose
 from app.corpus.sources import draw_files, find_distributions, selected
 from app.corpus.task_files import RejectedProblem, file_of, solved_problems
 from app.errors import UserError
@@ -68,6 +72,8 @@ from app.tasks import run_tasks
 CANDIDATES_A_CHUNK = 40
 IDENTITY = "identity.json"
 """In the work folder: what the build that is under way is made from."""
+FILE_S, PROBLEM_S, SHARD_S = 120.0, 900.0, 900.0
+"""How long a job may be at one file, one problem (many programs are run for it) and the examples of one shard."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,21 +127,37 @@ def build_corpus(
         for fields in map(dataclasses.asdict, plan.shards)
     ]
     _discard_others(run.corpus_work / "documents", extracting, run.corpus_work / "rejected")
-    run_tasks("corpus, extract", extract_shard, extracting, at_once)
+    run_tasks("corpus, extract", extract_shard, extracting, at_once, **_watched(run, FILE_S))
     copies = find_duplicates([part(run.corpus_work, "documents", shard.index) for shard in plan.shards])
     mined = _mine(run, profile, plan, job)
+    rendering = _renderings(run, profile, plan, copies, identity, extracting)
+    _discard_others(run.corpus_work / "samples", rendering, run.corpus_work / "left_out")
+    run_tasks("corpus, render", render_shard, rendering, at_once, **_watched(run, SHARD_S))
+    samples = [part(run.corpus_work, "samples", shard.index) for shard in plan.shards]
+    chosen = choose(samples, plan.recipe.forms.model_dump())
+    assembling = []
+    for done, rows, cuts in zip(rendering, chosen.rows, chosen.cuts, strict=True):
+        own = {"index": done["index"], "take": rows.tolist(), "cuts": cuts}
+        assembling.append(job | own | {"identity": stage_digest("assemble", done["identity"], own)})
+    _discard_others(run.train_shards, assembling)
+    counts = run_tasks("corpus, assemble", assemble_shard, assembling, at_once, **_watched(run, SHARD_S))
+    write_json(run.corpus_manifest, manifest.write_tables(run, profile, plan, copies, mined, counts) | facts)
+    shutil.rmtree(run.corpus_work)
+
+
+def _renderings(
+    run: Run, profile: Profile, plan: Plan, copies: Duplicates, identity: BuildIdentity, extracted: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """The jobs of `render_shard`. extracted: those of the documents, in the order of the shards."""
     inputs = digest(
         [contents_sha256(path) for path in (run.problems / f"{SPLITS[0]}.parquet", run.corpus_work / HELD_OUT)]
     )
     made_of = [inputs, plan.recipe.forms.model_dump(), profile.corpus.seq_len, profile.seed, identity.tokenizer]
-    assembling = []
-    for done, rows in zip(extracting, copies.kept, strict=True):
+    jobs = []
+    for done, rows in zip(extracted, copies.kept, strict=True):
         own = {"index": done["index"], "keep": rows.tolist(), "num_shards": len(plan.shards), "inputs": inputs}
-        assembling.append(job | own | {"identity": stage_digest("assemble", done["identity"], own, made_of)})
-    _discard_others(run.train_shards, assembling, run.corpus_work / "left_out")
-    counts = run_tasks("corpus, assemble", assemble_shard, assembling, at_once)
-    write_json(run.corpus_manifest, manifest.write_tables(run, profile, plan, copies, mined, counts) | facts)
-    shutil.rmtree(run.corpus_work)
+        jobs.append(done | own | {"identity": stage_digest("render", done["identity"], own, made_of)})
+    return jobs
 
 
 def _tell_changes(path: Path, identity: BuildIdentity) -> None:
@@ -162,7 +184,7 @@ def _plan(run: Run, profile: Profile) -> Plan:
     recipe = load_recipe(profile.corpus.recipe)
     for need in network_needs(recipe):
         say(f"  {need}")
-    if problems := check_recipe(recipe):
+    if problems := check_recipe(recipe, profile.seed):
         raise UserError(f"recipe {recipe.name!r} can't be built: {'; '.join(problems)}")
     distributions = find_distributions(recipe, cache_root() / "sources")
     trained = [d for d in distributions if split_of(d.name, profile.seed, recipe) == SPLITS[0]]
@@ -237,7 +259,7 @@ def _mine(run: Run, profile: Profile, plan: Plan, job: dict[str, Any]) -> MinedP
     _discard_others(run.corpus_work / "candidates", jobs, run.corpus_work / "rejected_candidates")
     funnel: Counter[str] = Counter()
     at_once = profile.corpus.num_workers
-    for done in run_tasks("corpus, find problems", mine_distribution, jobs, at_once) if jobs else ():
+    for done in run_tasks("corpus, find problems", mine_distribution, jobs, at_once, **_watched(run, FILE_S)):
         funnel.update(done["counts"])
     copies = find_duplicates([part(run.corpus_work, "candidates", index) for index in range(len(jobs))])
     rows = list(chunks([rows.tolist() for rows in copies.kept], CANDIDATES_A_CHUNK))
@@ -255,14 +277,18 @@ def _mine(run: Run, profile: Profile, plan: Plan, job: dict[str, Any]) -> MinedP
         own = {"index": index, "given": held, "identity": stage_digest("prove", held, limits, job["guard_sha256"])}
         proofs.append(job | own | {"sandbox": sandbox})
     _discard_others(run.corpus_work / "checked", [*checks, *proofs], run.corpus_work / "rejected_problems")
-    for done in run_tasks("corpus, prove problems", check_chunk, checks, at_once) if checks else ():
+    for done in run_tasks("corpus, prove problems", check_chunk, checks, at_once, **_watched(run, PROBLEM_S)):
         funnel.update(done["counts"])
-    if proofs:
-        run_tasks("corpus, prove given problems", prove_chunk, proofs, at_once)
+    run_tasks("corpus, prove given problems", prove_chunk, proofs, at_once, **_watched(run, PROBLEM_S))
     num_chunks = len(checks) + len(proofs)
     counts = write_problems(run.problems, (part(run.corpus_work, "checked", index) for index in range(num_chunks)))
     _hold_out(run)
     return MinedProblems(funnel=dict(funnel), copies=copies, num_chunks=num_chunks, given=refused, counts=counts)
+
+
+def _watched(run: Run, limit_s: float) -> dict[str, Any]:
+    """How the jobs of untrusted inputs are run: what one is at is noted, and what hangs is left out."""
+    return {"notes": run.corpus_work / "notes", "limit_s": limit_s}
 
 
 def _given(recipe: Recipe, seed: int) -> tuple[list[SolvedProblem], list[RejectedProblem]]:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from app.corpus.headers import copied_from, judge_header, without_notices
 from app.corpus.recipes import Cleaning
 from app.corpus.secrets import Span, find_emails, find_secrets, mask
+from app.corpus.tables_in_code import table_share
 
 GENERATED_NAME = re.compile(r"(_pb2(_grpc)?|_version|versioneer|_generated|parsetab|lextab|_pb2_nanopb)\.py$")
 GENERATED_TEXT = re.compile(
@@ -31,6 +32,9 @@ GENERATED_TEXT = re.compile(
 TEST_PATH = re.compile(
     r"(^|/)(tests?|unit_?tests?|testsuite|test_suite)/|(^|/)(test_[^/]*|[^/]*_tests?|conftest|tests?)\.py$"
 )
+BIDIRECTIONAL = re.compile("[\u202a-\u202e\u2066-\u2069]")
+"""Characters that show code in another order than it runs ("Trojan Source", arXiv 2111.00169); written as escapes they
+do no harm."""
 HEAD_CHARS = 1500
 MAX_LITERAL_SHARE = 0.6
 MIN_LITERAL_LINES = 100
@@ -70,6 +74,7 @@ def clean(
     """
     if len(raw) > rules.max_bytes:
         raise RejectedFileError(f"too large: {len(raw)} bytes")
+    path = path.replace("\\", "/")
     if TEST_PATH.search(path):
         raise RejectedFileError("test: read for the problems' inputs, never learnt")
     if GENERATED_NAME.search(path):
@@ -87,7 +92,7 @@ def clean(
         raise RejectedFileError(f"too short: {len(text)} characters without its notices")
     secrets, emails = find_secrets(text), find_emails(text)
     text, tree, num_masked = _masked(text, secrets, emails)
-    share = _literal_share(tree, text)
+    share = max(_literal_share(tree, text), table_share(tree, text.count("\n")))
     if share > MAX_LITERAL_SHARE:
         raise RejectedFileError(f"generated: a table is {share:.0%} of it")
     return Cleaned(
@@ -120,10 +125,13 @@ def _decode(raw: bytes) -> str:
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(raw).readline)
         text = raw.decode(encoding)
+        text.encode()  # some encodings give half surrogate pairs
     except (SyntaxError, UnicodeError, LookupError):
         raise RejectedFileError("encoding: not the one it declares, or not UTF-8") from None
     if "\0" in text:
         raise RejectedFileError("encoding: holds NUL characters")
+    if control := BIDIRECTIONAL.search(text):
+        raise RejectedFileError(f"hidden order: a bidirectional control character, U+{ord(control[0]):04X}")
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     return "\n".join(map(str.rstrip, text.split("\n"))).strip("\n") + "\n"
 
@@ -171,7 +179,7 @@ def _literal_share(tree: ast.Module, text: str) -> float:
         value = node.value if isinstance(node, ast.Assign | ast.AnnAssign | ast.Expr) else None
         if isinstance(value, ast.Dict | ast.List | ast.Tuple | ast.Set | ast.Call | ast.Constant):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
-            is_docstring = isinstance(node, ast.Expr)
+            is_docstring = isinstance(node, ast.Expr) and isinstance(value, ast.Constant)
             rows += length if length >= MIN_LITERAL_LINES and not is_docstring else 0
     return rows / max(1, text.count("\n"))
 
@@ -179,7 +187,7 @@ def _literal_share(tree: ast.Module, text: str) -> float:
 def _parse(text: str) -> ast.Module:
     try:
         with warnings.catch_warnings(), uncollected():
-            warnings.simplefilter("ignore", SyntaxWarning)
+            warnings.simplefilter("ignore")
             return ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise RejectedFileError(f"does not parse as Python 3: {type(error).__name__}") from None

@@ -8,23 +8,27 @@ left out are part of the ratios, which come from one environment.
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
-from glob import glob
 from pathlib import Path
 from typing import Any
 
 from app.corpus.packages import Distribution, SourceFile
 from app.corpus.recipes import SPLITS, CodeSource, JsonLines, ParquetTable, TheStackV2, load_recipe, split_of
 from app.corpus.sources import draw_files, find_distributions
+from app.corpus.table_rows import matching
 from app.errors import UserError
 from app.runs import Run, cache_root, read_json
 from app.settings import Profile
 
 BY_FILES = 66.3 / 419.4
 """Tokens of a byte of source where every file is shown whole (docs/LOG.md: 66.3 M of 419.4 MB)."""
-BY_FUNCTIONS = 0.0226
-"""Tokens of a byte by all other forms at their default shares: 3,000 files of an environment gave 1.08 M tokens."""
-SHORT_ROWS = (1024, 0.66)
-"""Rows up to this length take that share of it: what does not fit a row is left out. 240 tokens a file beside 360."""
+BY_FUNCTIONS = 0.018
+"""Tokens of a byte by all other forms at their default shares, in rows of 2,048: what shares of documents gave there,
+less the plain text that shares of learnt tokens leave out."""
+LEARNT = 0.27
+"""Part of those tokens that is learnt, to which the share of files refers."""
+SHORT_ROWS = (1024, 0.72)
+"""Rows up to this length take that share of it: what does not fit a row is left out. 1,500 files of an environment gave
+0.25 M tokens in rows of 512."""
 FILL = 0.98
 STACK_BYTES_A_FILE = 6_000
 UNPACKED = {".gz": 4.0, ".parquet": 3.0}
@@ -69,7 +73,7 @@ def size_of(profile: Profile, run: Path | None) -> CorpusSize | None:
     if not chosen and not any(tables):
         return None
     size += int(sum(tables) * recipe.split.train)
-    rate = BY_FILES * recipe.forms.file + BY_FUNCTIONS * recipe.forms.doc_to_code
+    rate = _rate(recipe.forms.file, recipe.forms.doc_to_code)
     rate *= SHORT_ROWS[1] if seq_len <= SHORT_ROWS[0] else 1.0
     rows = int(size * rate / FILL / seq_len)
     words = f"about {rows * seq_len / 1e6:.2f} M tokens: {size / 1e6:.0f} MB of source x {rate:.4f} tokens a byte"
@@ -81,6 +85,14 @@ def size_of(profile: Profile, run: Path | None) -> CorpusSize | None:
         distributions=_mined(profile, approved, count),
         how=f"{words} ({count:,} files of {len(approved)} distributions{', and tables' if tables else ''})",
     )
+
+
+def _rate(files: float, functions: float) -> float:
+    """Tokens of a byte of source. files, functions: the shares of `file` and of `doc_to_code`, for all other forms."""
+    dialogues = BY_FUNCTIONS * functions
+    if files == 1 or not functions:
+        return dialogues + BY_FILES * (files > 0)
+    return dialogues + min(BY_FILES, LEARNT * dialogues * files / (1 - files))
 
 
 _TABLES = (JsonLines, ParquetTable, TheStackV2)
@@ -130,8 +142,7 @@ def _table(source: JsonLines | ParquetTable | TheStackV2) -> float:
     """Bytes of source."""
     if isinstance(source, TheStackV2):
         return source.max_files * STACK_BYTES_A_FILE
-    paths = [Path(path) for path in glob(str(Path(source.path).expanduser()))]
-    return sum(path.stat().st_size * UNPACKED.get(path.suffix, 1.0) for path in paths)
+    return sum(path.stat().st_size * UNPACKED.get(path.suffix, 1.0) for path in matching(source.path))
 
 
 def _mined(profile: Profile, approved: list[Distribution], num_files: int) -> int:

@@ -55,8 +55,9 @@ def document_examples(
 ) -> Iterator[Example]:
     """The document in each form that it is drawn for and fit for.
 
-    forms: share of the documents by `Example.form`; what is missing counts as 0. fills_in: whether the model has
-    fill-in-the-middle tokens (`app.corpus.render.fills_in`); others are asked for missing lines in a chat.
+    forms: part of the documents that is shown in each form, by `Example.form`; what is missing counts as 0. fills_in:
+    whether the model has fill-in-the-middle tokens (`app.corpus.render.fills_in`); others are asked for missing lines
+    in a chat.
     """
     if document.kind == FILE:
         if drawn(forms, "file", document.text, seed):
@@ -87,7 +88,8 @@ def document_examples(
         yield from _fill_in(document.text, function, fills_in, seed, reject)
     if drawn(forms, "completion", document.text, seed):
         imports = _imports(own)
-        yield Example(form="completion", completion=f"{imports}\n\n{document.text}" if imports else document.text)
+        given = f"{imports}\n\n{document.header}" if imports else document.header
+        yield _body("completion", given, document.text.removeprefix(document.header))
 
 
 def problem_examples(
@@ -170,16 +172,23 @@ def _questions(solved: SolvedProblem, seed: int) -> Iterator[str]:
 
 
 def _plain_problem(solved: SolvedProblem, seed: int) -> Iterator[Example]:
-    """One of the completion protocols: HumanEval's, all of it learnt, or MBPP's."""
+    """One of the completion protocols: HumanEval's, where the body is written, or MBPP's."""
     if solved.problem.source in _OTHER_SUITES:
         return
-    is_code = f"def {solved.problem.entry_point}(" in solved.problem.prompt
+    given = solved.problem.prompt.rstrip("\n") + "\n"
+    is_code = f"def {solved.problem.entry_point}(" in given and solved.solution.startswith(given)
     tests = shown_tests(solved, seed)
     if is_code and (not tests or Draws(f"{seed}:protocol:{solved.problem.id}").below(2)):
-        yield Example(form="problem", completion=solved.solution)
+        yield _body("problem", given, solved.solution.removeprefix(given))
     elif tests:
         asked = dataclasses.replace(solved.problem, prompt=_task(solved, seed), tests="\n".join(tests))
         yield Example(form="problem", prompt=frame(asked), completion=f"\n{solved.solution.strip()}\n{END}")
+
+
+def _body(form: str, given: str, body: str) -> Example:
+    """A body after what it goes on from, as the completion protocol has them: the prompt without its last newline,
+    which the body begins with (`app.prompts`)."""
+    return Example(form=form, prompt=given.rstrip("\n"), completion=f"\n{body}")
 
 
 def _task(solved: SolvedProblem, seed: int) -> str:
@@ -256,7 +265,8 @@ def _fill_in(source: str, function: Function, fills_in: bool, seed: int, reject:
     line = lines[start]
     column = len(line) - len(line.lstrip())  # where an editor's cursor stands
     if not fills_in:
-        asked = "\n".join([*lines[:start], line[:column] + FILL, *lines[end:]])
+        # The mark is alone on its line and the answer brings its indentation: put in its place, it fits as it is.
+        asked = "\n".join([*lines[:start], FILL, *lines[end:]])
         yield _dialogue("fill_in", worded(FILL_IN, draws, code=fenced(asked)), fenced("\n".join(lines[start:end])))
         return
     if draws.below(2):

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from app.corpus.mining.draws import Draws
 
 FILL = "<FILL>"
-"""Stands for the lines that are asked for, in a chat."""
+"""Stands for the lines that are asked for, in a chat: alone on its line, without indentation, so that the answer in its
+place gives the program again. With a model's own tokens the answer is put between prefix and suffix as it is."""
 FIX = (
     "This program has a bug{place}. Find it, and reply with the whole program, corrected, in one code block.\n"
     "{code}{more}",
@@ -20,9 +21,10 @@ FIX = (
     "{code}{more}",
 )
 FILL_IN = (
-    f"Fill in the missing lines marked {FILL}. Reply with these lines alone in one code block.\n{{code}}",
-    f"In this Python code a part was left out at {FILL}. Reply with the missing part alone, in one code block.\n"
-    "{code}",
+    f"Fill in the missing lines marked {FILL}. Reply with these lines alone, indented as in the whole code, in one "
+    "code block.\n{code}",
+    f"In this Python code the lines at {FILL} were left out. Reply with them alone, with their indentation, in one "
+    "code block.\n{code}",
 )
 MULTI_FILE = (
     "Here is {others}\nComplete the function `{name}` of `{path}`. Reply with the whole function in one code block.\n"

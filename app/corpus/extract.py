@@ -14,16 +14,19 @@ from typing import Any
 
 import pyarrow as pa
 
-from app.corpus.cleaning import RejectedFileError, clean, uncollected
+from app.corpus.cleaning import MAX_LITERAL_SHARE, RejectedFileError, clean, uncollected
 from app.corpus.decontamination import Decontaminator, defined_names
 from app.corpus.documents import functions
 from app.corpus.guard import decontaminator
 from app.corpus.minhash import bands
-from app.corpus.packages import SourceFile
+from app.corpus.packages import SourceFile, vendored_in
 from app.corpus.parts import IDENTITY, is_made, part, write_rows
 from app.corpus.recipes import Recipe
 from app.corpus.records import FILE, Document, Origin
 from app.corpus.sources import read_source
+from app.corpus.tables_in_code import table_share_of
+from app.corpus.untrusted import failure, leads_out
+from app.tasks import at
 
 OF_FUNCTIONS = ("doc_to_code", "code_to_doc", "fill_in", "multi_file", "tool_use", "completion")
 """Forms that functions are shown in."""
@@ -57,7 +60,8 @@ class Shard:
 class Siblings(Mapping[str, str]):
     """Cleaned texts of the other files of a file's distribution, by path, each read when it is asked for.
 
-    Those of a table are not found: its rows are known by their numbers. Iterating is not meant.
+    Those of a table are not found: its rows are known by their numbers; nor is vendored code, and what a link brings in
+    from elsewhere. Iterating is not meant.
     """
 
     def __init__(self, file: SourceFile, read: Callable[[SourceFile], str]) -> None:
@@ -67,7 +71,11 @@ class Siblings(Mapping[str, str]):
         location = self._file.location
         if not location.endswith(self._file.path):
             raise KeyError(path)
-        there = location.removesuffix(self._file.path) + path
+        root = location.removesuffix(self._file.path)
+        there = root + path
+        is_plain = not self._file.archive and not leads_out(location, root)  # else the whole environment is of links
+        if vendored_in(path) or (is_plain and leads_out(there, root)):
+            raise KeyError(path)
         try:
             return self._read(SourceFile(path=path, location=there, archive=self._file.archive))
         except RejectedFileError:
@@ -92,26 +100,45 @@ def extract_shard(job: dict[str, Any]) -> dict[str, Any]:
         guard = decontaminator(job["guard"], job["guard_sha256"])
         with uncollected():
             for number in range(len(shard)):
-                for item in _rows(shard, number, recipe, guard, masked):
+                for item in _answered(shard, number, recipe, guard, masked):
                     (rejected if "reason" in item else kept).append(item)
+        at("")
         write_rows(part(job["work"], "rejected", job["index"]), rejected, REJECTED_SCHEMA)
         facts = {"masked": json.dumps(masked), IDENTITY: job["identity"]}
         write_rows(target, kept, DOCUMENT_SCHEMA.with_metadata(facts))
     return {"index": job["index"]}
 
 
-def _rows(
+def _answered(
     shard: Shard, number: int, recipe: Recipe, guard: Decontaminator, masked: dict[str, int]
-) -> Iterator[dict[str, Any]]:
-    """The documents of one file, and what was rejected of it, as rows."""
-    origin = {
+) -> list[dict[str, Any]]:
+    """`_rows` of a file; for one that makes it fail the reason alone."""
+    origin = _origin(shard, number)
+    reason = at(f"{origin['distribution']}: {origin['path']}")
+    if not reason:
+        try:
+            return list(_rows(shard, number, recipe, guard, masked))
+        except Exception as error:  # whatever a file holds is its own matter: it ends no build
+            reason = failure(error)
+    return [origin | {"name": "", "what": FILE, "reason": reason}]
+
+
+def _origin(shard: Shard, number: int) -> dict[str, str]:
+    return {
         "distribution": shard.distributions[number],
         "version": shard.versions[number],
         "licence": shard.licences[number],
         "path": shard.paths[number],
     }
+
+
+def _rows(
+    shard: Shard, number: int, recipe: Recipe, guard: Decontaminator, masked: dict[str, int]
+) -> Iterator[dict[str, Any]]:
+    """The documents of one file, and what was rejected of it, as rows."""
+    origin = _origin(shard, number)
     try:
-        raw = read_source(shard.file(number))
+        raw = read_source(shard.file(number), recipe.cleaning.max_bytes)
         allow = frozenset(recipe.licences.also_allow)
         cleaned = clean(raw, shard.paths[number], recipe.cleaning, allow, shard.licences[number])
     except RejectedFileError as error:
@@ -132,6 +159,10 @@ def _rows(
         # What a function shares with a benchmark its file shares as well, so only those of such files are looked at.
         # Its context may hold a helper of another file, which was looked at as well (`_sibling`).
         own = guard.hit(f"{document.context}\n{document.text}", names_in(document)) if reason else ""
+        if not own and (share := table_share_of(document.text)) > MAX_LITERAL_SHARE:
+            why = f"generated: a table is {share:.0%} of it"
+            yield origin | {"name": document.name, "what": document.kind, "reason": why}
+            continue
         yield origin | (_refused(document, own) if own else document_row(document))
 
 
@@ -150,7 +181,9 @@ def _refused(document: Document, reason: str) -> dict[str, Any]:
 def _sibling(shard: Shard, number: int, recipe: Recipe, guard: Decontaminator, file: SourceFile) -> str:
     """Text of another file of the file `number`'s distribution. Raises RejectedFileError."""
     allow = frozenset(recipe.licences.also_allow)
-    cleaned = clean(read_source(file), file.path, recipe.cleaning, allow, shard.licences[number])
+    cleaned = clean(
+        read_source(file, recipe.cleaning.max_bytes), file.path, recipe.cleaning, allow, shard.licences[number]
+    )
     if reason := guard.hit(cleaned.text, defined_names(cleaned.tree)):
         raise RejectedFileError(f"benchmark {reason}")
     return cleaned.text

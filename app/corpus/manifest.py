@@ -16,9 +16,11 @@ import pyarrow.parquet as pq
 
 from app.corpus.duplicates import Duplicates
 from app.corpus.extract import REJECTED_SCHEMA
+from app.corpus.packages import UNJUDGED
 from app.corpus.parts import part
 from app.corpus.recipes import SPLITS, non_osi_sources
 from app.corpus.records import Origin
+from app.corpus.shares import shortfalls
 from app.runs import Run, git_commit, write_atomic
 from app.settings import Profile
 
@@ -42,7 +44,7 @@ def write_tables(
         "commit": git_commit(),
         "parent": profile.model.model_dump(),
         "shards": len(plan.shards),
-        **_totals(counts, profile.corpus.seq_len),
+        **_totals(counts, profile.corpus.seq_len, plan.recipe.forms.model_dump()),
         "rejected": rejected,
         "duplicates": copies.counts,
         "masked": _masked(run, len(plan.shards)),
@@ -52,9 +54,10 @@ def write_tables(
     }
 
 
-def _totals(counts: list[dict[str, Any]], seq_len: int) -> dict[str, Any]:
-    """Over all shards: examples and tokens by form, rows, and how full they are."""
-    totals = {name: Counter[str]() for name in ("tokens_by_form", "examples_by_form", "rows_by_fill", "left_out")}
+def _totals(counts: list[dict[str, Any]], seq_len: int, shares: dict[str, float]) -> dict[str, Any]:
+    """Over all shards: examples and tokens by form, which shares are not met, rows, and how full they are."""
+    by_form = ("tokens_by_form", "learnt_tokens_by_form", "learnable_tokens_by_form", "examples_by_form")
+    totals = {name: Counter[str]() for name in (*by_form, "rows_by_fill", "left_out")}
     for shard in counts:
         for name, total in totals.items():
             total.update(shard[name])
@@ -67,6 +70,7 @@ def _totals(counts: list[dict[str, Any]], seq_len: int) -> dict[str, Any]:
         "pieces": sum(shard["pieces"] for shard in counts),
         "documents": sum(len(shard["documents"]) for shard in counts),
         **{name: dict(sorted(total.items())) for name, total in totals.items()},
+        "short_of_shares": list(shortfalls(totals["learnt_tokens_by_form"], shares)),
     }
 
 
@@ -121,7 +125,7 @@ def _of_distributions(plan: "Plan") -> Iterator[dict[str, Any]]:
         origin = {"distribution": d.name, "version": d.version, "licence": d.verdict.licence, "path": ""}
         if not d.verdict.approved:
             reason = d.verdict.reason
-            known = reason.partition(":")[0] == "duplicate"
+            known = reason.partition(":")[0] in UNJUDGED
             yield _row(origin, "", "distribution", reason if known else f"licence: {reason}")
         for path, reason in d.rejected:
             yield _row(origin | {"path": path}, "", "file", reason)
@@ -140,7 +144,7 @@ def _write_attribution(run: Run, plan: "Plan", counts: list[dict[str, Any]]) -> 
         for distribution, licence, path, num_tokens in shard["documents"]:
             tokens[distribution, licence] += num_tokens
             files[distribution, licence].add(path)
-    by_name = {d.name: d for d in plan.distributions}
+    by_name = {d.name: d for d in reversed(plan.distributions)}  # of one name the one that is used comes first
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["distribution", "version", "licence", "evidence", "author", "homepage", "tokens", "files"])

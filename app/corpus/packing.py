@@ -59,6 +59,11 @@ def too_long(sample: Sample, seq_len: int) -> str:
     return f"longer than a row: {size} tokens in rows of {seq_len}" if sample.is_whole and size > seq_len else ""
 
 
+def num_learnt(labels: Sequence[int], seq_len: int) -> int:
+    """Tokens of a sample that are learnt in rows of seq_len, where nothing precedes the first token of each piece."""
+    return sum(label != IGNORE for place, label in enumerate(labels) if place % seq_len)
+
+
 def pack(samples: Sequence[Sample], seq_len: int, pad_id: int) -> list[PackedRow]:
     """Rows in an order that follows the samples' lengths. Raises ValueError for a sample that is `too_long`."""
     pieces = [piece for sample in samples for piece in _pieces(sample, seq_len)]

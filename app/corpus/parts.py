@@ -33,15 +33,38 @@ def discard_others(folder: Path, identities: Mapping[int, str], *, beside: Seque
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """Beside its place, then renamed."""
+    """Beside its place, then renamed. What a killed writer left there is removed: one worker at a time runs a job."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{path.name}.*.tmp"):
+        left.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     pq.write_table(table, temporary)
     os.replace(temporary, path)
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
-    write_table(path, pa.Table.from_pylist(rows, schema))
+    write_table(path, pa.Table.from_pylist([writable(row) for row in rows], schema))
+
+
+def writable(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with question marks for half surrogate pairs, which names and reasons may hold and UTF-8 does not."""
+    return {
+        key: value if not isinstance(value, str) or _is_whole(value) else _mended(value) for key, value in row.items()
+    }
+
+
+def _is_whole(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _mended(text: str) -> str:
+    return text.encode(errors="replace").decode()
 
 
 def is_drawn(seed: int, what: str, digest: bytes, share: float) -> bool:

@@ -21,17 +21,20 @@ import pyarrow.parquet as pq
 from app.corpus.extract import COPY_FIELDS, REJECTED_SCHEMA, TEXT, copy_fields
 from app.corpus.guard import decontaminator
 from app.corpus.licences import LicenceVerdict
-from app.corpus.mining import Candidate, Rejection, check_candidates, find_candidates
+from app.corpus.mining import STAGES, Candidate, Mined, Rejection, check_candidates, find_candidates
 from app.corpus.mining.proof import UnprovedError, prove, short
 from app.corpus.packages import Distribution, SourceFile
 from app.corpus.parts import IDENTITY, is_made, part, write_rows
 from app.corpus.recipes import SPLITS, Recipe
 from app.corpus.records import Bug, Origin, SolvedProblem
 from app.corpus.sources import read_source
+from app.corpus.untrusted import failure
+from app.errors import UserError
 from app.records import Problem, ProblemStyle
 from app.sandbox.supervisor import Supervisor
 from app.sandbox.tiers import confinement
 from app.settings import SandboxSettings
+from app.tasks import at
 
 CANDIDATE = "candidate"
 CANDIDATE_SCHEMA = pa.schema([("kind", TEXT), ("candidate", pa.binary()), *COPY_FIELDS])
@@ -48,21 +51,35 @@ def mine_distribution(job: dict[str, Any]) -> dict[str, Any]:
     target = part(job["work"], "candidates", job["index"])
     if not is_made(target, job["identity"]):
         distribution = distribution_of(job["distribution"])
-        rules = Recipe.model_validate_json(job["recipe"]).cleaning
-        allow = frozenset(job["also_allow"])
-        mined = find_candidates(distribution, read_source, job["split"], rules=rules, also_allow=allow)
+        mined = _found(distribution, job)
         guard = decontaminator(job["guard"], job["guard_sha256"])
-        rows, rejected = [], _rejected(mined.rejections, distribution)
+        rows: list[dict[str, Any]] = []
+        rejected = _rejected(mined.rejections, distribution)
         for candidate in mined.candidates:
-            if reason := guard.hit(candidate.text, [candidate.entry_point]):
-                rejected += _rejected([_refused(candidate, f"benchmark {reason}")], distribution)
-            else:
-                row = {"kind": CANDIDATE, "candidate": pickle.dumps(candidate)}
-                rows.append(row | copy_fields(candidate.text, _side(candidate.split)))
+            try:
+                if reason := guard.hit(candidate.text, [candidate.entry_point]):
+                    rejected += _rejected([_refused(candidate, f"benchmark {reason}")], distribution)
+                else:
+                    row = {"kind": CANDIDATE, "candidate": pickle.dumps(candidate)}
+                    rows.append(row | copy_fields(candidate.text, _side(candidate.split)))
+            except Exception as error:  # half surrogate pairs in a docstring, and unforeseen errors
+                rejected += _rejected([_refused(candidate, failure(error))], distribution)
+        at("")
         write_rows(part(job["work"], "rejected_candidates", job["index"]), rejected, REJECTED_SCHEMA)
         facts = {"counts": json.dumps(mined.counts), IDENTITY: job["identity"]}
         write_rows(target, rows, CANDIDATE_SCHEMA.with_metadata(facts))
     return {"index": job["index"], "counts": json.loads(pq.read_schema(target).metadata[b"counts"])}
+
+
+def _found(distribution: Distribution, job: dict[str, Any]) -> Mined:
+    """The distribution's candidates; none, with the reason, for one that can't be looked through as a whole."""
+    rules = Recipe.model_validate_json(job["recipe"]).cleaning
+    allow = frozenset(job["also_allow"])
+    try:
+        return find_candidates(distribution, read_source, job["split"], rules=rules, also_allow=allow)
+    except Exception as error:  # whatever a distribution holds is its own matter: it ends no build
+        place = {"distribution": distribution.name, "path": "", "name": ""}
+        return Mined(rejections=[Rejection(**place, stage=STAGES[0], reason=failure(error))])
 
 
 def distribution_of(fields: dict[str, Any]) -> Distribution:
@@ -87,6 +104,7 @@ def check_chunk(job: dict[str, Any]) -> dict[str, Any]:
         mined = check_candidates(candidates, sandbox, confinement(unsafe=job["unsafe"]))
         versions = {c.origin.distribution: (c.origin.version, c.origin.licence) for c in candidates}
         rejected = [_rejection_row(rejection, *versions[rejection.distribution]) for rejection in mined.rejections]
+        at("")
         write_rows(part(job["work"], "rejected_problems", job["index"]), rejected, REJECTED_SCHEMA)
         schema = PROBLEM_SCHEMA.with_metadata({"counts": json.dumps(mined.counts), IDENTITY: job["identity"]})
         write_rows(target, [problem_row(problem) for problem in mined.problems], schema)
@@ -105,6 +123,8 @@ def prove_chunk(job: dict[str, Any]) -> dict[str, Any]:
             for solved in map(_solved, job["given"]):
                 problem = solved.problem
                 try:
+                    if reason := at(problem.id):
+                        raise UnprovedError(reason, passes=False)
                     # Not of the solution: those of different exercises share whole idioms, names included.
                     name = problem.entry_point.rpartition(".")[2]
                     if hit := guard.hit(problem.prompt, [name], renamed=False):
@@ -113,6 +133,11 @@ def prove_chunk(job: dict[str, Any]) -> dict[str, Any]:
                     kept.append(problem_row(replace(solved, bugs=bugs)))
                 except UnprovedError as error:
                     rejected.append(_rejected_row(solved.origin, problem.id, str(error)))
+                except (UserError, OSError):
+                    raise
+                except Exception as error:  # whatever a problem holds is its own matter: it ends no build
+                    rejected.append(_rejected_row(solved.origin, problem.id, failure(error)))
+        at("")
         write_rows(part(job["work"], "rejected_problems", job["index"]), rejected, REJECTED_SCHEMA)
         write_rows(target, kept, PROBLEM_SCHEMA.with_metadata({IDENTITY: job["identity"]}))
     return {"index": job["index"]}

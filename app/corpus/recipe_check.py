@@ -1,9 +1,10 @@
 """What is wrong with a recipe, told without the network and before anything is built.
 
-`check_recipe` looks at paths, fields, patterns, tokens and the licence policy; `network_needs` says what a build would
-fetch. Run: python -m app corpus --check
+`check_recipe` looks at paths, fields, patterns, tokens, the licence policy and the split, with the functions that a
+build reads its sources with; `network_needs` says what a build would fetch. Run: python -m app corpus --check
 
-Limits: the patterns of a table's or The Stack's source are not tried, which would take reading it.
+Limits: the patterns of a table's or The Stack's source are not tried, nor what is left of it for training, which would
+take reading it.
 """
 
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from app.corpus import packages, tables, task_files, the_stack
 from app.corpus.packages import Distribution
 from app.corpus.recipes import (
+    SPLITS,
     CodeSource,
     JsonLines,
     ParquetTable,
@@ -19,21 +21,37 @@ from app.corpus.recipes import (
     TheStackV2,
     matches,
     paths_match,
+    split_of,
 )
 from app.errors import UserError
+from app.evaluation.suite import Task
 
 
-def check_recipe(recipe: Recipe) -> list[str]:
-    """One sentence for each thing that is wrong; empty for a recipe that can be built."""
+def check_recipe(recipe: Recipe, seed: int = 0) -> list[str]:
+    """One sentence for each thing that is wrong; empty for a recipe that can be built. seed: the profile's."""
     found: list[str] = []
+    usable: list[Distribution] = []
     for number, source in enumerate(recipe.sources):
         try:
-            found += [f"sources.{number} ({source.kind}): {problem}" for problem in _problems(source, recipe)]
+            found += [f"sources.{number} ({source.kind}): {problem}" for problem in _problems(source, recipe, usable)]
         except UserError as error:
             found.append(f"sources.{number} ({source.kind}): {error}")
     if not any(isinstance(source, CodeSource) for source in recipe.sources):
         found.append("sources: none of them gives files: add one, such as installed_python")
+    if not any(recipe.forms.model_dump().values()):
+        found.append("forms: all of them are 0, so nothing would be learnt: give one a share")
+    is_known = not any(isinstance(source, _TABLES) for source in recipe.sources)
+    sides = {split_of(distribution.name, seed, recipe) for distribution in usable}
+    if not found and is_known and SPLITS[0] not in sides:
+        names = ", ".join(sorted(distribution.name for distribution in usable)[:3])
+        found.append(
+            f"split: nothing is left to train on, since {names} fall on the side{'s' if len(sides) > 1 else ''} "
+            f"{' and '.join(sorted(sides))}: set split.train to 1.0 (with validation and test 0), or add sources"
+        )
     return found
+
+
+_TABLES = (JsonLines, ParquetTable, TheStackV2)
 
 
 def network_needs(recipe: Recipe) -> list[str]:
@@ -48,29 +66,29 @@ def network_needs(recipe: Recipe) -> list[str]:
     return found
 
 
-def _problems(source: CodeSource | TaskSource, recipe: Recipe) -> Iterator[str]:
+def _problems(source: CodeSource | TaskSource, recipe: Recipe, usable: list[Distribution]) -> Iterator[str]:
+    """usable: gets the approved distributions with files that the source gives, where that is known."""
     match source:
         case TaskSource():
             if reason := task_files.forbidden(source, recipe):
                 yield reason
             if source.path:
-                task_files.file_of(source)
+                next((task for task in task_files.tasks_of(source) if isinstance(task, Task)), None)
         case TheStackV2():
             if lacking := the_stack.missing(source):
                 yield f"missing: {lacking}"
         case JsonLines() | ParquetTable():
-            known = tables.first_columns(source)
-            has = f"it has {', '.join(known) or 'none'}"
-            for key, column in source.columns.model_dump().items():
-                if column and column not in known:
-                    yield f"columns.{key} = {column!r} is no field of {source.path}: {has}"
+            for path in tables.files_of(source):
+                known = tables.columns_of(path, source)
+                for key, column in source.columns.model_dump().items():
+                    if column and column not in known:
+                        yield f"columns.{key} = {column!r} is no field of {path}: it has {', '.join(known) or 'none'}"
         case CodeSource():
-            yield from _local_problems(
-                source, list(packages.local_distributions(source, frozenset(recipe.licences.also_allow)))
-            )
+            allow = frozenset(recipe.licences.also_allow)
+            yield from _local_problems(source, list(packages.local_distributions(source, allow)), usable)
 
 
-def _local_problems(source: CodeSource, distributions: list[Distribution]) -> Iterator[str]:
+def _local_problems(source: CodeSource, distributions: list[Distribution], usable: list[Distribution]) -> Iterator[str]:
     for key in ("include", "exclude"):
         for pattern in getattr(source, key):
             if not any(matches(d.name, (pattern,)) for d in distributions):
@@ -80,7 +98,8 @@ def _local_problems(source: CodeSource, distributions: list[Distribution]) -> It
         for pattern in getattr(source, key):
             if not any(paths_match(file.path, (pattern,)) for d in taken for file in d.files):
                 yield f"{key} {pattern!r} matches no file of its distributions"
-    approved = [d for d in taken if d.verdict.approved]
-    if not any(source.takes_path(file.path) for d in approved for file in d.files):
+    approved = [d for d in taken if d.verdict.approved and any(source.takes_path(file.path) for file in d.files)]
+    usable += approved
+    if not approved:
         reason = next((d.verdict.reason for d in taken if d.verdict.reason), "")
         yield f"no Python file under an approved licence is left{f' ({reason})' if reason else ''}"

@@ -222,7 +222,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Forms(RecipePart):
-    """Share of what could be shown in a form that is, drawn by hash. Names as in `app.corpus.records.Example`.
+    """Share of each form in all learnt tokens (`app.corpus.shares`): 1 is everything that can be shown in it, less is
+    at most that share, 0 is nothing. Names as in `app.corpus.records.Example`.
 
     Plain text (completion, file) is kept small: SmolLM2-135M-Instruct, tuned on documented functions and files alone,
     forgot how to follow an instruction (MBPP fell from 22 to 1 of 500).
@@ -230,19 +231,19 @@ class Forms(RecipePart):
 
     doc_to_code: Share = 1.0
     """From signature and docstring to the function."""
-    code_to_doc: Share = 0.25
-    fill_in: Share = 0.25
+    code_to_doc: Share = 0.2
+    fill_in: Share = 0.15
     """A piece in the middle, from what stands before and after it."""
     fix_bug: Share = 1.0
     """A program with a bug and its failing test, to the right program."""
-    multi_file: Share = 0.25
-    """A function with the sibling code that it uses."""
+    multi_file: Share = 1.0
+    """A function with the sibling code that it uses; there are few."""
     problem: Share = 1.0
     """A problem to its solution."""
     tool_use: Share = 0.1
     """A dialogue in which documentation is searched."""
     completion: Share = 0.05
-    """A function as plain text."""
+    """The body of a function, from its header as plain text."""
     file: Share = 0.02
     """A whole file as plain text."""
 

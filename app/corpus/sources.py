@@ -12,11 +12,8 @@ import functools
 import hashlib
 import math
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-
-import pyarrow as pa
 
 from app.corpus import packages, tables, the_stack
 from app.corpus.cleaning import RejectedFileError
@@ -32,11 +29,13 @@ from app.corpus.recipes import (
     TheStackV2,
     canonical,
 )
+from app.corpus.untrusted import MAX_FILE_BYTES, read_member, read_regular, why
 
 
 def find_distributions(recipe: Recipe, cache: Path) -> list[Distribution]:
-    """The distributions of the recipe's sources, by name. Of two with one name that of the first source is used, and
-    the other is there as rejected ("duplicate").
+    """The distributions of the recipe's sources, by name. Of two with one name the first is used, by the order of the
+    sources and then of what a source holds, and the other is there as rejected ("duplicate"); within a source an
+    approved one comes before one that is not.
 
     cache: where tables are converted and fetched to, on storage that all nodes share; what is there is not made again.
     Raises UserError for a source that can't be read, or that needs a network or a token that is missing.
@@ -48,9 +47,17 @@ def find_distributions(recipe: Recipe, cache: Path) -> list[Distribution]:
             continue
         own: dict[str, Distribution] = {}
         for distribution in distributions_of(source, recipe.licences, cache):
-            if source.takes(distribution.name):
-                own.setdefault(canonical(distribution.name), selected(distribution, source))
-        refused += [_duplicate(own[name], found[name]) for name in own if name in found]
+            if not source.takes(distribution.name):
+                continue
+            name, first = canonical(distribution.name), own.get(canonical(distribution.name))
+            if first is None:
+                own[name] = selected(distribution, source)
+            elif distribution.verdict.approved and not first.verdict.approved:
+                refused.append(dataclasses.replace(first, files=()))
+                own[name] = selected(distribution, source)
+            else:
+                refused.append(_duplicate(distribution, first, "this source"))
+        refused += [_duplicate(own[name], found[name], "an earlier source") for name in own if name in found]
         found = own | found
     return sorted([*found.values(), *refused], key=lambda d: (canonical(d.name), not d.files, d.version))
 
@@ -86,17 +93,19 @@ def draw_files(
     return [(distribution, file) for _, _, distribution, file in keyed[:max_files]]
 
 
-def read_source(file: SourceFile) -> bytes:
-    """The file's bytes. Raises RejectedFileError ("unreadable: ...")."""
+def read_source(file: SourceFile, max_bytes: int = MAX_FILE_BYTES) -> bytes:
+    """The file's bytes. Raises RejectedFileError with the reason for one that can't be read, isn't a regular file, or
+    is larger."""
+    if not file.archive:
+        return read_regular(file.location, max_bytes)
     try:
         if file.archive.endswith(".parquet"):
             return tables.read_row(file.archive, int(file.location))
-        if file.archive:
-            return _archive(file.archive).read(file.location)
-        return Path(file.location).read_bytes()
-    except (OSError, zipfile.BadZipFile, zlib.error, KeyError, IndexError, NotImplementedError, pa.ArrowException) as e:
-        # listed in RECORD but gone, a broken link, a folder named *.py, a damaged archive
-        raise RejectedFileError(f"unreadable: {type(e).__name__}") from None
+        return read_member(_archive(file.archive), file.location, max_bytes)
+    except RejectedFileError:
+        raise
+    except Exception as error:  # an archive can be damaged in as many ways as its readers have errors
+        raise RejectedFileError(why(error)) from None
 
 
 @functools.lru_cache(maxsize=8)
@@ -110,8 +119,8 @@ def selected(distribution: Distribution, source: CodeSource) -> Distribution:
     return dataclasses.replace(distribution, files=files, weight=source.weight)
 
 
-def _duplicate(distribution: Distribution, first: Distribution) -> Distribution:
-    reason = f"duplicate: an earlier source has {first.name} {first.version}".rstrip()
+def _duplicate(distribution: Distribution, first: Distribution, where: str) -> Distribution:
+    reason = f"duplicate: {where} has {first.name} {first.version}".rstrip()
     verdict = dataclasses.replace(distribution.verdict, approved=False, reason=reason)
     return dataclasses.replace(distribution, verdict=verdict, files=(), rejected=())
 

@@ -2,13 +2,13 @@
 
 `convert` copies the rows once, streaming, into the cache folder: in groups of 16, since a build draws files by hash and
 reads a whole group for each. Licences are judged on the way; a row that is refused keeps its reason and loses its
-content. `app.corpus.the_stack` writes the same form. Read by `app.corpus.sources`.
+content, and so does one that can't be read (`app.corpus.table_rows`). `app.corpus.the_stack` writes the same form. Read
+by `app.corpus.sources`.
 
 Limits: a copy takes the disk that the contents take. A source file whose content changes is converted anew.
 """
 
 import functools
-import glob
 import hashlib
 import io
 import itertools
@@ -26,14 +26,21 @@ import pyarrow.parquet as pq
 
 from app.corpus.licences import LicenceVerdict, judge_licence
 from app.corpus.packages import vendored_in
+from app.corpus.parts import writable
 from app.corpus.recipes import Columns, JsonLines, ParquetTable
+from app.corpus.table_rows import Rows, Unreadable, json_rows, matching, parquet_columns, parquet_rows
+from app.corpus.untrusted import odd_path, why
 from app.errors import UserError
-from app.evaluation.files import rows
 from app.progress import say
 
 ROWS_PER_GROUP = 16
+ROWS_LOOKED_AT = 100
+"""For the fields of a file of JSON lines."""
 TEXT_COLUMNS = ("path", "licence", "repository", "revision", "author", "homepage", "reason")
 SCHEMA = pa.schema([("content", pa.binary())] + [(name, pa.string()) for name in TEXT_COLUMNS])
+NO_REPOSITORY = "(no repository)"
+VERSION = 2
+"""The conversion's own: what an older one made is made anew."""
 REQUIRED = ("content", "path", "licence", "repository")
 
 
@@ -63,19 +70,19 @@ def convert(source: JsonLines | ParquetTable, allow: frozenset[str], cache: Path
 
 def files_of(source: JsonLines | ParquetTable) -> list[Path]:
     """The files that the source's path names. Raises UserError when there are none."""
-    found = [Path(name).resolve() for name in sorted(glob.glob(os.path.expanduser(source.path), recursive=True))]
-    files = [path for path in found if path.is_file()]
+    files = matching(source.path)
     if not files:
         raise UserError(f"source path {source.path!r} names no file: give a {source.kind} file, or a pattern for some")
     return files
 
 
-def first_columns(source: JsonLines | ParquetTable) -> list[str]:
-    """The fields of the first file: of its first row, or of its schema. Raises UserError when it can't be read."""
-    path = files_of(source)[0]
-    if isinstance(source, ParquetTable):
-        return list(_parquet(path).schema_arrow.names)
-    return list(next(_json_rows(path), {}))
+def columns_of(path: Path, source: JsonLines | ParquetTable) -> list[str]:
+    """The fields of a file: of its first rows, since one may be odd, or of its schema. Raises UserError when it can't
+    be read."""
+    if _is_parquet(path, source):
+        return parquet_columns(path)
+    rows = (row for row in json_rows(path) if not isinstance(row, Unreadable))
+    return list(dict.fromkeys(name for row in itertools.islice(rows, ROWS_LOOKED_AT) for name in row))
 
 
 def read_rows(path: Path) -> Iterator[Row]:
@@ -118,7 +125,7 @@ def write_table(path: Path, rows: Iterable[dict[str, Any]], notes: dict[str, str
     try:
         with pq.ParquetWriter(temporary, SCHEMA.with_metadata(notes or {}), compression="zstd") as writer:
             while group := list(itertools.islice(remaining, ROWS_PER_GROUP)):
-                writer.write_table(pa.Table.from_pylist([blank | row for row in group], SCHEMA))
+                writer.write_table(pa.Table.from_pylist([writable(blank | row) for row in group], SCHEMA))
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -149,34 +156,65 @@ def _converted(path: Path, source: JsonLines | ParquetTable, allow: frozenset[st
     with open(path, "rb") as file:
         content = hashlib.file_digest(file, "sha256").hexdigest()
     made_of = [content, source.columns.model_dump(), sorted(allow)]
-    key = json.dumps([*made_of, TEXT_COLUMNS])
-    target = cache / "tables" / f"{path.name.split('.')[0]}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.parquet"
+    key = json.dumps([*made_of, TEXT_COLUMNS, VERSION])
+    stem = _text(path.name.split(".")[0])[:40]
+    target = cache / "tables" / f"{stem}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.parquet"
     if not target.exists():
-        say(f"  converting {path}")
-        read = _parquet_rows(path, source.columns) if isinstance(source, ParquetTable) else _json_rows(path)
-        write_table(target, (_row(row, source.columns, allow) for row in read))
+        say(f"  converting {_text(path)}")
+        write_table(target, _judged(_read(path, source), path, source.columns, allow))
     return target
+
+
+def _read(path: Path, source: JsonLines | ParquetTable) -> Rows:
+    if _is_parquet(path, source):
+        return parquet_rows(path, [name for name in source.columns.model_dump().values() if name])
+    return json_rows(path)
+
+
+def _is_parquet(path: Path, source: JsonLines | ParquetTable) -> bool:
+    return isinstance(source, ParquetTable) or path.suffix == ".parquet"
+
+
+def _judged(rows: Rows, path: Path, columns: Columns, allow: frozenset[str]) -> Iterator[dict[str, Any]]:
+    """The rows in the common form; those that are refused, or that can't be read, with their reason."""
+    number = 0
+    for row in rows:
+        number += 1
+        if isinstance(row, Unreadable):
+            yield _unreadable(path, row.place, row.reason)
+            continue
+        try:
+            yield _row(row, columns, allow)
+        except Exception as error:  # whatever a row holds is its own matter: it ends no build
+            yield _unreadable(path, f"row {number}", why(error).partition(": ")[2])
+
+
+def _unreadable(path: Path, place: str, reason: str) -> dict[str, Any]:
+    return {"path": f"{path.name}, {place}", "repository": NO_REPOSITORY, "reason": f"unreadable: {reason}"}
 
 
 def _row(row: dict[str, Any], columns: Columns, allow: frozenset[str]) -> dict[str, Any]:
     """A row in the common form, with the reason if it is refused."""
     given = {name: row.get(column) for name, column in columns.model_dump().items() if column}
-    path = _text(given["path"])
+    path = _text(given["path"]).replace("\\", "/").lstrip("/")
     made: dict[str, Any] = {"path": path}
     made |= {name: _text(given.get(name)) for name in ("repository", "revision", "author")}
     if made["repository"].startswith(("https://", "http://")):
         made["homepage"] = made["repository"]
-    missing = [name for name in REQUIRED if not given[name]]
-    if missing:
-        made["licence"] = ""
-        made["repository"] = made["repository"] or "(no repository)"
+    made["repository"] = made["repository"] or NO_REPOSITORY
+    if missing := [name for name in REQUIRED if not given[name]]:
         return made | {"reason": f"{missing[0]} missing: the field {getattr(columns, missing[0])!r} is empty"}
+    if wrong := [name for name in ("content", "path") if not isinstance(given[name], str | bytes)]:
+        kind = type(given[wrong[0]]).__name__
+        return made | {"reason": f"{wrong[0]} is not text: the field {getattr(columns, wrong[0])!r} holds a {kind}"}
     verdict = judge_row(given["licence"], allow)
     made["licence"] = verdict.licence
     if not verdict.approved:
         return made | {"reason": f"licence: {verdict.reason}"}
     if not path.endswith(".py"):
         return made | {"reason": f"not Python: {path[-60:]}"}
+    if reason := odd_path(path):
+        return made | {"reason": reason}
     if folder := vendored_in(path):
         return made | {"reason": f"vendored: in {folder}"}
     content = given["content"]
@@ -188,28 +226,5 @@ def _row(row: dict[str, Any], columns: Columns, allow: frozenset[str]) -> dict[s
 
 def _text(value: Any) -> str:
     """A field as text that can be written: half surrogate pairs, which JSON can hold, become question marks."""
-    return str(value or "").strip().encode(errors="replace").decode()
-
-
-def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        yield from rows(path)
-    except UserError as error:
-        raise UserError(f"source {str(error).removeprefix('--problems ')}") from None
-
-
-def _parquet_rows(path: Path, columns: Columns) -> Iterator[dict[str, Any]]:
-    file = _parquet(path)
-    known = [name for name in columns.model_dump().values() if name in file.schema_arrow.names]
-    try:
-        for batch in file.iter_batches(batch_size=64, columns=known):
-            yield from batch.to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"source {path} can't be read as Parquet ({error}): give another file") from None
-
-
-def _parquet(path: Path) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"source {path} can't be read as Parquet ({error}): give another file") from None
+    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value or "")
+    return text.strip().encode(errors="replace").decode()

@@ -13,14 +13,19 @@ import ast
 import builtins
 import dataclasses
 import importlib
+import json
 import re
 import symtable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from app.corpus.recipes import AppsTrain, LeetCodeTrain, MbppTrain, Recipe, TaskSource, split_of
 from app.corpus.records import Origin, SolvedProblem
+from app.corpus.table_rows import Unreadable, json_rows, parquet_columns, parquet_rows
+from app.corpus.untrusted import one_line
 from app.errors import UserError
 from app.evaluation import apps, leetcode, mbpp, nodes
 from app.evaluation.suite import Task
@@ -57,12 +62,12 @@ def solved_problems(source: TaskSource, recipe: Recipe, seed: int) -> tuple[list
         raise UserError(reason)
     kept: list[SolvedProblem] = []
     rejected: list[RejectedProblem] = []
-    for task in _tasks(source):
-        if not source.takes(task.problem.id):
+    for task in tasks_of(source):
+        if isinstance(task, Task) and not source.takes(task.problem.id):
             continue
-        made = _solved(source, task, recipe, seed)
-        if isinstance(made, str):
-            rejected.append(RejectedProblem(id=task.problem.id, reason=made))
+        made = _made(source, task, recipe, seed) if isinstance(task, Task) else task
+        if isinstance(made, RejectedProblem):
+            rejected.append(made)
         else:
             kept.append(made)
     return kept, rejected
@@ -88,18 +93,46 @@ def is_on_disk(source: TaskSource) -> bool:
     return isinstance(try_to_load_from_cache(repository, file, repo_type="dataset"), str)
 
 
-def _tasks(source: TaskSource) -> list[Task]:
+def tasks_of(source: TaskSource) -> Iterator[Task | RejectedProblem]:
+    """The training problems of the source's file; a row that can't be read, or has no tests, with the reason.
+
+    Raises UserError when the file can't be had or none of its rows can be read.
+    """
     path = file_of(source)
-    try:
-        match source:
-            case MbppTrain():
-                return [task for task in mbpp.load(path) if task.problem.split == "train"]
-            case LeetCodeTrain():
-                return leetcode.LeetCode().load(path)
-            case _:
-                return apps.Apps().load(path)
-    except UserError as error:
-        raise UserError(f"source {source.kind}: {str(error).removeprefix('--problems ')}") from None
+    rows = parquet_rows(path, parquet_columns(path)) if path.suffix == ".parquet" else json_rows(path)
+    first: RejectedProblem | None = None
+    is_any = False
+    for number, row in enumerate(rows, 1):
+        if isinstance(row, Unreadable):
+            yield RejectedProblem(id=f"{path.name}, {row.place}", reason=f"unreadable: {row.reason}")
+            continue
+        named = row.get("task_id", row.get("problem_id"))
+        name = f"{path.name}, row {number}" + ("" if named is None else f" ({one_line(named)})")
+        try:
+            tasks = _read(source, row)
+        except Exception as error:  # whatever a row holds is its own matter: it ends no build
+            words = str(error).partition(": give ")[0] if isinstance(error, UserError) else type(error).__name__
+            rejected = RejectedProblem(id=name, reason=f"unreadable: {one_line(words)}")
+            first = first or rejected
+            yield rejected
+            continue
+        is_any = True
+        if not tasks:
+            yield RejectedProblem(id=name, reason="no tests: none that can be read")
+        yield from (task for task in tasks if not isinstance(source, MbppTrain) or task.problem.split == "train")
+    if first and not is_any:
+        raise UserError(f"source {source.kind}: none of the rows of {path} can be read: {first.id}: {first.reason}")
+
+
+def _read(source: TaskSource, row: dict[str, Any]) -> list[Task]:
+    """The row's problem as its suite reads it; none where it has no tests. Raises UserError and what odd values do."""
+    match source:
+        case MbppTrain():
+            return list(mbpp._tasks([row], "the row", None))
+        case LeetCodeTrain():
+            return list(leetcode._tasks([row], "the row"))
+        case _:
+            return list(apps._tasks([row], "the row", "")[0])
 
 
 def file_of(source: TaskSource) -> Path:
@@ -126,6 +159,16 @@ def _from_hub(kind: str) -> Path:
             f"source {kind} is not here and can't be fetched from the Hugging Face Hub ({repository}, {file}: "
             f"{str(error).splitlines()[0]}): connect to it, or give the file by the source's path"
         ) from None
+
+
+def _made(source: TaskSource, task: Task, recipe: Recipe, seed: int) -> SolvedProblem | RejectedProblem:
+    try:
+        made = _solved(source, task, recipe, seed)
+        if not isinstance(made, str):
+            json.dumps(dataclasses.asdict(made), ensure_ascii=False).encode()
+    except Exception as error:  # unforeseen types, half surrogate pairs
+        made = f"unreadable: {type(error).__name__}"
+    return RejectedProblem(id=one_line(task.problem.id), reason=made) if isinstance(made, str) else made
 
 
 def _solved(source: TaskSource, task: Task, recipe: Recipe, seed: int) -> SolvedProblem | str:

@@ -17,6 +17,7 @@ services from here, which it can't reach; the tests run it on tables and blobs o
 import hashlib
 import itertools
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,7 +29,8 @@ import pyarrow.parquet as pq
 
 from app.corpus.packages import vendored_in
 from app.corpus.recipes import TheStackV2
-from app.corpus.tables import judge_row, python_bytes, write_table
+from app.corpus.tables import NO_REPOSITORY, judge_row, python_bytes, write_table
+from app.corpus.untrusted import MAX_FILE_BYTES, odd_path, why
 from app.errors import UserError
 from app.progress import progress, say
 
@@ -182,7 +184,7 @@ def _part(
     rows: list[dict[str, Any]] = []
     kept = 0
     while kept < wanted and (batch := list(itertools.islice(files, min(BATCH, wanted - kept)))):
-        judged = [_judged(source, file, allow) for file in batch]
+        judged = [_answered(source, file, allow) for file in batch]
         for row, content in zip(judged, fetch_all(list(zip(batch, judged, strict=True))), strict=True):
             if isinstance(content, str):
                 row["reason"] = content
@@ -204,9 +206,18 @@ def _files(source: TheStackV2, names: list[str], open_table: Callable[[str], Bin
             for batch in table.iter_batches(batch_size=1024, columns=columns):
                 for row in batch.to_pylist():
                     for file in row.pop("files", None) or [{}]:
-                        merged = row | file
+                        merged = row | (file or {})
                         if merged.get("language") == source.language:
                             yield merged
+
+
+def _answered(source: TheStackV2, file: dict[str, Any], allow: frozenset[str]) -> dict[str, Any]:
+    """`_judged`; a row that the data set's form does not fit is refused, and ends no fetch."""
+    try:
+        return _judged(source, file, allow)
+    except Exception as error:
+        place = {"path": str(file.get("path")), "repository": str(file.get("repo_name") or NO_REPOSITORY)}
+        return place | {"reason": why(error)}
 
 
 def _judged(source: TheStackV2, file: dict[str, Any], allow: frozenset[str]) -> dict[str, Any]:
@@ -231,6 +242,8 @@ def _judged(source: TheStackV2, file: dict[str, Any], allow: frozenset[str]) -> 
         reason = "vendored: as the data set or the path says"
     elif file.get("is_generated"):
         reason = "generated: as the data set says"
+    elif odd := odd_path(path):
+        reason = odd
     elif not path.endswith(".py"):
         reason = f"not Python: {path[-60:]}"
     elif (file.get("length_bytes") or 0) > source.max_bytes:
@@ -245,10 +258,17 @@ def _content(archive: pa.fs.FileSystem, file: dict[str, Any], row: dict[str, Any
     if row["reason"]:
         return None
     try:
-        with archive.open_input_stream(f"{BUCKET}/{file['blob_id']}", compression="gzip") as stream:
-            raw = stream.read()
+        with archive.open_input_stream(f"{BUCKET}/{file['blob_id']}", compression=None) as stream:
+            packed = stream.read()
     except FileNotFoundError:
         return "unreadable: the archive lacks it"
+    try:
+        unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+        raw = unpacker.decompress(packed, MAX_FILE_BYTES)
+    except zlib.error as error:  # it would be the same the next time: not a lost connection
+        return why(error)
+    if not unpacker.eof:
+        return "unreadable: cut off, or too large"
     try:
         content = python_bytes(raw.decode(file.get("src_encoding") or "utf-8"))
     except (UnicodeError, LookupError):

@@ -1,21 +1,34 @@
 """The corpus build on a real cluster: whoever dies in the middle, however often it is built, the bytes are the same."""
 
+import ast
+import os
 import shutil
+import signal
 import sysconfig
 import threading
+import time
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import psutil
+import pyarrow.parquet as pq
 import pytest
 
 from app.corpus.build import build_corpus
+from app.corpus.extract import extract_shard
 from app.evaluation import humaneval
 from app.overrides import with_overrides
 from app.profiles import smoke
 from app.records import BenchmarkText
 from app.runs import Run, open_run, read_json
 from app.settings import Profile
+from app.tasks import TRIES
 
+STAGES = tuple(
+    f"ray::{name}" for name in ("extract_shard", "mine_distribution", "check_chunk", "render_shard", "assemble_shard")
+)
+"""What a worker calls itself while it runs a job."""
 FILES = (
     "textwrap.py bisect.py colorsys.py statistics.py shlex.py heapq.py difflib.py calendar.py string.py fractions.py "
     "quopri.py keyword.py html/__init__.py base64.py"
@@ -91,16 +104,18 @@ def test_two_builds_of_one_recipe_are_identical(
 def test_workers_killed_in_the_middle_change_no_byte(
     undisturbed: tuple[Path, dict[str, bytes]], tmp_path: Path, profile: Profile, benchmarks: list[BenchmarkText]
 ) -> None:
-    done, killed = threading.Event(), []
+    done, killed = threading.Event(), Counter[str]()
 
     def kill() -> None:
-        """The first worker found at work in each quarter of a second, eight at most."""
-        while not done.wait(0.25) and len(killed) < 8:
+        """The first worker found at work in each quarter of a second, of each stage two: a third death of one thing
+        would leave it out."""
+        while not done.wait(0.25):
             for process in psutil.Process().children(recursive=True):
                 try:
-                    if process.name().startswith("ray::Map"):
+                    name = (process.cmdline() or [""])[0]
+                    if name in STAGES and killed[name] < TRIES - 1:
                         process.kill()
-                        killed.append(process.pid)
+                        killed[name] += 1
                         break
                 except psutil.Error:
                     continue
@@ -112,7 +127,7 @@ def test_workers_killed_in_the_middle_change_no_byte(
     finally:
         done.set()
         killer.join()
-    assert len(killed) >= 2, "nobody was killed, so nothing was tested"
+    assert killed.total() >= 2, "nobody was killed, so nothing was tested"
     assert found == undisturbed[1]
 
 
@@ -122,6 +137,51 @@ def test_a_function_with_doctests_becomes_a_problem_once_and_its_copy_is_dropped
     manifest = read_json(undisturbed[0] / "corpus/manifest.json")
     assert manifest["problems"]["train"]["mined"] >= 1 and manifest["duplicates"]["near-duplicate"] >= 1
     assert manifest["funnel"]["a mutant fails"] == sum(sum(split.values()) for split in manifest["problems"].values())
+
+
+def test_a_file_that_kills_or_hangs_every_worker_is_left_out_and_named_and_the_build_ends_whole(
+    local_ray: None, tmp_path: Path, profile: Profile, benchmarks: list[BenchmarkText], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The parser itself is given a file that it dies of, and one that it does not come back from, in the workers."""
+    tree = tmp_path / "library"
+    tree.mkdir()
+    (tree / "pyproject.toml").write_text('[project]\nname = "odd"\nversion = "1"\nlicense = "MIT"\n')
+    for name in ("kills", "hangs", "good"):
+        (tree / f"{name}.py").write_text(DOCTESTED.replace("run_lengths", f"{name}_lengths"))
+    os.mkfifo(tree / "pipe.py")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"name: odd\nsources:\n  - {{kind: tree, path: {tree}}}\nsplit: {{train: 1, validation: 0, test: 0}}\n"
+    )
+    odd = with_overrides(profile, [f"corpus.recipe={recipe}"])
+    monkeypatch.setattr("app.corpus.build.extract_shard", extract_with_poison)
+    monkeypatch.setattr("app.corpus.build.FILE_S", 6.0)
+    built(tmp_path / "run", odd, benchmarks)
+    rejected = pq.read_table(tmp_path / "run/corpus/rejected.parquet").to_pylist()
+    reasons = {row["path"]: row["reason"] for row in rejected if row["what"] == "file"}
+    assert reasons["kills.py"].startswith("crashes: its worker died 3 times")
+    assert reasons["hangs.py"].startswith("hangs: it took longer than 6 s")
+    assert "a named pipe" in reasons["pipe.py"] and "good.py" not in reasons
+    manifest = read_json(tmp_path / "run/corpus/manifest.json")
+    assert manifest["rejected"]["crashes"] == manifest["rejected"]["hangs"] == 1 and manifest["rows"] > 0
+
+
+def extract_with_poison(job: dict[str, Any]) -> dict[str, Any]:
+    """`extract_shard`, in whose process the parser dies of one file and never comes back from another."""
+    real = ast.parse
+
+    def parse(text: Any, *given: Any, **more: Any) -> Any:
+        if "def kills_lengths" in str(text):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if "def hangs_lengths" in str(text):
+            time.sleep(3600)
+        return real(text, *given, **more)
+
+    ast.parse = parse
+    try:
+        return extract_shard(job)
+    finally:
+        ast.parse = real
 
 
 SMALL = "cleaning: {min_chars: 10}\nsplit: {train: 1, validation: 0, test: 0}\n"

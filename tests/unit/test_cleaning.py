@@ -103,6 +103,53 @@ def test_a_file_that_is_mostly_a_table_is_rejected_whatever_its_name() -> None:
     cleaned(GOOD + code + "TABLE = {\n" + "    'some key': 'some value',\n" * 120 + "}\n")
 
 
+PAIRS = ",\n".join(f"        ({k}, {k * k % 977})" for k in range(300))
+BYTES = "".join(f"\\x00\\x00\\x13\\x{k % 256:02x}\\\n" for k in range(300))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"def table():\n    rows = [\n{PAIRS},\n    ]\n    return rows\n",
+        f"class Table:\n    @classmethod\n    def rows(cls):\n        return dict((\n{PAIRS},\n        ))\n",
+        f'import x\n\nx.register(0x01, b"\\\n{BYTES}")\n',
+        f'def blob():\n    return decode(b"\\\n{BYTES}")\n',
+        f"if FAST:\n    TABLE = {{\n{PAIRS},\n    }}\n",
+        f"try:\n    import x\nexcept ImportError:\n    x.fill([\n{PAIRS},\n    ])\n",
+        "def fill(rows):\n" + "".join(f"    rows.append(({k}, {k * 3}))\n" for k in range(300)),
+        "def page():\n    return '''\n" + "<li>an item of the list</li>\n" * 300 + "'''\n",
+        "def many():\n" + "".join(f"    t{k} = [\n{','.join(['1' + chr(10)] * 25)}]\n" for k in range(12)),
+        "match x:\n    case 1:\n        y = [\n" + "            -1.5,\n" * 300 + "        ]\n",
+    ],
+)
+def test_a_table_is_left_out_wherever_it_stands(text: str) -> None:
+    assert reason(GOOD + text).startswith(("generated: a table is", "data, not code"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def build():\n    return [\n" + "".join(f"        make_{k}(left, right),\n" for k in range(150)) + "    ]\n",
+        'def told():\n    """Say what it is.\n\n' + "    A line that explains it.\n" * 200 + '    """\n    return 1\n',
+        "def steps():\n" + "".join(f"    draw(circle(x, {k}), y)\n" for k in range(150)),
+        "def short():\n    return [\n" + "        123456,\n" * 60 + "    ]\n",
+    ],
+)
+def test_code_of_many_like_lines_and_docstrings_are_no_table(text: str) -> None:
+    cleaned(GOOD + text)
+
+
+def test_bidirectional_control_characters_are_left_out_and_other_scripts_kept() -> None:
+    for character in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069":
+        assert reason(GOOD + f"# {character} admin\n").startswith("hidden order: ")
+    cleaned(GOOD + "NAME = '\u05e9\u05dc\u05d5\u05dd \u4f60\u597d \\u202e'\n")
+
+
+def test_a_path_is_seen_with_either_slash() -> None:
+    assert reason(GOOD, "pkg\\tests\\helpers.py").startswith("test:")
+    assert reason(GOOD, "pkg\\service_pb2.py").startswith("generated")
+
+
 def test_library_code_about_tests_is_kept() -> None:
     for path in ("numpy/testing/utils.py", "pkg/latest.py", "pkg/contest/core.py", "pkg/testtools.py"):
         cleaned(GOOD, path=path)

@@ -192,10 +192,19 @@ def test_a_documented_function_is_asked_for_as_humaneval_asks() -> None:
     assert "def helper" in program and program.endswith(document.text)
 
 
-def test_completion_is_the_function_as_plain_text_with_its_imports() -> None:
+def test_completion_shows_imports_and_header_and_learns_the_body_alone() -> None:
     example = by_form(spread())["completion"]
-    assert example.prompt == "" and example.completion.startswith("import math\nfrom typing")
-    assert example.completion.endswith(spread().text) and "helper(value):" not in example.completion
+    assert example.prompt.startswith("import math\nfrom typing") and not example.prompt.endswith("\n")
+    assert example.prompt.endswith(spread().header.rstrip("\n")) and "helper(value):" not in example.prompt
+    assert (example.prompt + example.completion).endswith(spread().text) and example.completion.startswith("\n    if")
+
+
+def test_no_label_repeats_the_prompt_where_the_body_alone_is_asked_for() -> None:
+    for fills_in in (False, True):
+        for example in document_examples(spread(), ALL, 0, fills_in=fills_in):
+            if example.form in ("completion", "fill_in"):
+                learnt = answered(example) if example.turns else example.completion
+                assert "def spread" not in learnt and "mean distance" not in learnt, example.form
 
 
 def test_the_docstring_is_not_in_the_question_that_asks_for_it() -> None:
@@ -219,9 +228,9 @@ def test_filled_in_the_function_is_whole_again(fills_in: bool) -> None:
             prefix, suffix = example.prompt.split(FILL)
             assert prefix + example.completion + suffix == text.rstrip("\n")
         else:
-            hole = next(line for line in asked(example).split("\n") if line.strip() == FILL)
-            whole = code_block(asked(example), FILL).replace(hole, code_block(answered(example), "").rstrip("\n"))
-            assert whole == text
+            assert FILL in asked(example).split("\n"), "alone on its line"
+            given, lines = code_block(asked(example), FILL), code_block(answered(example), "").rstrip("\n")
+            assert given.replace(FILL, lines) == text, "the answer in the mark's place, as it is"
         assert '"""' not in example.completion, "the docstring is never what is missing"
 
 

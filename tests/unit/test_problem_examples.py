@@ -60,7 +60,7 @@ def test_the_completion_form_is_the_frame_that_mbpp_ends_with() -> None:
     for number in range(20):
         given = solved(problem=dataclasses.replace(solved().problem, id=f"mined/{number}"))
         (example,) = (e for e in problems_by_form(given)["problem"] if not e.turns)
-        plain[bool(example.prompt)] = (given, example)
+        plain["[BEGIN]" in example.prompt] = (given, example)
     given, example = plain[True]
     suite = Mbpp()
     suite._shots = [Task(problem=given.problem, canonical_solution="pass")] * 3
@@ -68,7 +68,9 @@ def test_the_completion_form_is_the_frame_that_mbpp_ends_with() -> None:
     shown = dataclasses.replace(given.problem, prompt=task, tests="\n".join(shown_tests(given, 0)))
     assert suite.text(shown).endswith(f"\n\n{example.prompt}")
     assert example.completion == f"\n{given.solution.strip()}\n[DONE]"
-    assert plain[False][1].completion == plain[False][0].solution, "HumanEval's: the whole program is learnt"
+    given, human = plain[False]
+    assert human.prompt == given.problem.prompt.rstrip("\n") and "def root" not in human.completion
+    assert human.prompt + human.completion == given.solution, "HumanEval's: the body is learnt"
 
 
 def test_hidden_tests_are_never_all_shown_and_long_ones_not_at_all() -> None:

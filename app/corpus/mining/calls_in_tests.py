@@ -25,7 +25,7 @@ _TRUE, _FALSE, _NONE = ("assertTrue", "assert_", "ok_"), ("assertFalse",), ("ass
 
 def is_test(path: str) -> bool:
     """Whether a file of a distribution holds its tests."""
-    place = PurePosixPath(path)
+    place = PurePosixPath(path.replace("\\", "/"))
     name = place.name
     return (
         any(part in _TEST_FOLDERS for part in place.parts[:-1])

@@ -14,10 +14,13 @@ from app.corpus.mining.recording import NotRecordedError, Pair, is_stable, recor
 from app.corpus.mining.records import STAGES, Candidate, Mined, Rejection
 from app.corpus.mining.statement import description_of, difficulty_of, function_of, program_of, prompt_of
 from app.corpus.records import SolvedProblem
+from app.corpus.untrusted import failure
+from app.errors import UserError
 from app.records import Problem, ProblemStyle
 from app.sandbox.supervisor import Supervisor
 from app.sandbox.tiers import Confinement, confinement
 from app.settings import SandboxSettings
+from app.tasks import at
 
 SOURCE = "mined"
 MAX_TESTS, MIN_TESTS = 12, 4
@@ -49,13 +52,21 @@ def check_candidates(
     with Supervisor(settings, confined) as patient, Supervisor(short(settings), confined) as strict:
         for candidate in candidates:
             try:
+                if reason := at(candidate.id):
+                    raise _NoProblemError(_RECORDED, reason)
                 mined.problems.append(_problem(candidate, patient, strict, mined))
             except _NoProblemError as error:
-                place = {"distribution": candidate.origin.distribution, "path": candidate.origin.path}
-                mined.rejections.append(
-                    Rejection(**place, name=candidate.entry_point, stage=error.stage, reason=str(error))
-                )
+                mined.rejections.append(_rejection(candidate, error))
+            except (UserError, OSError):
+                raise
+            except Exception as error:  # whatever a candidate holds is its own matter: it ends no build
+                mined.rejections.append(_rejection(candidate, _NoProblemError(_RECORDED, failure(error))))
     return mined
+
+
+def _rejection(candidate: Candidate, error: _NoProblemError) -> Rejection:
+    place = {"distribution": candidate.origin.distribution, "path": candidate.origin.path}
+    return Rejection(**place, name=candidate.entry_point, stage=error.stage, reason=str(error))
 
 
 def _problem(candidate: Candidate, patient: Supervisor, strict: Supervisor, mined: Mined) -> SolvedProblem:

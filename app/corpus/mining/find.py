@@ -28,6 +28,8 @@ from app.corpus.mining.statement import (
 from app.corpus.packages import Distribution, SourceFile
 from app.corpus.recipes import Cleaning
 from app.corpus.records import Origin
+from app.corpus.untrusted import failure
+from app.tasks import at
 
 MAX_FUNCTION_LINES = 100
 """Without the docstring."""
@@ -66,14 +68,20 @@ def find_candidates(
     """
     mined = Mined()
     rules = rules or Cleaning()
-    modules = list(_modules(distribution, read, rules, also_allow))
+    modules = list(_modules(distribution, read, rules, also_allow, mined))
+    if reason := at(f"{distribution.name}: its modules together"):
+        mined.rejections.append(_rejection_of(distribution, "", reason))
+        return mined
     package = Package(modules)
     functions = [_Function(module=module, node=node) for module in modules for node in module.functions]
     mined.counts[_SEEN] = len(functions)
     called = _calls_in_tests(functions, _tests(distribution, read))
     digests: set[str] = set()
     for function, calls in zip(functions, called, strict=True):
+        place = {"distribution": distribution.name, "path": function.module.path, "name": function.node.name}
         try:
+            if reason := at(": ".join(place.values())):
+                raise RejectedFunctionError(reason)
             candidate = _candidate(function, package, calls, distribution, split, mined, rules.min_docstring_chars)
             if candidate is not None:
                 if candidate.digest in digests:
@@ -81,37 +89,52 @@ def find_candidates(
                 digests.add(candidate.digest)
                 mined.candidates.append(candidate)
         except (NotSelfContainedError, RejectedFunctionError, RecursionError, SyntaxError) as error:
-            place = {"distribution": distribution.name, "path": function.module.path, "name": function.node.name}
             reason = _UNEXPECTED.get(type(error), str(error))
             mined.rejections.append(Rejection(**place, stage=_ALONE, reason=reason))
+        except Exception as error:  # whatever a function holds is its own matter: it ends no build
+            mined.rejections.append(Rejection(**place, stage=_ALONE, reason=failure(error)))
     mined.counts[_ALONE] = len(mined.candidates)
     return mined
 
 
-def _modules(distribution: Distribution, read: Read, rules: Cleaning, also_allow: frozenset[str]) -> Iterator[Module]:
+def _modules(
+    distribution: Distribution, read: Read, rules: Cleaning, also_allow: frozenset[str], mined: Mined
+) -> Iterator[Module]:
     for file in distribution.files:
         if is_test(file.path):
             continue
+        reason = at(f"{distribution.name}: {file.path}")
         try:
-            cleaned = clean(read(file), file.path, rules, also_allow, distribution.verdict.licence)
-            module = Module(file.path, cleaned.text, cleaned.tree, cleaned.licence)
+            if not reason:
+                cleaned = clean(read(file), file.path, rules, also_allow, distribution.verdict.licence)
+                yield Module(file.path, cleaned.text, cleaned.tree, cleaned.licence)
         except (RejectedFileError, OSError, RecursionError):
             continue
-        yield module
+        except Exception as error:  # whatever a file holds is its own matter: it ends no build
+            reason = failure(error)
+        if reason:
+            mined.rejections.append(_rejection_of(distribution, file.path, reason))
+
+
+def _rejection_of(distribution: Distribution, path: str, reason: str) -> Rejection:
+    return Rejection(distribution=distribution.name, path=path, name="", stage=_SEEN, reason=reason)
 
 
 def _tests(distribution: Distribution, read: Read) -> Iterator[ast.Module]:
     """Syntax trees of the test files, one at a time. They are read for calls and never shown, so nothing is cleaned."""
     for file in distribution.files:
-        if is_test(file.path):
+        if is_test(file.path) and not at(f"{distribution.name}: {file.path}"):
             try:
                 raw = read(file)
                 if len(raw) <= MAX_TEST_BYTES:
                     with warnings.catch_warnings():
-                        warnings.simplefilter("ignore", SyntaxWarning)
-                        yield ast.parse(raw)
+                        warnings.simplefilter("ignore")
+                        tree = ast.parse(raw)
+                else:
+                    continue
             except (RejectedFileError, OSError, SyntaxError, ValueError, RecursionError, MemoryError):
                 continue
+            yield tree
 
 
 def _calls_in_tests(functions: list[_Function], tests: Iterable[ast.Module]) -> list[list[Call]]:
@@ -123,7 +146,7 @@ def _calls_in_tests(functions: list[_Function], tests: Iterable[ast.Module]) -> 
     for tree in tests:
         try:
             calls = list(from_tests(tree))
-        except RecursionError:
+        except Exception:  # a test file that can't be understood gives no calls
             continue
         for module, name, call in calls:
             places = [i for i in by_name.get(name, ()) if _may_be(module, dotted(functions[i].module.path))]
