@@ -8,6 +8,7 @@ import torch
 pytest.importorskip("vllm", reason="vLLM is not installed")
 
 from vllm import SamplingParams
+from vllm.exceptions import VLLMValidationError
 from vllm.v1.outputs import DraftTokenIds
 from vllm.v1.sample import rejection_sampler
 from vllm.v1.worker.cpu_worker import CPUWorker
@@ -121,8 +122,10 @@ def test_nothing_is_guessed_for_a_request_with_a_bias_and_everything_for_the_oth
     assert drafts is not None and drafts.draft_token_ids == [[1, 2], [], [], [1, 2]]
 
 
-@pytest.mark.parametrize("params", [SamplingParams(min_p=0.1), SamplingParams(logit_bias={5: -100.0})], ids=str)
+@pytest.mark.parametrize(
+    "params", [SamplingParams(min_p=0.1), SamplingParams(logit_bias={5: -100.0})], ids=["min_p", "bias"]
+)
 def test_vllm_itself_still_refuses_a_bias_with_speculation(params: SamplingParams) -> None:
     """Why ours exists: when this fails, vLLM takes both, and our drafts may stay."""
-    with pytest.raises(ValueError, match="not yet supported with speculative decoding"):
+    with pytest.raises(VLLMValidationError, match="not yet supported with speculative decoding"):
         params._validate_spec_decode(SimpleNamespace())
