@@ -24,7 +24,7 @@ class Limits:
     max_model_len: int
     """Prompt and answer together, in tokens."""
     max_n: int = 8
-    max_prompts: int = 2048
+    max_answers: int = 2048
     """Answers that one request asks for, over all its prompts. vLLM has a cap of its own on prompts: start it with
     VLLM_MAX_COMPLETION_PROMPTS at least this."""
     max_stop: int = 16
@@ -161,9 +161,9 @@ def _check_caps(request: Request, limits: Limits) -> None:
 def _check_prompts(request: CompletionRequest, limits: Limits) -> None:
     prompts = request.prompts()
     answers = len(prompts) * (request.n or 1)
-    if answers > limits.max_prompts:
+    if answers > limits.max_answers:
         message = f"prompt asks for {answers} answers ({len(prompts)} prompts, {request.n or 1} of each)"
-        raise invalid(f"{message}: at most {limits.max_prompts} in one request", "prompt")
+        raise invalid(f"{message}: at most {limits.max_answers} in one request", "prompt")
     longest = max((len(prompt) for prompt in prompts if isinstance(prompt, list)), default=0)
     if longest >= limits.max_model_len:
         message = f"prompt has {longest} tokens: with the answer at most {limits.max_model_len} here"

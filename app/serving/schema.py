@@ -30,7 +30,7 @@ def _refusing(sentence: str) -> Any:
 
     def refuse(value: Any) -> None:
         if value not in ([], {}):
-            raise PydanticCustomError("not_here", sentence)  # type: ignore[arg-type]  # a literal at each call
+            raise PydanticCustomError("not_here", sentence)
 
     return BeforeValidator(refuse)
 
@@ -341,4 +341,4 @@ class CompletionRequest(Request):
         """One by one, whichever form they came in."""
         if isinstance(self.prompt, str):
             return [self.prompt]
-        return [self.prompt] if isinstance(self.prompt[0], int) else self.prompt  # type: ignore[list-item, return-value]
+        return [self.prompt] if isinstance(self.prompt[0], int) else self.prompt  # type: ignore[return-value]
