@@ -11,21 +11,9 @@ import pytest
 from pydantic import BaseModel
 
 from app.serving.errors import ApiError
+from app.serving.messages import AssistantMessage, FunctionCall, SystemMessage, TextPart, ToolCall, ToolMessage
 from app.serving.requests import Limits, parse_chat, parse_completion
-from app.serving.schema import (
-    AssistantMessage,
-    ChatRequest,
-    CompletionRequest,
-    Function,
-    FunctionCall,
-    JsonSchema,
-    StreamOptions,
-    SystemMessage,
-    TextPart,
-    Tool,
-    ToolCall,
-    ToolMessage,
-)
+from app.serving.schema import ChatRequest, CompletionRequest, Function, JsonSchema, StreamOptions, Tool
 from tests.conftest import ROOT
 
 openai = pytest.importorskip("openai", reason="the openai package comes with the extra `cpu` or with vLLM")
