@@ -56,6 +56,7 @@ $(BASE): pyproject.toml
 
 $(DEV): $(BASE)
 	.venv/bin/uv pip install --python .venv -r pyproject.toml --extra $(ACCELERATOR) --extra dev
+	.venv/bin/uv pip install --python .venv --no-deps --group clients
 	touch $@
 
 clean:

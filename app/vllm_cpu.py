@@ -1,4 +1,4 @@
-"""vLLM 0.32 without a card, mended in two places; `Worker` is named to an engine as its `worker_cls`.
+"""vLLM 0.32 without a card, mended in four places; `Worker` is named to an engine as its `worker_cls`.
 
 Adapters: vLLM's CPU wrapper looks weights up by each row's slot, and a row of the base model has slot -1: it gets the
 last slot's adapter, so a base request that shares a batch with an adapter's answers like the adapter. It also copies
@@ -7,7 +7,13 @@ both matrices for every token. Here each adapter's rows are multiplied together,
 Sampling with speculation: the CPU's kernel that gives each guessed token its request's temperature, top_k and top_p
 writes whole numbers into a copy, so the values stay what the memory held: at any temperature above 0 it draws noise.
 
-A card's kernels do both right. Tests say when vLLM has mended its own.
+Sampling with top_k alone, in a step for which nothing was guessed: vLLM asks for the largest of no values, and the
+engine dies with every answer under way.
+
+Speculation with min_p or logit_bias: vLLM refuses such a request as long as speculation is on, since guessed tokens are
+verified without the two. Here nothing is guessed for it, and what it draws one by one goes by both.
+
+A card's kernels do the first two right, and its newer runner the third. Tests say when vLLM has mended its own.
 """
 
 from typing import Any
@@ -15,7 +21,10 @@ from typing import Any
 import torch
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 from vllm.platforms import current_platform
+from vllm.sampling_params import SamplingParams
+from vllm.v1.outputs import DraftTokenIds
 from vllm.v1.sample import rejection_sampler
+from vllm.v1.sample.logits_processor.builtin import LogitBiasLogitsProcessor, MinPLogitsProcessor
 from vllm.v1.worker.cpu_worker import CPUWorker
 
 Groups = list[tuple[int, torch.Tensor | slice]]
@@ -28,7 +37,40 @@ class Worker(CPUWorker):
             lambda cls: f"{RowGroupedLora.__module__}.{RowGroupedLora.__name__}"
         )
         rejection_sampler.expand_batch_to_tokens = expand_to_tokens
+        rejection_sampler.apply_sampling_constraints = constrain_guesses
         super().load_model(*args, **kwargs)
+        if self.vllm_config.speculative_config is not None:
+            processors = self.model_runner.input_batch.logitsprocs
+            processors.non_argmax_invariant.append(LogitBiasLogitsProcessor(self.vllm_config, self.device, False))
+            processors.argmax_invariant.append(MinPLogitsProcessor(self.vllm_config, self.device, False))
+
+    def take_draft_token_ids(self) -> DraftTokenIds | None:
+        """The guesses for the next step."""
+        drafts = super().take_draft_token_ids()
+        if drafts is not None:
+            for row, request in enumerate(drafts.req_ids):
+                state = self.model_runner.requests.get(request)
+                if state is not None and state.sampling_params is not None and is_biased(state.sampling_params):
+                    drafts.draft_token_ids[row] = []
+        return drafts
+
+
+def is_biased(params: SamplingParams) -> bool:
+    """Whether vLLM verifies guessed tokens without something that these ask for."""
+    return bool(params.min_p or params.logit_bias)
+
+
+def take_bias_with_guesses() -> None:
+    """In the process that checks requests: take those for which `Worker` guesses nothing."""
+    SamplingParams._validate_spec_decode = lambda self, speculative_config: None
+
+
+_vllms_constraints = rejection_sampler.apply_sampling_constraints
+
+
+def constrain_guesses(logits: torch.Tensor, ends: torch.Tensor, sampling: Any) -> torch.Tensor:
+    """Temperature, top_k and top_p over the rows of guessed tokens, if there are any. logits [tokens, vocabulary]."""
+    return _vllms_constraints(logits, ends, sampling) if len(logits) else logits
 
 
 def expand_to_tokens(

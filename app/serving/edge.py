@@ -4,8 +4,8 @@
 
 The answer's text is the engine's own; the edge adds what must hold whatever happens behind it: 429 when the queue is
 full, a limit of time that no client can lift, another try when an engine dies before it has answered anything, and a
-clean error when it dies in the middle of a stream. `actors.llm_server` hosts it. Limits: the queue is counted by each
-edge for itself.
+clean error when it dies in the middle of a stream. `actors.llm_server` hosts it. The queue is counted in answers, so a
+batch of 32 prompts takes 32 places. Limits: each edge counts for itself.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from app.serving.errors import (
     unavailable,
     unknown_model,
 )
-from app.serving.requests import Limits, parse_chat, parse_completion
+from app.serving.requests import Limits, count_answers, parse_chat, parse_completion
 from app.serving.upstream import EngineLostError, Head, Upstream
 from app.settings import ServingSettings
 
@@ -85,7 +85,7 @@ class Edge:
         body = PARSERS[path](raw, self._limits)
         if body["model"] not in self._names and body["model"] not in await self.models():
             raise unknown_model(body["model"], self._names)
-        with self._place():
+        with self._places(count_answers(body)):
             deadline = asyncio.get_running_loop().time() + self._timeout_s
             async with aclosing(self._tries(path, body, deadline)) as parts:
                 async for part in parts:
@@ -142,16 +142,17 @@ class Edge:
             raise slow_answer(self._timeout_s) from None
 
     @contextmanager
-    def _place(self) -> Iterator[None]:
-        """A place in the queue, for as long as the answer takes."""
-        if self._in_flight >= self._capacity:
+    def _places(self, answers: int) -> Iterator[None]:
+        """A place in the queue for each answer, for as long as they take. A batch that is larger than the whole queue
+        is let in when the server is idle."""
+        if self._in_flight and self._in_flight + answers > self._capacity:
             raise queue_full(max(1.0, self._seconds * self._in_flight / self._capacity))
-        self._in_flight += 1
+        self._in_flight += answers
         start = time.monotonic()
         try:
             yield
         finally:
-            self._in_flight -= 1
+            self._in_flight -= answers
             self._seconds += 0.1 * (time.monotonic() - start - self._seconds)
 
     async def _complete(self, request: Request) -> Response:

@@ -7,6 +7,7 @@ Facts: vLLM 0.32 has no public way to its app but the functions its own server c
 
 import asyncio
 import json
+import logging
 import os
 from argparse import Namespace
 from collections.abc import AsyncGenerator
@@ -15,28 +16,34 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import UserError
-from app.fill_in import FillIn
 from app.hardware import describe
 from app.models import ensure_model, load_tokenizer
 from app.serving.adapters import Adapters
-from app.serving.errors import invalid
+from app.serving.errors import ApiError, from_engine, invalid
 from app.serving.plan import ServingPlan, plan_serving
+from app.serving.prompts import Prompts
 from app.serving.upstream import EngineLostError, Head
 from app.settings import NGRAM_LOOKUP, ModelSettings, ServingSettings
 from app.turn_ends import stop_ids
 from app.units import GIB
 
+logger = logging.getLogger(__name__)
+CPU_WORKER = "app.vllm_cpu.Worker"
+
 
 class Engine:
     """Made by `start`. Names are the base model's and those of `adapters`."""
 
-    def __init__(self, app: Any, engine: Any, adapters: Adapters, name: str, plan: ServingPlan, tokenizer: Any) -> None:
+    def __init__(
+        self, app: Any, engine: Any, adapters: Adapters, name: str, plan: ServingPlan, tokenizer: Any, guesses: bool
+    ) -> None:
         self.name = name
         self.plan = plan
         self._app = app
         self._engine = engine
         self._adapters = adapters
-        self._fill_in = FillIn(tokenizer)
+        self._prompts = Prompts(tokenizer)
+        self._always_guesses = guesses
         size = engine.model_config.get_vocab_size()
         self._stop_ids = sorted(token for token in stop_ids(tokenizer) if token < size)
 
@@ -50,7 +57,8 @@ class Engine:
         engine, app = await _build(server_arguments(folder, model, settings, plan, tokenizer))
         await engine.collective_rpc("end_with_parent", args=(os.getpid(),))
         adapters = Adapters(run, folder, app.state.openai_serving_models, settings.max_lora_rank)
-        return cls(app, engine, adapters, served_name(model), plan, tokenizer)
+        guesses = settings.use_gpu and settings.speculation != "none"
+        return cls(app, engine, adapters, served_name(model), plan, tokenizer, guesses)
 
     def models(self) -> list[str]:
         return [self.name, *self._adapters.names()]
@@ -58,7 +66,7 @@ class Engine:
     async def call(self, path: str, body: dict[str, Any]) -> AsyncGenerator[Head | bytes, None]:
         """POST to one of vLLM's routes: first a Head, then the body as it grows. Closing it aborts the request.
 
-        Raises EngineLostError; ApiError for an adapter that can't be used, or for a suffix where the model takes none.
+        Raises EngineLostError; ApiError for an adapter that can't be used, or for what this engine or model can't do.
         """
         if self._engine.errored:
             raise EngineLostError("the engine had died before this request", may_repeat=True)
@@ -67,17 +75,18 @@ class Engine:
                 await self._adapters.load(body["model"])
             except UserError as error:
                 raise invalid(str(error), "model") from None
-        if "suffix" in body:
-            try:
-                tokens = await asyncio.to_thread(self._fill_in.tokens, body["prompt"], body["suffix"])
-            except UserError as error:
-                raise invalid(str(error), "suffix") from None
-            body = {name: value for name, value in body.items() if name != "suffix"} | {"prompt": tokens}
+        if self._always_guesses:
+            _check_guessing(body)
+        if "prompt" in body:
+            body = await asyncio.to_thread(self._prompts.prepare, body)
         body = body | {"stop_token_ids": self._stop_ids}  # whatever the generation config says
         async with aclosing(_ask(self._app, path, json.dumps(body).encode())) as parts:
             async for part in parts:
+                refused = await _refusal(part, parts) if isinstance(part, Head) and part.status >= 400 else None
                 if self._engine.errored:  # what vLLM says of it is no answer
                     raise EngineLostError("the engine died of this request, or under it", may_repeat=False)
+                if refused is not None:
+                    raise refused
                 yield part
 
     def check_health(self) -> None:
@@ -90,13 +99,25 @@ class Engine:
         self._adapters.close()
 
 
+def _check_guessing(body: dict[str, Any]) -> None:
+    """vLLM verifies guessed tokens without these two; on a card no request goes without guesses."""
+    for field in ("min_p", "logit_bias"):
+        if body.get(field):
+            raise invalid(
+                f"{field} does not go with guessed tokens on a card: leave it out, or start the server with "
+                "serving.speculation=none",
+                field,
+            )
+
+
 def served_name(model: ModelSettings) -> str:
     return Path(model.name).name if model.source == "path" else model.name
 
 
 def prepare_environment(settings: ServingSettings) -> None:
     """What vLLM reads when it is imported; a value that is set already stays."""
-    values = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING", "VLLM_MAX_STOP_STRINGS": "16"}
+    caps = {"VLLM_MAX_STOP_STRINGS": "16", "VLLM_MAX_COMPLETION_PROMPTS": "2048"}  # those of `requests.Limits`
+    values = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING", **caps}
     if not settings.use_gpu:
         cores = ",".join(map(str, sorted(os.sched_getaffinity(0))))
         # In-process executor: a worker process of its own made two cores three times slower.
@@ -133,7 +154,7 @@ def server_arguments(
         options["gpu-memory-utilization"] = settings.gpu_memory_utilization * min(1.0, settings.vram_gib / card_gib())
     else:
         options["kv-cache-memory-bytes"] = settings.kv_cache_bytes
-        options["worker-cls"] = "app.vllm_cpu.Worker"
+        options["worker-cls"] = CPU_WORKER
         flags.append("enforce-eager")
     if settings.weights == "bitsandbytes":
         options["quantization"] = "bitsandbytes"
@@ -145,7 +166,7 @@ def server_arguments(
 def speculative_config(settings: ServingSettings) -> dict[str, Any]:
     tokens = {"num_speculative_tokens": settings.num_speculative_tokens}
     if settings.speculation == "draft_model":
-        return {"method": "draft_model", "model": settings.draft_model, **tokens}
+        return {"method": "draft_model", "model": os.path.expanduser(settings.draft_model), **tokens}
     return {"method": "ngram", **tokens, **NGRAM_LOOKUP}
 
 
@@ -168,6 +189,10 @@ async def _build(arguments: list[str]) -> tuple[Any, Any]:
 
     parsed = make_arg_parser(FlexibleArgumentParser()).parse_args(arguments)
     validate_parsed_serve_args(parsed)
+    if parsed.worker_cls == CPU_WORKER:
+        from app.vllm_cpu import take_bias_with_guesses
+
+        take_bias_with_guesses()
     context = UsageContext.OPENAI_API_SERVER
     config = AsyncEngineArgs.from_cli_args(parsed).create_engine_config(usage_context=context)
     engine = AsyncLLM.from_vllm_config(config, usage_context=context, disable_log_stats=parsed.disable_log_stats)
@@ -217,6 +242,13 @@ async def _ask(app: Any, path: str, body: bytes) -> AsyncGenerator[Head | bytes,
         gone.set()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def _refusal(head: Head, parts: AsyncGenerator[Head | bytes, None]) -> ApiError:
+    body = b"".join([part async for part in parts if isinstance(part, bytes)])
+    if head.status >= 500:
+        logger.error("vLLM failed at a request (%d): %s", head.status, body[:2000].decode(errors="replace"))
+    return from_engine(head.status, body)
 
 
 def _scope(path: str, body: bytes) -> dict[str, Any]:

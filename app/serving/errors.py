@@ -105,6 +105,20 @@ def internal() -> ApiError:
     return ApiError(500, "the server failed at this request: its log says why", "server_error", "internal_error")
 
 
+def from_engine(status: int, body: bytes) -> ApiError:
+    """What vLLM refused, in OpenAI's shape: its own has the status, a number, for a code, and clients read a text."""
+    try:
+        error = json.loads(body)["error"]
+        message, param = str(error["message"]), error.get("param")
+    except (ValueError, KeyError, TypeError):
+        return internal()
+    if status >= 500:
+        return internal()
+    too_long = "maximum context length" in message
+    code = "context_length_exceeded" if too_long else "invalid_value"
+    return ApiError(status, message, "invalid_request_error", code, "prompt" if too_long else param)
+
+
 def error_body(error: ApiError) -> dict[str, Any]:
     return {"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}}
 

@@ -18,17 +18,15 @@ from pydantic_core import ErrorDetails
 from app.serving.errors import ApiError, invalid, malformed
 from app.serving.schema import ChatRequest, CompletionRequest, Request
 
-DROPPED = {
-    "user", "metadata", "store", "service_tier", "reasoning_effort", "safety_identifier", "prompt_cache_key", "best_of"
-}  # fmt: skip
-"""OpenAI's clients send these; they mean nothing to one local model."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     max_model_len: int
     """Prompt and answer together, in tokens."""
     max_n: int = 8
+    max_answers: int = 2048
+    """Answers that one request asks for, over all its prompts. vLLM has a cap of its own on prompts: start it with
+    VLLM_MAX_COMPLETION_PROMPTS at least this."""
     max_stop: int = 16
     """vLLM has a cap of its own: start it with VLLM_MAX_STOP_STRINGS at least this."""
     max_stop_chars: int = 256
@@ -60,14 +58,17 @@ def _parse(model: type[Request], body: bytes, limits: Limits) -> dict[str, Any]:
     except ValidationError as error:
         raise _explain(error, data, model) from None
     _check_caps(request, limits)
-    fields = request.model_dump(exclude_unset=True, by_alias=True, exclude=DROPPED)
-    if "messages" in fields:  # an answer that is sent back has null where it had nothing
-        fields["messages"] = [_without_null(message) for message in fields["messages"]]
-    return _without_null(fields)
-
-
-def _without_null(fields: dict[str, Any]) -> dict[str, Any]:
+    fields = request.model_dump(exclude_unset=True, by_alias=True)
+    if isinstance(request, CompletionRequest):
+        fields["prompt"] = request.prompt  # left out it has a meaning too
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def count_answers(body: dict[str, Any]) -> int:
+    """How many answers a checked body asks the engine for: `n` for each of its prompts."""
+    prompt = body.get("prompt", "")
+    prompts = len(prompt) if isinstance(prompt, list) and not isinstance(prompt[0], int) else 1
+    return prompts * body.get("n", 1)
 
 
 def _load(body: bytes) -> Any:
@@ -151,12 +152,22 @@ def _check_caps(request: Request, limits: Limits) -> None:
     longest = max(map(len, request.stop or ()), default=0)
     if longest > limits.max_stop_chars:
         raise invalid(f"stop has a text of {longest} characters: at most {limits.max_stop_chars} here", "stop")
-    prompt = request.prompt if isinstance(request, CompletionRequest) else ""
-    if isinstance(prompt, list) and len(prompt) >= limits.max_model_len:
-        message = f"prompt has {len(prompt)} tokens: with the answer at most {limits.max_model_len} here"
-        raise invalid(message, "prompt")
+    if isinstance(request, CompletionRequest):
+        _check_prompts(request, limits)
     for field in ("response_format", "tools"):
         _check_size(field, request.model_dump(include={field}, exclude_unset=True, by_alias=True), limits)
+
+
+def _check_prompts(request: CompletionRequest, limits: Limits) -> None:
+    prompts = request.prompts()
+    answers = len(prompts) * (request.n or 1)
+    if answers > limits.max_answers:
+        message = f"prompt asks for {answers} answers ({len(prompts)} prompts, {request.n or 1} of each)"
+        raise invalid(f"{message}: at most {limits.max_answers} in one request", "prompt")
+    longest = max((len(prompt) for prompt in prompts if isinstance(prompt, list)), default=0)
+    if longest >= limits.max_model_len:
+        message = f"prompt has {longest} tokens: with the answer at most {limits.max_model_len} here"
+        raise invalid(message, "prompt")
 
 
 def _check_size(field: str, held: dict[str, Any], limits: Limits) -> None:

@@ -1,95 +1,25 @@
 """The fields a request may have. What isn't named here is refused: vLLM's own models take far more, among it templates
 that run (chat_template), tensors (prompt_embeds) and places to fetch from (image_url).
 
-Types and fixed ranges stand here; caps that depend on the server stand in `requests.Limits`.
+Every field that OpenAI's API has is named: taken; taken and dropped (`exclude`), since it means nothing to one local
+model; or refused with the way out (`refusing`). Types and fixed ranges stand here; caps that depend on the server stand
+in `requests.Limits`.
 """
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
+from app.serving.messages import Message, Name, Strict, refusing
+
 Tokens = Annotated[int, Field(ge=1)]
-
-
-class Strict(BaseModel):
-    """No conversions ("5" is no number), no unknown fields."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-
-
-class TextPart(Strict):
-    type: Literal["text"]
-    text: str
-
-    @model_validator(mode="before")
-    @classmethod
-    def _text_only(cls, part: Any) -> Any:
-        kind = part.get("type") if isinstance(part, dict) else None
-        if kind is not None and kind != "text":
-            raise PydanticCustomError("text_only", 'this is a text model: only {{"type": "text"}} parts are taken')
-        return part
-
-
-def _text_or_list(value: Any) -> str:
-    return "list" if isinstance(value, list) else "text"
-
-
-Content = Annotated[
-    Annotated[str, Tag("text")] | Annotated[list[TextPart], Field(min_length=1), Tag("list")],
-    Discriminator(_text_or_list),
-]
-
-
-class SystemMessage(Strict):
-    role: Literal["system", "developer", "user"]
-    content: Content
-    name: str | None = Field(default=None, max_length=64)
-
-
-class FunctionCall(Strict):
-    name: Name
-    arguments: str
-
-
-class ToolCall(Strict):
-    id: str = Field(max_length=256)
-    type: Literal["function"]
-    function: FunctionCall
-    index: int | None = None
-
-
-class AssistantMessage(Strict):
-    """What clients send back is what they got, so the empty fields of an answer are taken too."""
-
-    role: Literal["assistant"]
-    content: Content | None = None
-    name: str | None = Field(default=None, max_length=64)
-    tool_calls: list[ToolCall] | None = Field(default=None, max_length=128)
-    reasoning: str | None = None
-    reasoning_content: str | None = None
-    refusal: str | None = None
-    annotations: None = None
-    audio: None = None
-    function_call: None = None
-
-    @model_validator(mode="after")
-    def _says_something(self) -> Self:
-        if self.content is None and not self.tool_calls:
-            raise PydanticCustomError("empty_message", "an assistant's message needs content or tool_calls")
-        return self
-
-
-class ToolMessage(Strict):
-    role: Literal["tool"]
-    content: Content
-    tool_call_id: str = Field(max_length=256)
-    name: str | None = Field(default=None, max_length=64)
 
 
 class StreamOptions(Strict):
     include_usage: bool | None = None
+    include_obfuscation: bool | None = Field(default=None, exclude=True)
+    """Padding against listeners that read a stream's sizes. TLS before this server is where that would be done."""
 
 
 class Plain(Strict):
@@ -144,7 +74,6 @@ def _choice_kind(value: Any) -> str:
 Stop = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_as_list)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 ResponseFormat = Annotated[Plain | BySchema, Field(discriminator="type")]
-Message = Annotated[SystemMessage | AssistantMessage | ToolMessage, Field(discriminator="role")]
 ToolChoice = Annotated[
     Annotated[Literal["none", "auto", "required"], Tag("word")] | Annotated[NamedTool, Tag("named")],
     Discriminator(_choice_kind),
@@ -152,7 +81,7 @@ ToolChoice = Annotated[
 
 
 class Request(Strict):
-    """What both kinds of request have. null is the same as leaving a field out, as OpenAI has it."""
+    """What both kinds of request have."""
 
     model: str = Field(min_length=1, max_length=256)
     max_tokens: Annotated[int, Field(ge=0)] | None = None
@@ -170,7 +99,7 @@ class Request(Strict):
     stream_options: StreamOptions | None = None
     logit_bias: dict[Annotated[str, Field(pattern=r"^[0-9]{1,7}$")], Bias] | None = None
     response_format: ResponseFormat | None = None
-    user: str | None = None
+    user: str | None = Field(default=None, exclude=True)
 
     @model_validator(mode="after")
     def _usage_of_a_stream(self) -> Self:
@@ -189,12 +118,38 @@ class ChatRequest(Request):
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     chat_template_kwargs: TemplateSettings | None = None
-    metadata: dict[str, Any] | None = None
-    store: bool | None = None
-    service_tier: str | None = None
-    reasoning_effort: str | None = None
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
+    metadata: dict[str, Any] | None = Field(default=None, exclude=True)
+    store: bool | None = Field(default=None, exclude=True)
+    service_tier: str | None = Field(default=None, exclude=True)
+    reasoning_effort: str | None = Field(default=None, exclude=True)
+    safety_identifier: str | None = Field(default=None, exclude=True)
+    prompt_cache_key: str | None = Field(default=None, exclude=True)
+    prompt_cache_options: dict[str, Any] | None = Field(default=None, exclude=True)
+    prompt_cache_retention: str | None = Field(default=None, exclude=True)
+    prediction: dict[str, Any] | None = Field(default=None, exclude=True)
+    """A guess at the answer that makes it faster; here n-gram speculation guesses from the prompt."""
+    verbosity: str | None = Field(default=None, exclude=True)
+    modalities: list[Literal["text"]] | None = Field(default=None, exclude=True)
+    audio: Annotated[Any, refusing("this is a text model: ask for text")] = Field(default=None, exclude=True)
+    functions: Annotated[Any, refusing("send them in the newer form, tools")] = Field(default=None, exclude=True)
+    function_call: Annotated[Any, refusing("send it in the newer form, tool_choice")] = Field(
+        default=None, exclude=True
+    )
+    web_search_options: Annotated[Any, refusing("this server searches nothing: send what it should know")] = Field(
+        default=None, exclude=True
+    )
+    moderation: Annotated[Any, refusing("this server moderates nothing: check texts in your own program")] = Field(
+        default=None, exclude=True
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_tools(cls, fields: Any) -> Any:
+        """An empty list of tools is none, and leaves nothing to choose."""
+        if not isinstance(fields, dict) or fields.get("tools") != []:
+            return fields
+        idle = {"tools"} | ({"tool_choice"} if fields.get("tool_choice") in ("none", "auto") else set())
+        return {name: value for name, value in fields.items() if name not in idle}
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -209,25 +164,27 @@ class ChatRequest(Request):
 
 
 def _prompt_kind(value: Any) -> str:
-    if not isinstance(value, list):
-        return "text"
-    return "tokens" if value and isinstance(value[0], int) else "texts"
+    if not isinstance(value, list) or not value:
+        return "texts" if isinstance(value, list) else "text"
+    return "tokens" if isinstance(value[0], int) else "token_lists" if isinstance(value[0], list) else "texts"
 
 
-Text = Annotated[str, Field(min_length=1)]
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+TokenList = Annotated[list[TokenId], Field(min_length=1)]
 Prompt = Annotated[
-    Annotated[Text, Tag("text")]
-    | Annotated[list[Text], Field(min_length=1, max_length=8), Tag("texts")]
-    | Annotated[list[TokenId], Tag("tokens")],
+    Annotated[str, Tag("text")]
+    | Annotated[list[str], Field(min_length=1), Tag("texts")]
+    | Annotated[TokenList, Tag("tokens")]
+    | Annotated[list[TokenList], Tag("token_lists")],
     Discriminator(_prompt_kind),
 ]
 
 
 class CompletionRequest(Request):
-    prompt: Prompt
+    prompt: Prompt = ""
+    """Nothing begins a new document."""
     suffix: str | None = None
-    best_of: int | None = None
+    best_of: int | None = Field(default=None, exclude=True)
     echo: bool | None = None
     logprobs: int | None = Field(default=None, ge=0)
 
@@ -238,10 +195,16 @@ class CompletionRequest(Request):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.suffix is not None and not isinstance(self.prompt, str):
-            raise PydanticCustomError("one_gap", "suffix needs one text as prompt: send the gaps one by one")
+        if self.suffix is not None and not all(isinstance(prompt, str) for prompt in self.prompts()):
+            raise PydanticCustomError("text_gap", "suffix needs its prompt as text: decode the tokens")
         if self.best_of is not None and self.best_of != (self.n or 1):
             raise PydanticCustomError("best_of", "best_of can only be n: ask for n answers and choose")
         if self.max_tokens == 0 and not self.echo:
             raise PydanticCustomError("no_tokens", "max_tokens 0 needs echo: true")
         return self
+
+    def prompts(self) -> list[str | list[int]]:
+        """One by one, whichever form they came in."""
+        if isinstance(self.prompt, str):
+            return [self.prompt]
+        return [self.prompt] if isinstance(self.prompt[0], int) else self.prompt  # type: ignore[return-value]

@@ -22,11 +22,15 @@ import httpx
 import openai
 import psutil
 import pytest
+import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from app.models import ensure_model, load_model, load_tokenizer
+from app.profiles import smoke
 from app.runs import Run
 from tests.conftest import ROOT, Cli
+from tests.e2e import harness
 from tests.e2e.browser import open_browser
 from tests.e2e.conftest import BIN, Cluster, free_port
 from tests.e2e.page import Page, wait_until
@@ -193,6 +197,113 @@ def test_a_completion_and_a_gap_that_this_model_can_not_fill(client: openai.Open
     with pytest.raises(openai.UnprocessableEntityError, match="fill-in-the-middle") as refused:
         client.completions.create(model=SFT, prompt="def add(a, b):", suffix="\n", max_tokens=8)
     assert refused.value.param == "suffix"
+
+
+def test_every_form_of_prompt_is_answered_in_order(client: openai.OpenAI) -> None:
+    """What evaluation harnesses send: batches, mostly of token lists, for the log-probabilities of the prompts."""
+    texts = ["def add(a, b):", "import numpy as np", "x = 1"]
+    ask: Any = client.completions.create
+    options: Any = {"model": BASE, "temperature": 0, "max_tokens": 0, "echo": True, "logprobs": 1}
+    alone = [ask(prompt=text, **options).choices[0] for text in texts]
+    assert [choice.text for choice in alone] == texts
+    tokens = [tokenizer()(text).input_ids for text in texts]
+    for batch in (texts, tokens):
+        choices = ask(prompt=batch, **options).choices
+        assert [choice.index for choice in choices] == [0, 1, 2]
+        for choice, single in zip(choices, alone, strict=True):
+            assert choice.logprobs.token_logprobs[0] is None
+            assert choice.logprobs.token_logprobs[1:] == pytest.approx(single.logprobs.token_logprobs[1:], abs=1e-3)
+    many = ask(model=BASE, prompt=["", *tokens_as_text(32)], n=2, max_tokens=2).choices
+    assert [choice.index for choice in many] == list(range(66)), "each prompt's answers follow those before it"
+    streamed = ask(model=BASE, prompt=tokens, max_tokens=2, stream=True)
+    assert {choice.index for chunk in streamed for choice in chunk.choices} == {0, 1, 2}
+    assert ask(model=BASE, prompt=None, max_tokens=2).usage.prompt_tokens == 1
+
+
+def tokenizer() -> Any:
+    return load_tokenizer(ensure_model(smoke().model))
+
+
+def tokens_as_text(count: int) -> list[str]:
+    return [f"line {number}" for number in range(count)]
+
+
+def test_a_bias_and_min_p_hold_although_speculation_is_on(client: openai.OpenAI) -> None:
+    """Beside answers for which tokens are guessed. min_p 1 leaves the likeliest token, at any temperature."""
+    repeating = "a b c d " * 20
+    (wanted,) = tokenizer()(" the").input_ids
+    free = {"prompt": repeating, "temperature": 0}
+    cases: list[dict[str, Any]] = [
+        free,
+        free | {"logit_bias": {str(wanted): 100}},
+        free | {"temperature": 1.5, "extra_body": {"min_p": 1.0}},
+        free | {"temperature": 1.5, "extra_body": {"top_k": 1}},
+    ]
+    found: dict[int, str] = {}
+
+    def ask(number: int) -> None:
+        found[number] = client.completions.create(model=BASE, max_tokens=24, **cases[number]).choices[0].text
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(len(cases))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found[1] == " the" * 24
+    assert found[0] == found[2] == found[3]
+
+
+def test_top_k_alone_is_an_ordinary_request(client: openai.OpenAI) -> None:
+    """It ended the engine, and with it everybody's answers."""
+    body = {"top_k": 5}
+    done = client.completions.create(model=BASE, prompt="The sea is", max_tokens=8, temperature=1.0, extra_body=body)
+    assert done.choices[0].finish_reason == "length"
+
+
+def test_what_the_engine_refuses_has_openais_shape(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="maximum context length") as caught:
+        client.completions.create(model=BASE, prompt="word " * 600, max_tokens=1)
+    assert (caught.value.code, caught.value.type) == ("context_length_exceeded", "invalid_request_error")
+    with pytest.raises(openai.BadRequestError, match="out of vocabulary") as caught:
+        client.completions.create(model=BASE, prompt=[2**30], max_tokens=1)
+    assert caught.value.code == "invalid_value"
+
+
+def test_an_answer_is_sent_back_as_it_came(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(model=BASE, messages=QUESTION, max_tokens=4).choices[0].message
+    messages = [*QUESTION, answer.model_dump(), {"role": "developer", "content": "be brief"}, *QUESTION]
+    assert client.chat.completions.create(model=BASE, messages=messages, max_tokens=4).choices
+
+
+def test_lm_evaluation_harness_measures_what_the_weights_say(serving: Serving, client: openai.OpenAI) -> None:
+    """Its log-probabilities, by token lists and by texts, are those of transformers on the same weights."""
+    pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed; `make setup-dev` does it")
+    folder = ensure_model(smoke().model)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.e2e.harness", serving.url, BASE, str(folder)],
+        cwd=ROOT,
+        env=os.environ | {"OPENAI_API_KEY": serving.key},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    model, words = load_model(folder, smoke().model, torch.device("cpu")), tokenizer()
+    for number, (question, choices) in enumerate(harness.QUESTIONS[:4]):
+        expected = [log_probability(model, words, question, choice) for choice in choices]
+        for way in ("tokens", "texts"):
+            assert [response[0] for response in found[way][number]] == pytest.approx(expected, abs=1e-3), way
+    assert len(found["completions"]) == len(harness.QUESTIONS) and len(found["chat"]) == 3
+    assert all(isinstance(text, str) for texts in (*found["completions"], *found["chat"]) for text in texts)
+
+
+def log_probability(model: Any, words: Any, question: str, choice: str) -> float:
+    """Of the choice after the question, in nats."""
+    start, ids = len(words(question).input_ids), torch.tensor([words(question + choice).input_ids])
+    with torch.no_grad():
+        logits = model(ids).logits[0].float().log_softmax(-1)
+    return sum(logits[place - 1, ids[0, place]].item() for place in range(start, ids.shape[1]))
 
 
 def test_nothing_is_had_without_a_key(serving: Serving) -> None:

@@ -123,6 +123,43 @@ def test_a_full_queue_answers_429_and_when_to_try_again() -> None:
     assert response.json()["error"]["code"] == "queue_full"
 
 
+def test_each_answer_of_a_batch_takes_a_place() -> None:
+    async def use(client: httpx.AsyncClient, edge: Edge) -> list[int]:
+        batch = {"model": "base", "prompt": [[1], [2], [3]], "n": 2, "stream": True}
+        held = edge.answer(COMPLETIONS, json.dumps(batch).encode())
+        await anext(held)
+        counted = [edge._in_flight]
+        for prompts in (["a"] * 5, ["a"] * 4):  # 10 places, 6 of them taken
+            parts = edge.answer(COMPLETIONS, json.dumps({**batch, "prompt": prompts, "n": 1}).encode())
+            try:
+                await anext(parts)
+            except ApiError as error:
+                counted.append(error.status)
+            else:
+                counted.append(edge._in_flight)
+                await parts.aclose()
+        await held.aclose()
+        return [*counted, edge._in_flight]
+
+    assert run(Engines(slow), use, max_num_seqs=2, max_waiting=8) == [6, 429, 10, 0]
+
+
+def test_a_batch_that_is_larger_than_the_queue_is_let_in_when_nothing_else_is_there() -> None:
+    async def use(client: httpx.AsyncClient, edge: Edge) -> list[int]:
+        body = {"model": "base", "prompt": ["a"] * 32}
+        held = edge.answer(CHAT, json.dumps({**BODY, "stream": True}).encode())
+        await anext(held)
+        busy = (await client.post(COMPLETIONS, json=body)).status_code
+        await held.aclose()
+        return [busy, (await client.post(COMPLETIONS, json=body)).status_code]
+
+    async def script(engines: Engines, number: int) -> AsyncGenerator[Head | bytes, None]:
+        async for part in (slow if number == 1 else whole)(engines, number):
+            yield part
+
+    assert run(Engines(script), use) == [429, 200]
+
+
 def test_an_unknown_model_is_named_with_those_that_are_there() -> None:
     response = post(Engines(whole), body={**BODY, "model": "zz"})
     assert response.status_code == 404

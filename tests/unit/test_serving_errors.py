@@ -43,6 +43,28 @@ def test_a_client_is_told_when_to_come_back_and_when_not_to() -> None:
     assert error_response(errors.unauthenticated("m")).headers["www-authenticate"] == "Bearer"
 
 
+@pytest.mark.parametrize(
+    ("message", "param", "code"),
+    [
+        ("Token id 60000 is out of vocabulary", None, "invalid_value"),
+        ("This model's maximum context length is 512 tokens. However, ...", "prompt", "context_length_exceeded"),
+    ],
+)
+def test_what_an_engine_refuses_has_openais_shape_too(message: str, param: str | None, code: str) -> None:
+    """vLLM's code is the status, a number; clients with types take a text or null alone."""
+    body = json.dumps({"error": {"message": message, "type": "BadRequestError", "param": None, "code": 400}}).encode()
+    error = errors.from_engine(400, body)
+    assert (error.status, error.message, error.type, error.param, error.code) == (
+        400, message, "invalid_request_error", param, code
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"no JSON", b'{"error": "x"}', b'{"error": {"message": "/secret"}}'])
+def test_a_failure_of_an_engine_tells_no_secrets(body: bytes) -> None:
+    error = errors.from_engine(500, body)
+    assert (error.status, error.code, "secret" in error.message) == (500, "internal_error", False)
+
+
 def test_openais_package_raises_an_error_in_the_middle_of_a_stream() -> None:
     openai = pytest.importorskip("openai")
     chunk = {"id": "1", "object": "text_completion", "created": 0, "model": "m", "choices": []}

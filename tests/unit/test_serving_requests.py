@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.serving.errors import ApiError
-from app.serving.requests import Limits, parse_chat, parse_completion
+from app.serving.requests import Limits, count_answers, parse_chat, parse_completion
 from app.serving.schema import ChatRequest, CompletionRequest
 
 LIMITS = Limits(max_model_len=4096)
@@ -57,12 +57,6 @@ def test_a_request_passes_with_the_fields_that_were_given_and_no_others() -> Non
     assert completion(**fields) == {"model": "m", "prompt": "def f(", **fields}
 
 
-def test_what_openai_clients_send_besides_is_taken_and_dropped() -> None:
-    extra = {"user": "u", "metadata": {"a": "b"}, "store": False, "service_tier": "auto", "reasoning_effort": "low"}
-    assert chat(**extra, stop=None, tools=None, max_tokens=None) == chat()
-    assert completion(user="u", best_of=1, suffix="", n=1) == completion(n=1)
-
-
 def test_one_stop_text_is_a_list_of_one() -> None:
     assert chat(stop="END")["stop"] == ["END"]
 
@@ -76,10 +70,25 @@ def test_a_dialogue_with_tools_can_be_sent_back_as_it_came() -> None:
 
 
 @pytest.mark.parametrize(
-    "prompt", ["a", ["a", "b"], [1, 2, 3], ["a"] * 8, [0] * 4095], ids=["text", "texts", "tokens", "8", "4095"]
+    ("prompt", "answers"),
+    [("a", 1), ("", 1), (["a", ""], 2), ([1, 2, 3], 1), ([[1, 2], [3]], 2), (["a"] * 2048, 2048), ([0] * 4095, 1)],
+    ids=["text", "nothing", "texts", "tokens", "token lists", "2048", "4095 tokens"],
 )
-def test_every_kind_of_prompt_passes_unchanged(prompt: Any) -> None:
-    assert completion(prompt=prompt)["prompt"] == prompt
+def test_every_kind_of_prompt_passes_unchanged_and_each_counts(prompt: Any, answers: int) -> None:
+    body = completion(prompt=prompt)
+    assert body["prompt"] == prompt
+    assert count_answers(body) == answers
+    assert answers > 1024 or count_answers(completion(prompt=prompt, n=2)) == 2 * answers
+
+
+def test_a_prompt_that_is_null_or_left_out_begins_a_new_document() -> None:
+    for body in (b'{"model": "m"}', b'{"model": "m", "prompt": null}'):
+        assert parse_completion(body, LIMITS) == {"model": "m", "prompt": ""}
+
+
+def test_a_gap_may_lie_at_the_top_of_a_file_and_in_each_of_several() -> None:
+    assert completion(prompt="", suffix="x")["suffix"] == "x"
+    assert completion(prompt=["a", ""], suffix="x")["prompt"] == ["a", ""]
 
 
 @pytest.mark.parametrize(
@@ -147,6 +156,9 @@ def test_v7_no_message_makes_the_server_fetch_or_load_anything(part: dict[str, A
         ({"tool_choice": "auto"}, "tool_choice"),
         ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "rm"}}}, "tool_choice"),
         ({"model": ""}, "model"),
+        ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools.0.type"),
+        ({"modalities": ["text", "audio"]}, "modalities.1"),
+        ({"messages": [USER, {"role": "assistant", "content": "x", "audio": {"id": "a"}}]}, "messages.1.audio"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
@@ -159,20 +171,27 @@ def test_v6_a_chat_beyond_the_caps_is_refused_by_name(fields: dict[str, Any], pa
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"prompt": ["a"] * 9}, "prompt"),
+        ({"prompt": ["a"] * 2049}, "prompt"),
+        ({"prompt": [[1]] * 257, "n": 8}, "prompt"),
         ({"prompt": [1] * 4096}, "prompt"),
+        ({"prompt": [[1], [1] * 4096]}, "prompt"),
         ({"prompt": [-1]}, "prompt.0"),
         ({"prompt": [2**40]}, "prompt.0"),
-        ({"prompt": [[1]]}, "prompt.0"),
-        ({"prompt": ""}, "prompt"),
+        ({"prompt": [1, "a"]}, "prompt.1"),
+        ({"prompt": ["a", 1]}, "prompt.1"),
+        ({"prompt": [[1], "a"]}, "prompt.1"),
+        ({"prompt": [[1], []]}, "prompt.1"),
+        ({"prompt": [True]}, "prompt.0"),
+        ({"prompt": [1.0]}, "prompt.0"),
         ({"prompt": []}, "prompt"),
-        ({"prompt": None}, "prompt"),
+        ({"prompt": {}}, "prompt"),
         ({"logprobs": 21}, "logprobs"),
         ({"logprobs": True}, "logprobs"),
         ({"best_of": 5}, "best_of"),
         ({"n": 2, "best_of": 1}, "best_of"),
         ({"max_tokens": 0}, "max_tokens"),
-        ({"prompt": ["a", "b"], "suffix": "c"}, "suffix"),
+        ({"prompt": [1, 2], "suffix": "c"}, "suffix"),
+        ({"prompt": [[1, 2]], "suffix": "c"}, "suffix"),
         ({"messages": []}, "messages"),
     ],
 )

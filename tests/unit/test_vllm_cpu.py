@@ -7,7 +7,13 @@ import torch
 
 pytest.importorskip("vllm", reason="vLLM is not installed")
 
-from app.vllm_cpu import RowGroupedLora, expand_to_tokens, group_rows
+from vllm import SamplingParams
+from vllm.exceptions import VLLMValidationError
+from vllm.v1.outputs import DraftTokenIds
+from vllm.v1.sample import rejection_sampler
+from vllm.v1.worker.cpu_worker import CPUWorker
+
+from app.vllm_cpu import RowGroupedLora, Worker, constrain_guesses, expand_to_tokens, group_rows
 
 SLOTS, RANK, IN, OUT = 3, 4, 8, 6
 
@@ -83,3 +89,43 @@ def test_vllms_own_expansion_still_leaves_temperatures_unset() -> None:
     output = torch.full((6,), -7.0)
     _expand_kernel_impl(output, TEMPERATURES, ENDS, 0, 1)
     assert (output == -7.0).all()
+
+
+TOP_K = SimpleNamespace(all_greedy=False, temperature=torch.tensor([1.0]), top_k=torch.tensor([2]), top_p=None)
+
+
+def test_a_step_without_guesses_has_nothing_to_constrain() -> None:
+    assert constrain_guesses(torch.empty(0, 5), torch.tensor([0]), TOP_K).shape == (0, 5)
+
+
+def test_vllms_own_constraints_still_fail_where_nothing_was_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Why ours exists: when this fails, vLLM has mended it. The engine died of it, with everybody's answers."""
+    monkeypatch.setattr(rejection_sampler, "expand_batch_to_tokens", expand_to_tokens)
+    with pytest.raises(RuntimeError, match="numel"):
+        rejection_sampler.apply_sampling_constraints(torch.empty(0, 5), torch.tensor([0]), TOP_K)
+
+
+def test_nothing_is_guessed_for_a_request_with_a_bias_and_everything_for_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = {
+        "plain": SamplingParams(temperature=0.5),
+        "min_p": SamplingParams(min_p=0.1),
+        "bias": SamplingParams(logit_bias={5: -100.0}),
+    }
+    names = [*asked, "gone"]
+    monkeypatch.setattr(CPUWorker, "take_draft_token_ids", lambda self: DraftTokenIds(names, [[1, 2]] * 4))
+    worker = Worker.__new__(Worker)
+    requests = {name: SimpleNamespace(sampling_params=params) for name, params in asked.items()}
+    worker.model_runner = SimpleNamespace(requests=requests)
+    drafts = worker.take_draft_token_ids()
+    assert drafts is not None and drafts.draft_token_ids == [[1, 2], [], [], [1, 2]]
+
+
+@pytest.mark.parametrize(
+    "params", [SamplingParams(min_p=0.1), SamplingParams(logit_bias={5: -100.0})], ids=["min_p", "bias"]
+)
+def test_vllm_itself_still_refuses_a_bias_with_speculation(params: SamplingParams) -> None:
+    """Why ours exists: when this fails, vLLM takes both, and our drafts may stay."""
+    with pytest.raises(VLLMValidationError, match="not yet supported with speculative decoding"):
+        params._validate_spec_decode(SimpleNamespace())
