@@ -25,6 +25,7 @@ from app.serving.arguments import LATEST, NONE, LLMArguments
 from app.serving.config import ARGUMENTS, IDE, LLM, is_public, load_config
 from app.serving.keys import Keys, hash_key, new_key
 from app.settings import Profile
+from app.userfiles import user_path
 
 POLL_S = 1.0
 DEPLOY_TIMEOUT_S = 1800.0
@@ -64,7 +65,9 @@ def prepare(arguments: argparse.Namespace) -> tuple[dict[str, Any], Profile]:
         if named:
             given["profile"] = named
         if application["import_path"] == LLM and arguments.run is not None:
-            given["run"] = arguments.run if arguments.run in (LATEST, NONE) else os.path.abspath(arguments.run)
+            given["run"] = (
+                arguments.run if arguments.run in (LATEST, NONE) else str(user_path(arguments.run).absolute())
+            )
     if arguments.port is not None:
         config["http_options"]["port"] = arguments.port
     first = config["applications"][0]["args"]

@@ -143,7 +143,7 @@ def server_arguments(
 def speculative_config(settings: ServingSettings) -> dict[str, Any]:
     tokens = {"num_speculative_tokens": settings.num_speculative_tokens}
     if settings.speculation == "draft_model":
-        return {"method": "draft_model", "model": settings.draft_model, **tokens}
+        return {"method": "draft_model", "model": os.path.expanduser(settings.draft_model), **tokens}
     return {"method": "ngram", **tokens, **NGRAM_LOOKUP}
 
 

@@ -5,7 +5,6 @@ Ray Train keeps the checkpoints under sft/work, and picks the newest one up when
 python -m app sft --profile P --run DIR
 """
 
-import json
 import shutil
 import threading
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import ray.train
 from ray.train.torch import TorchTrainer
 
 from app.errors import UserError
+from app.jsonfiles import BrokenFileError
 from app.models import ensure_model
 from app.progress import copy_to, progress, say
 from app.runs import Run, append_json_line, git_commit, read_json, read_json_lines, write_json, write_json_lines
@@ -119,7 +119,7 @@ def _forget_torn_snapshot(run: Run) -> None:
     try:
         if snapshot.exists():
             read_json(snapshot)
-    except json.JSONDecodeError:
+    except BrokenFileError:
         say("  the list of checkpoints was cut off by a kill: training starts over")
         shutil.rmtree(snapshot.parent)
 
