@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
 
 
 def check_adapter(adapter: Path, base: Path) -> None:

@@ -26,10 +26,11 @@ from app.evaluation.stage import (
     problem_paths,
     read_results,
     run_evaluation,
+    set_aside_outdated,
 )
 from app.evaluation.suite import Suite, Task
 from app.evaluation.suites import ALWAYS_HERE, evenly_spaced, get_suite
-from app.models import ensure_model, load_tokenizer
+from app.models import ensure_model, load_tokenizer, weights_sha256
 from app.progress import say
 from app.records import SuiteResult
 from app.runs import Run, read_json, update_info
@@ -101,7 +102,7 @@ def measure(
     for adapter in filter(None, candidates.values()):
         check_adapter(Path(adapter), folder)
     suites, tokenizer = load_suites(profile.evaluation), load_tokenizer(folder)
-    planned = plans(run, profile, candidates, suites, tokenizer)
+    planned = set_aside_outdated(run, plans(run, profile, candidates, suites, tokenizer, weights_sha256(folder)))
     if is_evaluated(run, profile.evaluation, candidates):
         say("evaluate: complete")
         return read_results(run, profile.evaluation, candidates)

@@ -11,9 +11,10 @@ from typing import Any
 
 from app.corpus.mining.records import STAGES
 from app.errors import UserError
-from app.evaluation.stage import BASE, CandidateComparison, against_base, read_result
+from app.evaluation.stage import BASE, CandidateComparison, against_base, outdated, read_result
+from app.evaluation.stored import samples
 from app.records import UNTRUSTED_TIERS, SuiteResult
-from app.runs import Run, iter_json_lines, read_json, read_json_lines, write_atomic
+from app.runs import Run, read_json, read_json_lines, write_atomic
 
 TEMPLATE = Path(__file__).with_name("report.md.jinja")
 
@@ -52,7 +53,8 @@ def _facts(run: Run) -> dict[str, Any]:
     info: dict[str, Any] = {"hardware": None, "peak_memory_bytes": 0} | read_json(run.info)
     sft = read_json(run.sft_meta) if run.sft_meta.exists() else None
     corpus = read_json(run.corpus_manifest) if run.corpus_manifest.exists() else None
-    found = _results(run)
+    stale = outdated(run)
+    found = [(suite, name, result) for suite, name, result in _results(run) if (suite, name) not in stale]
     compared = [c for suite, name, _ in found if (c := against_base(run, suite, name))]
     results = [result for _, _, result in found]
     facts: dict[str, Any] = {
@@ -61,6 +63,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "stages": run.stage_seconds(),
         "results": results,
         "comparisons": compared,
+        "stale": [f"{suite}, {name}: {why}" for (suite, name), why in stale.items()],
         "contamination": _contamination(run),
         "tiers": sorted({tier for result in results for tier in result.tiers}),
         "untrusted": sorted({tier for result in results for tier in result.tiers} & set(UNTRUSTED_TIERS)),
@@ -128,7 +131,7 @@ def _examples(run: Run, compared: CandidateComparison) -> list[dict[str, Any]]:
 
 
 def _first_samples(path: Path) -> dict[str, dict[str, Any]]:
-    rows = (row for row in iter_json_lines(path) if row["draft"]["sample"] == 0)
+    rows = (row for _, row in samples(path) if row["draft"]["sample"] == 0)
     return {row["draft"]["problem_id"]: row for row in rows}
 
 
