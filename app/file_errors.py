@@ -35,11 +35,12 @@ def sentence_of(error: OSError) -> str | None:
 
 
 def _forbidden(place: Path, cause: str) -> str:
-    if place.parent != place and (closed := _closed_folder(place)):
-        return f"{place} can't be read ({cause}): let this user enter {closed}, or {_elsewhere(place)}"
+    if closed := _closed_folder(place):
+        return f"{place} can't be reached ({cause}): let this user enter {closed}, or {_elsewhere(place, 'path')}"
     if place.exists() and not os.access(place, os.R_OK):
-        return f"{place} can't be read ({cause}): make it readable for this user, or {_elsewhere(place)}"
-    return f"{place} can't be written ({cause}): make it writable for this user, or {_elsewhere(place)}"
+        return f"{place} can't be read ({cause}): make it readable for this user, or {_elsewhere(place, 'path')}"
+    there = next(folder for folder in (place, *place.absolute().parents) if folder.exists())
+    return f"{place} can't be written ({cause}): let this user write {there}, or {_elsewhere(place)}"
 
 
 def _closed_folder(place: Path) -> Path | None:
@@ -54,18 +55,15 @@ def _is_there(folder: Path) -> bool:
     return False
 
 
-def _elsewhere(place: str | Path) -> str:
-    """The other way out: the variable that moves the place, else another --run."""
-    for folder, variable in _places():
-        if _is_at(Path(place).absolute(), folder, variable):
-            return f"set {variable} to another one"
-    return "give another --run" if place else "give another folder"
-
-
-def _is_at(place: Path, folder: Path, variable: str) -> bool:
-    if variable == "TMPDIR":  # a prefix of names, since a run may lie beside them
-        return str(place).startswith(str(folder))
-    return place.is_relative_to(folder)
+def _elsewhere(place: str | Path, otherwise: str = "--run") -> str:
+    """The other way out: the variable that moves the place, else another path."""
+    there = Path(place).absolute()
+    for folder, variable in _places() if place else ():
+        if there.is_relative_to(folder) or folder.is_relative_to(there):
+            return f"set {variable} to another folder"
+    if place and str(there).startswith(os.path.join(tempfile.gettempdir(), tempfile.gettempprefix())):
+        return "set TMPDIR to another folder"
+    return f"give another {otherwise}"
 
 
 def _places() -> list[tuple[Path, str]]:
@@ -78,6 +76,4 @@ def _places() -> list[tuple[Path, str]]:
         found.append((home() / ".ray", "RAY_AUTH_TOKEN_PATH"))
     if hub := os.environ.get("HF_HOME"):
         found.append((Path(hub).expanduser().absolute(), "HF_HOME"))
-    with contextlib.suppress(OSError):
-        found.append((Path(tempfile.gettempdir()) / tempfile.gettempprefix(), "TMPDIR"))
     return found

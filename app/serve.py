@@ -6,7 +6,6 @@ FILE` and `serve deploy FILE`, with a key from `python -m app keys add NAME`.
 """
 
 import argparse
-import os
 import re
 import signal
 import time
@@ -15,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from app.cluster import connected, require_resources
+from app.cluster import connected, joined_address, require_resources
 from app.errors import UserError
 from app.overrides import with_overrides
 from app.profiles import PROFILES, get_profile, profile_of_machine
@@ -46,7 +45,7 @@ def serve(arguments: argparse.Namespace) -> None:
         client.deploy_applications(config)
         _wait_until_ready(client, [application["name"] for application in config["applications"]])
         _print_addresses(config, key)
-        if os.environ.get("RAY_ADDRESS"):
+        if joined_address():
             say("the applications stay on the cluster; `serve shutdown -y` ends them")
             return
         say("Ctrl-C ends it")
