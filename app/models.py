@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.errors import UserError
+from app.file_errors import sentence_of
 from app.progress import progress, say
 from app.runs import cache_root, read_json, write_json
 from app.settings import ModelSettings
@@ -162,6 +163,8 @@ def _from_hub(settings: ModelSettings) -> Path:
     try:
         folder = Path(snapshot_download(settings.name, revision=settings.revision, allow_patterns=list(WEIGHT_FILES)))
     except (HTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        if isinstance(error, OSError) and sentence_of(error):
+            raise  # of the Hub's own cache, not of the Hub
         cause = str(error).splitlines()[0]
         raise UserError(
             f"model {settings.name!r} is missing and can't be fetched from {_origin(settings)} ({cause}): "

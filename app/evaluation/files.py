@@ -9,6 +9,7 @@ from typing import Any
 
 from app.errors import UserError
 from app.evaluation.suite import Task
+from app.file_errors import sentence_of
 from app.userfiles import read_rows
 
 ODD = (SyntaxError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
@@ -68,6 +69,8 @@ def hub_rows(suite: str, repository: str, file: str) -> Iterator[dict[str, Any]]
     try:
         path = hf_hub_download(repository, file, repo_type="dataset")
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        if isinstance(error, OSError) and sentence_of(error):
+            raise  # of the Hub's own cache, not of the Hub
         raise UserError(
             f"{suite} is not here and can't be fetched from the Hugging Face Hub ({repository}, {file}: "
             f"{str(error).splitlines()[0]}): connect to it, or give the file by --problems PATH"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import UserError
-from app.evaluation.stored import ADAPTER_KEY, BASE_KEY, VERDICTS_KEY, adapter_sha256, samples
+from app.evaluation.stored import ADAPTER_KEY, BASE_KEY, LENGTH_KEY, VERDICTS_KEY, adapter_sha256, has_room, samples
 from app.evaluation.suite import Suite, Task
 from app.evaluation.tally import Tally
 from app.overrides import differences
@@ -78,6 +78,8 @@ class Plan:
     """Why what the run holds of it is to be set aside; empty where it may stay."""
     drafts_hold: bool = False
     """Only verdicts are outdated: the drafts are judged anew."""
+    settings_changed: bool = False
+    """The run holds it under settings that would have given the same, and these are to be written over them."""
     drawn: Path | None = None
     """Samples that were set aside, whose drafts are judged anew."""
 
@@ -99,23 +101,31 @@ def plan(run: Run, what: Measurement, facts: dict[str, Any], tokenizer: Any) -> 
         "num_samples": what.num_samples,
     }
     settings = json.loads(json.dumps(settings))
-    why, drafts_hold = _outdated(run, what, settings)
-    return Plan(what=what, prompts=prompts, settings=settings, outdated=why, drafts_hold=drafts_hold)
+    held = Plan(what=what, prompts=prompts, settings=settings)
+    return dataclasses.replace(held, **_against_held(run, what, settings))
 
 
-def _outdated(run: Run, what: Measurement, settings: dict[str, Any]) -> tuple[str, bool]:
-    """Why the run's samples of this measurement, if it has any, can't be gone on with, and whether their drafts can."""
+def _against_held(run: Run, what: Measurement, settings: dict[str, Any]) -> dict[str, Any]:
+    """Fields of the plan that say what becomes of the run's samples of this measurement, if it has any.
+
+    Raises UserError where they bind other settings.
+    """
     path = run.suite_settings(what.label, what.candidate)
     drawn, result = run.suite_samples(what.label, what.candidate), run.suite_result(what.label, what.candidate)
-    changed = differences(settings, read_json(path) if path.exists() else {})
+    before = read_json(path) if path.exists() else {}
+    changed = differences(settings, before)
     if not changed or not (drawn.exists() or result.exists()):
-        return "", False
+        return {}
     if any(line.startswith((BASE_KEY, ADAPTER_KEY)) for line in changed):
-        return "the weights changed since", False
+        return {"outdated": "the weights changed since"}
     if not result.exists() and all(row["verdict"]["status"] == Status.INFRA for _, row in samples(drawn)):
-        return "no sample could be judged, and the settings changed", False
+        return {"outdated": "no sample could be judged, and the settings changed"}
     if all(line.startswith(VERDICTS_KEY) for line in changed):
-        return "the sandbox judges otherwise since, so its drafts are judged anew", True
+        return {"outdated": "the sandbox judges otherwise since, so its drafts are judged anew", "drafts_hold": True}
+    if all(line.startswith(LENGTH_KEY) for line in changed) and drawn.exists():
+        shorter = min(held["generation"]["max_model_len"] for held in (settings, before))
+        if all(has_room(row, shorter) for _, row in samples(drawn)):
+            return {"settings_changed": True}
     raise UserError(
         f"{path.parent} was measured with other settings ({'; '.join(changed[:3])}): give those again, remove that "
         "folder to measure anew, or choose another --run"

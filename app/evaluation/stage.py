@@ -19,7 +19,7 @@ from app.models import recorded_folder, weights_sha256
 from app.progress import say
 from app.records import Generator, Judge, Sampling, Score, SuiteResult
 from app.run_settings import stored_profile
-from app.runs import Run, read_json
+from app.runs import Run, read_json, write_json
 from app.settings import EvaluationSettings, Profile
 
 BASE, SFT = "base", "sft"
@@ -147,7 +147,18 @@ def plans(
 
 def set_aside_outdated(run: Run, planned: Sequence[Plan]) -> list[Plan]:
     """Move what can't be gone on with out of the way, so that it is measured, or judged, anew; nothing is lost."""
+    for each in planned:
+        if each.settings_changed:
+            _renew_settings(run, each)
     return [_set_aside(run, each) if each.outdated else each for each in planned]
+
+
+def _renew_settings(run: Run, planned: Plan) -> None:
+    what = planned.what
+    write_json(run.suite_settings(what.label, what.candidate), planned.settings)
+    result = run.suite_result(what.label, what.candidate)
+    if result.exists():
+        write_json(result, read_json(result) | planned.settings)
 
 
 def _set_aside(run: Run, planned: Plan) -> Plan:

@@ -16,6 +16,7 @@ from app.models import sha256_of
 from app.records import Status
 
 BASE_KEY, ADAPTER_KEY, VERDICTS_KEY = "weights_sha256", "adapter_sha256", "verdicts"
+LENGTH_KEY = "generation.max_model_len"
 VERDICTS = 2
 """Raise it with every change to the sandbox, the tests or the way from a reply to its program by which a verdict on the
 same reply may change: drafts that are there are then judged anew. 2: drafts share nothing that one can write to."""
@@ -38,12 +39,21 @@ def samples(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, row
 
 
+def has_room(row: dict[str, Any], max_model_len: int) -> bool:
+    """Whether the draft would have been the same under this limit of its length. One on which the sandbox failed is
+    drawn again anyway."""
+    draft = row["draft"]
+    return row["verdict"]["status"] == Status.INFRA or (
+        draft["num_tokens"] > 0 and draft["num_prompt_tokens"] + draft["num_tokens"] < max_model_len
+    )
+
+
 def _is_sample(row: dict[str, Any]) -> bool:
     draft, verdict = row.get("draft"), row.get("verdict")
     if not isinstance(draft, dict) or not isinstance(verdict, dict):
         return False
     texts = (draft.get("problem_id"), draft.get("text"), verdict.get("tier"), verdict.get("detail"))
-    counts = (draft.get("sample"), draft.get("num_tokens"))
+    counts = (draft.get("sample"), draft.get("num_tokens"), draft.get("num_prompt_tokens"))
     return (
         all(isinstance(text, str) for text in texts)
         and all(type(count) is int and count >= 0 for count in counts)

@@ -226,7 +226,8 @@ def _keep(model: Any, profile: Profile, device: Any) -> list[Keep]:
         least = step_memory(shape, profile.model, profile.sft, seq_len, [Keep.INPUT] * shape.layers)
         raise UserError(
             f"a micro-batch of {profile.sft.micro_batch} x {seq_len} tokens takes {least}, more than sft.vram_gib = "
-            f"{profile.sft.vram_gib}: lower sft.micro_batch and raise sft.grad_accumulation, or lower corpus.seq_len"
+            f"{profile.sft.vram_gib}: lower sft.micro_batch and raise sft.grad_accumulation, or lower corpus.seq_len "
+            "in another --run"
         )
     counts = ", ".join(f"{keep.count(level)} keep {level.name.lower()}" for level in Keep if level in keep)
     say(f"  memory {step_memory(shape, profile.model, profile.sft, seq_len, keep)}; of {shape.layers} layers {counts}")

@@ -22,7 +22,7 @@ from app.overrides import with_overrides
 from app.profiles import smoke
 from app.records import Problem, Status
 from app.report import write_report
-from app.runs import Run, append_json_line, open_run, read_json_lines
+from app.runs import Run, append_json_line, open_run, read_json_lines, write_json_lines
 from app.settings import Profile
 from tests.unit.test_evaluation import ScriptedGenerator, StatedJudge
 
@@ -105,6 +105,22 @@ def test_only_samples_bind_the_settings_of_a_measurement(profile: Profile, tmp_p
         drawn(run, other)
     run.suite_samples(LABEL, "base").unlink()
     assert drawn(run, other) == 2
+
+
+def test_a_shorter_limit_of_length_is_accepted_where_every_draft_had_room(profile: Profile, tmp_path: Path) -> None:
+    """What the error of a generator that ran out of memory advises, followed after some drafts."""
+    run = Run(tmp_path / "run")
+    drawn(run, profile)
+    drafts = [row["draft"] for row in read_json_lines(run.suite_samples(LABEL, "base"))]
+    longest = max(draft["num_prompt_tokens"] + draft["num_tokens"] for draft in drafts)
+    assert drawn(run, with_overrides(profile, [f"generation.max_model_len={max(32, longest + 1)}"])) == 0
+    for path in (run.suite_settings(LABEL, "base"), run.suite_result(LABEL, "base")):
+        assert json.loads(path.read_text())["generation"]["max_model_len"] == max(32, longest + 1)
+    rows = read_json_lines(run.suite_samples(LABEL, "base"))
+    rows[0]["draft"]["num_tokens"] = 500
+    write_json_lines(run.suite_samples(LABEL, "base"), rows)
+    with pytest.raises(UserError, match=r"measured with other settings \(generation.max_model_len: \d+ -> 400\)"):
+        drawn(run, with_overrides(profile, ["generation.max_model_len=400"]))
 
 
 def test_samples_on_which_the_sandbox_failed_bind_nothing(profile: Profile, tmp_path: Path) -> None:
