@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from app.errors import UserError
 from app.progress import say
 from app.ray_folders import choose_temporary_folder, make_private_token
-from app.runs import REPOSITORY
+from app.runs import REPOSITORY, cache_root
 from app.settings import ClusterSettings
 
 FORWARDED = ("POCKETCODER_CACHE", "HF_HOME", "HF_TOKEN", "HF_HUB_OFFLINE")
@@ -80,6 +80,8 @@ def _join(address: str, in_job: bool) -> None:
     if "://" in address or address != "auto" and not (host and port.isdigit()):
         raise UserError(f"RAY_ADDRESS={address!r} is no cluster address: give HOST:6379, or unset it to start Ray here")
     env_vars = {name: os.environ[name] for name in FORWARDED if name in os.environ}
+    if "POCKETCODER_CACHE" in env_vars:
+        env_vars["POCKETCODER_CACHE"] = str(cache_root())
     runtime_env = {"env_vars": env_vars} if in_job else {"env_vars": env_vars, "working_dir": str(REPOSITORY)}
     try:
         _ask(address)

@@ -1,6 +1,7 @@
 """The report of a run: report.md, plots, and the same as one self-contained report.html.
 
-Reads only what the stages wrote. Run: python -m app report --run DIR
+Reads only what the stages wrote, and the weights in their place: results of other weights are left out.
+Run: python -m app report --run DIR
 """
 
 import base64
@@ -13,10 +14,13 @@ from app.corpus.mining.records import STAGES
 from app.errors import UserError
 from app.evaluation.stage import BASE, CandidateComparison, against_base, outdated, read_result
 from app.evaluation.stored import samples
+from app.jsonfiles import numbered_json_lines
 from app.records import UNTRUSTED_TIERS, SuiteResult
-from app.runs import Run, read_json, read_json_lines, write_atomic
+from app.runs import Run, read_json, write_atomic
 
 TEMPLATE = Path(__file__).with_name("report.md.jinja")
+OF_A_STEP = ("step", "loss", "label_tokens", "learning_rate", "seconds")
+"""What a line of metrics.jsonl holds that is shown."""
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; }
@@ -74,7 +78,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "corpus": corpus,
     }
     if sft:
-        metrics = read_json_lines(run.sft_metrics)
+        metrics = _metrics(run.sft_metrics)
         window = max(1, len(metrics) // 5)
         facts |= {
             "metrics": metrics,
@@ -89,6 +93,18 @@ def _facts(run: Run) -> dict[str, Any]:
         facts["rejected"] = sorted(corpus["rejected"].items(), key=lambda item: -item[1])
         facts["funnel"] = [(stage, corpus["funnel"].get(stage, 0)) for stage in STAGES]
     return facts
+
+
+def _metrics(path: Path) -> list[dict[str, Any]]:
+    """Raises UserError for a line that is no step of a training, and where there is none."""
+    rows = []
+    for number, row in numbered_json_lines(path):
+        if not all(isinstance(row.get(name), int | float) for name in OF_A_STEP):
+            raise UserError(f"{path}, line {number} is no step of a training: take that line out")
+        rows.append(row)
+    if not rows:
+        raise UserError(f"{path} holds no step, although the training is complete: restore it")
+    return rows
 
 
 def _mean_loss(rows: list[dict[str, Any]]) -> float:

@@ -47,6 +47,7 @@ def run_sft(run: Run, profile: Profile) -> None:
     workers = profile.sft.num_workers
     say(f"  {manifest['rows']} rows of {profile.corpus.seq_len} tokens, {steps} steps on {workers} worker(s)")
     _forget_torn_snapshot(run)
+    read_json_lines(run.sft_metrics)  # a broken line is told before anything starts
     result = _fit(run, profile, steps)
     checkpoint = Path(result.checkpoint.path)
     _replace_folder(checkpoint / "adapter", run.sft_adapter)

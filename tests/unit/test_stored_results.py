@@ -198,3 +198,22 @@ def test_problems_are_part_of_what_a_result_belongs_to(profile: Profile, tmp_pat
     folder = ensure_model(profile.model)
     with pytest.raises(UserError, match="problems_sha256"):
         plans(run, profile, {"base": ""}, changed, load_tokenizer(folder), weights_sha256(folder))
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        (['{"step": 1', '{"step": 2}'], "line 1 is no JSON"),
+        (['{"step": 1}'], "line 1 is no step of a training"),
+        ([], "holds no step"),
+    ],
+)
+def test_a_broken_line_of_the_training_is_told_by_the_report(
+    profile: Profile, tmp_path: Path, lines: list[str], says: str
+) -> None:
+    with open_run(tmp_path / "run", profile, resume=False) as run:
+        run.sft.mkdir()
+        run.sft_meta.write_text('{"tokens": 1}')
+        run.sft_metrics.write_text("".join(line + "\n" for line in lines))
+        with pytest.raises(UserError, match=rf"metrics.jsonl.* {says}"):
+            write_report(run)
