@@ -21,14 +21,16 @@ SHAPES = {
 
 def sentence_of(error: OSError) -> str | None:
     """One sentence with the path, the cause and the way out; None for errors that no user can mend."""
-    cause = error.strerror or str(error)
+    cause = error.strerror or str(error)  # those of other libraries may have no number
     if error.errno == errno.ENOENT and "temporary directory" in cause:
         return "no folder for temporary files can be written: set TMPDIR to one that can"
     place = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
     if error.errno in FULL:
         return f"{place or 'the run directory'} can't be written ({cause}): free space or {_elsewhere(place)}"
-    if error.errno in FORBIDDEN:
-        return _forbidden(Path(place), cause) if place else f"the run directory can't be written ({cause})"
+    if error.errno == errno.EROFS and not place:
+        return f"the run directory can't be written ({cause}): give another --run"
+    if error.errno in FORBIDDEN and place:
+        return _forbidden(Path(place), cause)
     if error.errno in SHAPES and place:
         return f"{place} {SHAPES[error.errno]}: give another path"
     return None

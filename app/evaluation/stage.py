@@ -170,8 +170,8 @@ def _set_aside(run: Run, planned: Plan) -> Plan:
 
 
 def outdated(run: Run) -> dict[tuple[str, str], str]:
-    """Measurements whose weights are no longer those in their place, by label and candidate, each with what changed.
-    Weights that are not on this machine can't be compared and count as unchanged."""
+    """Measurements whose weights are no longer those in their place, or whose verdicts another sandbox gave, by label
+    and candidate, each with what changed. Weights that are not on this machine count as unchanged."""
     profile, results = stored_profile(run.root), sorted(run.evaluation.glob("*/*/result.json"))
     folder = recorded_folder(profile.model) if profile and results else None
     weights = weights_sha256(folder) if folder else None
@@ -179,7 +179,9 @@ def outdated(run: Run) -> dict[tuple[str, str], str]:
     for path in results:
         name, held = path.parent.name, read_json(path)
         adapter = str(run.sft_adapter) if name == SFT else held.get("adapter", "")
-        if weights and weights != held.get(BASE_KEY):
+        if held.get(VERDICTS_KEY) != VERDICTS:
+            found[path.parent.parent.name, name] = "the sandbox judges otherwise since"
+        elif weights and weights != held.get(BASE_KEY):
             found[path.parent.parent.name, name] = "the base model's weights are others now"
         elif adapter and is_adapter(adapter) and adapter_sha256(adapter) != held.get(ADAPTER_KEY):
             found[path.parent.parent.name, name] = "the adapter is another now"

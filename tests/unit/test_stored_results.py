@@ -12,6 +12,7 @@ import pytest
 from app.errors import UserError
 from app.evaluation.stage import (
     load_suites,
+    outdated,
     plans,
     read_result,
     run_evaluation,
@@ -145,11 +146,12 @@ def test_drafts_are_judged_anew_when_the_sandbox_judges_otherwise(
     drawn(run, profile)
     before = [row["draft"] for row in read_json_lines(run.suite_samples(LABEL, "base"))]
     monkeypatch.setattr("app.evaluation.stage.VERDICTS", 1000)
+    assert outdated(run) == {(LABEL, "base"): "the sandbox judges otherwise since"}
     assert drawn(run, profile, verdict=Status.WRONG_ANSWER) == 0, "no draft is drawn again"
     rows = read_json_lines(run.suite_samples(LABEL, "base"))
     assert [row["draft"] for row in rows] == before
     assert {row["verdict"]["status"] for row in rows} == {"wrong_answer"}
-    assert read_result(run.suite_result(LABEL, "base")).num_passed == 0
+    assert read_result(run.suite_result(LABEL, "base")).num_passed == 0 and outdated(run) == {}
 
 
 @pytest.mark.parametrize(
