@@ -96,10 +96,10 @@ def _join(address: str, in_job: bool) -> None:
 
 def _ask(address: str) -> None:
     """Raise ConnectionError unless a Ray cluster answers there within JOIN_S, and this machine is one of its nodes."""
-    import grpc
+    import grpc  # type: ignore[import-untyped]
+    import ray
     from ray._private import services
     from ray._private.grpc_utils import init_grpc_channel
-    from ray._raylet import GcsClient
     from ray.core.generated import gcs_pb2, gcs_service_pb2, gcs_service_pb2_grpc
 
     place = services.canonicalize_bootstrap_address_or_die(address)
@@ -115,7 +115,7 @@ def _ask(address: str) -> None:
             # Another answer is Ray's, about the token for one: joining says it better.
     if address == "auto":  # found among this machine's processes
         return
-    alive = GcsClient(address=place).get_all_node_info(
+    alive = ray._raylet.GcsClient(address=place).get_all_node_info(
         timeout=JOIN_S, state_filter=gcs_pb2.GcsNodeInfo.GcsNodeState.ALIVE
     )
     if not {node.hex() for node in alive} & set(services.find_node_ids()):

@@ -95,9 +95,8 @@ def overlaps(
     if (before.get("texts_sha256"), before.get("shards_sha256")) != (digest, shards):
         found = sorted(_search(run, suite, texts, model), key=lambda overlap: -overlap.words)
         problems = [dataclasses.asdict(overlap) for overlap in found]
-        facts = {"suite": suite, "unit": "words", "sources": ["corpus/train"], "texts_sha256": digest}
-        facts |= {"shards_sha256": shards}
-        write_json(path, facts | {"problems": problems})
+        facts: dict[str, Any] = {"suite": suite, "unit": "words", "sources": ["corpus/train"], "texts_sha256": digest}
+        write_json(path, facts | {"shards_sha256": shards, "problems": problems})
     rows = [row for row in read_json(path)["problems"] if chosen is None or row["problem_id"] in chosen]
     return {
         "suite": suite,
