@@ -1,7 +1,8 @@
 # The commands of a newcomer. The machine needs Python 3.11 or newer, git and make; a second call installs nothing.
 #   PYTHON=python3.12       another interpreter
 #   TORCH_INDEX=URL         where to take torch from: without a card, PyTorch's CPU index saves gigabytes (optional)
-#   PROFILE=laptop          profile of `make run`; left out, the machine decides
+#   PROFILE=laptop          profile of `make run`; left out, the machine decides, and with RUN the run
+#   RUN=DIR                 go on with this run, under its own settings
 PYTHON ?= python3
 TORCH_INDEX ?=
 TORCH := torch==2.13.0
@@ -9,6 +10,7 @@ CARD_MIB := $(shell nvidia-smi --query-gpu=memory.total --format=csv,noheader,no
 ACCELERATOR := $(if $(CARD_MIB),gpu,cpu)
 PROFILE ?= $(if $(CARD_MIB),$(shell [ $(CARD_MIB) -ge 22000 ] && echo workstation || echo rtx3070),laptop)
 RUN ?=
+IS_GIVEN := $(filter-out file default undefined,$(origin PROFILE))
 PY := .venv/bin/python
 BASE := .venv/.installed-$(ACCELERATOR)
 DEV := .venv/.installed-dev
@@ -22,9 +24,11 @@ endif
 .PHONY: run test serve lint browser clean setup setup-dev
 .DEFAULT_GOAL := run
 
+# A run knows its profile: only a new one, or a PROFILE that somebody gave, is named.
+run: SETTINGS := $(if $(and $(RUN),$(wildcard $(RUN)/run.json)),$(if $(IS_GIVEN),--profile $(PROFILE)),--profile $(PROFILE))
 run: $(BASE)
-	$(PY) -m app pull --profile $(PROFILE)
-	$(PY) -m app pipeline --profile $(PROFILE) $(if $(RUN),--run $(RUN) --resume)
+	$(PY) -m app pull $(SETTINGS) $(if $(RUN),--run $(RUN))
+	$(PY) -m app pipeline $(SETTINGS) $(if $(RUN),--run $(RUN) --resume)
 
 test: lint browser
 	$(PY) -m pytest

@@ -5,22 +5,19 @@ sentence for a user's mistake.
 """
 
 import argparse
-import errno
 import json
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from app.errors import UserError
-
-UNWRITABLE = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT)
+from app.userfiles import user_path
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    arguments = _parser().parse_args(argv)
     try:
+        arguments = _parser().parse_args(argv)
         COMMANDS[arguments.command](arguments)
     except KeyboardInterrupt:
         sys.exit(_fail("interrupted: give the same command again to go on (`pipeline` with --resume)", code=130))
@@ -39,9 +36,10 @@ def _sentence(error: BaseException | None) -> str | None:
         inner = _inner(error)
         if inner is None and isinstance(error, UserError | FloatingPointError):
             return str(error)
-        if inner is None and isinstance(error, OSError) and error.errno in UNWRITABLE:
-            place = error.filename or "the run directory"
-            return f"{place} can't be written ({error.strerror}): free space or give another --run"
+        if inner is None and isinstance(error, OSError):
+            from app.file_errors import sentence_of
+
+            return sentence_of(error)
         error = inner
     return None
 
@@ -65,32 +63,29 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m app", description="Train, measure and serve a small code model.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     profile = argparse.ArgumentParser(add_help=False)
-    profile.add_argument("--profile", required=True, help="smoke, laptop, rtx3070 or workstation")
+    profile.add_argument("--profile", help="smoke, laptop, rtx3070 or workstation; left out, the run's own")
     profile.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="e.g. sft.max_steps=20"
     )
     run = argparse.ArgumentParser(add_help=False)
-    run.add_argument("--run", required=True, type=Path, metavar="DIR", help="run directory")
+    run.add_argument("--run", required=True, type=user_path, metavar="DIR", help="run directory")
 
     unsafe = argparse.ArgumentParser(add_help=False)
     unsafe.add_argument(
         "--unsafe", action="store_true", help="run programs even where they can't be confined; marks every score"
     )
 
-    commands.add_parser("pull", parents=[profile], help="fetch the base weights")
+    pull = commands.add_parser("pull", parents=[profile], help="fetch the base weights")
+    pull.add_argument("--run", type=user_path, metavar="DIR", help="fetch those of this run")
     plan = commands.add_parser("plan", parents=[profile], help="what each phase takes of card, memory, disk and days")
-    plan.add_argument("--run", type=Path, metavar="DIR", help="plan with this run's corpus")
+    plan.add_argument("--run", type=user_path, metavar="DIR", help="plan with this run's corpus")
     plan.add_argument("--calibrate", action="store_true", help="measure this machine's speed first, and keep it")
     plan.add_argument("--json", action="store_true", help="print the plan as one JSON object")
     pipeline = commands.add_parser("pipeline", parents=[profile, unsafe], help="run all stages")
-    pipeline.add_argument("--run", type=Path, metavar="DIR", help="run directory; left out, a new one under runs/")
+    pipeline.add_argument("--run", type=user_path, metavar="DIR", help="run directory; left out, a new one under runs/")
     pipeline.add_argument("--resume", action="store_true", help="go on with a run that was interrupted")
-    corpus = commands.add_parser("corpus", parents=[unsafe], help="build the training shards")
-    corpus.add_argument("--profile", help="smoke, laptop, rtx3070 or workstation; with --check not needed")
-    corpus.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="e.g. corpus.recipe=FILE"
-    )
-    corpus.add_argument("--run", type=Path, metavar="DIR", help="run directory; needed unless --check")
+    corpus = commands.add_parser("corpus", parents=[profile, unsafe], help="build the training shards")
+    corpus.add_argument("--run", type=user_path, metavar="DIR", help="run directory; needed unless --check")
     corpus.add_argument("--check", action="store_true", help="tell what the recipe needs and what is wrong with it")
     commands.add_parser("sft", parents=[profile, run], help="train the adapter")
     _add_evaluate(commands.add_parser("evaluate", parents=[unsafe], help="measure a model, or score given samples"))
@@ -100,7 +95,9 @@ def _parser() -> argparse.ArgumentParser:
     keys.add_argument("action", choices=("add", "list", "remove"))
     keys.add_argument("name", nargs="?", help="whose key; letters, digits, - and _")
     sandbox = commands.add_parser("sandbox", parents=[unsafe], help="judge a catalogue of programs")
-    sandbox.add_argument("--cases", required=True, type=Path, metavar="FILE.jsonl", help="lines of id, input, expected")
+    sandbox.add_argument(
+        "--cases", required=True, type=user_path, metavar="FILE.jsonl", help="lines of id, input, expected"
+    )
     sandbox.add_argument("--timeout", type=float, default=2.0, metavar="S", help="CPU seconds a program may use")
     sandbox.add_argument("--json", action="store_true", help="print the outcome as one JSON object")
     return parser
@@ -108,11 +105,16 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--run", type=Path, metavar="DIR", help="measure base and adapter of this run, or keep --model's results there")
-    add("--adapter", type=Path, metavar="DIR", help="another PEFT folder instead of the run's adapter")
+    add(
+        "--run",
+        type=user_path,
+        metavar="DIR",
+        help="measure this run's base and adapter, or keep --model's results there",
+    )
+    add("--adapter", type=user_path, metavar="DIR", help="another PEFT folder instead of the run's adapter")
     add("--model", metavar="NAME_OR_PATH", help="measure this causal LM: a folder or a name on the Hugging Face Hub")
-    add("--samples", type=Path, metavar="FILE.jsonl", help="score these samples instead")
-    add("--against", type=Path, metavar="FILE.jsonl", help="compare --samples with these, problem by problem")
+    add("--samples", type=user_path, metavar="FILE.jsonl", help="score these samples instead")
+    add("--against", type=user_path, metavar="FILE.jsonl", help="compare --samples with these, problem by problem")
     add("--suite", metavar="NAME[,NAME]", help="what to measure on; an unknown name lists them all")
     add(
         "--problems", action="append", default=[], metavar="[SUITE=]PATH", help="a suite's file or folder, if not Hub's"
@@ -128,7 +130,7 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--profile", help="left out, the one of this machine")
-    add("--config", type=Path, metavar="FILE", help="left out, serve_configs/<profile>.yaml")
+    add("--config", type=user_path, metavar="FILE", help="left out, serve_configs/<profile>.yaml")
     add(
         "--run", metavar="DIR", help="whose adapters; latest (finished last, if left out) or none: the base model alone"
     )
@@ -138,9 +140,9 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
 
 def _profile(arguments: argparse.Namespace) -> Any:
     from app.overrides import with_overrides
-    from app.profiles import get_profile
+    from app.run_settings import chosen_profile
 
-    return with_overrides(get_profile(arguments.profile), arguments.overrides)
+    return with_overrides(chosen_profile(arguments.run, arguments.profile), arguments.overrides)
 
 
 def _pull(arguments: argparse.Namespace) -> None:
@@ -196,15 +198,14 @@ def _corpus(arguments: argparse.Namespace) -> None:
     if not arguments.check:
         if arguments.run is None:
             raise UserError("corpus needs --run DIR: name the run directory, or ask with --check")
-        if arguments.profile is None:
-            raise UserError("corpus needs --profile NAME: smoke, laptop, rtx3070 or workstation")
         _check_confinement(arguments.unsafe)
         return _stage(arguments)
     from app.corpus.recipe_check import check_recipe, network_needs
     from app.corpus.recipes import load_recipe
     from app.profiles import profile_of_machine
 
-    arguments.profile = arguments.profile or profile_of_machine()
+    if arguments.run is None:
+        arguments.profile = arguments.profile or profile_of_machine()
     profile = _profile(arguments)
     settings = profile.corpus
     recipe = load_recipe(settings.recipe)

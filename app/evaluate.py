@@ -4,7 +4,7 @@ import argparse
 import difflib
 import hashlib
 import json
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from app.errors import UserError
 from app.overrides import with_overrides
 from app.profiles import get_profile, profile_of_machine
 from app.progress import say
-from app.runs import open_run, runs_root, stored_profile
+from app.run_settings import chosen_profile, stored_profile
+from app.runs import open_run, runs_root
 from app.settings import EvaluationSettings, ModelSettings, Profile
 
 FREE = ("evaluation", "generation", "sandbox")
@@ -60,17 +61,14 @@ def _check_combination(arguments: argparse.Namespace) -> None:
 
 def _profiles(arguments: argparse.Namespace) -> tuple[Profile, Profile]:
     """What the run directory must hold, and the same with this evaluation's own settings."""
-    stored = stored_profile(arguments.run) if arguments.run is not None else None
-    if stored is not None and arguments.profile in (None, stored.name):
-        base = stored
-    elif arguments.profile is not None or arguments.model is not None:
-        base = get_profile(arguments.profile or profile_of_machine())
-    else:
-        raise UserError(f"{arguments.run} holds no run.json, so it is no run: give another --run, or --profile P")
+    name, is_there = arguments.profile, arguments.run is not None and stored_profile(arguments.run) is not None
+    if arguments.model is not None and not is_there:
+        name = name or profile_of_machine()
+    base = chosen_profile(arguments.run, name)
+    if arguments.model is not None:
+        base = base.model_copy(update={"model": _model(arguments.model, base.model)})
     free = [text for text in arguments.overrides if text.partition(".")[0] in FREE]
     identity = with_overrides(base, [text for text in arguments.overrides if text not in free])
-    if arguments.model is not None:
-        identity = identity.model_copy(update={"model": _model(arguments.model, identity.model)})
     profile = with_overrides(identity, free)
     return identity, profile.model_copy(update={"evaluation": _evaluation(arguments, profile.evaluation)})
 
@@ -114,7 +112,7 @@ def _candidates(arguments: argparse.Namespace, sft_adapter: Path) -> dict[str, s
 
     if arguments.adapter is None:
         return {BASE: ""} if arguments.model else {BASE: "", SFT: str(sft_adapter)}
-    folder = arguments.adapter.expanduser().resolve()
+    folder = arguments.adapter.resolve()
     if folder == sft_adapter:
         return {BASE: "", SFT: str(folder)}
     return {BASE: "", f"{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}": str(folder)}
@@ -161,8 +159,10 @@ def _score(arguments: argparse.Namespace) -> None:
         raise UserError(f"--suite {arguments.suite} names several: the samples of a file belong to one suite")
     suite = get_suite(settings.suites[0])
     tasks = suite.load(problem_paths(settings).get(suite.name))
-    files = [scoring.Samples(path, suite, tasks) for path in (arguments.samples, arguments.against) if path]
-    with closing(LocalJudges(profile.sandbox, confinement(unsafe=arguments.unsafe))) as judges:
+    with ExitStack() as opened:
+        paths = filter(None, (arguments.samples, arguments.against))
+        files = [opened.enter_context(closing(scoring.Samples(path, suite, tasks))) for path in paths]
+        judges = opened.enter_context(closing(LocalJudges(profile.sandbox, confinement(unsafe=arguments.unsafe))))
         scored = [scoring.score(suite, tasks, samples, judges) for samples in files]
     shown = scoring.as_json(scored[0][0], files[0].num_missing)
     if arguments.against:

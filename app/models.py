@@ -8,11 +8,16 @@ folder and each file's size and SHA-256.
 import fcntl
 import hashlib
 import importlib.util
+import os
 import shutil
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.errors import UserError
+from app.file_errors import sentence_of
 from app.progress import progress, say
 from app.runs import cache_root, read_json, write_json
 from app.settings import ModelSettings
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 WEIGHT_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
+READ_BYTES = 1 << 22
 PACKAGED_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -39,6 +45,13 @@ def pulled_folder(settings: ModelSettings) -> Path | None:
     folder = Path(pulled["folder"])
     paths = {folder / name: file["bytes"] for name, file in pulled["files"].items()}
     return folder if all(path.is_file() and path.stat().st_size == size for path, size in paths.items()) else None
+
+
+def recorded_folder(settings: ModelSettings) -> Path | None:
+    """The folder of an earlier pull, whatever has become of its files; None where there is none."""
+    record = _record_path(settings)
+    folder = Path(read_json(record)["folder"]) if record.exists() else None
+    return folder if folder and folder.is_dir() else None
 
 
 def pull(settings: ModelSettings) -> Path:
@@ -108,21 +121,39 @@ def _origin(settings: ModelSettings) -> str:
     }[settings.source]
 
 
+def weights_sha256(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file that loads as the model, its tokenizer and its template; by name."""
+    return sha256_of(_model_files(folder))
+
+
+def _model_files(folder: Path) -> list[Path]:
+    return sorted({path for pattern in WEIGHT_FILES for path in folder.glob(pattern)})
+
+
 def _checksums(folder: Path) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of each model file, with a progress bar over the bytes."""
-    files = sorted({path for pattern in WEIGHT_FILES for path in folder.glob(pattern)})
-    total = sum(path.stat().st_size for path in files)
-    digests, done = {}, 0
-    with progress("checksums", total >> 20, "MiB") as update:
-        for path in files:
-            digest = hashlib.sha256()
-            with open(path, "rb") as file:
-                while block := file.read(1 << 22):
-                    digest.update(block)
-                    done += len(block)
-                    update(done >> 20, path.name)
-            digests[path.name] = {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
-    return digests
+    """Size and SHA-256 of each model file."""
+    files = _model_files(folder)
+    digests = sha256_of(files)
+    return {path.name: {"bytes": path.stat().st_size, "sha256": digests[path.name]} for path in files}
+
+
+def sha256_of(files: Sequence[Path]) -> dict[str, str]:
+    """SHA-256 of each file, by name; several are read at once, with a progress bar over the bytes."""
+    total, done, lock = sum(path.stat().st_size for path in files), 0, threading.Lock()
+    with progress("checksums", total >> 20, "MiB") as update, ThreadPoolExecutor(os.cpu_count()) as threads:
+
+        def digest_of(path: Path) -> str:
+            nonlocal done
+            digest, block = hashlib.sha256(), bytearray(READ_BYTES)
+            with open(path, "rb", buffering=0) as file:
+                while size := file.readinto(block):
+                    digest.update(memoryview(block)[:size])
+                    with lock:
+                        done += size
+                        update(done >> 20, path.name)
+            return digest.hexdigest()
+
+        return dict(zip([path.name for path in files], threads.map(digest_of, files), strict=True))
 
 
 def _from_hub(settings: ModelSettings) -> Path:
@@ -132,6 +163,8 @@ def _from_hub(settings: ModelSettings) -> Path:
     try:
         folder = Path(snapshot_download(settings.name, revision=settings.revision, allow_patterns=list(WEIGHT_FILES)))
     except (HTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        if isinstance(error, OSError) and sentence_of(error):
+            raise  # of the Hub's own cache, not of the Hub
         cause = str(error).splitlines()[0]
         raise UserError(
             f"model {settings.name!r} is missing and can't be fetched from {_origin(settings)} ({cause}): "

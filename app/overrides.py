@@ -1,5 +1,7 @@
 """Settings from outside: `--set key.path=value` on the command line, files, and how two of them differ."""
 
+import contextlib
+import datetime
 import difflib
 import types
 import typing
@@ -18,7 +20,8 @@ T = TypeVar("T", bound=Settings)
 
 
 def with_overrides(profile: Profile, overrides: Sequence[str]) -> Profile:
-    """Apply `key.path=value` texts; the value is read as YAML (`true`, `1e-4`, `null`, `[chat, completion]`).
+    """Apply `key.path=value` texts. The value is read as what the key takes: text stays as it is, numbers, truth
+    values, `null` and lists are read as YAML (`true`, `1e-4`, `null`, `[chat, completion]`).
 
     Raises UserError naming the key, the value and what is allowed.
     """
@@ -40,7 +43,7 @@ def with_overrides(profile: Profile, overrides: Sequence[str]) -> Profile:
         if _settings_class(model.model_fields[last]):
             keys = ", ".join(_sub_model(model, last, key).model_fields)
             raise UserError(f"--set {key}={raw} names a group of settings: set one of its keys ({keys})")
-        node[last] = _scalar(raw)
+        node[last] = _value(raw, model.model_fields[last])
         try:
             if isinstance(node[last], bool) and model.model_fields[last].annotation is not bool:
                 raise UserError(f"--set {key}={raw} is not possible: allowed is {_allowed(model.model_fields[last])}")
@@ -64,7 +67,13 @@ def parse_settings(model: type[T], data: Any, what: str) -> T:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise UserError(f"{what}: {key} = {first['input']!r} is not possible ({first['msg']})") from None
+        hint = ": text that looks like a number, a date or a truth value needs quotes" * _lacks_quotes(first)
+        raise UserError(f"{what}: {key} = {first['input']!r} is not possible ({first['msg']}){hint}") from None
+
+
+def _lacks_quotes(error: Any) -> bool:
+    """Whether YAML made something else of what should have been text."""
+    return error["type"] == "string_type" and isinstance(error["input"], int | float | datetime.date)
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -79,16 +88,42 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str 
     return lines
 
 
-def _scalar(raw: str) -> Any:
+def _value(raw: str, field: FieldInfo) -> Any:
+    """The value of a --set text, by what the field takes."""
+    kinds = _kinds(field)
+    if raw == "null" and type(None) in kinds:
+        return None
+    if any(_is_text(kind) for kind in kinds):
+        return _unquoted(raw)
+    if any(typing.get_origin(kind) is tuple and _is_text(typing.get_args(kind)[0]) for kind in kinds):
+        return _yaml(raw, yaml.BaseLoader)  # which leaves every item a text
+    for number in (int, float):
+        with contextlib.suppress(ValueError):
+            return number(raw)
+    return _yaml(raw, yaml.SafeLoader)
+
+
+def _kinds(field: FieldInfo) -> tuple[Any, ...]:
+    """The types that a field's annotation names."""
+    annotation: Any = field.annotation
+    return typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+
+
+def _is_text(kind: Any) -> bool:
+    return kind is str or typing.get_origin(kind) is Literal and isinstance(typing.get_args(kind)[0], str)
+
+
+def _unquoted(raw: str) -> str:
+    """Without quotes around the whole of it, which a user of YAML may have put there."""
+    value = _yaml(raw, yaml.BaseLoader) if raw[:1] in ("'", '"') else raw
+    return value if isinstance(value, str) else raw
+
+
+def _yaml(raw: str, loader: Any) -> Any:
     try:
-        value = yaml.safe_load(raw) if raw else ""
+        value = yaml.load(raw, loader) if raw else ""
     except yaml.YAMLError:
         return raw  # text that only looks like YAML, such as "a: b: c"
-    if isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
-        try:
-            return float(value)
-        except ValueError:
-            return value
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -114,8 +149,7 @@ def _unknown_key(key: str, part: str, model: type[Settings]) -> str:
 
 def _allowed(field: FieldInfo) -> str:
     """The values a field takes, in words, from its annotation and bounds."""
-    annotation: Any = field.annotation
-    kinds = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    kinds = _kinds(field)
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
     words = []
     for kind in kinds:

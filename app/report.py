@@ -1,6 +1,7 @@
 """The report of a run: report.md, plots, and the same as one self-contained report.html.
 
-Reads only what the stages wrote. Run: python -m app report --run DIR
+Reads only what the stages wrote, and the weights in their place: results of other weights are left out.
+Run: python -m app report --run DIR
 """
 
 import base64
@@ -11,12 +12,16 @@ from typing import Any
 
 from app.corpus.mining.records import STAGES
 from app.errors import UserError
-from app.evaluation.stage import BASE, CandidateComparison, against_base, read_result
+from app.evaluation.stage import BASE, CandidateComparison, against_base, outdated, read_result
+from app.evaluation.stored import samples
 from app.fences import fence_for
+from app.jsonfiles import numbered_json_lines
 from app.records import UNTRUSTED_TIERS, SuiteResult
-from app.runs import Run, iter_json_lines, read_json, read_json_lines, write_atomic
+from app.runs import Run, read_json, write_atomic
 
 TEMPLATE = Path(__file__).with_name("report.md.jinja")
+OF_A_STEP = ("step", "loss", "label_tokens", "learning_rate", "seconds")
+"""What a line of metrics.jsonl holds that is shown."""
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; }
@@ -53,7 +58,8 @@ def _facts(run: Run) -> dict[str, Any]:
     info: dict[str, Any] = {"hardware": None, "peak_memory_bytes": 0} | read_json(run.info)
     sft = read_json(run.sft_meta) if run.sft_meta.exists() else None
     corpus = read_json(run.corpus_manifest) if run.corpus_manifest.exists() else None
-    found = _results(run)
+    stale = outdated(run)
+    found = [(suite, name, result) for suite, name, result in _results(run) if (suite, name) not in stale]
     compared = [c for suite, name, _ in found if (c := against_base(run, suite, name))]
     results = [result for _, _, result in found]
     facts: dict[str, Any] = {
@@ -62,6 +68,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "stages": run.stage_seconds(),
         "results": results,
         "comparisons": compared,
+        "stale": [f"{suite}, {name}: {why}" for (suite, name), why in stale.items()],
         "contamination": _contamination(run),
         "tiers": sorted({tier for result in results for tier in result.tiers}),
         "untrusted": sorted({tier for result in results for tier in result.tiers} & set(UNTRUSTED_TIERS)),
@@ -72,7 +79,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "corpus": corpus,
     }
     if sft:
-        metrics = read_json_lines(run.sft_metrics)
+        metrics = _metrics(run.sft_metrics)
         window = max(1, len(metrics) // 5)
         facts |= {
             "metrics": metrics,
@@ -89,6 +96,18 @@ def _facts(run: Run) -> dict[str, Any]:
         facts["short_of_shares"] = corpus.get("short_of_shares", [])
         facts["funnel"] = [(stage, corpus["funnel"].get(stage, 0)) for stage in STAGES]
     return facts
+
+
+def _metrics(path: Path) -> list[dict[str, Any]]:
+    """Raises UserError for a line that is no step of a training, and where there is none."""
+    rows = []
+    for number, row in numbered_json_lines(path):
+        if not all(isinstance(row.get(name), int | float) for name in OF_A_STEP):
+            raise UserError(f"{path}, line {number} is no step of a training: take that line out")
+        rows.append(row)
+    if not rows:
+        raise UserError(f"{path} holds no step, although the training is complete: restore it")
+    return rows
 
 
 def _mean_loss(rows: list[dict[str, Any]]) -> float:
@@ -131,7 +150,7 @@ def _examples(run: Run, compared: CandidateComparison) -> list[dict[str, Any]]:
 
 
 def _first_samples(path: Path) -> dict[str, dict[str, Any]]:
-    rows = (row for row in iter_json_lines(path) if row["draft"]["sample"] == 0)
+    rows = (row for _, row in samples(path) if row["draft"]["sample"] == 0)
     return {row["draft"]["problem_id"]: row for row in rows}
 
 

@@ -5,6 +5,7 @@
                   sft/meta.json               likewise
                   evaluation/<suite>/<candidate>/settings.json samples.jsonl result.json
                   evaluation/contamination/<suite>.json
+                  superseded/                 what was made under other settings or weights, kept and not read
                   report.md report.html       written last, html after md
 
 Nothing else in the project builds a path inside a run. Work that a complete stage no longer needs lies under
@@ -19,33 +20,54 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from app import hardware
 from app.errors import UserError
-from app.overrides import differences, parse_settings
+from app.jsonfiles import append_json_line as append_json_line
+from app.jsonfiles import iter_json_lines as iter_json_lines
+from app.jsonfiles import read_json, write_atomic, write_json
+from app.jsonfiles import read_json_lines as read_json_lines
+from app.jsonfiles import trim_json_lines as trim_json_lines
+from app.jsonfiles import write_json_lines as write_json_lines
+from app.run_settings import settle
+from app.run_settings import stored_profile as stored_profile
 from app.settings import Profile
+from app.userfiles import user_path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 STAGES = ("corpus", "sft", "evaluate", "report")
 VERSIONS_OF = ("ray", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "pyarrow", "pydantic")
 
 
+def home() -> Path:
+    """The user's home directory. Raises UserError where there is none."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        raise UserError(
+            "this user has no home directory: set HOME, or POCKETCODER_CACHE and POCKETCODER_RUNS to folders of yours"
+        ) from None
+
+
 def cache_root() -> Path:
-    """Where weights are kept: $POCKETCODER_CACHE, else the user's cache folder."""
-    base = os.environ.get("POCKETCODER_CACHE")
-    return Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pocketcoder"
+    """Where weights are kept: $POCKETCODER_CACHE, else the user's cache folder. Absolute: workers run elsewhere."""
+    if base := os.environ.get("POCKETCODER_CACHE"):
+        return user_path(base).absolute()
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return user_path(base).absolute() / "pocketcoder"
+    return home() / ".cache" / "pocketcoder"
 
 
 def runs_root() -> Path:
     """$POCKETCODER_RUNS, else ./runs; a submitted job's folder is a temporary copy, so there ~/pocketcoder-runs."""
     base = os.environ.get("POCKETCODER_RUNS")
     if base:
-        return Path(base).resolve()
-    return Path.home() / "pocketcoder-runs" if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else Path("runs").resolve()
+        return user_path(base).resolve()
+    return home() / "pocketcoder-runs" if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else Path("runs").resolve()
 
 
 def latest_run() -> Path | None:
@@ -57,74 +79,6 @@ def latest_run() -> Path | None:
 
 def new_run_dir(profile: Profile) -> Path:
     return runs_root() / f"{profile.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-
-
-def write_atomic(path: Path, data: str | bytes, mode: int = 0o666) -> None:
-    """Write beside the place and rename, so that a reader sees the old file or the whole new one.
-
-    mode: of the file, less what the umask takes.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.unlink(missing_ok=True)  # of a killed writer, whose mode may be another
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    write_atomic(path, json.dumps(data, indent=2, default=str) + "\n")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text())
-
-
-def append_json_line(path: Path, row: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a") as file:
-        file.write(json.dumps(row) + "\n")
-
-
-def iter_json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The complete lines of the file, one at a time; a last line that a killed writer left unfinished is not one."""
-    if not path.exists():
-        return
-    with open(path) as file:
-        for line in file:
-            with contextlib.suppress(json.JSONDecodeError):
-                yield json.loads(line)
-
-
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    return list(iter_json_lines(path))
-
-
-def trim_json_lines(path: Path) -> None:
-    """Cut off a last line that a killed writer left unfinished, so that lines can be appended."""
-    if not path.exists():
-        return
-    with open(path, "rb+") as file:
-        end = file.seek(0, os.SEEK_END)
-        while end:
-            start = max(0, end - (1 << 16))
-            file.seek(start)
-            newline = file.read(end - start).rfind(b"\n")
-            if newline >= 0:
-                file.truncate(start + newline + 1)
-                return
-            end = start
-        file.truncate(0)
-
-
-def write_json_lines(path: Path, rows: list[dict[str, Any]]) -> None:
-    write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 class Run:
@@ -148,6 +102,7 @@ class Run:
         self.sft_work = self.sft / "work"
         self.sft_said = self.sft_work / "said.txt"
         self.evaluation = root / "evaluation"
+        self.superseded = root / "superseded"
         self.plots = root / "plots"
         self.loss_plot = self.plots / "loss.png"
         self.corpus_plot = self.plots / "corpus.png"
@@ -166,6 +121,16 @@ class Run:
 
     def suite_samples(self, suite: str, candidate: str) -> Path:
         return self.evaluation / suite / candidate / "samples.jsonl"
+
+    def set_aside(self, folder: Path) -> Path:
+        """Move a folder of the run to where no stage and no report looks for it; returns the place."""
+        place = self.superseded / folder.relative_to(self.root)
+        number = 1
+        while (free := place.with_name(f"{place.name}-{number}")).exists():
+            number += 1
+        free.parent.mkdir(parents=True, exist_ok=True)
+        folder.rename(free)
+        return free
 
     def adapters(self) -> dict[str, Path]:
         """Finished adapters by name; a stage that adds some lists them here."""
@@ -191,7 +156,7 @@ class Run:
 
 @contextlib.contextmanager
 def open_run(root: Path, profile: Profile, *, resume: bool) -> Iterator[Run]:
-    """Create the run directory, or go on with one that holds the same run; hold its lock meanwhile.
+    """Create the run directory, or go on with one that is there (`app.run_settings`); hold its lock meanwhile.
 
     Raises UserError when it can't be written, holds another run, or another process works on it.
     """
@@ -203,7 +168,7 @@ def open_run(root: Path, profile: Profile, *, resume: bool) -> Iterator[Run]:
     _make_folder(run.root)
     with _lock(run.root):
         if run.info.exists():
-            _check_same_run(run, profile, resume)
+            settle(run, profile, resume)
         else:
             _write_info(run, profile)
         yield run
@@ -225,33 +190,6 @@ def _make_folder(root: Path) -> None:
         raise UserError(
             f"run directory {root} can't be written ({error.strerror}): free space or give another --run"
         ) from None
-
-
-def stored_profile(root: Path) -> Profile | None:
-    """The settings that a run directory was made with, later ones at their defaults; None where there is no run."""
-    info = root / "run.json"
-    if not info.exists():
-        return None
-    try:
-        held = read_json(info)["settings"]
-    except (json.JSONDecodeError, KeyError):
-        raise UserError(
-            f"{info} can't be read as the description of a run: choose another --run or remove {root}"
-        ) from None
-    return parse_settings(Profile, held, str(info))
-
-
-def _check_same_run(run: Run, profile: Profile, resume: bool) -> None:
-    ways_out = f"choose another --run or remove {run.root}"
-    stored = stored_profile(run.root)
-    assert stored is not None
-    held = json.loads(stored.model_dump_json())
-    changed = differences(json.loads(profile.model_dump_json()), held)
-    if changed:
-        shown = "; ".join(changed[:4]) + (f" and {len(changed) - 4} more" if len(changed) > 4 else "")
-        raise UserError(f"run directory {run.root} holds another run ({shown}): use its settings, {ways_out}")
-    if not resume:
-        raise UserError(f"run directory {run.root} already holds this run: pass --resume to go on with it, {ways_out}")
 
 
 def _write_info(run: Run, profile: Profile) -> None:

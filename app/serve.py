@@ -6,7 +6,6 @@ FILE` and `serve deploy FILE`, with a key from `python -m app keys add NAME`.
 """
 
 import argparse
-import os
 import re
 import signal
 import time
@@ -15,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from app.cluster import connected, require_resources
+from app.cluster import connected, joined_address, require_resources
 from app.errors import UserError
 from app.models import load_tokenizer, pulled_folder
 from app.overrides import with_overrides
@@ -27,6 +26,7 @@ from app.serving.config import ARGUMENTS, IDE, LLM, is_public, load_config
 from app.serving.keys import Keys, hash_key, new_key
 from app.settings import ModelSettings, Profile
 from app.turn_ends import check_chat
+from app.userfiles import user_path
 
 POLL_S = 1.0
 DEPLOY_TIMEOUT_S = 1800.0
@@ -47,7 +47,7 @@ def serve(arguments: argparse.Namespace) -> None:
         client.deploy_applications(config)
         _wait_until_ready(client, [application["name"] for application in config["applications"]])
         _print_addresses(config, key)
-        if os.environ.get("RAY_ADDRESS"):
+        if joined_address():
             say("the applications stay on the cluster; `serve shutdown -y` ends them")
             return
         say("Ctrl-C ends it")
@@ -66,7 +66,9 @@ def prepare(arguments: argparse.Namespace) -> tuple[dict[str, Any], Profile]:
         if named:
             given["profile"] = named
         if application["import_path"] == LLM and arguments.run is not None:
-            given["run"] = arguments.run if arguments.run in (LATEST, NONE) else os.path.abspath(arguments.run)
+            given["run"] = (
+                arguments.run if arguments.run in (LATEST, NONE) else str(user_path(arguments.run).absolute())
+            )
     if arguments.port is not None:
         config["http_options"]["port"] = arguments.port
     first = config["applications"][0]["args"]

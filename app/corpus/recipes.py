@@ -7,7 +7,6 @@ with one before anything is built. docs/corpus.md explains every key.
 import difflib
 import fnmatch
 import hashlib
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
@@ -17,6 +16,7 @@ from app.errors import UserError
 from app.overrides import parse_settings
 from app.runs import REPOSITORY
 from app.settings import Settings
+from app.userfiles import user_path
 
 SPLITS = ("train", "validation", "test")
 
@@ -260,8 +260,9 @@ class Recipe(RecipePart):
 
 
 def load_recipe(path_text: str) -> Recipe:
-    """A relative path counts from the repository's root. Raises UserError naming the file and the key."""
-    path = Path(path_text) if Path(path_text).is_absolute() else REPOSITORY / path_text
+    """A relative path counts from the repository's root, `~` is a home directory. Raises UserError naming the file and
+    the key."""
+    path = REPOSITORY / user_path(path_text)
     try:
         data = yaml.safe_load(path.read_text())
     except FileNotFoundError:

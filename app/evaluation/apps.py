@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import UserError
-from app.evaluation.files import hub_rows, rows
+from app.evaluation.files import hub_rows, reading, rows, with_texts
 from app.evaluation.suite import ProgramSuite, Task
 from app.progress import say
 from app.records import Problem, ProblemStyle
@@ -113,19 +113,15 @@ class AppsCompetition(Apps):
 def _tasks(read: Iterable[dict[str, Any]], place: str, difficulty: str) -> tuple[list[Task], int]:
     """Tasks of a grade (of all for an empty one), and how many of it have no readable tests."""
     tasks, num_untested = [], 0
-    try:
-        for row in read:
+    for number, row in enumerate(read, 1):
+        with reading(place, number, row.get("problem_id"), "APPS", f"test.jsonl or train.jsonl of {HUB}"):
             if difficulty and row["difficulty"] != difficulty:
                 continue
             in_out = _tests_of(row["input_output"])
             if in_out.get("inputs"):
-                tasks.append(_task(row, in_out))
+                tasks.append(with_texts(_task(row, in_out)))
             else:
                 num_untested += 1
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(
-            f"{place} can't be read as APPS ({type(error).__name__}: {error}): give test.jsonl or train.jsonl of {HUB}"
-        ) from None
     return tasks, num_untested
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from app.corpus.decontamination import NGRAM, words
 from app.evaluation.suite import Task
-from app.models import ensure_model, load_tokenizer
+from app.models import ensure_model, load_tokenizer, sha256_of
 from app.progress import say
 from app.runs import Run, read_json, write_atomic, write_json
 from app.settings import ModelSettings
@@ -83,18 +83,20 @@ def overlaps(
     run: Run, suite: str, tasks: list[Task], model: ModelSettings, chosen: Collection[str] | None = None
 ) -> dict[str, Any] | None:
     """The summary that results carry, over the `chosen` problems; the problems of the whole suite one by one are in
-    `run.contamination(suite)`, made here unless it is there for the same texts. None for a run without training data.
-    Needs a connected Ray with a free core."""
+    `run.contamination(suite)`, made here unless it is there for the same texts and shards. None for a run without
+    training data. Needs a connected Ray with a free core."""
     if not run.corpus_manifest.exists():
         return None
     path = run.contamination(suite)
     texts = {task.problem.id: task.benchmark_text.text for task in tasks}
     digest = hashlib.sha256(json.dumps(texts).encode()).hexdigest()
-    if not path.exists() or read_json(path)["texts_sha256"] != digest:
+    shards = sha256_of(sorted(run.train_shards.glob("*.parquet")))
+    before = read_json(path) if path.exists() else {}
+    if (before.get("texts_sha256"), before.get("shards_sha256")) != (digest, shards):
         found = sorted(_search(run, suite, texts, model), key=lambda overlap: -overlap.words)
         problems = [dataclasses.asdict(overlap) for overlap in found]
-        facts = {"suite": suite, "unit": "words", "sources": ["corpus/train"], "texts_sha256": digest}
-        write_json(path, facts | {"problems": problems})
+        facts: dict[str, Any] = {"suite": suite, "unit": "words", "sources": ["corpus/train"], "texts_sha256": digest}
+        write_json(path, facts | {"shards_sha256": shards, "problems": problems})
     rows = [row for row in read_json(path)["problems"] if chosen is None or row["problem_id"] in chosen]
     return {
         "suite": suite,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import UserError
-from app.evaluation.files import rows
+from app.evaluation.files import reading, rows, with_texts
 from app.evaluation.humaneval import HumanEval
 from app.evaluation.mbpp import MATCHED, with_truth_of_matches
 from app.evaluation.plus_inputs import with_types
@@ -100,10 +100,10 @@ def _load(suite: HumanEvalPlus | MbppPlus, path: Path | None, base_only: bool, p
     """Raises UserError without a file, and for a file of another form."""
     if path is None:
         raise UserError(f"{suite.name} needs its release file: give {suite.place} by --problems PATH")
-    try:
-        tasks = [_task(row, suite.name, base_only) for row in rows(path)]
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path} can't be read ({type(error).__name__}: {error}): give {suite.place}") from None
+    tasks = []
+    for number, row in enumerate(rows(path), 1):
+        with reading(str(path), number, row.get("task_id"), suite.name, suite.place):
+            tasks.append(with_texts(_task(row, suite.name, base_only)))
     strange = [task.problem.id for task in tasks if not task.problem.id.startswith(prefix)]
     if strange or not tasks:
         held = f"{strange[0]} instead of {prefix}..." if strange else "no problem"

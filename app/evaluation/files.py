@@ -1,14 +1,44 @@
 """Where benchmark problems come from: files of the user's, or a data set on the Hugging Face Hub."""
 
-import gzip
+import contextlib
+import dataclasses
 import json
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from app.errors import UserError
+from app.evaluation.suite import Task
+from app.file_errors import sentence_of
 from app.userfiles import read_rows
+
+ODD = (SyntaxError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
+"""What a row of another form raises in whoever makes a problem of it."""
+
+
+@contextlib.contextmanager
+def reading(place: str, number: int, name: Any, form: str, source: str) -> Iterator[None]:
+    """Raise a UserError that names the row instead of what making a problem of it raises.
+
+    number: of the row, from 1; name: the id that it gives itself; form: what the file should hold; source: where to
+    get such a file.
+    """
+    try:
+        yield
+    except ODD as error:
+        raise UserError(
+            f"{place}, row {number} ({name!r:.80}) can't be read as {form} ({type(error).__name__}: {error}): "
+            f"mend it, or give {source}"
+        ) from None
+
+
+def with_texts(task: Task) -> Task:
+    """The task. Raises TypeError where what should be text is not."""
+    for field in dataclasses.fields(task.problem):
+        value = getattr(task.problem, field.name)
+        if field.type in (str, "str") and not isinstance(value, str):
+            raise TypeError(f"{field.name} is {value!r:.40}, not text")
+    return task
 
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -21,15 +51,11 @@ def rows(path: Path) -> Iterator[dict[str, Any]]:
         raise UserError(f"--problems {path} is no file: give one of .jsonl, .jsonl.gz, .json or .parquet")
     if name.endswith(".parquet"):
         yield from _parquet_rows(path)
-    elif name.endswith(".gz"):
-        try:
-            with gzip.open(path, "rt", encoding="utf-8", newline="\n") as file:
-                for line in file:
-                    yield json.loads(line)
-        except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
-            raise UserError(f"--problems {path} can't be read ({error}): give a gzip file of JSON lines") from None
     elif name.endswith(".json") and (array := _array(path)) is not None:
-        yield from array
+        for number, row in enumerate(array, 1):
+            if type(row) is not dict:
+                raise UserError(f"--problems {path}, row {number} is no JSON object: mend it or take it out")
+            yield row
     else:
         for _, row in read_rows(path, "--problems"):
             yield row
@@ -43,6 +69,8 @@ def hub_rows(suite: str, repository: str, file: str) -> Iterator[dict[str, Any]]
     try:
         path = hf_hub_download(repository, file, repo_type="dataset")
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        if isinstance(error, OSError) and sentence_of(error):
+            raise  # of the Hub's own cache, not of the Hub
         raise UserError(
             f"{suite} is not here and can't be fetched from the Hugging Face Hub ({repository}, {file}: "
             f"{str(error).splitlines()[0]}): connect to it, or give the file by --problems PATH"
@@ -53,11 +81,11 @@ def hub_rows(suite: str, repository: str, file: str) -> Iterator[dict[str, Any]]
 def _array(path: Path) -> list[dict[str, Any]] | None:
     """The rows of a file that is one JSON array; None for JSON lines under the name .json, as BFCL has them."""
     try:
-        with path.open(encoding="utf-8") as file:
-            if file.read(1) != "[":
-                return None
-            file.seek(0)
-            return json.load(file)
+        with path.open(encoding="utf-8-sig") as file:
+            text = file.read(1)
+            while text.isspace():
+                text = file.read(1)
+            return json.loads(text + file.read()) if text == "[" else None
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"--problems {path} can't be read ({error}): give a JSON array or JSON lines") from None
 

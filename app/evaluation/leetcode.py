@@ -13,7 +13,7 @@ from typing import Any
 
 from app.errors import UserError
 from app.evaluation import nodes
-from app.evaluation.files import hub_rows, rows
+from app.evaluation.files import hub_rows, reading, rows, with_texts
 from app.evaluation.suite import ProgramSuite, Task
 from app.records import Problem
 from app.replies import code_block
@@ -60,13 +60,11 @@ class LeetCode(ProgramSuite):
 
 
 def _tasks(read: Iterable[dict[str, Any]], place: str) -> list[Task]:
-    try:
-        return [_task(row) for row in read]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(
-            f"{place} can't be read as LeetCodeDataset ({type(error).__name__}: {error}): give "
-            f"LeetCodeDataset-test.jsonl of {HUB}"
-        ) from None
+    tasks = []
+    for number, row in enumerate(read, 1):
+        with reading(place, number, row.get("task_id"), "LeetCodeDataset", f"LeetCodeDataset-test.jsonl of {HUB}"):
+            tasks.append(with_texts(_task(row)))
+    return tasks
 
 
 def _task(row: dict[str, Any]) -> Task:

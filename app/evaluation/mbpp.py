@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import UserError
-from app.evaluation.files import hub_rows, rows
+from app.evaluation.files import hub_rows, reading, rows, with_texts
 from app.evaluation.suite import ProgramSuite, Task
 from app.records import Problem, ProblemStyle
 from app.replies import code_block
@@ -115,14 +115,13 @@ def load(path: Path, text_field: str | None = None) -> list[Task]:
 
 
 def _tasks(read: Iterable[dict[str, Any]], place: str, text_field: str | None) -> list[Task]:
-    try:
-        return [_task(row, text_field or ("text" if "text" in row else "prompt")) for row in read]
-    except (SyntaxError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
-        form = "sanitized MBPP (sanitized-mbpp.json)" if text_field == "prompt" else "MBPP (mbpp.jsonl)"
-        raise UserError(
-            f"{place} can't be read as {form} ({type(error).__name__}: {error}): give the file of "
-            "https://github.com/google-research/google-research/tree/master/mbpp"
-        ) from None
+    form = "sanitized MBPP (sanitized-mbpp.json)" if text_field == "prompt" else "MBPP (mbpp.jsonl)"
+    source = "the file of https://github.com/google-research/google-research/tree/master/mbpp"
+    tasks = []
+    for number, row in enumerate(read, 1):
+        with reading(place, number, row.get("task_id"), form, source):
+            tasks.append(with_texts(_task(row, text_field or ("text" if "text" in row else "prompt"))))
+    return tasks
 
 
 def _task(row: dict[str, Any], text_field: str) -> Task:
@@ -138,10 +137,17 @@ def _task(row: dict[str, Any], text_field: str) -> Task:
             tests="\n".join(tests),
             style=ProblemStyle.ASSERTIONS,
             setup=_unix(row["test_setup_code"]) if text_field == "text" else "\n".join(row["test_imports"]),
-            split=next(split for ids, split in SPLITS.items() if row["task_id"] in ids),
+            split=_split(row["task_id"]),
         ),
         canonical_solution=code,
     )
+
+
+def _split(task_id: Any) -> str:
+    for ids, split in SPLITS.items():
+        if task_id in ids:
+            return split
+    raise ValueError(f"task_id {task_id!r} is not one of 1 to 974")
 
 
 def _unix(text: str) -> str:
@@ -165,4 +171,7 @@ def _entry_point(code: str, tests: list[str]) -> str:
         for node in ast.walk(ast.parse("\n".join(tests)))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     ]
-    return next(name for name in called if name in defined)
+    for name in called:
+        if name in defined:
+            return name
+    raise ValueError("its tests call no function that its code defines")

@@ -10,18 +10,19 @@ import hashlib
 import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from app.adapters import WEIGHTS
 from app.errors import UserError
+from app.evaluation.stored import ADAPTER_KEY, BASE_KEY, LENGTH_KEY, VERDICTS_KEY, adapter_sha256, has_room, samples
 from app.evaluation.suite import Suite, Task
 from app.evaluation.tally import Tally
 from app.overrides import differences
 from app.progress import progress
 from app.prompts import begin_text, chat_prompt, template_hash, without_thought
 from app.records import Draft, Generator, Judge, Problem, ProblemStyle, Prompt, Sampling, Status, Verdict
-from app.runs import Run, append_json_line, git_commit, iter_json_lines, read_json, trim_json_lines, write_json
+from app.runs import Run, append_json_line, git_commit, read_json, trim_json_lines, write_json
 from app.turn_ends import check_chat
 
 OPEN_DIALOGUES = 512
@@ -73,6 +74,14 @@ class Plan:
     """By problem id."""
     settings: dict[str, Any]
     """JSON; samples that were drawn under others are never mixed with these."""
+    outdated: str = ""
+    """Why what the run holds of it is to be set aside; empty where it may stay."""
+    drafts_hold: bool = False
+    """Only verdicts are outdated: the drafts are judged anew."""
+    settings_changed: bool = False
+    """The run holds it under settings that would have given the same, and these are to be written over them."""
+    drawn: Path | None = None
+    """Samples that were set aside, whose drafts are judged anew."""
 
 
 def plan(run: Run, what: Measurement, facts: dict[str, Any], tokenizer: Any) -> Plan:
@@ -87,19 +96,40 @@ def plan(run: Run, what: Measurement, facts: dict[str, Any], tokenizer: Any) -> 
         "template_sha256": "" if what.protocol == "completion" else template_hash(tokenizer),
         "prompts_sha256": _sha256(json.dumps(prompts).encode()),
         "problems_sha256": _sha256(json.dumps(problems).encode()),
-        "adapter_sha256": _sha256((Path(what.adapter) / WEIGHTS).read_bytes()) if what.adapter else "",
+        ADAPTER_KEY: adapter_sha256(what.adapter),
         "sampling": dataclasses.asdict(what.sampling),
         "num_samples": what.num_samples,
     }
     settings = json.loads(json.dumps(settings))
+    held = Plan(what=what, prompts=prompts, settings=settings)
+    return dataclasses.replace(held, **_against_held(run, what, settings))
+
+
+def _against_held(run: Run, what: Measurement, settings: dict[str, Any]) -> dict[str, Any]:
+    """Fields of the plan that say what becomes of the run's samples of this measurement, if it has any.
+
+    Raises UserError where they bind other settings.
+    """
     path = run.suite_settings(what.label, what.candidate)
-    changed = differences(settings, read_json(path)) if path.exists() else []
-    if changed:
-        raise UserError(
-            f"{path.parent} was measured with other settings ({'; '.join(changed[:3])}): give those again, remove that "
-            "folder to measure anew, or choose another --run"
-        )
-    return Plan(what=what, prompts=prompts, settings=settings)
+    drawn, result = run.suite_samples(what.label, what.candidate), run.suite_result(what.label, what.candidate)
+    before = read_json(path) if path.exists() else {}
+    changed = differences(settings, before)
+    if not changed or not (drawn.exists() or result.exists()):
+        return {}
+    if any(line.startswith((BASE_KEY, ADAPTER_KEY)) for line in changed):
+        return {"outdated": "the weights changed since"}
+    if not result.exists() and all(row["verdict"]["status"] == Status.INFRA for _, row in samples(drawn)):
+        return {"outdated": "no sample could be judged, and the settings changed"}
+    if all(line.startswith(VERDICTS_KEY) for line in changed):
+        return {"outdated": "the sandbox judges otherwise since, so its drafts are judged anew", "drafts_hold": True}
+    if all(line.startswith(LENGTH_KEY) for line in changed) and drawn.exists():
+        shorter = min(held["generation"]["max_model_len"] for held in (settings, before))
+        if all(has_room(row, shorter) for _, row in samples(drawn)):
+            return {"settings_changed": True}
+    raise UserError(
+        f"{path.parent} was measured with other settings ({'; '.join(changed[:3])}): give those again, remove that "
+        "folder to measure anew, or choose another --run"
+    )
 
 
 def measure(run: Run, planned: Plan, notes: dict[str, Any], tokenizer: Any, generator: Generator, judge: Judge) -> None:
@@ -111,13 +141,14 @@ def measure(run: Run, planned: Plan, notes: dict[str, Any], tokenizer: Any, gene
     write_json(run.suite_settings(what.label, what.candidate), planned.settings)
     tally = Tally(task.problem for task in what.tasks)
     missing = _missing(run, what, tally)
+    kept = _drawn_before(planned, missing)
     path = run.suite_samples(what.label, what.candidate)
     total = len(what.tasks) * what.num_samples
     prompts = [
         Prompt(id=name, text=planned.prompts[name], samples=wanted) for name, wanted in missing.items() if wanted
     ]
     with progress(f"{what.label}, {what.candidate}", total, "samples") as update:
-        episodes = _episodes(what, prompts, tokenizer, generator)
+        episodes = chain(kept, _episodes(what, prompts, tokenizer, generator))
         for episode, source, verdict in _judged(what, episodes, judge):
             draft = dataclasses.asdict(episode.draft)
             row: dict[str, Any] = {"draft": draft, "program": source, "verdict": dataclasses.asdict(verdict)}
@@ -142,13 +173,41 @@ def _missing(run: Run, what: Measurement, tally: Tally) -> dict[str, tuple[int, 
     path = run.suite_samples(what.label, what.candidate)
     there: dict[str, set[int]] = {task.problem.id: set() for task in what.tasks}
     trim_json_lines(path)
-    for row in iter_json_lines(path):
+    for number, row in samples(path):
         draft, verdict = row["draft"], row["verdict"]
         if verdict["status"] == Status.INFRA:
             continue
+        if draft["sample"] in there.get(draft["problem_id"], {draft["sample"]}):
+            what_is_wrong = "repeats a sample" if draft["problem_id"] in there else "is of another measurement"
+            raise UserError(f"{path}, line {number} {what_is_wrong} ({draft['problem_id']!r}): take that line out")
         there[draft["problem_id"]].add(draft["sample"])
         tally.add(draft["problem_id"], verdict["status"], verdict["tier"], draft)
     return {name: tuple(n for n in range(what.num_samples) if n not in drawn) for name, drawn in there.items()}
+
+
+def _drawn_before(planned: Plan, missing: dict[str, tuple[int, ...]]) -> Iterator[Episode]:
+    """The drafts among those set aside that are still to be judged; they are taken out of `missing` at once."""
+    if planned.drawn is None:
+        return iter(())
+    held: dict[str, set[int]] = {name: set() for name in missing}
+    for _, row in samples(planned.drawn):
+        held.get(row["draft"]["problem_id"], set()).add(row["draft"]["sample"])
+    wanted = {name: held[name].intersection(numbers) for name, numbers in missing.items()}
+    for name, numbers in missing.items():
+        missing[name] = tuple(number for number in numbers if number not in wanted[name])
+    return _episodes_of(planned, planned.drawn, wanted)
+
+
+def _episodes_of(planned: Plan, drawn: Path, wanted: dict[str, set[int]]) -> Iterator[Episode]:
+    """Each wanted draft once: the sandbox may have failed on it before and drawn it again."""
+    for _, row in samples(drawn):
+        draft = Draft(**row["draft"])
+        if draft.sample in wanted.get(draft.problem_id, ()):
+            wanted[draft.problem_id].remove(draft.sample)
+            last = draft.text
+            if planned.what.protocol != "completion":
+                last = without_thought(last, planned.prompts[draft.problem_id])
+            yield Episode(draft=draft, replies=tuple(row.get("replies", (last,))))
 
 
 def _episodes(what: Measurement, prompts: list[Prompt], tokenizer: Any, generator: Generator) -> Iterator[Episode]:

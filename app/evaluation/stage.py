@@ -5,18 +5,21 @@ Candidates are the base model and adapters of a run, or one model that nobody tr
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from app.errors import UserError
 from app.evaluation.measure import Measurement, Plan, measure, plan
 from app.evaluation.statistics import Comparison, compare
+from app.evaluation.stored import ADAPTER_KEY, BASE_KEY, VERDICTS, VERDICTS_KEY, adapter_sha256, is_adapter
 from app.evaluation.suite import Suite, Task
 from app.evaluation.suites import evenly_spaced, get_suite
+from app.models import recorded_folder, weights_sha256
 from app.progress import say
 from app.records import Generator, Judge, Sampling, Score, SuiteResult
-from app.runs import Run, read_json
+from app.run_settings import stored_profile
+from app.runs import Run, read_json, write_json
 from app.settings import EvaluationSettings, Profile
 
 BASE, SFT = "base", "sft"
@@ -100,7 +103,7 @@ def against_base(run: Run, name: str, candidate: str) -> CandidateComparison | N
     if candidate == BASE or not all(path.exists() for path in paths):
         return None
     base, other = (read_json(run.suite_settings(name, which)) for which in (BASE, candidate))
-    if base | {"adapter_sha256": other["adapter_sha256"]} != other:
+    if base | {ADAPTER_KEY: other.get(ADAPTER_KEY)} != other:
         return None
     comparison = compare(*(read_json(path)["pass_rates"] for path in paths))
     return CandidateComparison(suite=name, candidate=candidate, comparison=comparison) if comparison else None
@@ -119,16 +122,20 @@ def plans(
     candidates: Mapping[str, str],
     suites: Mapping[str, tuple[Suite, list[Task]]],
     tokenizer: Any,
+    weights: Mapping[str, str],
 ) -> list[Plan]:
-    """What is to be measured, and how. candidates: adapter by name, empty for the base model.
+    """What is to be measured, and how. candidates: adapter by name, empty for the base model; weights: SHA-256 of the
+    base model's files.
 
     Raises UserError when the run holds one of these measurements under other settings.
     """
     settings = profile.evaluation
     facts = {
         "model": profile.model.model_dump(),
+        BASE_KEY: dict(weights),
         "generation": {key: getattr(profile.generation, key) for key in ("engine", "max_model_len")},
         "sandbox": {key: getattr(profile.sandbox, key) for key in ("timeout_s", "memory_bytes")},
+        VERDICTS_KEY: VERDICTS,
     }
     return [
         plan(run, measurement(settings, profile, suite, protocol, candidate, adapter, tasks), facts, tokenizer)
@@ -136,6 +143,49 @@ def plans(
         for suite, tasks in suites.values()
         for protocol in settings.protocols
     ]
+
+
+def set_aside_outdated(run: Run, planned: Sequence[Plan]) -> list[Plan]:
+    """Move what can't be gone on with out of the way, so that it is measured, or judged, anew; nothing is lost."""
+    for each in planned:
+        if each.settings_changed:
+            _renew_settings(run, each)
+    return [_set_aside(run, each) if each.outdated else each for each in planned]
+
+
+def _renew_settings(run: Run, planned: Plan) -> None:
+    what = planned.what
+    write_json(run.suite_settings(what.label, what.candidate), planned.settings)
+    result = run.suite_result(what.label, what.candidate)
+    if result.exists():
+        write_json(result, read_json(result) | planned.settings)
+
+
+def _set_aside(run: Run, planned: Plan) -> Plan:
+    what = planned.what
+    samples = run.suite_samples(what.label, what.candidate)
+    place = run.set_aside(samples.parent)
+    say(f"  {what.label}, {what.candidate}: {planned.outdated}; what was measured is kept in {place}")
+    return replace(planned, outdated="", drawn=place / samples.name if planned.drafts_hold else None)
+
+
+def outdated(run: Run) -> dict[tuple[str, str], str]:
+    """Measurements whose weights are no longer those in their place, or whose verdicts another sandbox gave, by label
+    and candidate, each with what changed. Weights that are not on this machine count as unchanged."""
+    profile, results = stored_profile(run.root), sorted(run.evaluation.glob("*/*/result.json"))
+    folder = recorded_folder(profile.model) if profile and results else None
+    weights = weights_sha256(folder) if folder else None
+    found = {}
+    for path in results:
+        name, held = path.parent.name, read_json(path)
+        adapter = str(run.sft_adapter) if name == SFT else held.get("adapter", "")
+        if held.get(VERDICTS_KEY) != VERDICTS:
+            found[path.parent.parent.name, name] = "the sandbox judges otherwise since"
+        elif weights and weights != held.get(BASE_KEY):
+            found[path.parent.parent.name, name] = "the base model's weights are others now"
+        elif adapter and is_adapter(adapter) and adapter_sha256(adapter) != held.get(ADAPTER_KEY):
+            found[path.parent.parent.name, name] = "the adapter is another now"
+    return found
 
 
 def run_evaluation(

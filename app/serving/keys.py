@@ -23,7 +23,8 @@ from typing import Any, Literal, cast
 
 from app.errors import UserError
 from app.progress import say
-from app.runs import write_atomic
+from app.runs import home, write_atomic
+from app.userfiles import user_path
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +37,9 @@ Stamp = tuple[int, int, int] | None
 def keys_file() -> Path:
     given = os.environ.get("POCKETCODER_KEYS")
     if given:
-        return Path(given)
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "pocketcoder" / "keys.json"
+        return user_path(given).absolute()
+    config = os.environ.get("XDG_CONFIG_HOME")
+    return (user_path(config).absolute() if config else home() / ".config") / "pocketcoder" / "keys.json"
 
 
 def new_key() -> str:

@@ -5,7 +5,6 @@ Ray Train keeps the checkpoints under sft/work, and picks the newest one up when
 python -m app sft --profile P --run DIR
 """
 
-import json
 import shutil
 import threading
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import ray.train
 from ray.train.torch import TorchTrainer
 
 from app.errors import UserError
+from app.jsonfiles import BrokenFileError
 from app.models import ensure_model
 from app.progress import copy_to, progress, say
 from app.runs import Run, append_json_line, git_commit, read_json, read_json_lines, write_json, write_json_lines
@@ -47,6 +47,7 @@ def run_sft(run: Run, profile: Profile) -> None:
     workers = profile.sft.num_workers
     say(f"  {manifest['rows']} rows of {profile.corpus.seq_len} tokens, {steps} steps on {workers} worker(s)")
     _forget_torn_snapshot(run)
+    read_json_lines(run.sft_metrics)  # a broken line is told before anything starts
     result = _fit(run, profile, steps)
     checkpoint = Path(result.checkpoint.path)
     _replace_folder(checkpoint / "adapter", run.sft_adapter)
@@ -119,7 +120,7 @@ def _forget_torn_snapshot(run: Run) -> None:
     try:
         if snapshot.exists():
             read_json(snapshot)
-    except json.JSONDecodeError:
+    except BrokenFileError:
         say("  the list of checkpoints was cut off by a kill: training starts over")
         shutil.rmtree(snapshot.parent)
 
@@ -226,7 +227,8 @@ def _keep(model: Any, profile: Profile, device: Any) -> list[Keep]:
         least = step_memory(shape, profile.model, profile.sft, seq_len, [Keep.INPUT] * shape.layers)
         raise UserError(
             f"a micro-batch of {profile.sft.micro_batch} x {seq_len} tokens takes {least}, more than sft.vram_gib = "
-            f"{profile.sft.vram_gib}: lower sft.micro_batch and raise sft.grad_accumulation, or lower corpus.seq_len"
+            f"{profile.sft.vram_gib}: lower sft.micro_batch and raise sft.grad_accumulation, or lower corpus.seq_len "
+            "in another --run"
         )
     counts = ", ".join(f"{keep.count(level)} keep {level.name.lower()}" for level in Keep if level in keep)
     say(f"  memory {step_memory(shape, profile.model, profile.sft, seq_len, keep)}; of {shape.layers} layers {counts}")

@@ -8,9 +8,25 @@ from pathlib import Path
 
 import pytest
 
+from app.corpus.recipes import load_recipe
 from app.errors import UserError
+from app.overrides import with_overrides
 from app.profiles import laptop, smoke
-from app.runs import REPOSITORY, open_run, read_json_lines, write_atomic
+from app.runs import (
+    REPOSITORY,
+    append_json_line,
+    cache_root,
+    iter_json_lines,
+    open_run,
+    read_json,
+    read_json_lines,
+    runs_root,
+    stored_profile,
+    trim_json_lines,
+    write_atomic,
+    write_json,
+)
+from app.serving.keys import keys_file
 from app.settings import Profile
 
 
@@ -34,8 +50,8 @@ def test_the_same_run_goes_on_only_with_resume(tmp_path: Path) -> None:
 
 
 def test_a_directory_with_another_run_is_refused_naming_difference_and_ways_out(tmp_path: Path) -> None:
-    with open_run(tmp_path, smoke(), resume=False):
-        pass
+    with open_run(tmp_path, smoke(), resume=False) as run:
+        write_json(run.corpus_manifest, {"rows": 1})
     with pytest.raises(UserError) as caught, open_run(tmp_path, laptop(), resume=True):
         pass
     for word in ("holds another run", "name: 'smoke' -> 'laptop'", "choose another --run", "remove"):
@@ -94,3 +110,83 @@ def test_an_attempt_that_was_killed_has_no_end(tmp_path: Path) -> None:
         first, second = json.loads(run.info.read_text())["stages"]["corpus"]
     assert first["end"] is None and second["end"] >= second["start"]
     assert run.stage_seconds()["corpus"] == second["end"] - second["start"]
+
+
+def test_only_what_a_stage_has_made_binds_its_settings(tmp_path: Path) -> None:
+    """The advice of an error (another profile, a lower rate, fewer cores) is accepted when it is followed."""
+    with open_run(tmp_path, smoke(), resume=False):
+        pass
+    with open_run(tmp_path, laptop(), resume=True) as run:
+        assert read_json(run.info)["settings"]["name"] == "laptop"
+        write_json(run.corpus_manifest, {"rows": 1})
+    slower = with_overrides(laptop(), ["sft.learning_rate=1e-5", "model.quantization=nf4", "cluster.num_cpus=2"])
+    with open_run(tmp_path, slower, resume=True) as run:
+        assert stored_profile(run.root) == slower
+        write_json(run.sft_meta, {"steps": 1})
+    for change in ("sft.learning_rate=1e-4", "model.quantization=none", "corpus.seq_len=64", "seed=3"):
+        with (
+            pytest.raises(UserError, match=change.partition("=")[0]),
+            open_run(tmp_path, with_overrides(slower, [change]), resume=True),
+        ):
+            pass
+    for change in ("evaluation.num_problems=3", "cluster.num_cpus=1", "corpus.num_workers=2", "sft.vram_gib=4"):
+        with open_run(tmp_path, with_overrides(slower, [change]), resume=True):
+            pass
+
+
+def test_what_an_incomplete_stage_made_under_other_settings_is_kept_and_not_gone_on_with(tmp_path: Path) -> None:
+    with open_run(tmp_path, smoke(), resume=False) as run:
+        write_json(run.corpus_manifest, {"rows": 1})
+        append_json_line(run.sft_metrics, {"step": 1})
+    with open_run(tmp_path, with_overrides(smoke(), ["sft.checkpoint_every=1"]), resume=True) as run:
+        assert run.sft_metrics.exists(), "how often it saves changes nothing about what it learns"
+    with open_run(tmp_path, with_overrides(smoke(), ["sft.learning_rate=1e-5"]), resume=True) as run:
+        assert not run.sft.exists() and run.corpus_manifest.exists()
+    assert read_json_lines(tmp_path / "superseded/sft-1/metrics.jsonl") == [{"step": 1}]
+
+
+def test_a_broken_line_inside_a_file_of_a_run_is_told_with_file_and_line(tmp_path: Path) -> None:
+    path = tmp_path / "samples.jsonl"
+    for broken in (b'{"step": 2, "lo', b"[2]", b'{"step": "\xff"}', b"\x00\x00", b'{"step": 2, "step": 3}'):
+        path.write_bytes(b'{"step": 1}\n' + broken + b'\n{"step": 3}\n')
+        with pytest.raises(UserError, match=r"samples.jsonl, line 2"):
+            read_json_lines(path)
+
+
+def test_lines_can_be_appended_after_a_kill_and_no_whole_line_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    for end, kept in ((b'{"step": 2}', 2), (b'{"step": 2', 1), (b"\x00" * 70_000, 1), (b"", 1)):
+        path.write_bytes(b'{"step": 1}\n' + end)
+        trim_json_lines(path)
+        append_json_line(path, {"step": 3})
+        assert [row["step"] for row in read_json_lines(path)] == [*range(1, kept + 1), 3]
+
+
+def test_what_is_written_while_a_file_is_read_is_no_broken_line(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"st')
+    rows = iter_json_lines(path)
+    assert next(rows) == {"step": 1}
+    with path.open("a") as file:
+        file.write('ep": 2}\n')
+    assert list(rows) in ([], [{"step": 2}])
+
+
+def test_a_broken_file_of_a_run_is_told_in_a_sentence(tmp_path: Path) -> None:
+    for text in ("", "{", "[1]", "\x00"):
+        (tmp_path / "meta.json").write_text(text)
+        with pytest.raises(UserError, match=r"meta.json is broken"):
+            read_json(tmp_path / "meta.json")
+
+
+def test_folders_of_the_environment_may_begin_with_a_tilde(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name, place in (("POCKETCODER_CACHE", cache_root), ("POCKETCODER_RUNS", runs_root)):
+        monkeypatch.setenv(name, "~/x")
+        assert place() == tmp_path / "x"
+    monkeypatch.setenv("POCKETCODER_KEYS", "~/keys.json")
+    assert keys_file() == tmp_path / "keys.json"
+    (tmp_path / "r.yaml").write_text((REPOSITORY / "datasets/recipes/smoke.yaml").read_text())
+    assert load_recipe("~/r.yaml").sources
+    with pytest.raises(UserError, match="home directory in '~nosuchuser/x' is unknown"):
+        load_recipe("~nosuchuser/x")

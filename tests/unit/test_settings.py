@@ -30,6 +30,21 @@ def test_every_profile_names_a_recipe_that_exists(name: str) -> None:
     load_recipe(get_profile(name).corpus.recipe)
 
 
+LOOKS_LIKE_ANOTHER_TYPE = (
+    "1234567",
+    "0123",
+    "1e5",
+    "1.10",
+    "true",
+    "no",
+    "2024-01-01",
+    "1:30",
+    "[a]",
+    "{a: 1}",
+    "0x1f",
+)
+
+
 @pytest.mark.parametrize(
     ("override", "key", "value"),
     [
@@ -40,6 +55,17 @@ def test_every_profile_names_a_recipe_that_exists(name: str) -> None:
         ("model.name=some/model", ("model", "name"), "some/model"),
         ("evaluation.protocols=[chat, completion]", ("evaluation", "protocols"), ("chat", "completion")),
         ("seed=7", ("seed",), 7),
+        *((f"model.name={text}", ("model", "name"), text) for text in LOOKS_LIKE_ANOTHER_TYPE),
+        *((f"model.revision={text}", ("model", "revision"), text) for text in LOOKS_LIKE_ANOTHER_TYPE),
+        *((f"corpus.recipe={text}", ("corpus", "recipe"), text) for text in LOOKS_LIKE_ANOTHER_TYPE),
+        (
+            "evaluation.problems=[1e5, null, 007, 2024-01-01]",
+            ("evaluation", "problems"),
+            ("1e5", "null", "007", "2024-01-01"),
+        ),
+        ("model.name='a b'", ("model", "name"), "a b"),
+        ("sft.max_steps=010", ("sft", "max_steps"), 10),
+        ("sft.nested_ranks=[4, 8]", ("sft", "nested_ranks"), (4, 8)),
     ],
 )
 def test_overrides_change_exactly_one_value(override: str, key: tuple[str, ...], value: object) -> None:
@@ -99,6 +125,13 @@ def test_an_unreadable_recipe_gives_one_sentence(tmp_path: Path, text: str, word
     with pytest.raises(UserError) as caught:
         load_recipe(str(path))
     assert words in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_text_of_a_file_that_yaml_takes_for_another_type_is_told_to_need_quotes(tmp_path: Path) -> None:
+    for text in ("12", "1.5", "2024-01-01", "yes"):
+        (tmp_path / "r.yaml").write_text(f"name: {text}\nsources: [{{kind: installed_python}}]\n")
+        with pytest.raises(UserError, match="needs quotes"):
+            load_recipe(str(tmp_path / "r.yaml"))
 
 
 def test_a_missing_recipe_lists_those_that_exist() -> None:

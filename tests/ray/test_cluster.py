@@ -1,0 +1,74 @@
+"""A cluster that can't be joined is said within seconds; one is started where the usual folders won't do."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+JOIN = """
+from app.cluster import connected
+from app.settings import ClusterSettings
+with connected(ClusterSettings()):
+    pass
+"""
+START = """
+import ray
+from app.cluster import connected
+from app.settings import ClusterSettings
+with connected(ClusterSettings(num_cpus=1, object_store_bytes=100 << 20, dashboard=False)):
+    print(ray.get(ray.remote(lambda: 6 * 7).remote()))
+"""
+
+
+def run(code: str, **env: str) -> subprocess.CompletedProcess[str]:
+    everything = os.environ | {"POCKETCODER_CACHE": "/proc"} | env
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=everything, capture_output=True, text=True, timeout=100
+    )
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """An address that takes connections and never answers, as a cluster does that is stopped."""
+    with socket.socket() as listener:
+        listener.bind(("", 0))
+        listener.listen()
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.fixture
+def gone() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("address", ["gone", "silent", "no-such-host.invalid:6379"])
+def test_a_cluster_that_does_not_answer_is_said_within_20_seconds(address: str, request: pytest.FixtureRequest) -> None:
+    named = request.getfixturevalue(address) if address in ("gone", "silent") else address
+    start = time.monotonic()
+    done = run(JOIN, RAY_ADDRESS=named)
+    assert time.monotonic() - start < 20
+    last = done.stderr.strip().splitlines()[-1]
+    assert f"the Ray cluster at RAY_ADDRESS='{named}' can't be joined" in last and "unset RAY_ADDRESS" in last
+
+
+@pytest.mark.parametrize("address", ["ray://somewhere:10001", "http://127.0.0.1:8265", "somewhere", ":6379", "host:x"])
+def test_what_is_no_address_of_a_cluster_is_said(address: str) -> None:
+    done = run(JOIN, RAY_ADDRESS=address)
+    assert f"RAY_ADDRESS='{address}' is no cluster address: give HOST:6379" in done.stderr.strip().splitlines()[-1]
+
+
+def test_ray_starts_under_a_long_temporary_folder_and_without_a_home(tmp_path: Path) -> None:
+    long = tmp_path / ("job_of_somebody_" * 6)
+    long.mkdir()
+    done = run(START, TMPDIR=str(long), HOME="/proc", RAY_ADDRESS="local")
+    assert done.stdout.strip() == "42", done.stderr[-3000:]
+    assert "can't hold Ray's sockets" in done.stderr and "can't keep Ray's token" in done.stderr
