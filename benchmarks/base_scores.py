@@ -4,7 +4,8 @@ Prints one JSON line: passes by suite, and with --against FOLDER (an earlier --o
 for one) every draft whose verdict changed, counted by its cause: the reply is another one (`reply`; `reply, ended
 sooner` where the new one is the beginning of the old), the same reply gave another program (`extraction`), the same
 program another verdict (`sandbox`). Samples stay under --out, and what is there is not drawn again.
-Run: python -m benchmarks.base_scores --model FOLDER --out FOLDER [--suite mbpp=FILE] [--gpu] [--against FOLDER]
+Run: python -m benchmarks.base_scores --model FOLDER --out FOLDER [--suite mbpp=FILE] [--gpu [--gib 8]]
+     [--against FOLDER]
 """
 
 import argparse
@@ -14,6 +15,8 @@ from collections import Counter
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from app.evaluation.measure import measure, plan
 from app.evaluation.stage import measurement, read_result
@@ -25,6 +28,7 @@ from app.profiles import get_profile
 from app.runs import Run
 from app.sandbox.local import LocalJudges
 from app.sandbox.tiers import confinement
+from app.units import GIB
 
 
 def samples(run: Run, label: str) -> dict[tuple[str, int], dict[str, Any]]:
@@ -62,7 +66,11 @@ def main() -> None:
     parser.add_argument("--problems", type=int, help="of each suite, evenly spaced; all if left out")
     parser.add_argument("--gpu", action="store_true")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
+    parser.add_argument("--gib", type=float, help="of the card's memory, and no more; all of it if left out")
     arguments = parser.parse_args()
+    if arguments.gib:
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(arguments.gib * GIB / total)
     device = ["generation.use_gpu=true", "model.dtype=bfloat16"] if arguments.gpu else []
     model = ["model.source=path", f"model.name={arguments.model}", "generation.engine=transformers"]
     profile = with_overrides(get_profile("laptop"), [*model, *device, *arguments.overrides])
@@ -81,8 +89,10 @@ def main() -> None:
             start = time.perf_counter()
             measure(run, plan(run, what, {}, tokenizer), {}, tokenizer, generator, judges)
             found = read_result(run.suite_result(what.label, "base"))
-            row = {"passed": found.num_passed, "samples": found.num_samples}
+            row: dict[str, Any] = {"passed": found.num_passed, "samples": found.num_samples}
             row["seconds"] = round(time.perf_counter() - start)
+            if arguments.gpu:
+                row["reserved_gib"] = round(torch.cuda.max_memory_reserved() / GIB, 2)
             if arguments.against:
                 row["changed"] = changes(samples(Run(arguments.against), what.label), samples(run, what.label))
             result["suites"][what.label] = row

@@ -28,7 +28,7 @@ from app.progress import say
 from app.runs import Run, read_json
 from app.settings import Profile
 
-VERSIONS = {"plan": 2, "extract": 2, "mine": 2, "prove": 2, "assemble": 2}
+VERSIONS = {"plan": 2, "extract": 2, "mine": 2, "prove": 2, "render": 1, "assemble": 2}
 """The code version of each stage: raised by hand when its bytes change."""
 DECISIVE = ("seq_len", "max_files", "max_mined_files", "files_per_shard")
 """Of the corpus settings; the recipe is looked into, and the others decide no byte."""

@@ -23,7 +23,7 @@ from app.corpus.examples import document_examples, problem_examples
 from app.corpus.extract import COPY_FIELDS, DOCUMENT_SCHEMA, ORIGIN_FIELDS, REJECTED_SCHEMA, TEXT
 from app.corpus.mining.draws import Draws
 from app.corpus.packing import Sample, num_learnt, too_long
-from app.corpus.parts import part, write_rows, write_table
+from app.corpus.parts import IDENTITY, is_made, part, write_rows, write_table
 from app.corpus.problems import read_problems
 from app.corpus.recipes import SPLITS, Recipe
 from app.corpus.records import FUNCTION, Document, Example, Origin, SolvedProblem
@@ -59,7 +59,7 @@ class _Source:
 def render_shard(job: dict[str, Any]) -> dict[str, Any]:
     """Kept documents and this shard's problems -> samples, and what was left out, under the work folder."""
     target = part(job["work"], "samples", job["index"])
-    if target.exists():
+    if is_made(target, job["identity"]):
         return {"index": job["index"]}
     tokenizer = load_tokenizer_once(job["model"])
     rejected: list[dict[str, Any]] = []
@@ -82,7 +82,7 @@ def render_shard(job: dict[str, Any]) -> dict[str, Any]:
     for row in rows:
         material[row["form"]] += row["learnt"]
     notes = {"left_out": left_out, "learnable_tokens_by_form": material}
-    schema = SAMPLE_SCHEMA.with_metadata({"counts": json.dumps(notes)})
+    schema = SAMPLE_SCHEMA.with_metadata({"counts": json.dumps(notes), IDENTITY: job["identity"]})
     write_table(target, pa.Table.from_pylist(rows, schema))
     return {"index": job["index"]}
 
@@ -137,7 +137,7 @@ def _sources(job: dict[str, Any], with_tokens: bool, rejected: list[dict[str, An
     for place, example in tool_examples([(o.distribution, document) for o, document in documented], forms, seed):
         origin, document = documented[place]
         yield source(example, origin, document.name, document.text)
-    for solved in _problems(job["problems"], job["num_shards"])[job["index"]]:
+    for solved in _problems(job["problems"], job["num_shards"], job["inputs"])[job["index"]]:
 
         def refuse(form: str, why: str, solved: SolvedProblem = solved) -> None:
             rejected.append(_rejection(solved.origin, solved.problem.id, form, why))
@@ -161,7 +161,7 @@ def _answered(name: str, kind: str, make: Callable[[], Iterator[Example]], rejec
 
 def _documents(job: dict[str, Any], rejected: list[dict[str, Any]]) -> Iterator[tuple[Origin, Document]]:
     """The shard's documents that are not copies and touch no problem that is measured on."""
-    guard = _held_out(job["work"])
+    guard = _held_out(job["work"], job["inputs"])
     names = [name for name in DOCUMENT_SCHEMA.names if name not in {field for field, _ in COPY_FIELDS}]
     table = pq.read_table(part(job["work"], "documents", job["index"]), columns=names)
     for row in table.take(pa.array(job["keep"], pa.int64())).to_pylist():
@@ -182,8 +182,8 @@ def _rejection(origin: Origin, name: str, what: str, reason: str) -> dict[str, A
 
 
 @functools.lru_cache(maxsize=1)
-def _problems(folder: str, num_shards: int) -> list[list[SolvedProblem]]:
-    """The training problems of each shard."""
+def _problems(folder: str, num_shards: int, inputs: str) -> list[list[SolvedProblem]]:
+    """The training problems of each shard. inputs: hash of the files, so that a worker never goes by older ones."""
     shards: list[list[SolvedProblem]] = [[] for _ in range(num_shards)]
     for solved in read_problems(Path(folder), SPLITS[0]):
         digest = hashlib.sha256(solved.problem.id.encode()).digest()
@@ -192,8 +192,8 @@ def _problems(folder: str, num_shards: int) -> list[list[SolvedProblem]]:
 
 
 @functools.lru_cache(maxsize=1)
-def _held_out(work: str) -> Decontaminator | None:
-    """None where no problem is held out."""
+def _held_out(work: str, inputs: str) -> Decontaminator | None:
+    """None where no problem is held out. inputs: as above."""
     held = json.loads((Path(work) / HELD_OUT).read_text())
     return Decontaminator(BenchmarkText(**row) for row in held) if held else None
 

@@ -3,7 +3,7 @@
 Words are what the corpus' decontamination compares (`\\w+`, lower case), so the two figures can be held against each
 other: that one leaves out every document that shares 10 words in a row, this one measures what is left. The search
 seeds at SEED words and extends; shorter overlaps are everywhere and are reported as 0. Training data are the packed
-shards of corpus/train; drafts and mined problems join here when stages make them. Each shard is one Ray Data task.
+shards of corpus/train; drafts and mined problems join here when stages make them. Each shard is one Ray task.
 Run: python -m app evaluate --contamination --run DIR
 """
 

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from app.corpus.extract import BENCHMARKS
+from app.corpus.guard import GUARD, guard_of, signs_bytes
 from app.corpus.mining import find
 from app.corpus.parts import part
 from app.corpus.problems import mine_distribution
@@ -25,12 +25,13 @@ DEEP = "x = f" + "(\n)" * 20_000 + "\n"
 
 def job_of(folder: Path, files: dict[str, str]) -> dict[str, Any]:
     work = folder / "work"
-    write_atomic(work / BENCHMARKS, "[]")
+    guard = guard_of({})
+    write_atomic(work / GUARD, signs_bytes(guard.signs, guard.facts()))
     fields = asdict(distribution(folder / "source", files))
     recipe = {"name": "t", "sources": [{"kind": "installed_python"}]}
     return {
         "index": 0, "work": str(work), "distribution": fields, "split": "train", "also_allow": [],
-        "recipe": json.dumps(recipe),
+        "recipe": json.dumps(recipe), "identity": "one", "guard": str(work / GUARD), "guard_sha256": str(work),
     }  # fmt: skip
 
 

@@ -13,8 +13,8 @@ from app.corpus.records import Bug, Example, Origin, SolvedProblem
 from app.evaluation.humaneval import HumanEval
 from app.evaluation.mbpp import Mbpp
 from app.evaluation.suite import Task
-from app.prompts import code_block
 from app.records import Problem, ProblemStyle
+from app.replies import code_block
 from tests.unit.test_examples import ALL, answered, asked
 
 
