@@ -36,7 +36,7 @@ class Guarded:
     suite: str
     problems: int
     sha256: str
-    """Of the problems' texts (`texts_sha256`)."""
+    """SHA-256 of the problems' texts (`texts_sha256`)."""
     by: Literal["text", "hashes"]
     """text: the problems were at hand; hashes: those that come with the project."""
 

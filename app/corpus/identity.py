@@ -31,7 +31,7 @@ from app.settings import Profile
 VERSIONS = {"plan": 2, "extract": 2, "mine": 2, "prove": 2, "render": 1, "assemble": 2}
 """The code version of each stage: raised by hand when its bytes change."""
 DECISIVE = ("seq_len", "max_files", "max_mined_files", "files_per_shard")
-"""Of the corpus settings; the recipe is looked into, and the others decide no byte."""
+"""Corpus settings that decide bytes, beside the recipe."""
 DECISIVE_SANDBOX = ("timeout_s", "memory_bytes")
 """They decide which problems pass."""
 NOT_DECISIVE = ("name", "num_connections", "credentials")
@@ -49,7 +49,7 @@ class BuildIdentity:
 
     recipe: dict[str, Any]
     settings: dict[str, Any]
-    """Of the corpus and of the sandbox."""
+    """Those of the corpus and of the sandbox."""
     seed: int
     tokenizer: str
     """Hash of the model's tokenizer files and chat template."""
@@ -123,12 +123,12 @@ def contents_sha256(path: Path) -> str:
 
 
 def digest(value: Any) -> str:
-    """Of anything that JSON can hold."""
+    """SHA-256 of anything that JSON can hold."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def tokenizer_sha256(folder: Path) -> str:
-    """Of all files that a tokenizer and its chat template may be read from."""
+    """Hash of all files that a tokenizer and its chat template may be read from."""
     paths = {path for pattern in OF_TOKENIZER for path in folder.glob(pattern)}
     held = [path for path in sorted(paths) if path.name not in NOT_OF_TOKENIZER]
     return digest([[path.name, contents_sha256(path)] for path in held])[:16]

@@ -24,21 +24,22 @@ from app.records import BenchmarkText
 
 NGRAM = 10
 LETTER_WORDS = 5
-"""Of the words of an n-gram: with letters, outside import lines, and no type in a signature. Runs of numbers meet by
-chance."""
+"""Fewest words of an n-gram that have letters and are neither in an import line nor a type in a signature. Runs of
+numbers meet by chance."""
 OWN_WORDS = 2
-"""Of those, and of the words of a piece: of two letters or more, neither keyword nor builtin, and in none of the
-suite's forms of words (PHRASE). The alphabet and loops over ranges meet by chance."""
+"""Fewest of those, and of the words of a piece, that have two letters or more, are neither keyword nor builtin, and in
+none of the suite's forms of words (PHRASE). The alphabet and loops over ranges meet by chance."""
 CODE_NGRAM = 22
 MIN_TELLING = 2
-"""Of the tokens of an n-gram of code: keywords, builtins or attributes."""
+"""Fewest tokens of an n-gram of code that are keywords, builtins or attributes."""
 BODY_TOKENS = 14
-"""Of the tokens of an n-gram of code: outside import lines and signatures."""
+"""Fewest tokens of an n-gram of code outside import lines and signatures."""
 MIN_MARKS, MAX_QUOTES = 6, 4
-"""Of the tokens of an n-gram of code: punctuation, which prose has little of, and quotes, which tables are full of."""
+"""Tokens of an n-gram of code: fewest that are punctuation, which prose has little of; most that are quotes, which tables
+are full of."""
 NAME_NGRAM = 5
 NAME_BODY = 2
-"""Of the words of such an n-gram: outside import lines and signatures."""
+"""Fewest words of such an n-gram outside import lines and signatures."""
 PIECE_WORDS = range(6, NGRAM)
 PIECE_CHARS = 32
 MAX_PROBLEMS = 8
@@ -69,7 +70,7 @@ class Signs:
     label: str
     """The problem's id, or the suite's name."""
     names: Hashes
-    """Of entry points."""
+    """Hashes of entry points."""
     name_grams: Hashes
     """`NAME_NGRAM` words in a row, each mixed with the name that it goes with; of names of one word only."""
     words: Hashes
@@ -77,7 +78,7 @@ class Signs:
     pieces: Hashes
     """All words of a short paragraph or line."""
     piece_texts: Hashes
-    """Of the text of such a piece, punctuation included (`piece_hash`)."""
+    """Hashes of the text of such a piece, punctuation included (`piece_hash`)."""
     code: Hashes
     """`CODE_NGRAM` tokens of code in a row, names made one."""
 
@@ -121,7 +122,7 @@ def word_grams(tokens: Tokens, length: int = NGRAM) -> Hashes:
 
 
 def piece_hash(tokens: Tokens, place: int, words: int) -> np.uint64:
-    """Of the text from the first to the last of these words: lower case, white space normalised."""
+    """Hash of the text from the first to the last of these words: lower case, white space normalised."""
     text = b" ".join(tokens.raw[tokens.starts[place] : tokens.ends[place + words - 1]].split())
     return np.uint64(int.from_bytes(hashlib.sha256(text).digest()[:6], "big"))
 
@@ -190,7 +191,7 @@ class _Code:
     tokens: Tokens
     grams: Hashes
     says_enough: NDArray[np.bool_]
-    """Of each gram: whether enough of it are keywords, builtins or attributes."""
+    """Whether enough of each gram are keywords, builtins or attributes."""
 
 
 def _code(text: str) -> _Code:

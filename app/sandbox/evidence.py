@@ -42,7 +42,7 @@ class Answers(Protocol):
 
 
 class Unknown:
-    """Of a program in the tests' own process nothing can be told apart."""
+    """A program in the tests' own process, of which nothing can be told apart."""
 
     asked = True
 

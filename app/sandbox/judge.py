@@ -100,7 +100,7 @@ def _import_what_is_named(tests: str) -> None:
 
 
 def _weigh(evidence: Evidence, candidate: Candidate) -> tuple[str, str]:
-    """Of tests that came to their end."""
+    """The verdict of tests that came to their end."""
     if candidate.broken:
         return candidate.broken.status, candidate.broken.detail
     if (error := evidence.evaded or candidate.uncaught_stop()) is not None:
@@ -116,7 +116,7 @@ def _weigh(evidence: Evidence, candidate: Candidate) -> tuple[str, str]:
 
 
 def _classify(error: BaseException, candidate: Candidate) -> tuple[str, str]:
-    """Of tests that an exception ended."""
+    """The verdict of tests that an exception ended."""
     if candidate.broken:
         return candidate.broken.status, candidate.broken.detail
     detail = _describe(error)

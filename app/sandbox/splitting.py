@@ -26,7 +26,7 @@ _PLAIN: tuple[type, ...] = (
     type({}.keys()), type({}.items()), types.GeneratorType, BaseException,
 )  # fmt: skip
 _ATTRIBUTES = {name for kind in _PLAIN for name in dir(kind)} - {"__enter__", "__exit__", "__call__"}
-"""Of values that can cross from a program to its tests."""
+"""Attributes of values that can cross from a program to its tests."""
 _CAPITALISED = re.compile(r"[A-Z]\w*\Z")
 _Binding = tuple[str, ast.expr | None]
 _BINDING = (

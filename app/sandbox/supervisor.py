@@ -36,7 +36,7 @@ from app.sandbox.wire import receive, send
 from app.settings import SandboxSettings
 
 MAX_SOURCE_BYTES = 1 << 19
-"""Of a program, as JSON."""
+"""The largest program, as JSON."""
 JUDGE_CPU_SECONDS = 24 * 3600
 JUDGE_START_SECONDS = 20.0
 ROOMY = 4

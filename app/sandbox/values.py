@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 MAX_BYTES = 4 << 20
-"""Of one message. To build the dearest of this size takes a second and 350 MB."""
+"""The largest message. To build the dearest of this size takes a second and 350 MB."""
 MAX_DEPTH = 50
 MAX_ITEMS = 500_000
 """Values in one message, containers included."""
