@@ -35,8 +35,8 @@ MIN_TELLING = 2
 BODY_TOKENS = 14
 """Fewest tokens of an n-gram of code outside import lines and signatures."""
 MIN_MARKS, MAX_QUOTES = 6, 4
-"""Tokens of an n-gram of code: fewest that are punctuation, which prose has little of; most that are quotes, which tables
-are full of."""
+"""Tokens of an n-gram of code: fewest that are punctuation, which prose has little of, and most that are quotes, which
+tables are full of."""
 NAME_NGRAM = 5
 NAME_BODY = 2
 """Fewest words of such an n-gram outside import lines and signatures."""
