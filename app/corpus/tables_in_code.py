@@ -2,8 +2,8 @@
 
 A table is a literal container (also the arguments of a call at module level) or a single constant of many lines. Only
 those of MIN_LINES count, and only where they amount to much together; docstrings and containers that hold code rather
-than values do not count. Statements that say the same of other values again and again (`rows.append((1, 2))`) are a
-table as well.
+than values do not count. Statements that say the same of other values again and again (`rows.append((1, 2))`,
+`rows[1] = 2`) are a table as well.
 """
 
 import ast
@@ -49,7 +49,8 @@ def _tables(tree: ast.Module) -> Iterator[tuple[int, int]]:
             yield from _repeated(body)
         docstring = body[0] if isinstance(node, _Block) and body and _is_string(body[0]) else None
         if (
-            isinstance(node, ast.stmt | ast.Module | ast.ExceptHandler | ast.match_case)
+            isinstance(node, ast.stmt | ast.ExceptHandler)
+            or not hasattr(node, "lineno")  # a module, the arguments of a function, what `with` opens
             or _num_lines(node) >= MIN_LINES
         ):
             waiting += [child for child in ast.iter_child_nodes(node) if child is not docstring]
@@ -73,7 +74,7 @@ def _is_table(node: ast.expr) -> bool:
 
 
 def _repeated(body: list[ast.stmt]) -> Iterator[tuple[int, int]]:
-    """Runs of statements that call the same with constants."""
+    """Runs of statements that call the same with constants, or fill the same with them."""
     start, called = 0, ""
     for place in range(len(body) + 1):
         current = _called(body[place]) if place < len(body) else ""
@@ -85,8 +86,11 @@ def _repeated(body: list[ast.stmt]) -> Iterator[tuple[int, int]]:
 
 
 def _called(node: ast.stmt) -> str:
-    """What a statement calls, if it does so with constants alone; empty for other statements."""
+    """What a statement calls or fills, if it does so with constants alone; empty for other statements."""
     value = node.value if isinstance(node, ast.Expr | ast.Assign) else None
+    target = node.targets[0] if isinstance(node, ast.Assign) else None
+    if isinstance(target, ast.Subscript) and value is not None and _is_plain(target.slice) and _is_plain(value):
+        return f"{ast.unparse(target.value)}[]"
     if isinstance(value, ast.Call) and value.args and all(map(_is_plain, value.args)):
         return ast.unparse(value.func)
     return ""

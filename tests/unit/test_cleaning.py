@@ -119,6 +119,10 @@ BYTES = "".join(f"\\x00\\x00\\x13\\x{k % 256:02x}\\\n" for k in range(300))
         "def fill(rows):\n" + "".join(f"    rows.append(({k}, {k * 3}))\n" for k in range(300)),
         "def page():\n    return '''\n" + "<li>an item of the list</li>\n" * 300 + "'''\n",
         "def many():\n" + "".join(f"    t{k} = [\n{','.join(['1' + chr(10)] * 25)}]\n" for k in range(12)),
+        f"def rows(found=(\n{PAIRS},\n)):\n    return found\n",
+        f"def opened():\n    with start([\n{PAIRS},\n    ]) as found:\n        return found\n",
+        f"def drawn():\n    return [x for x in (\n{PAIRS},\n    ) if x]\n",
+        "def filled(rows):\n" + "".join(f"    rows[{k}] = ({k * 3}, 'v')\n" for k in range(300)),
         "match x:\n    case 1:\n        y = [\n" + "            -1.5,\n" * 300 + "        ]\n",
     ],
 )
@@ -132,6 +136,7 @@ def test_a_table_is_left_out_wherever_it_stands(text: str) -> None:
         "def build():\n    return [\n" + "".join(f"        make_{k}(left, right),\n" for k in range(150)) + "    ]\n",
         'def told():\n    """Say what it is.\n\n' + "    A line that explains it.\n" * 200 + '    """\n    return 1\n',
         "def steps():\n" + "".join(f"    draw(circle(x, {k}), y)\n" for k in range(150)),
+        "def filled(rows, x):\n" + "".join(f"    rows[{k}] = x * {k}\n" for k in range(150)),
         "def short():\n    return [\n" + "        123456,\n" * 60 + "    ]\n",
     ],
 )
