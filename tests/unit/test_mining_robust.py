@@ -81,3 +81,11 @@ def test_what_the_queue_left_out_is_not_touched_again(
     mined = found(tmp_path, {"pkg/a.py": GOOD, "pkg/b.py": GOOD.replace("longest", "oldest")})
     assert "oldest" not in [candidate.entry_point for candidate in mined.candidates]
     assert "hangs: too long" in [rejection.reason for rejection in mined.rejections]
+
+
+def test_a_test_file_that_the_queue_left_out_has_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left_out = "pkg: pkg/test_a.py"
+    monkeypatch.setattr(find, "at", lambda what: "hangs: too long" if what == left_out else "")
+    mined = found(tmp_path, {"pkg/a.py": GOOD, "pkg/test_a.py": "x = 1\n"})
+    assert [(r.path, r.reason) for r in mined.rejections] == [("pkg/test_a.py", "hangs: too long")]
+    assert mined.candidates

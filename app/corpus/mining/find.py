@@ -75,7 +75,7 @@ def find_candidates(
     package = Package(modules)
     functions = [_Function(module=module, node=node) for module in modules for node in module.functions]
     mined.counts[_SEEN] = len(functions)
-    called = _calls_in_tests(functions, _tests(distribution, read))
+    called = _calls_in_tests(functions, _tests(distribution, read, mined))
     digests: set[str] = set()
     for function, calls in zip(functions, called, strict=True):
         place = {"distribution": distribution.name, "path": function.module.path, "name": function.node.name}
@@ -120,10 +120,13 @@ def _rejection_of(distribution: Distribution, path: str, reason: str) -> Rejecti
     return Rejection(distribution=distribution.name, path=path, name="", stage=_SEEN, reason=reason)
 
 
-def _tests(distribution: Distribution, read: Read) -> Iterator[ast.Module]:
+def _tests(distribution: Distribution, read: Read, mined: Mined) -> Iterator[ast.Module]:
     """Syntax trees of the test files, one at a time. They are read for calls and never shown, so nothing is cleaned."""
     for file in distribution.files:
-        if is_test(file.path) and not at(f"{distribution.name}: {file.path}"):
+        if is_test(file.path):
+            if reason := at(f"{distribution.name}: {file.path}"):
+                mined.rejections.append(_rejection_of(distribution, file.path, reason))
+                continue
             try:
                 raw = read(file)
                 if len(raw) <= MAX_TEST_BYTES:
