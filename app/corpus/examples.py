@@ -118,7 +118,8 @@ def problem_examples(
         return
     source, function = found
     docstring = ast.get_docstring(function)
-    if docstring and drawn(forms, "code_to_doc", problem.id, seed) and not _undescribed(source, docstring):
+    is_described = docstring and _is_apart(function) and not _undescribed(source, docstring)
+    if docstring and is_described and drawn(forms, "code_to_doc", problem.id, seed):
         yield _code_to_doc(source, function, docstring, seed)
     if drawn(forms, "fill_in", problem.id, seed):
         yield from _fill_in(source, function, fills_in, seed, lambda form, why: None)
@@ -239,8 +240,14 @@ def _code_to_doc(source: str, function: Function, docstring: str, seed: int) -> 
     return _dialogue("code_to_doc", worded(SUMMARY, draws, **values), said[:1].upper() + said[1:])
 
 
+def _is_apart(function: Function) -> bool:
+    """Whether the docstring has lines to itself, with code on others: else the code can't be shown without it."""
+    first, *others = function.body
+    return bool(others) and function.lineno < first.lineno and (first.end_lineno or 0) < others[0].lineno
+
+
 def without_docstring(source: str, function: Function) -> str:
-    """The source without the first statement, which is the docstring."""
+    """The source without the lines of its first statement, which is the docstring."""
     lines = source.split("\n")
     node = function.body[0]
     return "\n".join(lines[: node.lineno - 1] + lines[node.end_lineno or node.lineno :])

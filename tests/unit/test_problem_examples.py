@@ -1,5 +1,6 @@
 """Solved problems become examples in the words of the suites, and their hidden tests stay hidden."""
 
+import ast
 import dataclasses
 import math
 from typing import Any
@@ -41,6 +42,28 @@ def problems_by_form(given: SolvedProblem) -> dict[str, list[Example]]:
     for example in problem_examples(given, ALL, 0, fills_in=False):
         forms.setdefault(example.form, []).append(example)
     return forms
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'def root(n): "Return the integer part of the square root of n."; return math.isqrt(n)\n',
+        'def root(n):\n    "Return the integer part of the square root of n."; low = n\n    return low\n',
+        'def root(n):\n    "Return the integer part of the square root of n."\n',
+        'def root(n):\n    "Return the integer part of the square root of n."\n    return math.isqrt(n)\n',
+    ],
+)
+def test_the_code_that_is_to_be_described_lost_its_docstring_alone(code: str) -> None:
+    shown = []
+    for seed in range(8):
+        for example in problem_examples(solved(solution=f"import math\n\n\n{code}"), ALL, seed, fills_in=False):
+            if example.form == "code_to_doc":
+                shown.append(ast.unparse(ast.parse(code_block(example.turns[0]["content"], "root"))))
+    whole = ast.parse(code)
+    assert isinstance(whole.body[0], ast.FunctionDef)
+    del whole.body[0].body[0]
+    is_laid_out = code.count("\n") == 3 and ";" not in code
+    assert bool(shown) == is_laid_out and {*shown} <= {ast.unparse(whole)}
 
 
 def test_a_problem_is_asked_in_the_words_of_humaneval_and_of_mbpp() -> None:
