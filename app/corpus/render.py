@@ -23,6 +23,7 @@ from app.errors import UserError
 from app.fill_in import MARKS, FillIn
 from app.prompts import Message, begin_text, chat_prompt
 from app.records import IGNORE
+from app.tool_schema import SEARCH_DOCS_TOOL
 from app.turn_ends import check_chat, text_end, turn_end
 
 PLAIN = ("completion", "file")
@@ -30,6 +31,17 @@ PLAIN = ("completion", "file")
 _OPEN, _CLOSE = "\ue000", "\ue001"
 """Private characters around the number of a special token's text, or of the first of them itself."""
 _MARK = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
+
+
+_SEARCHED = Example(
+    form="tool_use",
+    turns=tuple(
+        {"role": role, "content": role}
+        for role in ("system", "user", "assistant", "tool", "assistant", "tool", "assistant")
+    ),
+    tools=(SEARCH_DOCS_TOOL,),
+)
+"""A dialogue with all roles that those of `app.corpus.tool_dialogues` have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +77,12 @@ def check_forms(tokenizer: Any, forms: dict[str, float]) -> None:
         check_chat(tokenizer, what, "set those forms of the recipe to 0")
         turns = ({"role": "user", "content": "a"}, {"role": "assistant", "content": "b"})
         tokenise(Example(form=dialogues[0], turns=turns), tokenizer)
+    if forms.get("tool_use"):
+        try:
+            tokenise_all(unrolled(_SEARCHED, tokenizer), tokenizer)
+        except UserError as error:
+            reason = str(error).rpartition(": ")[0]
+            raise UserError(f"{reason}: set tool_use of the recipe's forms to 0, or take another model") from None
 
 
 def unrolled(example: Example, tokenizer: Any) -> Iterator[Example]:

@@ -7,7 +7,7 @@ import pytest
 
 from app.corpus.examples_words import FILL
 from app.corpus.records import Example
-from app.corpus.render import fills_in, tokenise, tokenise_all, unrolled
+from app.corpus.render import check_forms, fills_in, tokenise, tokenise_all, unrolled
 from app.errors import UserError
 from app.evaluation import humaneval
 from app.evaluation.humaneval import HumanEval
@@ -46,6 +46,22 @@ def thinking(smoke_model: Path) -> Any:
     tokenizer = load_tokenizer(smoke_model)
     tokenizer.chat_template = THINKING
     return tokenizer
+
+
+REFUSALS = {
+    "system": "{% if messages[0].role == 'system' %}{{ raise_exception('no system turns') }}{% endif %}",
+    "tool": "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools') }}{% endif %}{% endfor %}",
+}
+
+
+@pytest.mark.parametrize("role", list(REFUSALS))
+def test_a_template_that_refuses_searches_is_told_before_anything_is_built(smoke_model: Path, role: str) -> None:
+    tokenizer = load_tokenizer(smoke_model)
+    check_forms(tokenizer, {"doc_to_code": 1.0, "tool_use": 0.1})
+    tokenizer.chat_template = REFUSALS[role] + tokenizer.chat_template
+    check_forms(tokenizer, {"doc_to_code": 1.0, "tool_use": 0.0})
+    with pytest.raises(UserError, match="refuses a dialogue of .* set tool_use of the recipe's forms to 0"):
+        check_forms(tokenizer, {"doc_to_code": 1.0, "tool_use": 0.1})
 
 
 def encode(tokenizer: Any, text: str) -> list[int]:
