@@ -28,7 +28,7 @@ from app.corpus.problems import read_problems
 from app.corpus.recipes import SPLITS, Recipe
 from app.corpus.records import FUNCTION, Document, Example, Origin, SolvedProblem
 from app.corpus.render import fills_in, tokenise_all, unrolled
-from app.corpus.tool_dialogues import tool_examples
+from app.corpus.tool_dialogues import tool_example
 from app.corpus.untrusted import failure
 from app.models import ensure_model, load_tokenizer
 from app.records import BenchmarkText
@@ -133,10 +133,16 @@ def _sources(job: dict[str, Any], with_tokens: bool, rejected: list[dict[str, An
         made = functools.partial(document_examples, document, forms, seed, fills_in=with_tokens, reject=reject)
         for example in _answered(f"{origin.distribution}: {origin.path}: {document.name}", document.kind, made, reject):
             yield source(example, origin, document.name, document.text)
-    at("")
-    for place, example in tool_examples([(o.distribution, document) for o, document in documented], forms, seed):
-        origin, document = documented[place]
-        yield source(example, origin, document.name, document.text)
+    told = [(origin.distribution, document) for origin, document in documented]
+    for place, (origin, document) in enumerate(documented):
+
+        def leave(form: str, why: str, origin: Origin = origin, name: str = document.name) -> None:
+            rejected.append(_rejection(origin, name, form, why))
+
+        made = functools.partial(tool_example, told, place, forms, seed)
+        name = f"{origin.distribution}: {origin.path}: {document.name}: tool_use"
+        for example in _answered(name, "tool_use", made, leave):
+            yield source(example, origin, document.name, document.text)
     for solved in _problems(job["problems"], job["num_shards"], job["inputs"])[job["index"]]:
 
         def refuse(form: str, why: str, solved: SolvedProblem = solved) -> None:

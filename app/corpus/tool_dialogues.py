@@ -37,13 +37,22 @@ def tool_examples(
 
     documents: functions with the names of their distributions; those that are not drawn serve as further passages.
     """
-    for place, (distribution, document) in enumerate(documents):
-        if drawn(forms, "tool_use", document.text, seed):
-            draws = Draws(f"{seed}:dialogue:{document.text}")
-            near = [documents[(place + step) % len(documents)] for step in (1, -1, 2, -2, 3, 7, 11)]
-            others = [pair for pair in near if pair[1].name != document.name]
-            if example := _Maker(draws, load_words()).example(distribution, document, others):
-                yield place, example
+    for place in range(len(documents)):
+        for example in tool_example(documents, place, forms, seed):
+            yield place, example
+
+
+def tool_example(
+    documents: Sequence[tuple[str, Document]], place: int, forms: Mapping[str, float], seed: int
+) -> Iterator[Example]:
+    """The dialogue about the function at this place, if it is drawn and says enough."""
+    distribution, document = documents[place]
+    if drawn(forms, "tool_use", document.text, seed):
+        draws = Draws(f"{seed}:dialogue:{document.text}")
+        near = [documents[(place + step) % len(documents)] for step in (1, -1, 2, -2, 3, 7, 11)]
+        others = [pair for pair in near if pair[1].name != document.name]
+        if example := _Maker(draws, load_words()).example(distribution, document, others):
+            yield example
 
 
 @dataclass(slots=True)

@@ -67,7 +67,11 @@ def described(document: Document, draws: Draws, *, is_altered: bool) -> Describe
         for default in (*arguments.defaults, *arguments.kw_defaults):
             if isinstance(default, ast.Constant):
                 default.value = _altered(default.value, draws)
-    signature = f"{document.name}({ast.unparse(arguments)})"
+    try:
+        signature = f"{document.name}({ast.unparse(arguments)})"
+        f"{signature}{docstring}".encode()
+    except ValueError:  # a number of thousands of digits, half a surrogate pair
+        return None
     summary = first_sentences(prose_of(docstring), most=1)
     if len(signature) > MAX_SIGNATURE or not 15 <= len(summary) <= MAX_TEXT or "::" in summary:
         return None
