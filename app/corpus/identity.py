@@ -22,13 +22,14 @@ from app.corpus.extract import OF_FUNCTIONS
 from app.corpus.guard import Guard
 from app.corpus.packages import Distribution, SourceFile
 from app.corpus.recipes import Recipe, load_recipe
+from app.corpus.untrusted import MAX_FILE_BYTES
 from app.errors import UserError
 from app.overrides import differences, parse_settings
 from app.progress import say
 from app.runs import Run, read_json
 from app.settings import Profile
 
-VERSIONS = {"plan": 2, "extract": 2, "mine": 2, "prove": 2, "render": 1, "assemble": 2}
+VERSIONS = {"plan": 2, "extract": 3, "mine": 3, "prove": 2, "render": 2, "assemble": 2}
 """The code version of each stage: raised by hand when its bytes change."""
 DECISIVE = ("seq_len", "max_files", "max_mined_files", "files_per_shard")
 """Corpus settings that decide bytes, beside the recipe."""
@@ -36,10 +37,10 @@ DECISIVE_SANDBOX = ("timeout_s", "memory_bytes")
 """They decide which problems pass."""
 NOT_DECISIVE = ("name", "num_connections", "credentials")
 """Keys of a recipe and its sources."""
-OF_TOKENIZER = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")
+OF_TOKENIZER = ("*.json", "*.jinja", "additional_chat_templates/*.jinja", "*.txt", "*.model", "*.tiktoken")
 NOT_OF_TOKENIZER = ("generation_config.json", "model.safetensors.index.json")
-MAX_HASHED = 1_000_000
-"""Bytes. A larger file is neither learnt nor read for tests, so that its size says all."""
+MAX_HASHED = MAX_FILE_BYTES
+"""A larger file is never read, so that its size says all."""
 MAX_SHOWN = 3
 
 
@@ -131,7 +132,7 @@ def tokenizer_sha256(folder: Path) -> str:
     """Hash of all files that a tokenizer and its chat template may be read from."""
     paths = {path for pattern in OF_TOKENIZER for path in folder.glob(pattern)}
     held = [path for path in sorted(paths) if path.name not in NOT_OF_TOKENIZER]
-    return digest([[path.name, contents_sha256(path)] for path in held])[:16]
+    return digest([[str(path.relative_to(folder)), contents_sha256(path)] for path in held])[:16]
 
 
 def source_digests(distributions: Iterable[Distribution], read: Iterable[str]) -> dict[str, str]:

@@ -19,8 +19,11 @@ def part(work: str | Path, folder: str, index: int) -> Path:
 
 
 def is_made(path: Path, identity: str) -> bool:
-    """Whether the part is there, made from what this identity names (`app.corpus.identity`)."""
-    return path.exists() and (pq.read_schema(path).metadata or {}).get(IDENTITY) == identity.encode()
+    """Whether the part is there whole, made from what this identity names (`app.corpus.identity`)."""
+    try:
+        return path.exists() and (pq.read_schema(path).metadata or {}).get(IDENTITY) == identity.encode()
+    except (pa.ArrowInvalid, OSError):  # cut off by a machine that went down
+        return False
 
 
 def discard_others(folder: Path, identities: Mapping[int, str], *, beside: Sequence[Path] = ()) -> None:

@@ -1,6 +1,7 @@
 """What decides a corpus' bytes is in its identity, what does not is not, and a corpus of another one is told."""
 
 import dataclasses
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -160,6 +161,33 @@ def test_another_tokenizer_or_template_is_another_corpus_and_other_weights_are_n
     assert tokenizer_sha256(model) != before
 
 
+def test_a_template_in_a_folder_of_its_own_decides_the_corpus_too(model: Path) -> None:
+    before = tokenizer_sha256(model)
+    (model / "additional_chat_templates").mkdir()
+    (model / "additional_chat_templates/tool_use.jinja").write_text("{{ tools }}")
+    assert tokenizer_sha256(model) != before
+
+
+def test_a_large_file_that_the_recipe_takes_is_told_from_another_of_its_size(
+    run: Run, write: Callable[..., Profile], tree: Path
+) -> None:
+    profile = write(cleaning={"max_bytes": 5_000_000})
+    (tree / "large.py").write_text(CODE + "# 1" * 500_000)
+    before = sources_of(run, profile)
+    (tree / "large.py").write_text(CODE + "# 2" * 500_000)
+    assert sources_of(run, profile) != before
+
+
+@pytest.mark.parametrize("left", [b"", b"PAR1", b"PAR1" + bytes(50) + b"\x10\0\0\0PAR1"])
+def test_a_part_that_is_damaged_is_made_anew(tmp_path: Path, left: bytes) -> None:
+    for index in range(2):
+        write_rows(part(tmp_path, "p", index), [], CANDIDATE_SCHEMA.with_metadata({IDENTITY: "one"}))
+    part(tmp_path, "p", 1).write_bytes(left)
+    assert is_made(part(tmp_path, "p", 0), "one") and not is_made(part(tmp_path, "p", 1), "one")
+    discard_others(tmp_path / "p", {0: "one", 1: "one"})
+    assert [path.name for path in (tmp_path / "p").iterdir()] == ["part-00000.parquet"]
+
+
 def test_a_source_edited_in_place_is_noticed_whatever_its_size_and_time(
     run: Run, write: Callable[..., Profile], model: Path, tree: Path
 ) -> None:
@@ -176,13 +204,15 @@ def test_a_file_of_training_problems_is_one_of_the_sources(
     run: Run, write: Callable[..., Profile], tree: Path, tmp_path: Path
 ) -> None:
     problems = tmp_path / "problems.jsonl"
-    sources = [{"kind": "tree", "path": str(tree)}, {"kind": "leetcode", "path": str(problems)}]
+    sources = [{"kind": "tree", "path": str(tree)}, {"kind": "mbpp_train", "path": str(problems)}]
     profile = write(sources=sources, licences={"allow_non_osi": True})
-    problems.write_text("{}\n")
+    row = {"task_id": 601, "text": "Double a number.", "code": "def f(x): return 2 * x", "test_setup_code": ""}
+    row |= {"test_list": ["assert f(1) == 2"], "challenge_test_list": []}
+    problems.write_text(json.dumps(row) + "\n")
     before = sources_of(run, profile)
-    problems.write_text("[]\n")
+    problems.write_text(json.dumps(row) + "\n\n")
     after = sources_of(run, profile)
-    assert {name for name in before if before[name] != after[name]} == {"problems of leetcode"}
+    assert {name for name in before if before[name] != after[name]} == {"problems of mbpp_train"}
 
 
 def test_a_guard_that_drifts_is_said_and_refused_where_a_corpus_is_asked_for(
