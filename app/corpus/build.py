@@ -213,6 +213,7 @@ def _shard(index: int, pairs: list[tuple[Distribution, SourceFile]]) -> Shard:
         paths=[f.path for _, f in pairs],
         locations=[f.location for _, f in pairs],
         archives=[f.archive for _, f in pairs],
+        sources=[d.source for d, _ in pairs],
     )
 
 

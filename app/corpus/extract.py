@@ -9,7 +9,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -21,7 +21,7 @@ from app.corpus.guard import decontaminator
 from app.corpus.minhash import bands
 from app.corpus.packages import SourceFile, vendored_in
 from app.corpus.parts import IDENTITY, is_made, part, write_rows
-from app.corpus.recipes import Recipe
+from app.corpus.recipes import CodeSource, Recipe
 from app.corpus.records import FILE, Document, Origin
 from app.corpus.sources import read_source
 from app.corpus.tables_in_code import table_share_of
@@ -49,6 +49,8 @@ class Shard:
     paths: list[str]
     locations: list[str]
     archives: list[str]
+    sources: list[int] = field(default_factory=list)
+    """Numbers of the recipe's sources; empty: unknown."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -60,12 +62,12 @@ class Shard:
 class Siblings(Mapping[str, str]):
     """Cleaned texts of the other files of a file's distribution, by path, each read when it is asked for.
 
-    Those of a table are not found: its rows are known by their numbers; nor is vendored code, and what a link brings in
-    from elsewhere. Iterating is not meant.
+    Those of a table are not found: its rows are known by their numbers; nor is vendored code, what a link brings in
+    from elsewhere, and what the source's patterns leave out. Iterating is not meant.
     """
 
-    def __init__(self, file: SourceFile, read: Callable[[SourceFile], str]) -> None:
-        self._file, self._read = file, read
+    def __init__(self, file: SourceFile, read: Callable[[SourceFile], str], takes: Callable[[str], bool]) -> None:
+        self._file, self._read, self._takes = file, read, takes
 
     def __getitem__(self, path: str) -> str:
         location = self._file.location
@@ -74,7 +76,7 @@ class Siblings(Mapping[str, str]):
         root = location.removesuffix(self._file.path)
         there = root + path
         is_plain = not self._file.archive and not leads_out(location, root)  # else the whole environment is of links
-        if vendored_in(path) or (is_plain and leads_out(there, root)):
+        if vendored_in(path) or not self._takes(path) or (is_plain and leads_out(there, root)):
             raise KeyError(path)
         try:
             return self._read(SourceFile(path=path, location=there, archive=self._file.archive))
@@ -152,7 +154,9 @@ def _rows(
     yield origin | (_refused(file, reason) if reason else document_row(file))
     if not any(getattr(recipe.forms, form) for form in OF_FUNCTIONS):
         return
-    siblings = Siblings(shard.file(number), functools.partial(_sibling, shard, number, recipe, guard))
+    source = recipe.sources[shard.sources[number]] if shard.sources else None
+    takes = source.takes_path if isinstance(source, CodeSource) else lambda path: True
+    siblings = Siblings(shard.file(number), functools.partial(_sibling, shard, number, recipe, guard), takes)
     shown = siblings if recipe.forms.multi_file else None
     docstring = recipe.cleaning.min_docstring_chars
     for document in functions(cleaned.text, cleaned.tree, docstring, shard.paths[number], shown):

@@ -99,6 +99,8 @@ class Distribution:
     """Of its source, for `draw_files`."""
     rejected: tuple[tuple[str, str], ...] = ()
     """Path and reason of the files that were refused unread: vendored code, links, pipes, rows of a table."""
+    source: int = -1
+    """Number of the recipe's source that it is of; -1: of none."""
 
 
 def local_distributions(source: CodeSource, allow: frozenset[str]) -> Iterator[Distribution]:

@@ -42,13 +42,14 @@ def find_distributions(recipe: Recipe, cache: Path) -> list[Distribution]:
     """
     found: dict[str, Distribution] = {}
     refused: list[Distribution] = []
-    for source in recipe.sources:
+    for number, source in enumerate(recipe.sources):
         if isinstance(source, TaskSource):
             continue
         own: dict[str, Distribution] = {}
         for distribution in distributions_of(source, recipe.licences, cache):
             if not source.takes(distribution.name):
                 continue
+            distribution = dataclasses.replace(distribution, source=number)
             name, first = canonical(distribution.name), own.get(canonical(distribution.name))
             if first is None:
                 own[name] = selected(distribution, source)

@@ -258,6 +258,56 @@ def test_code_that_a_link_brings_in_from_elsewhere_is_not_shown_beside_its_impor
     assert shown == {"pkg/of_0.py": True, "pkg/of_1.py": False, "pkg/of_2.py": False}
 
 
+@pytest.mark.parametrize("kept_out", [{"exclude_paths": ["pkg/helpers.py"]}, {"include_paths": ["pkg/main.py"]}])
+def test_code_of_a_path_that_the_source_leaves_out_is_not_shown_beside_its_importer(
+    job: dict[str, Any], tmp_path: Path, kept_out: dict[str, Any]
+) -> None:
+    tree = tmp_path / "tree/pkg"
+    tree.mkdir(parents=True)
+    main = 'from .helpers import twice\n\n\ndef four(x):\n    """Return four times the number x, as it is."""\n'
+    (tree / "main.py").write_text(main + "    value = twice(x)\n    return twice(value)\n# " + "x" * 60 + "\n")
+    (tree / "helpers.py").write_text("def twice(x):\n    return 2 * x\n# " + "x" * 90 + "\n")
+    job |= {"paths": ["pkg/main.py"], "locations": [str(tree / "main.py")], "sources": [0], "archives": [""]}
+    job = with_forms(job, multi_file=1)
+    shown = []
+    for patterns in ({}, kept_out):
+        source = {"kind": "tree", "path": str(tmp_path / "tree")} | patterns
+        recipe = json.loads(job["recipe"]) | {"sources": [source]}
+        extract_shard(job | {"recipe": json.dumps(recipe), "identity": str(patterns)})
+        shown += ["return 2 * x" in row["context"] for row in kept(job) if row["name"] == "four"]
+    assert shown == [True, False]
+
+
+def test_a_docstring_or_default_that_no_dialogue_can_hold_ends_no_shard(job: dict[str, Any], tmp_path: Path) -> None:
+    odd = "def huge(a, b=0x" + "f" * 5000 + '):\n    """Return the sum of both numbers as a number."""\n'
+    odd += "    total = a\n    total += b\n    return total\n\n\n"
+    odd += odd.replace("huge", "half").replace("as a", "as \\ud800 a").replace("f" * 5000, "f")
+    (tmp_path / "shapes.py").write_text(SOURCE + "\n\n" + odd)
+    recipe = json.loads(with_forms(job, tool_use=1)["recipe"]) | {
+        "cleaning": {"max_line_chars": 9000, "max_mean_line_chars": 900}
+    }
+    job |= {"recipe": json.dumps(recipe), "seq_len": 2048}
+    extract_shard(job)
+    assert {"huge", "half", "area"} <= {row["name"] for row in kept(job)}
+    counts = assemble(job | {"keep": list(range(len(kept(job))))})
+    assert counts["examples_by_form"]["tool_use"] >= 2
+
+
+def test_a_function_whose_dialogue_fails_is_left_out_with_its_reason(
+    job: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(document: Any, *given: Any, **more: Any) -> Any:
+        raise RuntimeError("odd")
+
+    monkeypatch.setattr("app.corpus.tool_dialogues.described", broken)
+    job = with_forms(job, tool_use=1, file=1)
+    extract_shard(job)
+    assemble(job | {"keep": list(range(len(kept(job))))})
+    left_out = pq.read_table(Path(job["work"]) / "left_out/part-00000.parquet").to_pylist()
+    told = {(row["name"], row["what"], row["reason"]) for row in left_out}
+    assert ("area", "tool_use", "failed: RuntimeError (odd)") in told
+
+
 def test_a_secret_is_masked_before_anything_is_cut_and_is_counted(job: dict[str, Any]) -> None:
     extract_shard(job)
     assert not any("AKIA" in row["text"] for row in kept(job))
