@@ -293,15 +293,17 @@ def _watched(run: Run, limit_s: float) -> dict[str, Any]:
 
 
 def _given(recipe: Recipe, seed: int) -> tuple[list[SolvedProblem], list[RejectedProblem]]:
-    """The problems of the recipe's training splits."""
-    kept: list[SolvedProblem] = []
+    """The problems of the recipe's training splits, each once, and those left out."""
+    kept: dict[str, SolvedProblem] = {}
     refused: list[RejectedProblem] = []
     for source in recipe.sources:
         if isinstance(source, TaskSource):
             problems, rejected = solved_problems(source, recipe, seed)
-            kept += problems
             refused += rejected
-    return kept, refused
+            for solved in problems:
+                if kept.setdefault(solved.problem.id, solved) is not solved:
+                    refused.append(RejectedProblem(id=solved.problem.id, reason="duplicate: its id was there before"))
+    return list(kept.values()), refused
 
 
 def _hold_out(run: Run) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from app.corpus.build import _given
 from app.corpus.guard import GUARD, guard_of, signs_bytes
 from app.corpus.mining.proof import failure_of
 from app.corpus.parts import part
@@ -208,3 +209,14 @@ def test_a_broken_file_is_named_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         solved_problems(recipe.sources[0], recipe, 0)
     assert str(path) in str(caught.value) and "line 1" in str(caught.value) and "--problems" not in str(caught.value)
+
+
+def test_a_problem_that_is_given_twice_is_one_and_the_other_has_its_reason(tmp_path: Path) -> None:
+    path = tmp_path / "mbpp.jsonl"
+    path.write_text("".join(json.dumps(mbpp_row(number)) + "\n" for number in (601, 602, 601)))
+    recipe = recipe_of(path, "mbpp_train")
+    twice = recipe.model_copy(update={"sources": (*recipe.sources, *recipe.sources)})
+    for given, copies in ((recipe, 1), (twice, 4)):
+        kept, refused = _given(given, 0)
+        assert [each.problem.id for each in kept] == ["MBPP/601", "MBPP/602"]
+        assert [each.reason for each in refused] == ["duplicate: its id was there before"] * copies
