@@ -18,7 +18,9 @@ import ast
 import builtins
 import functools
 import re
+import symtable
 import textwrap
+import unicodedata
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -42,7 +44,7 @@ def code_block(reply: str, entry_point: str, *, given: str = "", is_script: bool
     """
     text = unix(reply)
     found = _NAME.match(entry_point.strip())
-    name = found[1] if found else ""
+    name = unicodedata.normalize("NFKC", found[1]) if found else ""  # as Python's parser does
     if (whole := _whole_answer(text, name)) is not None:
         return whole
     blocks = [block for block in fences(text) if block.text.strip()]
@@ -103,13 +105,13 @@ class _Choice:
 
     def joined(self, given: str) -> str:
         source = self.blocks[self.index].text
-        tree = parsed(source)
-        if tree is None:
+        if parsed(source) is None:
             return source
-        others = [parsed(block.text) for block in self.blocks]
-        others[self.index] = None
-        known = _bound(tree) | (_bound(before) if (before := parsed(given)) else set())
-        needed = _needed(_used(tree) - known, known, [other.body if other else [] for other in others])
+        others = [block.text if parsed(block.text) else "" for block in self.blocks]
+        others[self.index] = ""
+        bound, used = _globals(source)
+        known = bound | _globals(given)[0]
+        needed = _needed(used - known, known, others)
         if not needed:
             return source
         helpers = [_source(self.blocks[number].text, node) for number, node in needed]
@@ -197,21 +199,24 @@ def _imported(node: ast.stmt) -> set[str]:
 
 
 def _is_stub(node: ast.stmt) -> bool:
-    """Whether a definition holds a docstring, `pass` or `...` and nothing else: the question, said again."""
+    """Whether a definition holds a docstring, `pass`, `...` or NotImplementedError and nothing else: the question, said
+    again."""
     if isinstance(node, ast.ClassDef):
         return all(_is_stub(inner) or _is_empty(inner) for inner in node.body)
     return isinstance(node, Functions) and all(map(_is_empty, node.body))
 
 
 def _is_empty(node: ast.stmt) -> bool:
+    if isinstance(node, ast.Raise) and node.exc is not None:
+        raised = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+        return isinstance(raised, ast.Name) and raised.id == "NotImplementedError"
     return isinstance(node, ast.Pass) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
 
 
 def _does_something(node: ast.stmt) -> bool:
-    """Whether a leaf is more than a definition."""
-    if isinstance(node, ast.Expr):
-        return not isinstance(node.value, ast.Constant | ast.Name)
-    return isinstance(node, ast.For | ast.While)
+    """Whether a leaf calls something and is more than a definition: what a program prints may be Python too."""
+    is_run = isinstance(node, ast.Expr | ast.For | ast.While | ast.Match)
+    return is_run and any(isinstance(inner, ast.Call) for inner in ast.walk(node))
 
 
 @functools.lru_cache(maxsize=256)
@@ -222,38 +227,39 @@ def _definition(name: str) -> re.Pattern[str]:
     )
 
 
-def _used(tree: ast.AST) -> set[str]:
-    return {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)} - _KNOWN
+def _globals(source: str) -> tuple[set[str], set[str]]:
+    """The names that a source binds for all of its functions to see, and those of this kind that it uses."""
+    bound: set[str] = set()
+    used: set[str] = set()
+    try:
+        pending = [symtable.symtable(source, "reply", "exec")]
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return bound, used
+    while pending:
+        table = pending.pop()
+        pending += table.get_children()
+        for symbol in table.get_symbols():
+            if table.get_type() == "module" or symbol.is_global():
+                bound |= {symbol.get_name()} if symbol.is_assigned() or symbol.is_imported() else set()
+                used |= {symbol.get_name()} if symbol.is_referenced() else set()
+    return bound, used - _KNOWN
 
 
-def _bound(tree: ast.AST) -> set[str]:
-    """Every name that is bound anywhere in it, arguments included."""
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, Functions | ast.ClassDef):
-            names.add(node.name)
-        elif isinstance(node, ast.arg):
-            names.add(node.arg)
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            names.add(node.id)
-        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
-            names.add(node.name)
-        elif isinstance(node, ast.stmt):
-            names |= _imported(node)
-    return names
-
-
-def _needed(wanted: set[str], known: set[str], others: Sequence[Sequence[ast.stmt]]) -> list[tuple[int, ast.stmt]]:
+def _needed(wanted: set[str], known: set[str], others: Sequence[str]) -> list[tuple[int, ast.stmt]]:
     """The statements of the other blocks, each with its block's number, that bind what is wanted, and what they use
-    themselves; in the reply's order."""
+    themselves; in the reply's order. A stub binds what nothing else does, such as an exception's class."""
+    bodies = [tree.body if (tree := parsed(other)) else [] for other in others]
     binding: dict[str, tuple[int, int]] = {}
+    stubs: dict[str, tuple[int, int]] = {}
     starred: set[tuple[int, int]] = set()
-    for number, body in enumerate(others):
+    for number, body in enumerate(bodies):
         for place, top in enumerate(body):
             for node in _leaves(top):
-                names = set() if _is_stub(node) else _defined(node) | _imported(node)
-                binding |= {name: (number, place) for name in names if name not in binding}
+                names = _defined(node) | _imported(node)
+                held = stubs if _is_stub(node) else binding
+                held |= {name: (number, place) for name in names if name not in held}
                 starred |= {(number, place)} if "*" in names else set()
+    binding = stubs | binding
     taken: set[tuple[int, int]] = set()
     pending = sorted(wanted)
     while pending:
@@ -262,9 +268,9 @@ def _needed(wanted: set[str], known: set[str], others: Sequence[Sequence[ast.stm
             taken |= starred  # one of them may bind it
         elif at not in taken:
             taken.add(at)
-            node = others[at[0]][at[1]]
-            pending += sorted(_used(node) - known - _bound(node))
-    return [(number, others[number][place]) for number, place in sorted(taken)]
+            bound, used = _globals(_source(others[at[0]], bodies[at[0]][at[1]]))
+            pending += sorted(used - known - bound)
+    return [(number, bodies[number][place]) for number, place in sorted(taken)]
 
 
 def _source(text: str, node: ast.stmt) -> str:

@@ -259,3 +259,45 @@ def test_endless_repetition_is_read_too(code: str) -> None:
     assert code_block(f"{T}python\n{code}\n{T}", "add") is not None
     long = "if a:\n    pass\n" + "elif a:\n    pass\n" * 900
     assert not defines(long, "add") and code_block(block(long), "", is_script=True) == long
+
+
+SHOWN = ["-1\n", "1, 2\n", "[1, 2, 3]\n", "a - b\n", "x.y\n", "'a' in b\n", "{}\n", "not found\n"]
+
+
+@pytest.mark.parametrize("shown", SHOWN)
+def test_what_a_script_reads_or_prints_is_not_the_script_though_it_parses(shown: str) -> None:
+    script = "n = int(input())\nprint(n * 2)\n"
+    assert code_block(f"For the input\n{block(shown, '')}run\n{block(script)}", "", is_script=True) == script
+
+
+@pytest.mark.parametrize("rest", ["raise NotImplementedError", "raise NotImplementedError('later')", "...", "pass"])
+def test_a_signature_that_is_shown_before_it_is_filled_in_is_not_the_program(rest: str) -> None:
+    assert code_block(block(f"def add(a, b):\n    {rest}\n") + block(ADD), "add") == ADD
+    assert code_block(block(f"def add(a, b):\n    {rest}\n"), "add"), "failing another one it is"
+
+
+def test_an_empty_class_of_another_block_is_a_helper_where_no_fuller_one_is() -> None:
+    error = "class TooLarge(Exception):\n    pass\n"
+    main = "def add(a, b):\n    try:\n        raise TooLarge\n    except TooLarge:\n        return a + b\n"
+    assert value(code_block(block(error) + block(main), "add")) == 3
+    base, fuller = "class Base:\n    pass\n", "class Base:\n    zero = 0\n"
+    main = "class Sum(Base):\n    def add(self, a, b):\n        return a + b + self.zero\n"
+    assert value(code_block(block(base) + block(fuller) + block(main), "Sum().add"), "Sum().add(1, 2)") == 3
+
+
+def test_a_helper_is_found_though_a_local_name_is_the_same() -> None:
+    helper = "def half(x):\n    return x\n"
+    for main in (
+        "def add(a, b):\n    def inner(half):\n        return half\n    return half(a) + inner(b)\n",
+        "def other():\n    half = 1\n    return half\ndef add(a, b):\n    return half(a) + half(b)\n",
+        "def add(a, b):\n    ones = [half for half in (a, b)]\n    return half(sum(ones))\n",
+        "class A:\n    half = 0\ndef add(a, b):\n    return half(a) + half(b)\n",
+    ):
+        assert value(code_block(block(helper) + block(main), "add")) == 3, main
+    local = "def add(a, b):\n    half = a\n    return half + b\n"
+    assert code_block(block(helper) + block(local), "add") == local, "its own name wants no helper"
+
+
+def test_a_name_is_compared_as_python_reads_it() -> None:
+    assert code_block(block("print(1)\n") + block("def \ufb01nd():\n    return 3\n"), "find").startswith("def")
+    assert code_block(block("print(1)\n") + block("def find():\n    return 3\n"), "\ufb01nd").startswith("def")
