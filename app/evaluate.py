@@ -16,6 +16,7 @@ from app.progress import say
 from app.run_settings import chosen_profile, stored_profile
 from app.runs import open_run, runs_root
 from app.settings import EvaluationSettings, ModelSettings, Profile
+from app.userfiles import user_path
 
 FREE = ("evaluation", "generation", "sandbox")
 """Groups of settings that an evaluation may choose anew, because nothing in the run depends on them."""
@@ -75,7 +76,7 @@ def _profiles(arguments: argparse.Namespace) -> tuple[Profile, Profile]:
 
 def _model(name: str, like: ModelSettings) -> ModelSettings:
     """Where a model of this name comes from."""
-    source = "path" if Path(name).expanduser().is_dir() else "package" if name.startswith("SmolLM2-135M") else "hub"
+    source = "path" if user_path(name).is_dir() else "package" if name.startswith("SmolLM2-135M") else "hub"
     if source == "hub" and name.startswith((".", "/", "~")):
         raise UserError(f"--model {name} is no folder: give a model's folder or its name on the Hugging Face Hub")
     return like.model_copy(update={"source": source, "name": name, "revision": None, "quantization": "none"})

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from app.errors import UserError
 from app.runs import cache_root, home
+from app.userfiles import user_path
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -76,6 +77,7 @@ def _places() -> list[tuple[Path, str]]:
     with contextlib.suppress(UserError):
         found.append((home() / ".cache" / "huggingface", "HF_HOME"))
         found.append((home() / ".ray", "RAY_AUTH_TOKEN_PATH"))
-    if hub := os.environ.get("HF_HOME"):
-        found.append((Path(hub).expanduser().absolute(), "HF_HOME"))
+    with contextlib.suppress(UserError):
+        if hub := os.environ.get("HF_HOME"):
+            found.append((user_path(hub).absolute(), "HF_HOME"))
     return found

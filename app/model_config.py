@@ -6,6 +6,7 @@ from typing import Any
 from app.errors import UserError
 from app.models import packaged_config, pulled_folder, random_config
 from app.settings import ModelSettings
+from app.userfiles import user_path
 
 QWEN3_1_7B = {
     "vocab_size": 151936, "hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 28, "head_dim": 128,
@@ -47,7 +48,7 @@ def config_of(settings: ModelSettings) -> tuple[Any, str]:
 def _from_folder(name: str) -> Any:
     from transformers import AutoConfig
 
-    folder = Path(name).expanduser()
+    folder = user_path(name)
     if not (folder / "config.json").is_file():
         raise UserError(f"model.name={name!r} is no model folder: it needs a config.json")
     try:

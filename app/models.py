@@ -21,6 +21,7 @@ from app.file_errors import sentence_of
 from app.progress import progress, say
 from app.runs import cache_root, read_json, write_json
 from app.settings import ModelSettings
+from app.userfiles import user_path
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +49,11 @@ def pulled_folder(settings: ModelSettings) -> Path | None:
 
 
 def recorded_folder(settings: ModelSettings) -> Path | None:
-    """The folder of an earlier pull, whatever has become of its files; None where there is none."""
+    """The folder of an earlier pull, whatever has become of its files; None where there is none. A folder of the user's
+    is itself, whichever one its name led to before."""
+    if settings.source == "path":
+        own = user_path(settings.name).resolve()
+        return own if own.is_dir() else None
     record = _record_path(settings)
     folder = Path(read_json(record)["folder"]) if record.exists() else None
     return folder if folder and folder.is_dir() else None
@@ -107,7 +112,7 @@ def load_model(
 
 
 def _record_path(settings: ModelSettings) -> Path:
-    name = str(Path(settings.name).expanduser().resolve()) if settings.source == "path" else settings.name
+    name = str(user_path(settings.name).resolve()) if settings.source == "path" else settings.name
     key = hashlib.sha256(f"{settings.source}:{name}:{settings.revision}".encode()).hexdigest()[:12]
     return cache_root() / "models" / f"{Path(name).name}-{key}" / "pulled.json"
 
@@ -194,7 +199,7 @@ def _check_against_hub(settings: ModelSettings, folder: Path, files: dict[str, d
 
 
 def _from_path(settings: ModelSettings) -> Path:
-    folder = Path(settings.name).expanduser().resolve()
+    folder = user_path(settings.name).resolve()
     if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
         raise UserError(
             f"model.name={settings.name!r} is no model folder: it needs config.json and *.safetensors files"

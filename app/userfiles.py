@@ -24,12 +24,17 @@ PACKING_ERRORS = (EOFError, zlib.error, gzip.BadGzipFile)
 def user_path(text: str) -> Path:
     """The path with `~` and `~name` replaced, which a shell does not do after `=`.
 
-    Raises UserError where there is no such home directory.
+    Raises UserError where there is no such home directory, and for a link that leads back to itself.
     """
     try:
-        return Path(text).expanduser()
+        path = Path(text).expanduser()
     except RuntimeError:
         raise UserError(f"the home directory in {text!r} is unknown: write the whole path, or set HOME") from None
+    try:
+        path.resolve()
+    except RuntimeError:
+        raise UserError(f"{text} is a link that leads back to itself: give another path") from None
+    return path
 
 
 def read_rows(path: Path, option: str) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -33,6 +33,7 @@ from app.corpus.untrusted import (
     why,
 )
 from app.errors import UserError
+from app.userfiles import user_path
 
 FOREIGN = ("site-packages", "dist-packages", "node_modules", "venv", "env")
 VENDORED = (
@@ -195,7 +196,7 @@ def is_tree(folder: Path) -> bool:
 
 
 def _folder(path_text: str) -> Path:
-    folder = Path(path_text).expanduser().resolve()  # read later, by processes that run elsewhere
+    folder = user_path(path_text).resolve()  # read later, by processes that run elsewhere
     if not folder.is_dir():
         raise UserError(f"source path {path_text!r} is no folder: give one that exists")
     return folder

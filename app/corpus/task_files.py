@@ -30,6 +30,7 @@ from app.errors import UserError
 from app.evaluation import apps, leetcode, mbpp, nodes
 from app.evaluation.suite import Task
 from app.records import Problem
+from app.userfiles import user_path
 
 HUB_FILES = {
     "leetcode": (leetcode.HUB, "LeetCodeDataset-train.jsonl", "3 MB"),
@@ -86,7 +87,7 @@ def forbidden(source: TaskSource, recipe: Recipe) -> str:
 def is_on_disk(source: TaskSource) -> bool:
     """Whether the source's file is here: the user's, or in the Hub's cache."""
     if source.path:
-        return Path(source.path).expanduser().is_file()
+        return user_path(source.path).is_file()
     from huggingface_hub import try_to_load_from_cache
 
     repository, file, _ = HUB_FILES[source.kind]
@@ -139,7 +140,7 @@ def file_of(source: TaskSource) -> Path:
     """The user's file, or the Hub's. A file that is named as a test file is refused."""
     if not source.path:
         return _from_hub(source.kind)
-    path = Path(source.path).expanduser().resolve()
+    path = user_path(source.path).resolve()
     if not path.is_file():
         raise UserError(f"source path {source.path!r} is no file: give the training file of {source.kind}")
     if not isinstance(source, MbppTrain) and "test" in path.name.lower():

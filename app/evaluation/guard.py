@@ -22,6 +22,7 @@ from app.evaluation.suites import ALWAYS_HERE, PARTS, SUITES, get_suite
 from app.progress import say
 from app.records import BenchmarkText
 from app.settings import EvaluationSettings
+from app.userfiles import user_path
 
 
 def guard_for(settings: EvaluationSettings) -> Guard:
@@ -74,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         for text in arguments.suites:
             name, _, path = text.partition("=")
-            tasks = get_suite(name).load(Path(path).expanduser() if path else None)
+            tasks = get_suite(name).load(user_path(path) if path else None)
             written = ship(name, guarded_texts(name, tasks), arguments.to)
             print(f"{written}: {len(tasks)} problems, {written.stat().st_size} bytes")
     except UserError as error:

@@ -122,8 +122,10 @@ def _against_held(run: Run, what: Measurement, settings: dict[str, Any]) -> dict
         return {"outdated": "no sample could be judged, and the settings changed"}
     if all(line.startswith(VERDICTS_KEY) for line in changed):
         return {"outdated": "the sandbox judges otherwise since, so its drafts are judged anew", "drafts_hold": True}
-    if all(line.startswith(LENGTH_KEY) for line in changed) and drawn.exists():
-        shorter = min(held["generation"]["max_model_len"] for held in (settings, before))
+    held_limits = [(held.get("generation") or {}).get("max_model_len") for held in (settings, before)]
+    limits = [limit for limit in held_limits if isinstance(limit, int)]
+    if all(line.startswith(LENGTH_KEY) for line in changed) and drawn.exists() and len(limits) == 2:
+        shorter = min(limits)
         if all(has_room(row, shorter) for _, row in samples(drawn)):
             return {"settings_changed": True}
     raise UserError(

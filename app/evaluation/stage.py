@@ -21,6 +21,7 @@ from app.records import Generator, Judge, Sampling, Score, SuiteResult
 from app.run_settings import stored_profile
 from app.runs import Run, read_json, write_json
 from app.settings import EvaluationSettings, Profile
+from app.userfiles import user_path
 
 BASE, SFT = "base", "sft"
 
@@ -68,7 +69,7 @@ def problem_paths(settings: EvaluationSettings) -> dict[str, Path]:
     for name, separator, path in pairs:
         if not separator or not path:
             raise UserError(f"evaluation.problems holds {name!r}: write SUITE=PATH, for example mbpp=mbpp.jsonl")
-    return {name: Path(path).expanduser() for name, _, path in pairs}
+    return {name: user_path(path) for name, _, path in pairs}
 
 
 def labels(settings: EvaluationSettings) -> list[str]:
@@ -81,10 +82,19 @@ def is_evaluated(run: Run, settings: EvaluationSettings, candidates: Mapping[str
 
 
 def read_result(path: Path) -> SuiteResult:
-    fields = read_json(path)["result"]
-    for group in ("pass_at", "categories"):
-        fields[group] = {name: Score(**score) for name, score in fields[group].items()}
-    return SuiteResult(**fields)
+    """Raises UserError for a file that another version wrote, or that is broken."""
+    held = read_json(path)
+    try:
+        fields = held["result"]
+        for group in ("pass_at", "categories"):
+            fields[group] = {name: Score(**score) for name, score in fields[group].items()}
+        dict(held["pass_rates"])  # what `against_base` reads
+        return SuiteResult(**fields)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"{path} is no result as this version writes it ({type(error).__name__}: {error}): remove it, and it is "
+            "made anew from the samples beside it"
+        ) from None
 
 
 def read_results(

@@ -6,6 +6,7 @@ under the same name, is taken for the same.
 """
 
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from app.adapters import CONFIG, WEIGHTS
 from app.errors import UserError
 from app.jsonfiles import numbered_json_lines
 from app.models import sha256_of
-from app.records import Status
+from app.records import Draft, Status
 
 BASE_KEY, ADAPTER_KEY, VERDICTS_KEY = "weights_sha256", "adapter_sha256", "verdicts"
 LENGTH_KEY = "generation.max_model_len"
+_DRAFT = {field.name for field in fields(Draft)}
 VERDICTS = 2
 """Raise it with every change to the sandbox, the tests or the way from a reply to its program by which a verdict on the
 same reply may change: drafts that are there are then judged anew. 2: drafts share nothing that one can write to."""
@@ -52,11 +54,14 @@ def _is_sample(row: dict[str, Any]) -> bool:
     draft, verdict = row.get("draft"), row.get("verdict")
     if not isinstance(draft, dict) or not isinstance(verdict, dict):
         return False
-    texts = (draft.get("problem_id"), draft.get("text"), verdict.get("tier"), verdict.get("detail"))
+    texts = (draft.get("problem_id"), draft.get("text"), *map(verdict.get, ("status", "tier", "detail")))
+    replies = row.get("replies", [])
     counts = (draft.get("sample"), draft.get("num_tokens"), draft.get("num_prompt_tokens"))
     return (
-        all(isinstance(text, str) for text in texts)
+        draft.keys() == _DRAFT
+        and isinstance(replies, list)
+        and all(isinstance(text, str) for text in (*texts, *replies))
         and all(type(count) is int and count >= 0 for count in counts)
         and isinstance(draft.get("mean_logprob"), int | float)
-        and verdict.get("status") in set(Status)
+        and verdict["status"] in set(Status)
     )

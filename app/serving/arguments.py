@@ -12,6 +12,7 @@ from app.profiles import get_profile
 from app.runs import latest_run, stored_profile
 from app.serving.keys import Keys, keys_file
 from app.settings import Profile, Settings
+from app.userfiles import user_path
 
 LATEST, NONE = "latest", "none"
 ON_HEAD = {"num_cpus": 0, "resources": {"node:__internal_head__": 0.001}}
@@ -48,7 +49,7 @@ class ApplicationArguments(Settings):
         return str(path.resolve())
 
     def key_store(self) -> Path:
-        return Path(self.keys_file).expanduser() if self.keys_file else keys_file()
+        return user_path(self.keys_file) if self.keys_file else keys_file()
 
 
 class LLMArguments(ApplicationArguments):
@@ -58,7 +59,7 @@ class LLMArguments(ApplicationArguments):
     """At most so many, one a card; more than one are started and ended as there is work."""
 
     def resolve(self) -> Place:
-        run = latest_run() if self.run == LATEST else None if self.run == NONE else Path(self.run).expanduser()
+        run = latest_run() if self.run == LATEST else None if self.run == NONE else user_path(self.run)
         profile = get_profile(self.profile)
         if run is not None:
             stored = stored_profile(run)

@@ -11,6 +11,7 @@ from typing import Any
 from app.errors import UserError
 from app.settings import ModelSettings, ServingSettings
 from app.units import BYTES, GIB, NF4_BYTES
+from app.userfiles import user_path
 
 WORKING_GIB = 1.0
 """Of a card: CUDA context, graphs, activations of a step and the logits of its rows. Assumed, not measured on 8 GiB."""
@@ -119,13 +120,13 @@ def sizes_of(config: Any) -> Sizes:
 
 def draft_cache_per_token(name: str, targets: int) -> int:
     """Of a draft model in a folder; else the target's, which Qwen3-0.6B's is for Qwen3-1.7B."""
-    folder = Path(name).expanduser()
+    folder = user_path(name)
     return measure(folder).cache_per_token if folder.is_dir() else targets
 
 
 def draft_gib(name: str) -> float:
     """Weights of a draft model: its files' size, or 1 GiB for one that is still to come from the Hub."""
-    folder = Path(name).expanduser()
+    folder = user_path(name)
     if folder.is_dir():
         return sum(path.stat().st_size for path in folder.glob("*.safetensors")) / GIB
     return 1.0

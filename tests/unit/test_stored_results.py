@@ -161,6 +161,9 @@ def test_drafts_are_judged_anew_when_the_sandbox_judges_otherwise(
         (lambda row: {"draft": row["draft"]}, "is no sample"),
         (lambda row: row | {"verdict": row["verdict"] | {"status": "splendid"}}, "is no sample"),
         (lambda row: row | {"draft": row["draft"] | {"sample": "0"}}, "is no sample"),
+        (lambda row: row | {"verdict": row["verdict"] | {"status": ["passed"]}}, "is no sample"),
+        (lambda row: row | {"draft": row["draft"] | {"more": 1}}, "is no sample"),
+        (lambda row: row | {"replies": 3}, "is no sample"),
         (lambda row: row | {"draft": row["draft"] | {"problem_id": "MBPP/11"}}, "is of another measurement"),
         (lambda row: row, "repeats a sample"),
     ],
@@ -219,3 +222,40 @@ def test_a_broken_line_of_the_training_is_told_by_the_report(
         run.sft_metrics.write_text("".join(line + "\n" for line in lines))
         with pytest.raises(UserError, match=rf"metrics.jsonl.* {says}"):
             write_report(run)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda held: {},
+        lambda held: held | {"result": {}},
+        lambda held: held | {"result": held["result"] | {"more": 1}},
+        lambda held: held | {"pass_rates": None},
+    ],
+)
+def test_a_result_of_another_version_is_told_and_made_anew_from_its_samples(
+    profile: Profile, tmp_path: Path, change: Any
+) -> None:
+    run = Run(tmp_path / "run")
+    drawn(run, profile)
+    path = run.suite_result(LABEL, "base")
+    whole = json.loads(path.read_text())
+    path.write_text(json.dumps(change(whole)))
+    with pytest.raises(UserError, match="is no result as this version writes it.*: remove it"):
+        read_result(path)
+    path.unlink()
+    assert drawn(run, profile) == 0 and json.loads(path.read_text())["result"] == whole["result"]
+
+
+def test_a_link_that_leads_to_other_weights_is_another_model(profile: Profile, tmp_path: Path) -> None:
+    link, other = tmp_path / "link", tmp_path / "other"
+    shutil.copytree(tmp_path / "model", other)
+    overwrite_in_place(other / "model.safetensors")
+    link.symlink_to(tmp_path / "model")
+    linked = with_overrides(profile, [f"model.name={link}"])
+    with open_run(tmp_path / "run", linked, resume=False) as run:
+        assert drawn(run, linked) == 2
+        link.unlink()
+        link.symlink_to(other)
+        assert outdated(run) == {(LABEL, "base"): "the base model's weights are others now"}
+        assert drawn(run, linked) == 2 and outdated(run) == {}

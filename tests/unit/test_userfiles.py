@@ -13,7 +13,11 @@ from app.evaluation import humaneval
 from app.evaluation.files import rows
 from app.evaluation.humaneval import HumanEval
 from app.evaluation.scoring import Samples
+from app.evaluation.stage import problem_paths
 from app.evaluation.suites import get_suite
+from app.models import ensure_model
+from app.overrides import with_overrides
+from app.profiles import smoke
 from app.userfiles import read_rows, user_path
 
 ROWS = [{"task_id": "HumanEval/0", "completion": "    return 'é\u2028'"}, {"task_id": "HumanEval/1", "completion": "x"}]
@@ -144,3 +148,21 @@ def test_a_tilde_is_a_home_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert user_path("~/x") == tmp_path / "x" and user_path("a~b") == Path("a~b")
     with pytest.raises(UserError, match="'~nosuchuser/x' is unknown"):
         user_path("~nosuchuser/x")
+
+
+def test_a_link_that_leads_back_to_itself_gets_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    for path in (tmp_path / "loop", tmp_path / "loop/run"):
+        with pytest.raises(UserError, match="a link that leads back to itself"):
+            user_path(str(path))
+
+
+@pytest.mark.parametrize("name", ["~nosuchuser/x", "LOOP"])
+def test_a_path_among_the_settings_that_leads_nowhere_gets_one_sentence(tmp_path: Path, name: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    name = name.replace("LOOP", str(tmp_path / "loop"))
+    for given in ("model.name={}", "evaluation.problems=[mbpp={}]"):
+        profile = with_overrides(smoke(), ["model.source=path", given.format(name)])
+        with pytest.raises(UserError, match="home directory|leads back"):
+            problem_paths(profile.evaluation)
+            ensure_model(profile.model)
