@@ -25,10 +25,11 @@ endif
 .DEFAULT_GOAL := run
 
 # A run knows its profile: only a new one, or a PROFILE that somebody gave, is named.
-run: SETTINGS := $(if $(and $(RUN),$(wildcard $(RUN)/run.json)),$(if $(IS_GIVEN),--profile $(PROFILE)),--profile $(PROFILE))
+run: IS_THERE = $(shell test -e "$(patsubst ~/%,$(HOME)/%,$(RUN))/run.json" && echo yes)
+run: SETTINGS := $(if $(and $(RUN),$(IS_THERE)),$(if $(IS_GIVEN),--profile $(PROFILE)),--profile $(PROFILE))
 run: $(BASE)
-	$(PY) -m app pull $(SETTINGS) $(if $(RUN),--run $(RUN))
-	$(PY) -m app pipeline $(SETTINGS) $(if $(RUN),--run $(RUN) --resume)
+	$(PY) -m app pull $(SETTINGS) $(if $(RUN),--run "$(RUN)")
+	$(PY) -m app pipeline $(SETTINGS) $(if $(RUN),--run "$(RUN)" --resume)
 
 test: lint browser
 	$(PY) -m pytest
@@ -39,7 +40,7 @@ lint: $(DEV)
 	.venv/bin/mypy
 
 serve: $(BASE)
-	$(PY) -m app serve --profile $(PROFILE) $(if $(RUN),--run $(RUN))
+	$(PY) -m app serve --profile $(PROFILE) $(if $(RUN),--run "$(RUN)")
 
 # Tests of the page want Debian's Chromium; where it can't be had they say why they are skipped.
 browser:

@@ -1,6 +1,9 @@
 """A command given a run knows the run's settings, and paths of every option may begin with a tilde."""
 
 import json
+import os
+import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from app.overrides import with_overrides
 from app.profiles import smoke
 from app.run_settings import chosen_profile
 from app.runs import open_run
+from app.userfiles import user_path
 from tests.conftest import ROOT, Cli
 
 
@@ -52,10 +56,20 @@ def commands_of_make(*arguments: str) -> list[str]:
 
 def test_make_leaves_the_profile_to_a_run_that_is_there(own: Path) -> None:
     pull, pipeline = commands_of_make(f"RUN={own}")
-    assert "--profile" not in pull + pipeline and f"--run {own} --resume" in pipeline and f"--run {own}" in pull
+    assert "--profile" not in pull + pipeline and f'--run "{own}" --resume' in pipeline and f'--run "{own}"' in pull
     assert all("--profile smoke" in line for line in commands_of_make(f"RUN={own}", "PROFILE=smoke"))
     assert all("--profile" in line for line in commands_of_make(f"RUN={own}-new"))
     assert all("--profile" in line and "--run" not in line for line in commands_of_make())
+
+
+def test_make_takes_a_run_whatever_its_name(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("my run", "r[1]", "plain"):
+        shutil.copytree(own, tmp_path / name)
+        for path in (f"{tmp_path / name}", f"{tmp_path / name}/", f"~/{name}", os.path.relpath(tmp_path / name, ROOT)):
+            pull, pipeline = commands_of_make(f"RUN={path}")
+            assert "--profile" not in pull + pipeline, path
+            assert user_path(shlex.split(pipeline)[-2]).resolve() == tmp_path / name
 
 
 @pytest.mark.parametrize(
