@@ -73,12 +73,13 @@ def _ends(tokenizer: Any, template: str) -> tuple[str, str, str]:
 
 
 def _behind_answer(tokenizer: Any, turns: list[dict[str, str]], tools: list[Any] | None = None) -> str:
-    """What the template writes behind the answer; nothing where it refuses the dialogue."""
+    """What the template writes behind the answer; nothing where it refuses the dialogue, or where none of several
+    templates is the default."""
     from jinja2 import TemplateError
 
     try:
         text = tokenizer.apply_chat_template(turns, tools=tools, tokenize=False, enable_thinking=False)
-    except TemplateError:
+    except (TemplateError, ValueError):
         return ""
     return text.rpartition(_ANSWER)[2] if _ANSWER in text else ""
 

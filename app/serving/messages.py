@@ -113,6 +113,8 @@ class AssistantMessage(AnyMessage):
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
+        if self.content is None and (self.reasoning or self.reasoning_content):
+            self.content = ""  # the answer was cut off within its thought
         if self.content is None and not self.tool_calls:
             raise PydanticCustomError("empty_message", "an assistant's message needs content or tool_calls")
         return self

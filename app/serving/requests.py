@@ -205,7 +205,7 @@ def _path(details: ErrorDetails, data: Any) -> str:
         if isinstance(node, dict) and step in node or isinstance(node, list) and isinstance(step, int):
             names.append(str(step)[:64])
             node = node[step]  # type: ignore[index]
-    if details["type"] == "missing":
+    if details["type"] == "missing" and not (isinstance(node, type(None)) and names):  # a null is named already
         names.append(str(details["loc"][-1]))
     return ".".join(names)
 

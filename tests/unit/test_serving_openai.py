@@ -180,8 +180,25 @@ CITED = chats.ChatCompletionMessage.model_validate(
             {"content": "x", "reasoning_content": "r"},
         ),
         ({"role": "assistant", "content": "x", "type": "text"}, {"content": "x"}),
+        ({"role": "assistant", "content": None, "reasoning": "r"}, {"content": "", "reasoning": "r"}),
     ],
-    ids=["as it came", "cited", "no calls", "calls", "empty parts", "refusal", "refusal part", "reasoning", "type"],
+    ids=[
+        *("as it came", "cited", "no calls", "calls", "empty parts", "refusal", "refusal part", "reasoning", "type"),
+        "cut off in its thought",
+    ],
 )
 def test_an_answer_can_be_sent_back_as_it_came(answer: dict[str, Any], passed: dict[str, Any]) -> None:
     assert chat(messages=[USER, answer, USER])["messages"][1] == {"role": "assistant", **passed}
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({"messages": None}, "messages"),
+        ({"messages": [{"role": "user", "content": None}]}, "messages.0.content"),
+        ({"messages": [{"role": "user"}]}, "messages.0.content"),
+    ],
+)
+def test_a_field_that_is_null_though_needed_is_named_once(fields: dict[str, Any], path: str) -> None:
+    with pytest.raises(ApiError, match=f"^{path} is missing"):
+        chat(**fields)
