@@ -75,7 +75,7 @@ def chat_prompt(
         raise UserError("the model has no chat template, so it can't be asked in a dialogue: take an instruct model")
     try:
         return _rendered(tokenizer, messages, tools, thinking)
-    except TemplateError as error:
+    except (TemplateError, ValueError) as error:  # ValueError: several named templates and no default one
         roles = ", ".join(dict.fromkeys(message["role"] for message in messages)) + (" with tools" if tools else "")
         raise UserError(
             f"the model's chat template refuses a dialogue of {roles} ({error}): take the completion protocol"
