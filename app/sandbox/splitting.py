@@ -27,6 +27,7 @@ _PLAIN: tuple[type, ...] = (
 )  # fmt: skip
 _ATTRIBUTES = {name for kind in _PLAIN for name in dir(kind)} - {"__enter__", "__exit__", "__call__"}
 """Attributes of values that can cross from a program to its tests."""
+_OF_FUNCTIONS = frozenset(dir(types.FunctionType))
 _CAPITALISED = re.compile(r"[A-Z]\w*\Z")
 _Binding = tuple[str, ast.expr | None]
 _BINDING = (
@@ -47,12 +48,14 @@ def needs_own_objects(problem: Problem) -> str:
         return f"the tests use .{strange[0]} of what the program returns, which no plain data has"
     if uses.as_object:
         return f"the tests {uses.as_object} what the program returns"
+    if uses.of_entry:
+        return f"the tests use {uses.of_entry} of the program itself, as of a class"
     if uses.given:
         return f"the tests give the program {uses.given}, which is no plain data"
     name = problem.entry_point
     if re.search(rf"^\s*class {re.escape(name)}\b", f"{problem.prelude}\n{problem.prompt}", re.MULTILINE):
         return f"the statement says that {name} is a class"
-    if (uses.attributes or uses.is_operated_on) and _CAPITALISED.match(name):
+    if (uses.attributes or uses.is_operated_on or uses.is_kept) and _CAPITALISED.match(name):
         return f"{name} is named like a class, and the tests use what it returns like an object"
     return ""
 
@@ -74,9 +77,15 @@ class _Uses:
         self.attributes: set[str] = {node.attr for node in nodes.of(ast.Attribute) if self._is_answer(node.value)}
         self.is_operated_on = any(map(self._is_operation, nodes.of(ast.BinOp, ast.Compare, ast.Call)))
         """As numbers are as well, and objects of a class with such methods."""
+        self.is_kept = any(map(self._is_kept, nodes.of(ast.Assign)))
+        """Whether what the entry point returned is kept as an attribute (`self.stack = Stack()`), to be used later."""
         self.as_object = ""
+        self.of_entry = ""
+        """Methods of a class, or that a class of the tests is derived from it."""
         self.given = ""
-        for node in nodes.of(ast.Await, ast.With, ast.AsyncWith, ast.AsyncFor, ast.Call, ast.FunctionDef):
+        for node in nodes.of(
+            ast.Await, ast.With, ast.AsyncWith, ast.AsyncFor, ast.Call, ast.FunctionDef, ast.Attribute, ast.ClassDef
+        ):
             self._look_at(node)
 
     def _look_at(self, node: ast.AST) -> None:
@@ -94,6 +103,13 @@ class _Uses:
                 self.given = next((ast.unparse(value) for value in given if self._is_object(value)), self.given)
         elif isinstance(node, ast.FunctionDef) and any(map(self._is_entry, node.decorator_list)):
             self.given = node.name
+        elif isinstance(node, ast.Attribute) and self._is_entry(node.value) and node.attr not in _OF_FUNCTIONS:
+            self.of_entry = f".{node.attr}"
+        elif isinstance(node, ast.ClassDef) and any(map(self._is_entry, node.bases)):
+            self.of_entry = "a subclass"
+
+    def _is_kept(self, node: ast.Assign) -> bool:
+        return self._is_answer(node.value) and any(isinstance(target, ast.Attribute) for target in node.targets)
 
     def _is_operation(self, node: ast.BinOp | ast.Compare | ast.Call) -> bool:
         if isinstance(node, ast.BinOp):
@@ -114,9 +130,16 @@ class _Uses:
         return isinstance(node, ast.Name) and node.id in self._entries
 
     def _is_answer(self, node: ast.expr) -> bool:
-        """Whether it is what a call of the entry point returned, or an item of it."""
+        """Whether it is what a call of the entry point returned, an item of it, or a collection of such answers."""
         while isinstance(node, ast.Subscript | ast.Starred):
             node = node.value
+        if isinstance(node, ast.ListComp):
+            return self._is_answer(node.elt)
+        if isinstance(node, ast.DictComp):
+            return self._is_answer(node.value)
+        if isinstance(node, ast.List | ast.Tuple | ast.Dict):
+            items = node.values if isinstance(node, ast.Dict) else node.elts
+            return bool(items) and all(map(self._is_answer, items))
         if isinstance(node, ast.Name):
             return node.id in self._answers
         return isinstance(node, ast.Call) and self._is_entry(node.func)

@@ -89,6 +89,26 @@ NEEDS_OBJECTS = {
         check("for item in candidate([1]): assert item.value == 1"),
         "class V:\n    def __init__(s, v): s.value = v\ndef f(x): return [V(v) for v in x]\n",
     ),
+    "a method of the class": (
+        check("assert candidate.of(3) == 3", entry_point="Money"),
+        "class Money:\n    @staticmethod\n    def of(n): return n\n",
+    ),
+    "a class derived from it": (
+        check("class Mine(candidate): pass", "c = Mine(2)", "c.put(1, 1)", "assert c.get(1) == 1", entry_point="LRU"),
+        LRU,
+    ),
+    "an attribute of one in a list": (
+        check("found = [candidate(n) for n in (1, 2)]", "assert [c.d for c in found] == [{}, {}]", entry_point="LRU"),
+        LRU,
+    ),
+    "an attribute of one in a dict": (
+        check("found = {'a': candidate(1)}", "assert found['a'].d == {}", entry_point="LRU"),
+        LRU,
+    ),
+    "an object that is kept as an attribute": (
+        check("class T: pass", "T.c = candidate(1)", "assert T.c.d == {}", entry_point="LRU"),
+        LRU,
+    ),
     "a function that is returned": (
         check("add = candidate(2)", "assert add(3) == 5"),
         "def f(x): return lambda y: x + y\n",
