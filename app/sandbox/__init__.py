@@ -31,6 +31,8 @@ Known limits
 - An ndarray arrives as lists, so it may equal a list where numpy's own comparison raises.
 - A class of exceptions that the program defines is caught by its built-in bases only. What a generator changes in the
   arguments while the tests iterate over it does not reach them.
+- Tests that let a library keep an exception and look at it later (`Future.exception()`, `gather` with
+  return_exceptions) fail the program that raised it.
 - Tests whose first call can be sent and a later one not, in a way that their source does not show, fail the program.
 - Tests of the tier `in_process` can be forged; they are marked and give no reward.
 - The memory limit is on address space, for each process; a machine that lends its cores to N supervisors may need

@@ -7,7 +7,9 @@ tests caught its AssertionError), and no exception of the program let the tests 
   `try` was reached would make a crash, or an answer that can't be compared, as good as a right answer. One that names
   what it expects is the tests' own word, and so is one that goes on to assert something or raises. The same goes for
   context managers that swallow (but for `suppress` with names), and for a `finally` that returns.
-- StopIteration ends loops without an except-clause (`for r in map(candidate, inputs)`).
+- StopIteration ends loops without an except-clause (`for r in map(candidate, inputs)`), and libraries swallow what is
+  raised in them (threads, `getattr` with a default, a sequence's IndexError). So every exception of the program has to
+  be caught by a clause, an assertion or a context manager in the tests, or to end them.
 What counts as an assertion beside `assert`: calls of a name that begins with "assert" (unittest's), `with` such a call
 or `raises`, and a `try` that fails when nothing is raised and names what is to be raised. A caught AssertionError is
 forgiven where the clause names it and asserts something else: the tests accept either.
@@ -24,6 +26,8 @@ MARKS = (
 )  # fmt: skip
 """Names that marked tests use: methods of `Evidence`."""
 _BROAD = (Exception, BaseException)
+_Begun = tuple[int, int, int]
+"""Of an assertion call: its number, the id of the frame it is in, and how often the program had raised before."""
 
 
 class Answers(Protocol):
@@ -36,8 +40,15 @@ class Answers(Protocol):
         """Whether a call of the program raised it."""
         ...
 
-    def was_caught(self, error: BaseException | None) -> None:
-        """error: None for whatever it has raised."""
+    num_raised: int
+    """Exceptions that its calls have raised."""
+
+    def was_caught(self, error: BaseException) -> None:
+        """error: any, also one that is not its own."""
+        ...
+
+    def were_caught(self, since: int) -> None:
+        """Those that it has raised since `num_raised` was this."""
         ...
 
 
@@ -45,11 +56,15 @@ class Unknown:
     """A program in the tests' own process, of which nothing can be told apart."""
 
     asked = True
+    num_raised = 0
 
     def is_its_own(self, error: BaseException) -> bool:
         return not isinstance(error, AssertionError)
 
-    def was_caught(self, error: BaseException | None) -> None:
+    def was_caught(self, error: BaseException) -> None:
+        pass
+
+    def were_caught(self, since: int) -> None:
         pass
 
 
@@ -60,8 +75,8 @@ class Evidence:
         self._answers = answers or Unknown()
         self._held = 0
         self._failed = 0
-        self._begun: set[tuple[int, int]] = set()
-        """Assertion calls that have not come back: number, and id of the frame they are in."""
+        self._begun: set[_Begun] = set()
+        """Assertion calls that have not come back."""
         self.evaded: BaseException | None = None
         """The exception that let the tests get round an assertion."""
 
@@ -93,15 +108,19 @@ class Evidence:
             self.hold()
         return bool(value)
 
-    def began(self, number: int) -> tuple[int, int]:
-        begun = (number, id(sys._getframe(1)))
+    def began(self, number: int) -> "_Begun":
+        begun = (number, id(sys._getframe(1)), self._answers.num_raised)
         self._begun.add(begun)
         return begun
 
-    def came_back(self, number: int, begun: tuple[int, int], value: Any) -> Any:
-        """An assertion that is a call, `self.assertEqual(...)`; it raises where it does not hold."""
+    def came_back(self, number: int, begun: "_Begun", value: Any, catches: bool) -> Any:
+        """An assertion that is a call, `self.assertEqual(...)`; it raises where it does not hold.
+
+        catches: it is one that expects an exception, `self.assertRaises(ValueError, f, -1)`.
+        """
         self._begun.discard(begun)
-        self._answers.was_caught(None)
+        if catches:
+            self._answers.were_caught(begun[2])
         self.hold()
         return value
 
@@ -141,17 +160,17 @@ class Evidence:
         error = sys.exception()
         if error is not None:
             self.look_for_evasion(error, sys._getframe(1), last_line)
+            self._answers.was_caught(error)
 
     def context(self, number: int, manager: Any, is_evidence: bool, last_line: int) -> "_Watched":
-        """`with manager:`, where it expects an exception (then it is evidence) or has assertions in it."""
+        """`with manager:`, which is evidence where it expects an exception."""
         return _Watched(self, manager, is_evidence, last_line)
 
     def left(self, error: BaseException | None, frame: FrameType, last_line: int) -> None:
         """A context manager was left, and swallowed the error if there is one."""
         if error is not None:
             self.look_for_evasion(error, frame, last_line)
-            if self._answers.is_its_own(error):
-                self._answers.was_caught(error)
+            self._answers.was_caught(error)
 
     def hold(self) -> None:
         if self._answers.asked:

@@ -55,5 +55,5 @@ def _read(frames: TimedFrames) -> tuple[str, str]:
         return "timeout", str(error)
     except EOFError:
         return "died", "the program ended before its tests did"
-    except (WireError, KeyError, TypeError, ValueError) as error:
+    except (WireError, KeyError, TypeError, ValueError, OverflowError) as error:
         return "protocol", str(error)[:300]

@@ -61,14 +61,16 @@ class Tests:
             self._execute(candidate, evidence)
             candidate.check_clean()
         except BaseException as error:
-            if isinstance(error, ModuleNotFoundError) and not candidate.broken and self._imports(error.name):
+            if self._lacks_a_module(error, candidate):
                 return BROKEN, f"the tests need what is not there: {_describe(error)}"[:MAX_DETAIL]
             return _classify(error, candidate)
         return _weigh(evidence, candidate)
 
-    def _imports(self, name: str | None) -> bool:
-        """Whether the tests' own source imports this module."""
-        top = re.escape((name or "").partition(".")[0])
+    def _lacks_a_module(self, error: BaseException, candidate: Candidate) -> bool:
+        """Whether the tests' own source imports a module that is not there. (A program can raise the same.)"""
+        if not isinstance(error, ModuleNotFoundError) or candidate.broken or candidate.is_its_own(error):
+            return False
+        top = re.escape((error.name or "").partition(".")[0])
         return bool(top) and bool(re.search(rf"\b(import|from)\s+{top}\b", self._problem["tests"]))
 
     def _globals(self) -> dict[str, Any]:
@@ -103,7 +105,7 @@ def _weigh(evidence: Evidence, candidate: Candidate) -> tuple[str, str]:
     """The verdict of tests that came to their end."""
     if candidate.broken:
         return candidate.broken.status, candidate.broken.detail
-    if (error := evidence.evaded or candidate.uncaught_stop()) is not None:
+    if (error := evidence.evaded or candidate.uncaught()) is not None:
         status, detail = _classify(error, candidate)
         return status, f"{detail} (and the tests went round an assertion)"[:MAX_DETAIL]
     if evidence.num_failed:
@@ -173,7 +175,10 @@ def serve(problem: dict[str, Any]) -> NoReturn:
         os._exit(0)
     while True:
         draft, fds = receive(control)
-        status, detail = tests.run(draft["program"], *fds)
+        try:
+            status, detail = tests.run(draft["program"], *fds)
+        except MemoryError:  # once more, while the tests still held what they had been given
+            status, detail = STARVED, "MemoryError"
         for fd in fds:
             os.close(fd)
         send(control, {"nonce": draft["nonce"], "status": status, "detail": detail})

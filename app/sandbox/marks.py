@@ -3,7 +3,7 @@
 Calls are written into the text around what is there; not even a line number changes:
 
     assert f(1) == 2                   assert __assertion__(0, (f(1) == 2))
-    self.assertEqual(f(1), 2)          __came_back__(0, __began__(0), (self.assertEqual(f(1), 2)))
+    self.assertEqual(f(1), 2)          __came_back__(0, __began__(0), (self.assertEqual(f(1), 2)), False)
     with self.assertRaises(KeyError):  with __context__(0, (self.assertRaises(KeyError)), True, 0):
     raise AssertionError("no error")   raise __failing__((AssertionError("no error")))
     except ValueError as error:        except __caught__((ValueError), 12, True, False) as error:
@@ -89,7 +89,8 @@ def _assertions(node: ast.AST) -> Iterator[tuple[ast.expr, str, str]]:
     if isinstance(node, ast.Assert):
         yield node.test, "__assertion__(#, (", "))"
     elif isinstance(node, ast.Expr) and _is_assertion(node):
-        yield node.value, "__came_back__(#, __began__(#), (", "))"
+        catches = "raises" in _name(node.value).lower()
+        yield node.value, "__came_back__(#, __began__(#), (", f"), {catches})"
     elif isinstance(node, ast.With):
         for item in filter(_expects, node.items):
             yield item.context_expr, "__context__(#, (", f"), {not _is_broad(item)}, 0)"
@@ -112,15 +113,15 @@ def _suppressions(node: ast.With) -> Iterator[_Inserted]:
     last = _last_assertion(node.body)
     for item in node.items:
         is_narrow = _name(item.context_expr) == "suppress" and not _is_broad(item)
-        if last and not is_narrow and not _expects(item):
-            yield from _around(item.context_expr, "__context__(-1, (", f"), False, {last})")
+        if not _expects(item):
+            yield from _around(item.context_expr, "__context__(-1, (", f"), False, {0 if is_narrow else last})")
 
 
 def _departures(node: ast.Try | ast.TryStar) -> Iterator[_Inserted]:
     """`return`, `break` and `continue` in a `finally` swallow what is raised, too."""
     last = _last_assertion(node.body)
     for inner in _within(node.finalbody):
-        if last and isinstance(inner, ast.Return | ast.Break | ast.Continue):
+        if isinstance(inner, ast.Return | ast.Break | ast.Continue):
             yield inner.lineno, inner.col_offset, f"__leaving__({last}); "
 
 

@@ -1,6 +1,7 @@
 """What tests call instead of the program: it asks the candidate's process, and takes every answer for what a hostile
 program may have written."""
 
+import threading
 from collections import deque
 from collections.abc import Generator
 from typing import Any
@@ -33,11 +34,14 @@ class Candidate:
     def __init__(self, read_fd: int, write_fd: int) -> None:
         self._frames = Frames(read_fd, write_fd)
         self._next_id = 0
+        self._turn = threading.Lock()
+        """Tests may call from several threads; there is one channel."""
         self._num_taken = 0
         self._raised: dict[int, tuple[BaseException, str]] = {}
         """By id: the last exceptions that calls raised, and the candidate's words for them."""
-        self._stops: set[int] = set()
-        """Those of them that end a loop without an except-clause, and that nothing has caught."""
+        self._uncaught: dict[int, BaseException] = {}
+        """By the order in which they were raised: those that no clause of the tests has caught yet."""
+        self.num_raised = 0
         self.asked = False
         """Whether a call has been answered: from then on whatever happens may be the program's doing."""
         self.untouched = ""
@@ -73,13 +77,16 @@ class Candidate:
         remembered, said = self._raised.get(id(error), (None, ""))
         return said if error is not None and remembered is error else None
 
-    def was_caught(self, error: BaseException | None) -> None:
-        """error: None for whichever it was."""
-        self._stops.difference_update([id(error)] if error is not None else list(self._stops))
+    def was_caught(self, error: BaseException) -> None:
+        self._uncaught = {number: other for number, other in self._uncaught.items() if other is not error}
 
-    def uncaught_stop(self) -> BaseException | None:
-        """A StopIteration of the program that nothing caught: it has ended a loop of the tests early."""
-        return next((self._raised[key][0] for key in self._stops if key in self._raised), None)
+    def were_caught(self, since: int) -> None:
+        self._uncaught = {number: error for number, error in self._uncaught.items() if number < since}
+
+    def uncaught(self) -> BaseException | None:
+        """An exception of the program that nothing in the tests caught, though they came to their end: it has ended a
+        loop early (StopIteration), or a library that the tests use has swallowed it."""
+        return next(iter(self._uncaught.values()), None)
 
     def _value(self, request: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         answer = self._ask(request)
@@ -156,12 +163,16 @@ class Candidate:
         while len(self._raised) >= MAX_REMEMBERED:
             self._raised.pop(next(iter(self._raised)))
         self._raised[id(error)] = error, f"{told[1]}: {told[2]}"[:MAX_DETAIL]
-        if isinstance(error, StopIteration | StopAsyncIteration):
-            self._stops.add(id(error))
+        self._uncaught[self.num_raised] = error
+        self.num_raised += 1
         return error
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """One request and its response, whose form is checked."""
+        with self._turn:
+            return self._exchange(request)
+
+    def _exchange(self, request: dict[str, Any]) -> dict[str, Any]:
         if self.broken:
             raise self.broken
         self.check_clean()
@@ -179,6 +190,9 @@ class Candidate:
             raise self._break("protocol", str(error)) from None
         except (EOFError, OSError):
             raise self._break("died", _ENDED) from None
+        except MemoryError:  # what came is the program's doing, be it the first answer
+            self.asked = True
+            raise
         if not _is_response(answer, request_id):
             raise self._break("protocol", "a frame that is no response to the request")
         return answer

@@ -146,6 +146,38 @@ EVASIONS = {
         "exec('raise StopIteration')",
     ),
     "StopIteration ends a list": ("assert list(map(candidate, (1, 2)))[:1] == [1]", "exec('raise StopIteration')"),
+    "StopIteration inside of an assertion that is a call": (
+        "import unittest\nt = unittest.TestCase()\nt.assertTrue(all(map(lambda n: candidate(n) == n, (2, 3))))",
+        "exec('raise StopIteration')",
+    ),
+    "StopIteration before an exception that is expected": (
+        "import unittest\nt = unittest.TestCase()\nfor r in map(candidate, (2,)): assert r == 2\n"
+        "t.assertRaises(ZeroDivisionError, lambda: 1 / 0)",
+        "exec('raise StopIteration')",
+    ),
+    "StopIteration before a thousand exceptions that are expected": (
+        "for r in map(candidate, (2,)): assert r == 2\n"
+        "for n in range(1100):\n    try: candidate(2)\n    except StopIteration: pass",
+        "exec('raise StopIteration')",
+    ),
+    "IndexError ends a sequence": (
+        "class S:\n    def __getitem__(s, n): return candidate((1, 2)[n])\nfor r, n in zip(S(), (1, 2)): assert r == n",
+        "exec('raise IndexError')",
+    ),
+    "AttributeError is answered by a default": (
+        "class P:\n    p = property(lambda s: candidate(2) == 2)\nassert getattr(P(), 'p', True)",
+        "exec('raise AttributeError')",
+    ),
+    "an exception in a thread": (
+        "import threading\ndef work(): assert candidate(2) == 2\n"
+        "t = threading.Thread(target=work)\nt.start()\nt.join()",
+        "1 // 0",
+    ),
+    "an exception that unittest reports to nobody": (
+        "import unittest\nclass T(unittest.TestCase):\n    def runTest(self): self.assertEqual(candidate(2), 2)\n"
+        "T().run(unittest.TestResult())",
+        "1 // 0",
+    ),
     "StopIteration in a generator": (
         "try:\n    for r in (candidate(n) for n in (1, 2)): assert r\nexcept Exception: pass",
         "exec('raise StopIteration')",
@@ -252,6 +284,48 @@ def test_tests_that_no_program_can_pass_are_broken_and_said_to_be(supervisor: Su
             assert verdict.status == Status.INFRA and sentence in verdict.detail and verdict.reward is None, verdict
     assert supervisor.num_infra == retried, "a broken test stays so: it is not tried again"
     assert supervisor.judge(body(HOLDS), TAKES_ALL).status == Status.PASSED
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "def f(x): raise ModuleNotFoundError('no math', name='math')",
+        "class E(ModuleNotFoundError): pass\ndef f(x): raise E('no math', name='math')",
+        "def f(x):\n    yield 1\n    raise ModuleNotFoundError('no math', name='math')",
+        "def f(x): import nothing.that.is_there",
+        "def f(x): raise MemoryError",
+        f"import os, struct\nb = b'[' * {(4 << 20) - 1}\ndef f(x): os.write(4, struct.pack('<I', len(b)) + b)",
+    ],
+)
+def test_a_program_can_not_have_the_tests_called_broken(supervisor: Supervisor, program: str) -> None:
+    tests = body("import math\nassert list(candidate(1)) == [1]")
+    verdict = supervisor.judge(tests, program)
+    assert verdict.status not in (Status.PASSED, Status.INFRA) and verdict.tier == supervisor.tier, verdict
+
+
+def test_an_exception_that_the_tests_themselves_catch_is_no_evasion(supervisor: Supervisor) -> None:
+    stops = "def f(x):\n    if x < 0: raise StopIteration\n    return x\n"
+    for tests in (
+        "import contextlib\nwith contextlib.suppress(StopIteration):\n    candidate(-1)\n    assert False",
+        "import unittest\nunittest.TestCase().assertRaises(StopIteration, candidate, -1)",
+        "import numpy\nnumpy.testing.assert_raises(StopIteration, candidate, -1)",
+        "class E:\n    def __enter__(s): pass\n    def __exit__(s, k, *_): return k is StopIteration\n"
+        "with E(): candidate(-1)",
+        "def g():\n    try: candidate(-1)\n    finally: return 5\nassert g() == 5",
+        "def g():\n    yield candidate(-1)\ntry:\n    list(g())\n    assert False\nexcept RuntimeError: pass",
+    ):
+        verdict = supervisor.judge(body(f"{HOLDS}\n{tests}"), stops)
+        assert verdict.status == Status.PASSED, (tests, verdict)
+
+
+def test_tests_may_call_the_program_from_several_threads(supervisor: Supervisor) -> None:
+    tests = body(
+        "from concurrent.futures import ThreadPoolExecutor\nwith ThreadPoolExecutor(4) as pool:\n"
+        "    answers = list(pool.map(candidate, range(50)))\nassert answers == list(range(50))"
+    )
+    assert supervisor.judge(tests, TAKES_ALL).status == Status.PASSED
+    assert supervisor.judge(tests, "def f(x): return 0").status == Status.WRONG_ANSWER
+    assert supervisor.judge(tests, "def f(x): return 1 // (x - 7)").status == Status.RUNTIME_ERROR
 
 
 def test_tests_that_share_the_programs_process_have_the_same_rules(supervisor: Supervisor) -> None:

@@ -228,6 +228,16 @@ def test_a_frame_that_never_ends_is_a_timeout_also_where_tests_and_program_share
         assert time.monotonic() - start < 4 * SETTINGS.timeout_s + 1
 
 
+@pytest.mark.parametrize("ok", ["[Infinity, 0, 0]", "[NaN, 0, 0]", "[[], 0, 0]", "[1]", "1"])
+def test_a_frame_of_no_form_breaks_the_protocol_where_tests_and_program_share_a_process(
+    supervisor: Supervisor, ok: str
+) -> None:
+    frame = f'b = b\'{{"id": 0, "ok": {ok}}}\''
+    program = f"import os, struct\n{frame}\nos.write(4, struct.pack('<I', len(b)) + b)\nos._exit(0)\n"
+    verdict = supervisor.judge(UNSPLITTABLE, program)
+    assert (verdict.status, verdict.tier) == (Status.PROTOCOL, IN_PROCESS), verdict
+
+
 def test_a_program_can_not_choose_the_way_that_it_can_forge(supervisor: Supervisor) -> None:
     """It grows the test's own argument beyond what can be sent again; the verdict stays in the trusted tier."""
     tests = check("numbers = [3, 1]", "candidate(numbers)", "assert candidate(numbers) == [1, 3]")
