@@ -10,7 +10,7 @@ replaces a judge after any draft that did not end in a plain pass or a plain fai
 """
 
 import contextlib
-import importlib
+import importlib.util
 import os
 import re
 import socket
@@ -70,8 +70,13 @@ class Tests:
         """Whether the tests' own source imports a module that is not there. (A program can raise the same.)"""
         if not isinstance(error, ModuleNotFoundError) or candidate.broken or candidate.is_its_own(error):
             return False
-        top = re.escape((error.name or "").partition(".")[0])
-        return bool(top) and bool(re.search(rf"\b(import|from)\s+{top}\b", self._problem["tests"]))
+        name = error.name or ""
+        if not name or not re.search(rf"\b(import|from)\s+{re.escape(name)}\b", self._problem["tests"]):
+            return False
+        try:
+            return importlib.util.find_spec(name) is None
+        except (ImportError, ValueError):  # below what is no package
+            return True
 
     def _globals(self) -> dict[str, Any]:
         space: dict[str, Any] = {"__name__": "tests"}

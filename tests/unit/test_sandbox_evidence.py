@@ -270,6 +270,10 @@ BROKEN = {
     "tests that nobody calls": ("def test_one(): assert candidate(1) == 1", "never call the program"),
     "an error before the first call": ("x = 1 / 0\nassert candidate(1) == x", "before they call the program"),
     "an assertion before the first call": ("assert 1 == 2\nassert candidate(1) == 1", "before they call the program"),
+    "a part of a package that is not there": (
+        "assert candidate(1) == 1\nimport os.nothing\nassert True",
+        "No module named 'os.nothing'",
+    ),
     "a module that is not there": ("assert candidate(1) == 1\nimport pytest\nassert True", "No module named 'pytest'"),
 }
 
@@ -280,7 +284,7 @@ def test_tests_that_no_program_can_pass_are_broken_and_said_to_be(supervisor: Su
     retried = supervisor.num_infra
     for program in (TAKES_ALL, "def f(x): return 0"):
         verdict = supervisor.judge(body(tests), program)
-        if name != "a module that is not there" or program is TAKES_ALL:
+        if "not there" not in name or program is TAKES_ALL:
             assert verdict.status == Status.INFRA and sentence in verdict.detail and verdict.reward is None, verdict
     assert supervisor.num_infra == retried, "a broken test stays so: it is not tried again"
     assert supervisor.judge(body(HOLDS), TAKES_ALL).status == Status.PASSED
@@ -301,6 +305,8 @@ def test_a_program_can_not_have_the_tests_called_broken(supervisor: Supervisor, 
     tests = body("import math\nassert list(candidate(1)) == [1]")
     verdict = supervisor.judge(tests, program)
     assert verdict.status not in (Status.PASSED, Status.INFRA) and verdict.tier == supervisor.tier, verdict
+    copied = body("import math, copy\ntry: candidate(1)\nexcept Exception as e: raise copy.copy(e)\nassert False")
+    assert supervisor.judge(copied, program).status != Status.INFRA
 
 
 def test_an_exception_that_the_tests_themselves_catch_is_no_evasion(supervisor: Supervisor) -> None:
