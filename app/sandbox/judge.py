@@ -38,6 +38,8 @@ class Tests:
         Raises UnsplittableError, or anything that the prelude raises.
         """
         self._problem = problem
+        self.is_spent = False
+        """Whether the last program changed what the next one's tests would find changed."""
         if "import" in problem["tests"]:
             _import_what_is_named(problem["tests"])
         self._prelude = problem["prelude_code"]
@@ -53,6 +55,7 @@ class Tests:
         import random  # the zygote has loaded it, its own way
 
         random.seed(0)
+        self.is_spent = False
         candidate = Candidate(read_fd, write_fd)
         evidence = Evidence(candidate)
         try:
@@ -61,9 +64,11 @@ class Tests:
             self._execute(candidate, evidence)
             candidate.check_clean()
         except BaseException as error:
+            self.is_spent = _is_shared(candidate.changed)
             if self._lacks_a_module(error, candidate):
                 return BROKEN, f"the tests need what is not there: {_describe(error)}"[:MAX_DETAIL]
             return _classify(error, candidate)
+        self.is_spent = _is_shared(candidate.changed)
         return _weigh(evidence, candidate)
 
     def _lacks_a_module(self, error: BaseException, candidate: Candidate) -> bool:
@@ -93,6 +98,12 @@ class Tests:
         exec(self.checks.code, space)
         if self._problem["style"] == "check":
             space["check"](candidate.call)
+
+
+def _is_shared(changed: dict[int, Any]) -> bool:
+    """Whether one of these belongs to a module, such as keyword.kwlist: the next draft would find what was left."""
+    modules = [vars(module) for module in list(sys.modules.values()) if hasattr(module, "__dict__")] if changed else []
+    return any(id(value) in changed for names in modules for value in names.values())
 
 
 def _import_what_is_named(tests: str) -> None:
@@ -186,4 +197,4 @@ def serve(problem: dict[str, Any]) -> NoReturn:
             status, detail = STARVED, "MemoryError"
         for fd in fds:
             os.close(fd)
-        send(control, {"nonce": draft["nonce"], "status": status, "detail": detail})
+        send(control, {"nonce": draft["nonce"], "status": status, "detail": detail, "spent": tests.is_spent})

@@ -42,6 +42,8 @@ class Candidate:
         self._uncaught: dict[int, BaseException] = {}
         """By the order in which they were raised: those that no clause of the tests has caught yet."""
         self.num_raised = 0
+        self.changed: dict[int, Any] = {}
+        """By id: arguments of the tests that calls have changed."""
         self.asked = False
         """Whether a call has been answered: from then on whatever happens may be the program's doing."""
         self.untouched = ""
@@ -95,6 +97,7 @@ class Candidate:
         self._refuse_unsendable(answer)
         try:
             if "args" in answer:
+                self.changed |= {id(value): value for value in (*args, *kwargs.values())}
                 _copy_back_all(args, kwargs, from_json(answer["args"]), from_json(answer["kwargs"]))
             if "error" not in answer:
                 return self._built(answer["ok"])

@@ -63,6 +63,8 @@ class Judge:
         marked, _ = mark_assertions(problem.tests)
         self.problem = problem
         self._is_ended = False
+        self.is_spent = False
+        """Whether a program changed what its tests share with the next draft's."""
         fields = {name: getattr(problem, name) for name in ("style", "prelude", "setup", "entry_point")}
         fields |= {"tests": marked}
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -96,6 +98,7 @@ class Judge:
             return self._epitaph()
         if answer["nonce"] != nonce:
             raise ZygoteError("the judge answered another question")
+        self.is_spent = answer["spent"]
         return answer["status"], answer["detail"]
 
     def _epitaph(self) -> tuple[str, str]:
@@ -219,7 +222,7 @@ class Supervisor:
         if word in JUDGE_FAILED:  # once more in another
             self._drop_judge()
             word, detail, cpu_seconds = self._ask(self._judge_for(problem, ROOMY), program)
-        if word not in REUSABLE:
+        if word not in REUSABLE or (self._judge and self._judge.is_spent):
             self._drop_judge()
         if word == BROKEN:
             raise BrokenTestsError(detail)

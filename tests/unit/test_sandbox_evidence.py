@@ -324,6 +324,12 @@ def test_an_exception_that_the_tests_themselves_catch_is_no_evasion(supervisor: 
         assert verdict.status == Status.PASSED, (tests, verdict)
 
 
+def test_what_a_program_changes_in_a_module_of_the_tests_is_not_there_for_the_next(supervisor: Supervisor) -> None:
+    tests = body("import keyword\nr = candidate(keyword.kwlist)\nassert r == 5")
+    program = "def f(x):\n    if 'left' in x: return 5\n    x.append('left')\n    return 0\n"
+    assert [supervisor.judge(tests, program).status for _ in range(3)] == [Status.WRONG_ANSWER] * 3
+
+
 def test_tests_may_call_the_program_from_several_threads(supervisor: Supervisor) -> None:
     tests = body(
         "from concurrent.futures import ThreadPoolExecutor\nwith ThreadPoolExecutor(4) as pool:\n"
