@@ -56,11 +56,10 @@ from app.corpus.problems import (
 )
 from app.corpus.recipe_check import check_recipe, network_needs
 from app.corpus.recipes import SPLITS, Recipe, StandardLibrary, TaskSource, load_recipe, split_of
-from app.corpus.records import SolvedProblem
 from app.corpus.samples import HELD_OUT, render_shard
 from app.corpus.shares import choose
 from app.corpus.sources import draw_files, find_distributions, selected
-from app.corpus.task_files import RejectedProblem, file_of, solved_problems
+from app.corpus.task_files import RejectedProblem, file_of, given_problems
 from app.errors import UserError
 from app.models import ensure_model
 from app.progress import say
@@ -270,7 +269,7 @@ def _mine(run: Run, profile: Profile, plan: Plan, job: dict[str, Any]) -> MinedP
         made_of = [[jobs[number]["identity"], kept] for number, kept in chunk]
         own = {"index": index, "rows": chunk, "identity": stage_digest("prove", made_of, limits)}
         checks.append(job | own | {"sandbox": sandbox})
-    given, refused = _given(plan.recipe, profile.seed)
+    given, refused = given_problems(plan.recipe, profile.seed)
     cuts = [given[start : start + CANDIDATES_A_CHUNK] for start in range(0, len(given), CANDIDATES_A_CHUNK)]
     proofs = []
     for index, cut in enumerate(cuts, start=len(rows)):
@@ -290,20 +289,6 @@ def _mine(run: Run, profile: Profile, plan: Plan, job: dict[str, Any]) -> MinedP
 def _watched(run: Run, limit_s: float) -> dict[str, Any]:
     """How the jobs of untrusted inputs are run: what one is at is noted, and what hangs is left out."""
     return {"notes": run.corpus_work / "notes", "limit_s": limit_s}
-
-
-def _given(recipe: Recipe, seed: int) -> tuple[list[SolvedProblem], list[RejectedProblem]]:
-    """The problems of the recipe's training splits, each once, and those left out."""
-    kept: dict[str, SolvedProblem] = {}
-    refused: list[RejectedProblem] = []
-    for source in recipe.sources:
-        if isinstance(source, TaskSource):
-            problems, rejected = solved_problems(source, recipe, seed)
-            refused += rejected
-            for solved in problems:
-                if kept.setdefault(solved.problem.id, solved) is not solved:
-                    refused.append(RejectedProblem(id=solved.problem.id, reason="duplicate: its id was there before"))
-    return list(kept.values()), refused
 
 
 def _hold_out(run: Run) -> None:

@@ -17,9 +17,10 @@ import pyarrow as pa
 from app.corpus.cleaning import MAX_LITERAL_SHARE, RejectedFileError, clean, uncollected
 from app.corpus.decontamination import Decontaminator, defined_names
 from app.corpus.documents import functions
+from app.corpus.folders import vendored_in
 from app.corpus.guard import decontaminator
 from app.corpus.minhash import bands
-from app.corpus.packages import SourceFile, vendored_in
+from app.corpus.packages import SourceFile
 from app.corpus.parts import IDENTITY, is_made, part, write_rows
 from app.corpus.recipes import CodeSource, Recipe
 from app.corpus.records import FILE, Document, Origin

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from app.corpus.cleaning import RejectedFileError
+from app.corpus.folders import FOREIGN, folders_of, vendored_in
 from app.corpus.licences import LicenceVerdict, judge_expression, judge_licence
 from app.corpus.package_headers import field, info_header, info_text, named_by_folder, pyproject_header, recorded
 from app.corpus.recipes import CodeSource, InstalledPython, StandardLibrary, Tree, Wheels
@@ -35,18 +36,6 @@ from app.corpus.untrusted import (
 from app.errors import UserError
 from app.userfiles import user_path
 
-FOREIGN = ("site-packages", "dist-packages", "node_modules", "venv", "env")
-VENDORED = (
-    "_vendor",
-    "vendor",
-    "vendored",
-    "_vendored",
-    "third_party",
-    "thirdparty",
-    "thirdparty_files",
-    "extern",
-    "externals",
-)
 NOT_LIBRARY = (
     "test",
     "tests",
@@ -303,13 +292,3 @@ def _is_own_licence(path: str) -> bool:
 def _is_python(path: str) -> bool:
     """A Python file that belongs to the tree: not inside an environment or a hidden folder of it."""
     return path.endswith(".py") and not any(part in FOREIGN or part.startswith(".") for part in folders_of(path))
-
-
-def vendored_in(path: str) -> str:
-    """The folder that says that the file is a copy of other people's; empty where there is none."""
-    return next((part for part in folders_of(path) if part in VENDORED + FOREIGN), "")
-
-
-def folders_of(path: str) -> tuple[str, ...]:
-    """The folders above a file, whichever slash they are written with."""
-    return Path(path.replace("\\", "/")).parts[:-1]

@@ -24,8 +24,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from app.corpus.folders import vendored_in
 from app.corpus.licences import LicenceVerdict, judge_licence
-from app.corpus.packages import vendored_in
 from app.corpus.parts import writable
 from app.corpus.recipes import Columns, JsonLines, ParquetTable
 from app.corpus.table_rows import Rows, Unreadable, json_rows, matching, parquet_columns, parquet_rows

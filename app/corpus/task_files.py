@@ -282,3 +282,17 @@ def _free_names(code: str) -> set[str]:
         tables += table.get_children()
         used |= {s.get_name() for s in table.get_symbols() if s.is_referenced() and (table is module or s.is_global())}
     return used - defined
+
+
+def given_problems(recipe: Recipe, seed: int) -> tuple[list[SolvedProblem], list[RejectedProblem]]:
+    """The problems of the recipe's training splits, each once, and those left out."""
+    kept: dict[str, SolvedProblem] = {}
+    refused: list[RejectedProblem] = []
+    for source in recipe.sources:
+        if isinstance(source, TaskSource):
+            problems, rejected = solved_problems(source, recipe, seed)
+            refused += rejected
+            for solved in problems:
+                if kept.setdefault(solved.problem.id, solved) is not solved:
+                    refused.append(RejectedProblem(id=solved.problem.id, reason="duplicate: its id was there before"))
+    return list(kept.values()), refused

@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
 
-from app.corpus.packages import vendored_in
+from app.corpus.folders import vendored_in
 from app.corpus.recipes import TheStackV2
 from app.corpus.tables import NO_REPOSITORY, judge_row, python_bytes, write_table
 from app.corpus.untrusted import MAX_FILE_BYTES, odd_path, why

@@ -15,16 +15,15 @@ import dataclasses
 import json
 import math
 import secrets
-import signal
-import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from app.records import IN_PROCESS, Problem, ProblemStyle, Status, Verdict
 from app.sandbox.in_process import judge_in_process
 from app.sandbox.judge import BROKEN, STARVED, STARVED_ALONE
-from app.sandbox.limits import FROM_OUTSIDE, Clock, classify, wait_readable
+from app.sandbox.judge_process import CRASHED, Judge
+from app.sandbox.limits import Clock, classify, wait_readable
 from app.sandbox.marks import BrokenTestsError, mark_assertions
 from app.sandbox.process import Descriptors, Process, Zygote, ZygoteError
 from app.sandbox.script import ScriptRun, run_script
@@ -32,17 +31,14 @@ from app.sandbox.splitting import needs_own_objects
 from app.sandbox.stdio import judge_stdio
 from app.sandbox.stub import UNSPLITTABLE
 from app.sandbox.tiers import Confinement, confinement
-from app.sandbox.wire import receive, send
+from app.sandbox.wire import send
 from app.settings import SandboxSettings
 
 MAX_SOURCE_BYTES = 1 << 19
 """The largest program, as JSON."""
-JUDGE_CPU_SECONDS = 24 * 3600
-JUDGE_START_SECONDS = 20.0
 ROOMY = 4
 """A judge that ran out of memory, or crashed, is followed by one with so many times its memory: what fails there too is
 the program's doing."""
-CRASHED = "crashed"
 REFERENCE_FACTOR = 4.0
 """A problem's limit is at least so many times the CPU time its tests took to load: EvalPlus's rule, for tests that run
 a reference to know the answers. Most load in a thousandth of the limit."""
@@ -53,68 +49,6 @@ REUSABLE = (Status.PASSED, Status.WRONG_ANSWER, Status.RUNTIME_ERROR, Status.LOA
 JUDGE_FAILED = {STARVED: Status.MEMORY, CRASHED: Status.DIED, STARVED_ALONE: Status.INFRA}
 """What it means for the program when a judge with more room ends so too."""
 Outcome = TypeVar("Outcome", Verdict, ScriptRun)
-
-
-class Judge:
-    """A judge process with one problem's tests loaded, as the supervisor sees it."""
-
-    def __init__(self, zygote: Zygote, problem: Problem, memory_bytes: int) -> None:
-        """Raises ZygoteError when it does not answer, BrokenTestsError for tests that can't tell right from wrong."""
-        marked, _ = mark_assertions(problem.tests)
-        self.problem = problem
-        self._is_ended = False
-        self.is_spent = False
-        """Whether a program changed what its tests share with the next draft's."""
-        fields = {name: getattr(problem, name) for name in ("style", "prelude", "setup", "entry_point")}
-        fields |= {"tests": marked}
-        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.control.settimeout(JUDGE_START_SECONDS)
-        try:
-            self.process = zygote.spawn(
-                "judge",
-                [theirs.fileno()],
-                memory_bytes=memory_bytes,
-                cpu_seconds=JUDGE_CPU_SECONDS,
-                send=lambda: send(self.control, fields),
-            )
-        except ZygoteError:
-            self.control.close()
-            raise
-        finally:
-            theirs.close()
-        try:
-            self.loaded: dict[str, Any] = receive(self.control)[0]
-            """{"loaded": true}, {"unsplittable": why} or {"error": why}."""
-        except (OSError, EOFError, ValueError) as error:
-            self.close()
-            raise ZygoteError(f"the judge did not load its tests: {error}") from None
-        self.load_seconds = self.process.cpu_seconds()
-
-    def word(self, nonce: str) -> tuple[str, str]:
-        """Its message about a program: status and detail. Raises ZygoteError when somebody ended it."""
-        try:
-            answer = receive(self.control)[0]
-        except (EOFError, OSError, ValueError):
-            return self._epitaph()
-        if answer["nonce"] != nonce:
-            raise ZygoteError("the judge answered another question")
-        self.is_spent = answer["spent"]
-        return answer["status"], answer["detail"]
-
-    def _epitaph(self) -> tuple[str, str]:
-        """CRASHED for a judge that died of what it was given (a fault in C code), which others' signals are not."""
-        ended_itself = self.process.has_ended(grace_s=1.0)
-        self._is_ended = True
-        ended = self.process.end()
-        if not ended_itself or ended.signal in (0, signal.SIGXCPU, signal.SIGBUS, *FROM_OUTSIDE):
-            raise ZygoteError(f"the judge ended (signal {ended.signal}, exit code {ended.code})")
-        return CRASHED, f"the judge died of what the program sent (signal {ended.signal})"
-
-    def close(self) -> None:
-        self.control.close()
-        if not self._is_ended:
-            self._is_ended = True
-            self.process.end()
 
 
 class Supervisor:

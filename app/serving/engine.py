@@ -35,17 +35,25 @@ class Engine:
     """Made by `start`. Names are the base model's and those of `adapters`."""
 
     def __init__(
-        self, app: Any, engine: Any, adapters: Adapters, name: str, plan: ServingPlan, tokenizer: Any, guesses: bool
+        self,
+        app: Any,
+        engine: Any,
+        adapters: Adapters,
+        name: str,
+        plan: ServingPlan,
+        prompts: Prompts,
+        stops: list[int],
+        guesses: bool,
     ) -> None:
+        """stops: ids of the tokens that end a turn. guesses: whether all requests are guessed for."""
         self.name = name
         self.plan = plan
         self._app = app
         self._engine = engine
         self._adapters = adapters
-        self._prompts = Prompts(tokenizer)
+        self._prompts = prompts
         self._always_guesses = guesses
-        size = engine.model_config.get_vocab_size()
-        self._stop_ids = sorted(token for token in stop_ids(tokenizer) if token < size)
+        self._stop_ids = stops
 
     @classmethod
     async def start(cls, model: ModelSettings, settings: ServingSettings, run: Path | None) -> "Engine":
@@ -58,7 +66,9 @@ class Engine:
         await engine.collective_rpc("end_with_parent", args=(os.getpid(),))
         adapters = Adapters(run, folder, app.state.openai_serving_models, settings.max_lora_rank)
         guesses = settings.use_gpu and settings.speculation != "none"
-        return cls(app, engine, adapters, served_name(model), plan, tokenizer, guesses)
+        size = engine.model_config.get_vocab_size()
+        stops = sorted(token for token in stop_ids(tokenizer) if token < size)
+        return cls(app, engine, adapters, served_name(model), plan, Prompts(tokenizer), stops, guesses)
 
     def models(self) -> list[str]:
         return [self.name, *self._adapters.names()]

@@ -62,7 +62,7 @@ def start_and_kill(folder: Path, ready: Callable[[Run], bool], *, resume: bool) 
         command + ["--resume"] * resume, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
     )
     run = Run(folder)
-    deadline = time.monotonic() + 150
+    deadline = time.monotonic() + 240
     while not ready(run):
         assert driver.poll() is None, "the pipeline ended before it could be killed:\n" + Path(log.name).read_text()
         assert time.monotonic() < deadline, Path(log.name).read_text()
@@ -78,7 +78,7 @@ def _end_group(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_a_run_killed_in_every_stage_ends_as_an_uninterrupted_one(
     job: tuple[Path, str], cli: Cli, tmp_path: Path
 ) -> None:

@@ -25,7 +25,7 @@ def call(body: dict[str, Any], *, status: int = 200, always_guesses: bool = Fals
         return JSONResponse({"error": {"message": "it said no", "type": "X", "param": None, "code": status}}, status)
 
     app = Starlette(routes=[Route(PATH, answer, methods=["POST"])])
-    engine = Engine(app, state, None, "m", None, None, always_guesses)  # type: ignore[arg-type]
+    engine = Engine(app, state, None, "m", None, None, [], always_guesses)  # type: ignore[arg-type]
 
     async def go() -> list[Any]:
         return [part async for part in engine.call(PATH, {"model": "m", **body})]

@@ -8,14 +8,13 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from app.corpus.build import _given
 from app.corpus.guard import GUARD, guard_of, signs_bytes
 from app.corpus.mining.proof import failure_of
 from app.corpus.parts import part
 from app.corpus.problems import problem_row, prove_chunk, read_problems, write_problems
 from app.corpus.recipes import SPLITS, Recipe, TaskSource
 from app.corpus.records import SolvedProblem
-from app.corpus.task_files import solved_problems, with_imports
+from app.corpus.task_files import given_problems, solved_problems, with_imports
 from app.errors import UserError
 from app.records import BenchmarkText, Status
 from app.sandbox.supervisor import Supervisor
@@ -217,6 +216,6 @@ def test_a_problem_that_is_given_twice_is_one_and_the_other_has_its_reason(tmp_p
     recipe = recipe_of(path, "mbpp_train")
     twice = recipe.model_copy(update={"sources": (*recipe.sources, *recipe.sources)})
     for given, copies in ((recipe, 1), (twice, 4)):
-        kept, refused = _given(given, 0)
+        kept, refused = given_problems(given, 0)
         assert [each.problem.id for each in kept] == ["MBPP/601", "MBPP/602"]
         assert [each.reason for each in refused] == ["duplicate: its id was there before"] * copies
