@@ -26,11 +26,11 @@ class Generator:
     def __init__(self, model: ModelSettings, settings: GenerationSettings) -> None:
         self._engine: GeneratorProtocol
         if settings.engine == "vllm":
-            from app.vllm_engine import VllmEngine
+            from app.generation.vllm_engine import VllmEngine
 
             self._engine = VllmEngine(model, settings)
         else:
-            from app.generation import TransformersEngine
+            from app.generation.transformers_engine import TransformersEngine
 
             self._engine = TransformersEngine(model, settings)
 

@@ -23,10 +23,10 @@ from ray.serve.handle import DeploymentHandle
 from app.serving.arguments import ON_HEAD, LLMArguments
 from app.serving.edge import Edge as EdgeLogic
 from app.serving.engine import Engine
+from app.serving.engine_protocol import EngineLostError, Head
 from app.serving.errors import ApiError
 from app.serving.guard import guard_edge
 from app.serving.keys import Keys
-from app.serving.upstream import EngineLostError, Head
 from app.settings import ModelSettings, ServingSettings
 
 logger = logging.getLogger("ray.serve")
@@ -77,7 +77,7 @@ class LLMServer:
 
 
 class Engines:
-    """Implements `app.serving.upstream.Upstream` over the deployment's handle."""
+    """Implements `app.serving.engine_protocol.Upstream` over the deployment's handle."""
 
     def __init__(self, handle: DeploymentHandle) -> None:
         # By value: answers come over gRPC instead of Ray's object store, which took 4 ms more for one of a token.

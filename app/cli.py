@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from app.errors import UserError
-from app.userfiles import user_path
+from app.files.user_files import user_path
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -37,7 +37,7 @@ def _sentence(error: BaseException | None) -> str | None:
         if inner is None and isinstance(error, UserError | FloatingPointError):
             return str(error)
         if inner is None and isinstance(error, OSError):
-            from app.file_errors import sentence_of
+            from app.files.errors import sentence_of
 
             return sentence_of(error)
         error = inner
@@ -148,7 +148,7 @@ def _profile(arguments: argparse.Namespace) -> Any:
 def _pull(arguments: argparse.Namespace) -> None:
     profile = _profile(arguments)
     from app.corpus.recipes import load_recipe
-    from app.models import pull
+    from app.models.base import pull
 
     load_recipe(profile.corpus.recipe)
     print(f"base model {profile.model.name} is at {pull(profile.model)}")
@@ -156,7 +156,7 @@ def _pull(arguments: argparse.Namespace) -> None:
 
 def _plan(arguments: argparse.Namespace) -> None:
     profile = _profile(arguments)
-    from app.plan_text import plan_command
+    from app.planning.text import plan_command
 
     plan_command(arguments, profile)
 
@@ -218,7 +218,7 @@ def _corpus(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from app.evaluate import evaluate
+    from app.evaluation.command import evaluate
 
     if not (arguments.show_prompt or arguments.contamination):
         _check_confinement(arguments.unsafe)
@@ -252,7 +252,7 @@ def _sandbox(arguments: argparse.Namespace) -> None:
 
 
 def _serve(arguments: argparse.Namespace) -> None:
-    from app.serve import serve
+    from app.serving.command import serve
 
     serve(arguments)
 

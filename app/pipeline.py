@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from app import hardware
-from app.adapters import check_adapter
-from app.cluster import connected, require_resources
-from app.corpus.guard import Guard
+from app.cluster.session import connected, require_resources
+from app.corpus.clean.guard import Guard
 from app.errors import UserError
 from app.evaluation.contamination import overlaps
-from app.evaluation.guard import guard_against, guard_for
+from app.evaluation.guarded_suites import guard_against, guard_for
 from app.evaluation.stage import (
     BASE,
     SFT,
@@ -30,14 +29,15 @@ from app.evaluation.stage import (
     run_evaluation,
     set_aside_outdated,
 )
-from app.evaluation.suite import Suite, Task
-from app.evaluation.suites import ALWAYS_HERE, evenly_spaced, get_suite
-from app.models import ensure_model, load_tokenizer, weights_sha256
+from app.evaluation.suites.registry import ALWAYS_HERE, evenly_spaced, get_suite
+from app.evaluation.suites.suite import Suite, Task
+from app.models.adapters import check_adapter
+from app.models.base import ensure_model, load_tokenizer, weights_sha256
 from app.progress import say
+from app.prompting.turn_ends import check_chat
 from app.records import SuiteResult
 from app.runs import Run, read_json, update_info
 from app.settings import Profile
-from app.turn_ends import check_chat
 
 
 def run_pipeline(run: Run, profile: Profile, *, unsafe: bool = False) -> None:
@@ -69,7 +69,7 @@ def check_chat_uses(profile: Profile) -> None:
 def _check_dialogues(profile: Profile) -> Any:
     """The base model's tokenizer, if it can show the recipe's dialogues."""
     from app.corpus.recipes import load_recipe
-    from app.corpus.render import check_forms
+    from app.corpus.rows.render import check_forms
 
     tokenizer = load_tokenizer(ensure_model(profile.model))
     check_forms(tokenizer, load_recipe(profile.corpus.recipe).forms.model_dump())

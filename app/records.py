@@ -82,7 +82,8 @@ class Sampling:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """A rendered prompt under the id of its problem. Made by the stages (`app.prompts`); read by the generator."""
+    """A rendered prompt under the id of its problem. Made by the stages (`app.prompting.protocols`); read by the
+    generator."""
 
     id: str
     text: str
@@ -209,8 +210,8 @@ class SuiteResult:
 
 
 class Generator(Protocol):
-    """Draws completions. Implemented by the engines (`app.generation`, `app.vllm_engine`); hosted by
-    `actors.generator`."""
+    """Draws completions. Implemented by the engines (`app.generation.transformers_engine`,
+    `app.generation.vllm_engine`); hosted by `actors.generator`."""
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling, *, adapter: str = "") -> list[Draft]:
         """Drafts in the order of the prompts and of their samples. adapter: a PEFT folder; empty for the base model."""

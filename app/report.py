@@ -13,9 +13,9 @@ from typing import Any
 from app.corpus.mining.records import STAGES
 from app.errors import UserError
 from app.evaluation.stage import BASE, CandidateComparison, against_base, outdated, read_result
-from app.evaluation.stored import samples
-from app.fences import fence_for
-from app.jsonfiles import numbered_json_lines
+from app.evaluation.stored_results import samples
+from app.files.json_files import numbered_json_lines
+from app.prompting.fences import fence_for
 from app.records import UNTRUSTED_TIERS, SuiteResult
 from app.runs import Run, read_json, write_atomic
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.errors import UserError
-from app.jsonfiles import BrokenFileError, read_json, write_json
+from app.files.json_files import BrokenFileError, read_json, write_json
 from app.overrides import differences, parse_settings
 from app.profiles import PROFILES, get_profile
 from app.progress import say

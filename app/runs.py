@@ -27,16 +27,16 @@ from typing import Any
 
 from app import hardware
 from app.errors import UserError
-from app.jsonfiles import append_json_line as append_json_line
-from app.jsonfiles import iter_json_lines as iter_json_lines
-from app.jsonfiles import read_json, write_atomic, write_json
-from app.jsonfiles import read_json_lines as read_json_lines
-from app.jsonfiles import trim_json_lines as trim_json_lines
-from app.jsonfiles import write_json_lines as write_json_lines
+from app.files.json_files import append_json_line as append_json_line
+from app.files.json_files import iter_json_lines as iter_json_lines
+from app.files.json_files import read_json, write_atomic, write_json
+from app.files.json_files import read_json_lines as read_json_lines
+from app.files.json_files import trim_json_lines as trim_json_lines
+from app.files.json_files import write_json_lines as write_json_lines
+from app.files.user_files import user_path
 from app.run_settings import settle
 from app.run_settings import stored_profile as stored_profile
 from app.settings import Profile
-from app.userfiles import user_path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 STAGES = ("corpus", "sft", "evaluate", "report")

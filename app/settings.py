@@ -51,7 +51,8 @@ class SftSettings(Settings):
     """Of an adapter's input. Anything but 0 keeps the layers from the fused way, several times as fast on a card; 0.05
     learnt a little less in one epoch (docs/LOG.md)."""
     nested_ranks: tuple[int, ...] = ()
-    """Ranks that the adapter can be cut to after training (`app.training.ranks`); each step trains one of them."""
+    """Ranks that the adapter can be cut to after training (`app.training.experimental.ranks`); each step trains one of
+    them."""
     rank_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Chance of each rank to be left out of a step."""
     learning_rate: float = Field(default=2e-4, gt=0, le=0.1)
@@ -66,8 +67,8 @@ class SftSettings(Settings):
     epochs: int = Field(default=1, ge=1, le=100)
     max_steps: int | None = Field(default=None, ge=1)
     data_dropout: Literal["none", "dbpd", "srd", "smrd"] = "none"
-    """Which examples the epochs between the first and the last leave out (`app.training.data_dropout`): dbpd those
-    that the model knows best, srd and smrd any."""
+    """Which examples the epochs between the first and the last leave out (`app.training.experimental.data_dropout`):
+    dbpd those that the model knows best, srd and smrd any."""
     data_dropout_keep: float = Field(default=0.5, gt=0, le=1)
     """Share of an epoch's tokens that stays; srd: to the power of the epoch."""
     data_dropout_noise: float = Field(default=0.03, ge=0, lt=1)
@@ -136,7 +137,7 @@ class GenerationSettings(Settings):
 
 class EvaluationSettings(Settings):
     suites: tuple[str, ...] = Field(default=("humaneval",), min_length=1)
-    """By name (`app.evaluation.suites`)."""
+    """By name (`app.evaluation.suites.registry`)."""
     problems: tuple[str, ...] = ()
     """Files or folders of suites whose problems no package holds, as SUITE=PATH; left out, the Hub is asked."""
     protocols: tuple[Literal["chat", "thinking", "completion"], ...] = Field(default=("chat",), min_length=1)

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from app.models import ensure_model, load_model
+from app.models.base import ensure_model, load_model
 from app.overrides import with_overrides
 from app.profiles import get_profile
 from benchmarks.held_out import (

@@ -20,15 +20,15 @@ import torch
 
 from app.evaluation.measure import measure, plan
 from app.evaluation.stage import measurement, read_result
-from app.evaluation.suites import get_suite
-from app.generation import TransformersEngine
-from app.models import ensure_model, load_tokenizer
+from app.evaluation.suites.registry import get_suite
+from app.generation.transformers_engine import TransformersEngine
+from app.models.base import ensure_model, load_tokenizer
+from app.models.sizes import GIB
 from app.overrides import with_overrides
 from app.profiles import get_profile
 from app.runs import Run
 from app.sandbox.local import LocalJudges
 from app.sandbox.tiers import confinement
-from app.units import GIB
 
 
 def samples(run: Run, label: str) -> dict[tuple[str, int], dict[str, Any]]:

@@ -23,10 +23,10 @@ import torch
 import torch.distributed as dist
 from transformers import AutoModelForCausalLM, Qwen3Config
 
+from app.models.sizes import GIB
 from app.settings import ModelSettings, Settings, SftSettings
 from app.training import loop, lora, parallel
 from app.training.memory import ALLOCATOR, choose_keep, shape_of
-from app.units import GIB
 from benchmarks.launch import launch
 from benchmarks.training import SHAPE, WARM_UP
 

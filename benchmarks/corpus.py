@@ -30,7 +30,7 @@ from typing import Any
 
 import psutil
 
-from app.models import ensure_model
+from app.models.base import ensure_model
 from app.profiles import get_profile
 
 MIB = 1 << 20

@@ -35,7 +35,7 @@ CHUNK = 4096
 
 def prompts(arguments: argparse.Namespace) -> None:
     from app.evaluation.measure import render
-    from app.models import load_tokenizer
+    from app.models.base import load_tokenizer
 
     tokenizer = load_tokenizer(Path(arguments.model))
     with open(arguments.out, "w") as out:
@@ -205,8 +205,8 @@ def _summary(problems: Sequence[_Solved]) -> dict[str, Any]:
 def _suites(given: Sequence[str]) -> Iterator[tuple[Any, list[Any]]]:
     """Each suite with its problems, those of a file's other splits too. A file of LeetCode's training problems is told
     by its name; the 400 of them that a hash puts first are for validation."""
-    from app.evaluation import mbpp
-    from app.evaluation.suites import get_suite
+    from app.evaluation.suites import mbpp
+    from app.evaluation.suites.registry import get_suite
 
     for name, _, path in (one.partition("=") for one in given):
         suite, file = get_suite(name), Path(path) if path else None

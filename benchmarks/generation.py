@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 
-from app.evaluation import humaneval
-from app.generation import TransformersEngine
-from app.models import ensure_model, load_model, load_tokenizer
+from app.evaluation.suites import humaneval
+from app.generation.transformers_engine import TransformersEngine
+from app.models.base import ensure_model, load_model, load_tokenizer
 from app.profiles import get_profile
-from app.prompts import ask, chat_prompt
+from app.prompting.protocols import ask, chat_prompt
 from app.records import Prompt, Sampling
 from app.settings import GenerationSettings, Profile
 
@@ -37,7 +37,7 @@ def rate(engine: Any, prompts: list[Prompt], new_tokens: int) -> float:
 
 def vllm_rate(profile: Profile, settings: GenerationSettings, prompts: list[Prompt], new_tokens: int) -> float:
     """In vLLM's process. What it has kept of earlier rounds' prompts is thrown away, so that each prefills them."""
-    from app.vllm_engine import VllmEngine
+    from app.generation.vllm_engine import VllmEngine
 
     global _vllm
     if _vllm is None:

@@ -20,7 +20,7 @@ from torch.nn import functional
 from app.errors import UserError
 from app.records import IGNORE
 from app.settings import Profile
-from app.training.data_dropout import documents
+from app.training.experimental.data_dropout import documents
 from benchmarks.tuning import COLUMNS, tune
 
 Rows = dict[str, Tensor]

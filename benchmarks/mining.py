@@ -19,11 +19,11 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
-from app.corpus import packages
 from app.corpus.mining import STAGES, check_candidates, find_candidates, standard_library
-from app.corpus.packages import Distribution
 from app.corpus.recipes import Recipe, split_of
-from app.corpus.sources import read_source
+from app.corpus.sources import packages
+from app.corpus.sources.find import read_source
+from app.corpus.sources.packages import Distribution
 from app.runs import write_json, write_json_lines
 from app.settings import SandboxSettings
 

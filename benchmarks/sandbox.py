@@ -28,7 +28,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from app.evaluation import humaneval
+from app.evaluation.suites import humaneval
 from app.records import Problem, Status
 from app.sandbox.supervisor import Supervisor
 from app.settings import SandboxSettings

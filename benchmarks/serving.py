@@ -28,7 +28,7 @@ import httpx
 import openai
 
 from app.hardware import describe
-from app.models import ensure_model, load_tokenizer
+from app.models.base import ensure_model, load_tokenizer
 from app.overrides import with_overrides
 from app.profiles import get_profile
 from app.runs import REPOSITORY

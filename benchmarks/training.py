@@ -24,12 +24,12 @@ from typing import Any
 import torch
 from transformers import Qwen3Config
 
-from app.model_config import QWEN3_1_7B as SHAPE
+from app.models.config import QWEN3_1_7B as SHAPE
+from app.models.sizes import GIB
 from app.records import IGNORE
 from app.settings import ModelSettings, Settings, SftSettings
-from app.training.keep import Keep
 from app.training.memory import ALLOCATOR, choose_keep, shape_of, step_memory
-from app.units import GIB
+from app.training.saved_activations import Keep
 
 CAP_GIB = 8.0
 SEQ_LEN = 2048
@@ -63,7 +63,7 @@ def make_model(folder: Path) -> None:
 
 
 def load(folder: Path, base: str) -> Any:
-    from app.models import load_model
+    from app.models.base import load_model
 
     settings = ModelSettings(source="path", name=str(folder), dtype="bfloat16", quantization=QUANTIZATION[base])
     return load_model(folder, settings, torch.device("cuda", 0), quantize=base == "nf4")

@@ -24,9 +24,10 @@ import torch
 
 from app.evaluation.measure import measure, plan
 from app.evaluation.stage import against_base, measurement, read_result
-from app.evaluation.suites import get_suite
-from app.generation import TransformersEngine
-from app.models import ensure_model, load_model, load_tokenizer
+from app.evaluation.suites.registry import get_suite
+from app.generation.transformers_engine import TransformersEngine
+from app.models.base import ensure_model, load_model, load_tokenizer
+from app.models.sizes import GIB
 from app.overrides import with_overrides
 from app.profiles import get_profile
 from app.runs import Run
@@ -34,11 +35,10 @@ from app.sandbox.local import LocalJudges
 from app.sandbox.tiers import confinement
 from app.settings import Profile
 from app.training import loop, lora
-from app.training.data_dropout import Difficulty
+from app.training.experimental.data_dropout import Difficulty
 from app.training.feed import Batch, micro_batches
 from app.training.memory import choose_keep, shape_of
 from app.training.schedule import total_steps
-from app.units import GIB
 
 COLUMNS = ("input_ids", "labels", "position_ids")
 

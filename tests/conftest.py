@@ -31,7 +31,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def smoke_model(cache: Path) -> Path:
-    from app.models import ensure_model
+    from app.models.base import ensure_model
     from app.profiles import smoke
 
     return ensure_model(smoke().model)

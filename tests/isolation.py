@@ -1,4 +1,4 @@
-"""A search for what one program can leave to the next: run by tests/unit/test_isolation.py, here and as nobody.
+"""A search for what one program can leave to the next: run by tests/unit/sandbox/test_isolation.py, here and as nobody.
 
 The first draft tries every call that it may make, with every command that the call takes, on all that it holds. A
 later draft, of the same problem or of another, reports all the state that it can see; it must be the state that the

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from app.overrides import with_overrides
-from app.plan import PHASES, Inputs, inputs_of
-from app.plan_text import as_json
+from app.planning.plan import PHASES, Inputs, inputs_of
+from app.planning.text import as_json
 from app.profiles import get_profile
 
 

@@ -24,11 +24,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from app.cluster.job_queue import run_tasks
 from app.corpus import manifest
-from app.corpus.assemble import assemble_shard
-from app.corpus.duplicates import Duplicates, find_duplicates
-from app.corpus.extract import Shard, extract_shard
-from app.corpus.guard import GUARD, Guard, guard_of, signs_bytes
+from app.corpus.clean.duplicates import Duplicates, find_duplicates
+from app.corpus.clean.extract import Shard, extract_shard
+from app.corpus.clean.guard import GUARD, Guard, guard_of, signs_bytes
 from app.corpus.identity import (
     DECISIVE_SANDBOX,
     BuildIdentity,
@@ -43,9 +43,7 @@ from app.corpus.identity import (
     stage_digest,
 )
 from app.corpus.mining import standard_library
-from app.corpus.packages import Distribution, SourceFile
-from app.corpus.parts import discard_others, part
-from app.corpus.problems import (
+from app.corpus.mining.storage import (
     check_chunk,
     chunks,
     mine_distribution,
@@ -56,17 +54,19 @@ from app.corpus.problems import (
 )
 from app.corpus.recipe_check import check_recipe, network_needs
 from app.corpus.recipes import SPLITS, Recipe, StandardLibrary, TaskSource, load_recipe, split_of
-from app.corpus.samples import HELD_OUT, render_shard
-from app.corpus.shares import choose
-from app.corpus.sources import draw_files, find_distributions, selected
-from app.corpus.task_files import RejectedProblem, file_of, given_problems
+from app.corpus.rows.assemble import assemble_shard
+from app.corpus.rows.samples import HELD_OUT, render_shard
+from app.corpus.rows.shares import choose
+from app.corpus.shard_files import discard_others, part
+from app.corpus.sources.find import draw_files, find_distributions, selected
+from app.corpus.sources.packages import Distribution, SourceFile
+from app.corpus.sources.task_files import RejectedProblem, file_of, given_problems
 from app.errors import UserError
-from app.models import ensure_model
+from app.models.base import ensure_model
 from app.progress import say
 from app.records import BenchmarkText
 from app.runs import Run, cache_root, read_json, write_atomic, write_json
 from app.settings import Profile
-from app.tasks import run_tasks
 
 CANDIDATES_A_CHUNK = 40
 IDENTITY = "identity.json"

@@ -18,11 +18,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from app.corpus.extract import OF_FUNCTIONS
-from app.corpus.guard import Guard
-from app.corpus.packages import Distribution, SourceFile
+from app.corpus.clean.extract import OF_FUNCTIONS
+from app.corpus.clean.guard import Guard
 from app.corpus.recipes import Recipe, load_recipe
-from app.corpus.untrusted import MAX_FILE_BYTES
+from app.corpus.sources.packages import Distribution, SourceFile
+from app.corpus.sources.untrusted import MAX_FILE_BYTES
 from app.errors import UserError
 from app.overrides import differences, parse_settings
 from app.progress import say
@@ -97,7 +97,7 @@ def stage_digest(stage: str, *what: Any) -> str:
 
 
 def of_shard(fields: Mapping[str, Any], recipe: Recipe, sources: Mapping[str, str], guard_sha256: str) -> str:
-    """Identity of a shard's documents. fields: of `app.corpus.extract.Shard`; where files lie decides nothing."""
+    """Identity of a shard's documents. fields: of `app.corpus.clean.extract.Shard`; where files lie decides nothing."""
     held = {name: sources.get(name) for name in sorted({*fields["distributions"]})}  # other files show as siblings
     names = {key: fields[key] for key in ("distributions", "versions", "licences", "paths")}
     forms = recipe.forms.model_dump()

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from app.corpus.duplicates import Duplicates
-from app.corpus.extract import REJECTED_SCHEMA
-from app.corpus.packages import UNJUDGED
-from app.corpus.parts import part
+from app.corpus.clean.duplicates import Duplicates
+from app.corpus.clean.extract import REJECTED_SCHEMA
 from app.corpus.recipes import SPLITS, non_osi_sources
 from app.corpus.records import Origin
-from app.corpus.shares import shortfalls
+from app.corpus.rows.shares import shortfalls
+from app.corpus.shard_files import part
+from app.corpus.sources.packages import UNJUDGED
 from app.runs import Run, git_commit, write_atomic
 from app.settings import Profile
 

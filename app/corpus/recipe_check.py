@@ -9,8 +9,6 @@ take reading it.
 
 from collections.abc import Iterator
 
-from app.corpus import packages, tables, task_files, the_stack
-from app.corpus.packages import Distribution
 from app.corpus.recipes import (
     SPLITS,
     CodeSource,
@@ -23,8 +21,10 @@ from app.corpus.recipes import (
     paths_match,
     split_of,
 )
+from app.corpus.sources import packages, tables, task_files, the_stack
+from app.corpus.sources.packages import Distribution
 from app.errors import UserError
-from app.evaluation.suite import Task
+from app.evaluation.suites.suite import Task
 
 
 def check_recipe(recipe: Recipe, seed: int = 0) -> list[str]:

@@ -13,10 +13,10 @@ import yaml
 from pydantic import Field, model_validator
 
 from app.errors import UserError
+from app.files.user_files import user_path
 from app.overrides import parse_settings
 from app.runs import REPOSITORY
 from app.settings import Settings
-from app.userfiles import user_path
 
 SPLITS = ("train", "validation", "test")
 
@@ -120,7 +120,8 @@ class ParquetTable(CodeSource):
 
 
 class TheStackV2(CodeSource):
-    """BigCode's The Stack v2 from the Hugging Face Hub, contents from Software Heritage (`app.corpus.the_stack`)."""
+    """BigCode's The Stack v2 from the Hugging Face Hub, contents from Software Heritage
+    (`app.corpus.sources.the_stack`)."""
 
     kind: Literal["the_stack_v2"]
     dataset: Literal["bigcode/the-stack-v2-dedup", "bigcode/the-stack-v2-train-smol-ids"] = "bigcode/the-stack-v2-dedup"
@@ -137,7 +138,7 @@ class TheStackV2(CodeSource):
 
 
 class TaskSource(Selection):
-    """Problems with tests, from the training split of a benchmark's data (`app.corpus.task_files`)."""
+    """Problems with tests, from the training split of a benchmark's data (`app.corpus.sources.task_files`)."""
 
     path: str = ""
     """The file; empty: from the Hugging Face Hub."""
@@ -185,7 +186,7 @@ Source = Annotated[
 
 
 class LicencePolicy(RecipePart):
-    """Which licences are taken. The OSI's list always is (`app.corpus.licences`)."""
+    """Which licences are taken. The OSI's list always is (`app.corpus.sources.licences`)."""
 
     also_allow: tuple[str, ...] = ()
     """SPDX ids to accept although the OSI has not approved them, for example CC0-1.0."""
@@ -222,8 +223,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Forms(RecipePart):
-    """Share of each form in all learnt tokens (`app.corpus.shares`): 1 is everything that can be shown in it, less is
-    at most that share, 0 is nothing. Names as in `app.corpus.records.Example`.
+    """Share of each form in all learnt tokens (`app.corpus.rows.shares`): 1 is everything that can be shown in it, less
+    is at most that share, 0 is nothing. Names as in `app.corpus.records.Example`.
 
     Plain text (completion, file) is kept small: SmolLM2-135M-Instruct, tuned on documented functions and files alone,
     forgot how to follow an instruction (MBPP fell from 22 to 1 of 500).

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from app.prompts import Message
+from app.prompting.protocols import Message
 from app.records import Problem
 
 FUNCTION, FILE = "function", "file"
@@ -22,7 +22,8 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """A piece of code to learn. Made by `app.corpus.documents`; deduplicated, rendered and tokenised by the build."""
+    """A piece of code to learn. Made by `app.corpus.examples.documents`; deduplicated, rendered and tokenised by the
+    build."""
 
     kind: str
     """FUNCTION or FILE."""
@@ -37,7 +38,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bug:
-    """A small change of a solution that fails its problem's tests. Made by `app.corpus.mining.proof`."""
+    """A small change of a solution that fails its problem's tests. Made by `app.corpus.mining.validation`."""
 
     program: str
     """Whole."""
@@ -49,8 +50,8 @@ class Bug:
 class SolvedProblem:
     """A problem mined from code, or taken from a training split, with a solution that passed its tests in the sandbox.
 
-    Made by `app.corpus.mining` and `app.corpus.task_files`; written to problems/*.parquet; read by the examples of this
-    stage and by the stages that draw and judge.
+    Made by `app.corpus.mining` and `app.corpus.sources.task_files`; written to problems/*.parquet; read by the examples
+    of this stage and by the stages that draw and judge.
     """
 
     problem: Problem
@@ -68,7 +69,8 @@ class SolvedProblem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """One training example before tokenisation. Made by `app.corpus.examples`; tokenised by `app.corpus.render`.
+    """One training example before tokenisation. Made by `app.corpus.examples.forms`; tokenised by
+    `app.corpus.rows.render`.
 
     Either a dialogue (`turns`, of which the assistant's are learnt) or plain text (`prompt` is given, `completion`
     learnt).

@@ -16,9 +16,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from app.corpus.decontamination import NGRAM, words
-from app.evaluation.suite import Task
-from app.models import ensure_model, load_tokenizer, sha256_of
+from app.corpus.clean.decontamination import NGRAM, words
+from app.evaluation.suites.suite import Task
+from app.models.base import ensure_model, load_tokenizer, sha256_of
 from app.progress import say
 from app.runs import Run, read_json, write_atomic, write_json
 from app.settings import ModelSettings
@@ -117,7 +117,7 @@ def _search(run: Run, suite: str, texts: dict[str, str], model: ModelSettings) -
         {"index": index, "shard": str(shard), "texts": str(place), "model": model.model_dump_json()}
         for index, shard in enumerate(shards)
     ]
-    from app.tasks import run_tasks
+    from app.cluster.job_queue import run_tasks
 
     best: dict[str, tuple[int, int]] = dict.fromkeys(texts, (0, 0))
     for result in run_tasks(f"contamination, {suite}", search_shard, jobs):
@@ -138,7 +138,7 @@ def search_shard(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def shard_texts(path: Path, tokenizer: Any) -> Iterator[str]:
-    """The documents of a packed shard (`app.corpus.packing`), as text."""
+    """The documents of a packed shard (`app.corpus.rows.packing`), as text."""
     import pyarrow.parquet as pq
 
     for batch in pq.ParquetFile(path).iter_batches(batch_size=256, columns=["input_ids", "position_ids"]):

@@ -15,15 +15,23 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import UserError
-from app.evaluation.stored import ADAPTER_KEY, BASE_KEY, LENGTH_KEY, VERDICTS_KEY, adapter_sha256, has_room, samples
-from app.evaluation.suite import Suite, Task
-from app.evaluation.tally import Tally
+from app.evaluation.stored_results import (
+    ADAPTER_KEY,
+    BASE_KEY,
+    LENGTH_KEY,
+    VERDICTS_KEY,
+    adapter_sha256,
+    has_room,
+    samples,
+)
+from app.evaluation.suites.suite import Suite, Task
+from app.evaluation.verdict_counts import Tally
 from app.overrides import differences
 from app.progress import progress
-from app.prompts import begin_text, chat_prompt, template_hash, without_thought
+from app.prompting.protocols import begin_text, chat_prompt, template_hash, without_thought
+from app.prompting.turn_ends import check_chat
 from app.records import Draft, Generator, Judge, Problem, ProblemStyle, Prompt, Sampling, Status, Verdict
 from app.runs import Run, append_json_line, git_commit, read_json, trim_json_lines, write_json
-from app.turn_ends import check_chat
 
 OPEN_DIALOGUES = 512
 

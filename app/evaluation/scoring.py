@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import UserError
-from app.evaluation.suite import Suite, Task
-from app.evaluation.tally import Tally
+from app.evaluation.suites.suite import Suite, Task
+from app.evaluation.verdict_counts import Tally
+from app.files.user_files import BYTE_ORDER_MARK, located_rows, opened, parse_row
 from app.progress import progress
 from app.records import Judge, Problem, ProblemStyle, SuiteResult
-from app.userfiles import BYTE_ORDER_MARK, located_rows, opened, parse_row
 
 PROGRAMS_AT_ONCE = 32
 """Samples of one problem that share a judge."""

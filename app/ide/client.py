@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 from app.errors import UserError
 from app.serving.edge import CHAT
+from app.serving.engine_protocol import Head
 from app.serving.errors import ApiError
-from app.serving.upstream import Head
 
 
 class EdgeHandle(Protocol):

@@ -7,9 +7,9 @@ import contextlib
 from collections.abc import AsyncGenerator, Sequence
 
 from app.errors import UserError
-from app.fences import fenced
 from app.ide.backend import Assistant
-from app.replies import code_block, unix
+from app.prompting.fences import fenced
+from app.prompting.replies import code_block, unix
 
 Turn = dict[str, str]
 MAX_QUESTION = 20_000

@@ -11,8 +11,8 @@ from html import escape
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from app.fences import fenced
 from app.ide.conversation import Turn
+from app.prompting.fences import fenced
 from app.records import Status
 from app.sandbox.script import ScriptRun
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import UserError
+from app.files.user_files import read_rows
 from app.progress import progress
 from app.records import Problem, Status
 from app.sandbox.local import LocalJudges
 from app.sandbox.tiers import Confinement
 from app.settings import SandboxSettings
-from app.userfiles import read_rows
 
 _VALUES: tuple[list[Any], ...] = (
     [3, 1, 2],

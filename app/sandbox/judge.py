@@ -17,9 +17,9 @@ import socket
 import sys
 from typing import Any, NoReturn
 
-from app.sandbox.checks import EVALUATE, UnsplittableError, prepare
 from app.sandbox.evidence import Evidence
 from app.sandbox.stub import MAX_DETAIL, Candidate
+from app.sandbox.test_source import EVALUATE, UnsplittableError, prepare
 from app.sandbox.wire import receive, send
 
 CONTROL = 3

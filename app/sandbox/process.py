@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from app.records import Status
 from app.runs import REPOSITORY
-from app.sandbox.view import keep_in_memory, python_view
+from app.sandbox.readable_paths import keep_in_memory, python_view
 
 START_SECONDS = 20.0
 ANSWER_SECONDS = 10.0

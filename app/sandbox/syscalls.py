@@ -5,7 +5,7 @@ calls of KILLED have no use but to get out, and end the process (verdict `violat
 process or a program, signals anyone, changes a file's attributes, makes a namespace, or reads or moves what all
 processes share and the next program would find moved: load and free memory, socket cookies, the CPU time of others, the
 page cache. Landlock decides which files `openat` opens. Numbers: kernel tables of x86_64 and aarch64, compared with
-libseccomp's in tests/unit/test_seccomp.py.
+libseccomp's in tests/unit/sandbox/test_seccomp.py.
 """
 
 from typing import NamedTuple

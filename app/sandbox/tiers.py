@@ -18,7 +18,7 @@ from typing import Any
 from app.errors import UserError
 from app.records import UNSAFE
 from app.sandbox.process import Zygote, ZygoteError
-from app.sandbox.view import python_view
+from app.sandbox.readable_paths import python_view
 
 FULL_LANDLOCK = 4
 

@@ -2,7 +2,7 @@
 
 A frame is a 4-byte little-endian length and that many bytes of ASCII JSON whose values went through `values.to_json`.
 Size, depth and number of items are checked before anything is encoded and before anything is decoded. Both directions
-are fuzzed in tests/unit/test_wire.py. At the end: the messages of supervisor and judge, who trust each other.
+are fuzzed in tests/unit/sandbox/test_wire.py. At the end: the messages of supervisor and judge, who trust each other.
 """
 
 import fcntl

@@ -13,10 +13,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from app.adapters import WEIGHTS, check_adapter, check_servable
 from app.errors import UserError
+from app.models.adapters import WEIGHTS, check_adapter, check_servable
 from app.runs import Run
-from app.serving.upstream import EngineLostError
+from app.serving.engine_protocol import EngineLostError
 
 CONFIG = "adapter_config.json"
 PREFIX = "pocketcoder-adapters-"

@@ -7,12 +7,12 @@ from pathlib import Path
 from pydantic import Field
 
 from app.errors import UserError
+from app.files.user_files import user_path
 from app.overrides import with_overrides
 from app.profiles import get_profile
 from app.runs import latest_run, stored_profile
 from app.serving.keys import Keys, keys_file
 from app.settings import Profile, Settings
-from app.userfiles import user_path
 
 LATEST, NONE = "latest", "none"
 ON_HEAD = {"num_cpus": 0, "resources": {"node:__internal_head__": 0.001}}

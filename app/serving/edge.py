@@ -22,6 +22,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from app.serving.engine_protocol import EngineLostError, Head, Upstream
 from app.serving.errors import (
     ApiError,
     engine_died,
@@ -34,7 +35,6 @@ from app.serving.errors import (
     unknown_model,
 )
 from app.serving.requests import Limits, count_answers, parse_chat, parse_completion
-from app.serving.upstream import EngineLostError, Head, Upstream
 from app.settings import ServingSettings
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"

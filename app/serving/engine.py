@@ -17,18 +17,18 @@ from typing import Any
 
 from app.errors import UserError
 from app.hardware import describe
-from app.models import ensure_model, load_tokenizer
+from app.models.base import ensure_model, load_tokenizer
+from app.models.sizes import GIB
+from app.prompting.turn_ends import stop_ids
 from app.serving.adapters import Adapters
+from app.serving.completion_prompts import Prompts
+from app.serving.engine_protocol import EngineLostError, Head
 from app.serving.errors import ApiError, from_engine, invalid
 from app.serving.plan import ServingPlan, plan_serving
-from app.serving.prompts import Prompts
-from app.serving.upstream import EngineLostError, Head
 from app.settings import NGRAM_LOOKUP, ModelSettings, ServingSettings
-from app.turn_ends import stop_ids
-from app.units import GIB
 
 logger = logging.getLogger(__name__)
-CPU_WORKER = "app.vllm_cpu.Worker"
+CPU_WORKER = "app.generation.vllm_cpu.Worker"
 
 
 class Engine:
@@ -151,7 +151,7 @@ def server_arguments(
         "max-loras": settings.max_loras,
         "max-lora-rank": settings.max_lora_rank,
         "tool-call-parser": "hermes",
-        "worker-extension-cls": "app.serving.worker.EndsWithParent",
+        "worker-extension-cls": "app.serving.vllm_worker.EndsWithParent",
         # Compact JSON: a small model that may put white space between any two tokens goes on doing so.
         "structured-outputs-config": json.dumps({"backend": "xgrammar", "disable_any_whitespace": True}),
     }
@@ -200,7 +200,7 @@ async def _build(arguments: list[str]) -> tuple[Any, Any]:
     parsed = make_arg_parser(FlexibleArgumentParser()).parse_args(arguments)
     validate_parsed_serve_args(parsed)
     if parsed.worker_cls == CPU_WORKER:
-        from app.vllm_cpu import take_bias_with_guesses
+        from app.generation.vllm_cpu import take_bias_with_guesses
 
         take_bias_with_guesses()
     context = UsageContext.OPENAI_API_SERVER

@@ -1,7 +1,7 @@
 """The guard in front of both public apps, as pure ASGI middleware: streams pass through it untouched.
 
-    guard_edge(app, keys)   the OpenAI edge: only the routes in checks.EDGE_ROUTES exist, all but /health need a key
-    guard_ide(app, keys)    the IDE: every path needs a key or a session; its page asks for one
+    guard_edge(app, keys)   the OpenAI edge: only the routes in request_checks.EDGE_ROUTES exist, all but /health need a
+    key guard_ide(app, keys)    the IDE: every path needs a key or a session; its page asks for one
 
 In order, cheapest first: Host, Origin, path, key, body. An admitted request carries the name of its key in
 `request.state.key_name`. Keys are never logged nor echoed. There is no rate limit here: the queue behind has one.
@@ -15,8 +15,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.serving import checks
-from app.serving.checks import EDGE_ROUTES, Route
+from app.serving import request_checks
 from app.serving.errors import (
     ApiError,
     error_response,
@@ -28,6 +27,7 @@ from app.serving.errors import (
     wrong_method,
 )
 from app.serving.keys import Keys
+from app.serving.request_checks import EDGE_ROUTES, Route
 from app.serving.sessions import Sessions, login_page, opened
 
 MAX_BODY = 1 << 20
@@ -91,8 +91,8 @@ class Guard:
     ) -> None:
         self.app = app
         self.keys = keys
-        self.named_hosts = checks.allowed_hosts(allowed_hosts)
-        self.hosts = self.named_hosts | set(checks.LOCAL_HOSTS)
+        self.named_hosts = request_checks.allowed_hosts(allowed_hosts)
+        self.hosts = self.named_hosts | set(request_checks.LOCAL_HOSTS)
         self.routes = routes
         self.max_body = max_body
         self.body_timeout_s = body_timeout_s
@@ -112,7 +112,7 @@ class Guard:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             answer = await self._answer(scope, receive)
-            if answer is None and checks.check_length(scope, self.max_body):
+            if answer is None and request_checks.check_length(scope, self.max_body):
                 body = await self._read(receive, self.max_body)
                 if body is None:
                     return
@@ -133,17 +133,17 @@ class Guard:
 
     async def _answer(self, scope: Scope, receive: Receive) -> Response | None:
         """None when the request is admitted; a response or ApiError when the guard answers it itself."""
-        authority = checks.check_host(scope, self.hosts)
-        origin = checks.check_origin(scope, self.hosts)
-        base, path = checks.local_path(scope, self.prefix)
-        checks.check_path(path)
+        authority = request_checks.check_host(scope, self.hosts)
+        origin = request_checks.check_origin(scope, self.hosts)
+        base, path = request_checks.local_path(scope, self.prefix)
+        request_checks.check_path(path)
         if self._is_open(scope.get("method"), path):
             return None
         if self.sessions is not None:
             response = await self._sign_in(self.sessions, scope, receive, base, path)
             if response is not None:
                 return response
-        presented = checks.presented_key(scope)
+        presented = request_checks.presented_key(scope)
         name = self.keys.match(presented) if presented is not None else self._session(scope, authority, origin)
         if name is not None:
             scope["state"] = {**scope.get("state", {}), "key_name": name}
@@ -167,9 +167,9 @@ class Guard:
     def _session(self, scope: Scope, authority: str, origin: str | None) -> str | None:
         """Name of the key behind the browser's session. A browser adds the cookie by itself, so here the page must be
         this server's own: not one of another local port, unless its host was allowed by name."""
-        name = self.sessions.name(checks.headers(scope, "cookie")) if self.sessions is not None else None
+        name = self.sessions.name(request_checks.headers(scope, "cookie")) if self.sessions is not None else None
         foreign = origin is not None and origin.lower() != authority.lower()
-        if name is not None and foreign and checks.host_of(origin or "") not in self.named_hosts:
+        if name is not None and foreign and request_checks.host_of(origin or "") not in self.named_hosts:
             raise forbidden("pages of this Origin may not use this session: a proxy must pass the Host header on")
         return name
 
@@ -180,11 +180,11 @@ class Guard:
         method = scope.get("method")
         query = ""
         if method == "POST" and path == "/login":
-            checks.check_length(scope, MAX_LOGIN_BODY)
+            request_checks.check_length(scope, MAX_LOGIN_BODY)
             body = await self._read(receive, MAX_LOGIN_BODY)
             key: str | None = _form_key(body or b"")
         elif method == "GET" and path == "/":
-            key, query = checks.query_key(scope)
+            key, query = request_checks.query_key(scope)
         else:
             return None
         if key is None:
@@ -226,7 +226,9 @@ class Guard:
 
 
 def _is_page_load(scope: Scope) -> bool:
-    return scope.get("method") == "GET" and any("text/html" in value for value in checks.headers(scope, "accept"))
+    return scope.get("method") == "GET" and any(
+        "text/html" in value for value in request_checks.headers(scope, "accept")
+    )
 
 
 def _form_key(body: bytes) -> str:

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from app.errors import UserError
+from app.files.user_files import user_path
 from app.progress import say
 from app.runs import home, write_atomic
-from app.userfiles import user_path
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import UserError
+from app.files.user_files import user_path
+from app.models.sizes import BYTES, GIB, NF4_BYTES
 from app.settings import ModelSettings, ServingSettings
-from app.units import BYTES, GIB, NF4_BYTES
-from app.userfiles import user_path
 
 WORKING_GIB = 1.0
 """Of a card: CUDA context, graphs, activations of a step and the logits of its rows. Assumed, not measured on 8 GiB."""

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from app.settings import Profile
-from app.training.data_dropout import Difficulty, Row, chosen, keys_of, repack
+from app.training.experimental.data_dropout import Difficulty, Row, chosen, keys_of, repack
 from app.training.schedule import epoch_steps, rows_a_step, share_of_epoch
 
 T = TypeVar("T")

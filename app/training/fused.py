@@ -19,8 +19,8 @@ from torch import Tensor
 from app.settings import SftSettings
 from app.training import kernels
 from app.training.attention import Documents, attend, attend_backward, documents_of, to_device, uses_flash
-from app.training.keep import Keep, plain_by_settings
 from app.training.projection import Projection, refresh
+from app.training.saved_activations import Keep, plain_by_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

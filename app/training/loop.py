@@ -20,15 +20,15 @@ from torch import nn
 from app.progress import say
 from app.settings import SftSettings
 from app.training import state
-from app.training.data_dropout import Difficulty, DocumentLosses, Trained
+from app.training.experimental.data_dropout import Difficulty, DocumentLosses, Trained
+from app.training.experimental.ranks import attach_switch
 from app.training.feed import Batch, groups_of
 from app.training.fused import why_plain
-from app.training.keep import Keep
-from app.training.ladder import Ladder
 from app.training.loss import CausalLMLoss, FusedLoss, count_targets
 from app.training.optimiser import make_optimiser
+from app.training.out_of_memory import Ladder
 from app.training.parallel import accumulating, clip, from_all_ranks, sum_over_ranks, world_size
-from app.training.ranks import attach_switch
+from app.training.saved_activations import Keep
 from app.training.schedule import learning_rate_at, share_of_epoch
 from app.training.state import Progress
 

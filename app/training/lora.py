@@ -33,8 +33,9 @@ def load_for_training(
     folder: Path, model: ModelSettings, settings: SftSettings, seed: int, device: torch.device
 ) -> PeftModel:
     """The base in `folder` with a new adapter, on the device but for what is to stay off it."""
-    from app.models import load_model
-    from app.training import offload, parallel
+    from app.models.base import load_model
+    from app.training import parallel
+    from app.training.experimental import offload
 
     place = torch.device("cpu") if parallel.loads_on_host(settings) else device
     adapted = attach(load_model(folder, model, place, quantize=True), settings, seed)

@@ -19,7 +19,7 @@ from app.records import IGNORE
 from app.training import kernels
 from app.training.attention import to_device
 from app.training.fused import FusedDecoder
-from app.training.keep import Keep
+from app.training.saved_activations import Keep
 
 
 class CausalLMLoss(nn.Module):

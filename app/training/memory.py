@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from app.models.sizes import BYTES, GIB, NF4_BYTES
 from app.settings import ModelSettings, SftSettings
-from app.training.keep import Keep
-from app.units import BYTES, GIB, NF4_BYTES
+from app.training.saved_activations import Keep
 
 ALLOCATOR = dict.fromkeys(("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"), "expandable_segments:True")
 """Environment of a training process: blocks of many sizes come and go, and none is to leave a hole."""
@@ -120,7 +120,7 @@ def step_memory(shape: Shape, model: ModelSettings, sft: SftSettings, seq_len: i
 
 def plain_step_memory(shape: Shape, model: ModelSettings, sft: SftSettings, seq_len: int) -> StepMemory:
     """The same through transformers' and PEFT's layers: 0.8 to 14 % above what H200s' allocators reserved in six
-    settings (tests/unit/test_memory.py)."""
+    settings (tests/unit/training/test_memory.py)."""
     tokens, number = sft.micro_batch * seq_len, BYTES[model.dtype]
     w, q, k, i = shape.width, shape.queries, shape.keys, shape.inner
     linear = shape.linear * (NF4_BYTES if model.quantization == "nf4" else number)

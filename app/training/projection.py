@@ -156,7 +156,8 @@ def _rank(layer: Any) -> int:
 
 
 def _scale(layer: Any) -> Any:
-    """The adapter's scale: a number, or one for each rank where `app.training.ranks` switches them, [rank]."""
+    """The adapter's scale: a number, or one for each rank where `app.training.experimental.ranks` switches them,
+    [rank]."""
     switch = getattr(layer, "rank_switch", None)
     return layer.scaling[_adapter(layer)] if switch is None else switch.scale(layer.scaling[_adapter(layer)])
 

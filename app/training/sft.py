@@ -17,15 +17,15 @@ import ray.train
 from ray.train.torch import TorchTrainer
 
 from app.errors import UserError
-from app.jsonfiles import BrokenFileError
-from app.models import ensure_model
+from app.files.json_files import BrokenFileError
+from app.models.base import ensure_model
+from app.models.sizes import GIB
 from app.progress import copy_to, progress, say
 from app.runs import Run, append_json_line, git_commit, read_json, read_json_lines, write_json, write_json_lines
 from app.settings import Profile
-from app.training.keep import Keep
 from app.training.memory import ALLOCATOR, choose_keep, shape_of, step_memory
+from app.training.saved_activations import Keep
 from app.training.schedule import total_steps
-from app.units import GIB
 
 TRAIN_RUN = "train"
 SHUFFLED = 1024
@@ -158,7 +158,7 @@ def train_loop(config: dict[str, Any]) -> None:
     import torch
 
     from app.training import loop, parallel
-    from app.training.data_dropout import Difficulty
+    from app.training.experimental.data_dropout import Difficulty
     from app.training.feed import micro_batches
 
     profile = Profile.model_validate_json(config["profile"])

@@ -14,7 +14,7 @@ import torch
 from peft import PeftModel
 
 from app.training import lora
-from app.training.data_dropout import Difficulty, Trained
+from app.training.experimental.data_dropout import Difficulty, Trained
 from app.training.optimiser import fill_8bit, is_8bit
 from app.training.parallel import cut_like, from_all_ranks, whole
 

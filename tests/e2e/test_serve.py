@@ -26,7 +26,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from app.models import ensure_model, load_model, load_tokenizer
+from app.models.base import ensure_model, load_model, load_tokenizer
 from app.profiles import smoke
 from app.runs import Run
 from tests.conftest import ROOT, Cli

@@ -8,15 +8,15 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Qwen3Config
 
-from app.models import load_model
+from app.models.base import load_model
+from app.models.sizes import GIB
 from app.profiles import rtx3070
 from app.settings import Profile
 from app.training import lora
 from app.training.fused import why_not
-from app.training.keep import Keep
 from app.training.loop import train
 from app.training.memory import choose_keep, shape_of, step_memory
-from app.units import GIB
+from app.training.saved_activations import Keep
 from benchmarks.training import SHAPE
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA card; torch sees none")

@@ -12,13 +12,13 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, Qwen3Config
 
-from app.models import load_model
+from app.models.base import load_model
 from app.records import IGNORE
 from app.settings import ModelSettings, SftSettings
 from app.training import lora
-from app.training.keep import Keep
 from app.training.loop import train
 from app.training.loss import CausalLMLoss, FusedLoss
+from app.training.saved_activations import Keep
 from app.training.state import MOMENTS
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA card; torch sees none")

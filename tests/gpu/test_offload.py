@@ -6,8 +6,8 @@ from transformers import AutoModelForCausalLM, Qwen3Config
 
 from app.settings import SftSettings
 from app.training import lora
+from app.training.experimental.offload import FromHost, linears, offload
 from app.training.loop import StepMetrics, train
-from app.training.offload import FromHost, linears, offload
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA card; torch sees none")
 CONFIG = Qwen3Config(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.cluster import connected
+from app.cluster.session import connected
 from app.settings import ClusterSettings
 
 

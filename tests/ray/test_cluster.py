@@ -13,14 +13,14 @@ import pytest
 from tests.conftest import ROOT
 
 JOIN = """
-from app.cluster import connected
+from app.cluster.session import connected
 from app.settings import ClusterSettings
 with connected(ClusterSettings()):
     pass
 """
 START = """
 import ray
-from app.cluster import connected
+from app.cluster.session import connected
 from app.settings import ClusterSettings
 with connected(ClusterSettings(num_cpus=1, object_store_bytes=100 << 20, dashboard=False)):
     print(ray.get(ray.remote(lambda: 6 * 7).remote()))

@@ -15,15 +15,15 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
+from app.cluster.job_queue import TRIES
 from app.corpus.build import build_corpus
-from app.corpus.extract import extract_shard
-from app.evaluation import humaneval
+from app.corpus.clean.extract import extract_shard
+from app.evaluation.suites import humaneval
 from app.overrides import with_overrides
 from app.profiles import smoke
 from app.records import BenchmarkText
 from app.runs import Run, open_run, read_json
 from app.settings import Profile
-from app.tasks import TRIES
 
 STAGES = tuple(
     f"ray::{name}" for name in ("extract_shard", "mine_distribution", "check_chunk", "render_shard", "assemble_shard")

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from app.corpus.assemble import TRAIN_SCHEMA
+from app.corpus.rows.assemble import TRAIN_SCHEMA
 from app.overrides import with_overrides
 from app.profiles import smoke
 from app.runs import Run, open_run, read_json, read_json_lines, write_json

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from app.cluster.job_queue import TRIES, at, run_tasks
 from app.errors import UserError
-from app.tasks import TRIES, at, run_tasks
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 

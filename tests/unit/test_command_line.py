@@ -11,11 +11,11 @@ import pytest
 
 from app.cli import _parser
 from app.errors import UserError
+from app.files.user_files import user_path
 from app.overrides import with_overrides
 from app.profiles import smoke
 from app.run_settings import chosen_profile
 from app.runs import open_run
-from app.userfiles import user_path
 from tests.conftest import ROOT, Cli
 
 

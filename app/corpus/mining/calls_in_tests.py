@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from app.corpus.mining.claims import Names, call_in, last_name, with_plain_calls
+from app.corpus.mining.asserted_calls import Names, call_in, last_name, with_plain_calls
 from app.corpus.mining.literals import NotLiteralError, value_of
 from app.corpus.mining.records import Call
 

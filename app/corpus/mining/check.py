@@ -7,20 +7,20 @@ tests; the original has to pass twice, alone; and at least one plausible mutant 
 import re
 from collections.abc import Sequence
 
+from app.cluster.job_queue import at
 from app.corpus.mining.facts import shape_of
 from app.corpus.mining.inputs import more_calls
-from app.corpus.mining.proof import UnprovedError, prove, short
 from app.corpus.mining.recording import NotRecordedError, Pair, is_stable, recorded, tests_of
 from app.corpus.mining.records import STAGES, Candidate, Mined, Rejection
 from app.corpus.mining.statement import description_of, difficulty_of, function_of, program_of, prompt_of
+from app.corpus.mining.validation import UnprovedError, prove, short
 from app.corpus.records import SolvedProblem
-from app.corpus.untrusted import failure
+from app.corpus.sources.untrusted import failure
 from app.errors import UserError
 from app.records import Problem, ProblemStyle
 from app.sandbox.supervisor import Supervisor
 from app.sandbox.tiers import Confinement, confinement
 from app.settings import SandboxSettings
-from app.tasks import at
 
 SOURCE = "mined"
 MAX_TESTS, MIN_TESTS = 12, 4

@@ -11,11 +11,12 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from app.corpus.cleaning import RejectedFileError, clean
+from app.cluster.job_queue import at
+from app.corpus.clean.cleaning import RejectedFileError, clean
 from app.corpus.mining.calls_in_tests import from_tests, is_test
 from app.corpus.mining.closure import Package, dotted
 from app.corpus.mining.dangers import NotSelfContainedError
-from app.corpus.mining.examples import from_docstring
+from app.corpus.mining.docstring_examples import from_docstring
 from app.corpus.mining.module import Module
 from app.corpus.mining.records import STAGES, Call, Candidate, Mined, Rejection
 from app.corpus.mining.statement import (
@@ -25,11 +26,10 @@ from app.corpus.mining.statement import (
     without_lines,
     without_paths,
 )
-from app.corpus.packages import Distribution, SourceFile
 from app.corpus.recipes import Cleaning
 from app.corpus.records import Origin
-from app.corpus.untrusted import failure
-from app.tasks import at
+from app.corpus.sources.packages import Distribution, SourceFile
+from app.corpus.sources.untrusted import failure
 
 MAX_FUNCTION_LINES = 100
 """Without the docstring."""
@@ -64,7 +64,7 @@ def find_candidates(
     """Candidates in the order of paths and lines, rejections, and counts of the first three stages.
 
     read: gives a file's bytes; a file for which it raises OSError or RejectedFileError is left out, as are files that
-    `app.corpus.cleaning.clean` refuses.
+    `app.corpus.clean.cleaning.clean` refuses.
     """
     mined = Mined()
     rules = rules or Cleaning()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.corpus.mining.draws import Draws
+from app.corpus.draws import Draws
 from app.corpus.mining.facts import rules_by_shape, shape_of
 from app.corpus.mining.literals import MAX_CHARS, NotLiteralError, written
 from app.corpus.mining.records import Call

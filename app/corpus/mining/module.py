@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from app.corpus.cleaning import lines_of
+from app.corpus.clean.cleaning import lines_of
 
 _MUTATORS = frozenset("append extend insert update setdefault add pop remove clear sort reverse discard".split())
 

@@ -4,8 +4,8 @@ import dataclasses
 import sysconfig
 from pathlib import Path
 
-from app.corpus import packages
-from app.corpus.packages import Distribution, SourceFile
+from app.corpus.sources import packages
+from app.corpus.sources.packages import Distribution, SourceFile
 
 
 def standard_library(allow: frozenset[str]) -> Distribution:

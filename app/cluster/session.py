@@ -1,0 +1,148 @@
+"""The Ray cluster a command runs on: joined when RAY_ADDRESS names one, started here otherwise.
+
+Ray waits many minutes for a cluster that is gone, so one that is to be joined is asked first. Its sockets lie in its
+temporary folder, whose path must be short (`app.cluster.folders`).
+
+A started cluster listens on this machine's addresses (Ray has no loopback-only mode), so token authentication stays
+on and the token file is made private; see docs of Ray, "Token authentication".
+"""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+
+from app.cluster.folders import choose_temporary_folder, make_private_token
+from app.errors import UserError
+from app.progress import say
+from app.runs import REPOSITORY, cache_root
+from app.settings import ClusterSettings
+
+FORWARDED = ("POCKETCODER_CACHE", "HF_HOME", "HF_TOKEN", "HF_HUB_OFFLINE")
+"""What the driver's environment says of weights, for workers on other machines."""
+JOIN_S = 8.0
+"""How long a cluster may take to answer each of two questions."""
+
+
+@contextlib.contextmanager
+def connected(settings: ClusterSettings) -> Iterator[None]:
+    """Connect to Ray for the duration of the block; a block inside such a block shares its connection.
+
+    Raises UserError when RAY_ADDRESS answers nothing.
+    """
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    address = joined_address()
+    # A submitted job already runs in a copy of the repository that every worker gets; setting it twice is an error.
+    in_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    if address:
+        _join(address, in_job)
+    else:
+        # Workers inherit the environment. A runtime_env would say the same, but each worker would start anew for it.
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
+        logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # says that the token is on
+        choose_temporary_folder()
+        make_private_token()
+        ray.init(
+            address="local",
+            num_cpus=settings.num_cpus,
+            object_store_memory=settings.object_store_bytes,
+            include_dashboard=settings.dashboard,
+            logging_level=logging.WARNING,
+            log_to_driver=False,
+        )
+        url = ray.get_runtime_context().worker.node.webui_url if settings.dashboard else ""
+        say(
+            "started Ray on this machine"
+            + (f", dashboard at http://{url} (token: `ray get-auth-token`)" if url else "")
+        )
+    _show_no_ray_data_progress()
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def joined_address() -> str:
+    """What RAY_ADDRESS names; empty where Ray is to be started here."""
+    address = os.environ.get("RAY_ADDRESS", "").strip()
+    return "" if address == "local" else address
+
+
+def _join(address: str, in_job: bool) -> None:
+    import ray
+    from ray.exceptions import AuthenticationError
+
+    host, _, port = address.rpartition(":")
+    if "://" in address or address != "auto" and not (host and port.isdigit()):
+        raise UserError(f"RAY_ADDRESS={address!r} is no cluster address: give HOST:6379, or unset it to start Ray here")
+    env_vars = {name: os.environ[name] for name in FORWARDED if name in os.environ}
+    if "POCKETCODER_CACHE" in env_vars:
+        env_vars["POCKETCODER_CACHE"] = str(cache_root())
+    runtime_env = {"env_vars": env_vars} if in_job else {"env_vars": env_vars, "working_dir": str(REPOSITORY)}
+    try:
+        _ask(address)
+        ray.init(runtime_env=runtime_env, logging_level=logging.WARNING, log_to_driver=False)
+    except (ConnectionError, ValueError, RuntimeError, AuthenticationError) as error:
+        raise UserError(
+            f"the Ray cluster at RAY_ADDRESS={address!r} can't be joined ({str(error).strip().splitlines()[0]}): "
+            "check that it runs, RAY_AUTH_MODE and the token, or unset RAY_ADDRESS to start one here"
+        ) from None
+    say(f"joined the Ray cluster at {ray.get_runtime_context().gcs_address}")
+
+
+def _ask(address: str) -> None:
+    """Raise ConnectionError unless a Ray cluster answers there within JOIN_S, and this machine is one of its nodes."""
+    import grpc  # type: ignore[import-untyped]
+    import ray
+    from ray._private import services
+    from ray._private.grpc_utils import init_grpc_channel
+    from ray.core.generated import gcs_pb2, gcs_service_pb2, gcs_service_pb2_grpc
+
+    place = services.canonicalize_bootstrap_address_or_die(address)
+    with init_grpc_channel(place, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        stub = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)
+        try:
+            stub.CheckAlive(gcs_service_pb2.CheckAliveRequest(), timeout=JOIN_S)
+        except grpc.RpcError as error:
+            if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                raise ConnectionError(f"nothing that is Ray answers at {place}: {error.details()}") from None
+            if error.code() == grpc.StatusCode.UNIMPLEMENTED:
+                raise ConnectionError(f"what answers at {place} is not Ray") from None
+            # Another answer is Ray's, about the token for one: joining says it better.
+    if address == "auto":  # found among this machine's processes
+        return
+    alive = ray._raylet.GcsClient(address=place).get_all_node_info(
+        timeout=JOIN_S, state_filter=gcs_pb2.GcsNodeInfo.GcsNodeState.ALIVE
+    )
+    if not {node.hex() for node in alive} & set(services.find_node_ids()):
+        raise ConnectionError(
+            f"this machine is no node of it: run `ray start --address={place}` here first, or submit the command there "
+            "with `ray job submit`"
+        )
+
+
+def require_resources(what: str, *, num_cpus: int, num_gpus: int) -> None:
+    """Raise UserError when the nodes that are up can't grant this; Ray itself would wait for ever."""
+    import ray
+
+    there = ray.cluster_resources()
+    for kind, wanted in (("CPU", num_cpus), ("GPU", num_gpus)):
+        if there.get(kind, 0) < wanted:
+            raise UserError(
+                f"{what} needs {wanted} {kind}(s) and the Ray cluster has {there.get(kind, 0):.0f}: lower the setting, "
+                "add nodes, or take another --profile (laptop needs no card; cluster.num_cpus=2 lets one core do)"
+            )
+
+
+def _show_no_ray_data_progress() -> None:
+    """The stages show their own progress; Ray Data's stays in the session's log files."""
+    import ray.data
+
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
+            handler.setLevel(logging.ERROR)

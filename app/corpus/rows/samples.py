@@ -1,0 +1,210 @@
+"""Task before the last one, over one shard: documents and problems -> examples -> tokens. Runs without Ray.
+
+A shard takes the documents of its files that are not copies, and its share of the training problems, drawn by
+hash: so each shard is a small picture of the whole corpus. Every example that could be shown is made; which of them are
+learnt is chosen over all shards (`app.corpus.rows.shares`), by the draw and the number of learnt tokens that each has
+here.
+"""
+
+import functools
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from app.cluster.job_queue import at
+from app.corpus.clean.decontamination import Decontaminator
+from app.corpus.clean.extract import COPY_FIELDS, DOCUMENT_SCHEMA, ORIGIN_FIELDS, REJECTED_SCHEMA, TEXT
+from app.corpus.draws import Draws
+from app.corpus.examples.forms import document_examples, problem_examples
+from app.corpus.examples.tool_dialogues import tool_example
+from app.corpus.mining.storage import read_problems
+from app.corpus.recipes import SPLITS, Recipe
+from app.corpus.records import FUNCTION, Document, Example, Origin, SolvedProblem
+from app.corpus.rows.packing import Sample, num_learnt, too_long
+from app.corpus.rows.render import fills_in, tokenise_all, unrolled
+from app.corpus.shard_files import IDENTITY, is_made, part, write_rows, write_table
+from app.corpus.sources.untrusted import failure
+from app.models.base import ensure_model, load_tokenizer
+from app.records import BenchmarkText
+from app.settings import ModelSettings
+
+HELD_OUT = "held_out.json"
+"""In the work folder: texts of the validation and test problems, which no training document may touch."""
+SAMPLE_SCHEMA = pa.schema(
+    [*ORIGIN_FIELDS, ("form", TEXT), ("draw", pa.int64()), ("learnt", pa.int32()), ("is_whole", pa.bool_())]
+    + [(name, pa.list_(pa.int32())) for name in ("input_ids", "labels")]
+)
+BATCH = 256
+"""Examples whose tokens are lists of Python's at a time."""
+Reject = Callable[[str, str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """An example, and whose it is. `draw` says how early it is chosen."""
+
+    example: Example
+    origin: Origin
+    name: str
+    draw: int
+
+
+def render_shard(job: dict[str, Any]) -> dict[str, Any]:
+    """Kept documents and this shard's problems -> samples, and what was left out, under the work folder."""
+    target = part(job["work"], "samples", job["index"])
+    if is_made(target, job["identity"]):
+        return {"index": job["index"]}
+    tokenizer = load_tokenizer_once(job["model"])
+    rejected: list[dict[str, Any]] = []
+    sources = [
+        _Source(example=example, origin=source.origin, name=source.name, draw=source.draw)
+        for source in _sources(job, fills_in(tokenizer), rejected)
+        for example in unrolled(source.example, tokenizer)
+    ]
+    at("")
+    rows: list[dict[str, Any]] = []
+    for source, sample in zip(sources, _samples(sources, tokenizer), strict=True):
+        reason = sample if isinstance(sample, str) else too_long(sample, job["seq_len"])
+        if isinstance(sample, str) or reason:
+            rejected.append(_rejection(source.origin, source.name, source.example.form, reason))
+        else:
+            rows.append(_row(source, sample, job["seq_len"]))
+    left_out = Counter(f"{row['what']}: {row['reason'].partition(':')[0]}" for row in rejected)
+    write_rows(part(job["work"], "left_out", job["index"]), rejected, REJECTED_SCHEMA)
+    material = Counter[str]()
+    for row in rows:
+        material[row["form"]] += row["learnt"]
+    notes = {"left_out": left_out, "learnable_tokens_by_form": material}
+    schema = SAMPLE_SCHEMA.with_metadata({"counts": json.dumps(notes), IDENTITY: job["identity"]})
+    write_table(target, pa.Table.from_pylist(rows, schema))
+    return {"index": job["index"]}
+
+
+def _row(source: _Source, sample: Sample, seq_len: int) -> dict[str, Any]:
+    own = {"form": source.example.form, "draw": source.draw, "learnt": num_learnt(sample.labels, seq_len)}
+    tokens: dict[str, Any] = {name: np.array(getattr(sample, name), np.int32) for name in ("input_ids", "labels")}
+    tokens["is_whole"] = sample.is_whole
+    return {field: getattr(source.origin, field) for field in Origin.__slots__} | own | tokens
+
+
+def _samples(sources: Sequence[_Source], tokenizer: Any) -> Iterator[Sample | str]:
+    """The sample of each example, or why it can't be tokenised."""
+    for start in range(0, len(sources), BATCH):
+        batch = [source.example for source in sources[start : start + BATCH]]
+        reasons = [_unwritable(example) for example in batch]
+        good = [example for example, reason in zip(batch, reasons, strict=True) if not reason]
+        samples = iter(tokenise_all(good, tokenizer))
+        yield from (reason or next(samples) for reason in reasons)
+
+
+def _unwritable(example: Example) -> str:
+    """Why the example's texts can't be tokenised: what a docstring evaluates to may hold half surrogate pairs."""
+    try:
+        "".join((example.prompt, example.completion, *(str(turn["content"]) for turn in example.turns))).encode()
+    except UnicodeEncodeError:
+        return "encoding: half a surrogate pair"
+    return ""
+
+
+def _sources(job: dict[str, Any], with_tokens: bool, rejected: list[dict[str, Any]]) -> Iterator[_Source]:
+    """All examples of the shard, in the order of its files, then of its problems."""
+    shares, seed = Recipe.model_validate_json(job["recipe"]).forms.model_dump(), job["seed"]
+    forms = {form: 1.0 for form, share in shares.items() if share > 0}
+
+    def source(example: Example, origin: Origin, name: str, key: str) -> _Source:
+        draw = Draws(f"{seed}:{example.form}:{key}").below(2**32)
+        return _Source(example=example, origin=origin, name=name, draw=draw)
+
+    documented: list[tuple[Origin, Document]] = []
+    for origin, document in _documents(job, rejected):
+
+        def reject(form: str, why: str, origin: Origin = origin, name: str = document.name) -> None:
+            rejected.append(_rejection(origin, name, form, why))
+
+        if document.kind == FUNCTION:
+            documented.append((origin, document))
+        made = functools.partial(document_examples, document, forms, seed, fills_in=with_tokens, reject=reject)
+        for example in _answered(f"{origin.distribution}: {origin.path}: {document.name}", document.kind, made, reject):
+            yield source(example, origin, document.name, document.text)
+    told = [(origin.distribution, document) for origin, document in documented]
+    for place, (origin, document) in enumerate(documented):
+
+        def leave(form: str, why: str, origin: Origin = origin, name: str = document.name) -> None:
+            rejected.append(_rejection(origin, name, form, why))
+
+        made = functools.partial(tool_example, told, place, forms, seed)
+        name = f"{origin.distribution}: {origin.path}: {document.name}: tool_use"
+        for example in _answered(name, "tool_use", made, leave):
+            yield source(example, origin, document.name, document.text)
+    for solved in _problems(job["problems"], job["num_shards"], job["inputs"])[job["index"]]:
+
+        def refuse(form: str, why: str, solved: SolvedProblem = solved) -> None:
+            rejected.append(_rejection(solved.origin, solved.problem.id, form, why))
+
+        made = functools.partial(problem_examples, solved, forms, seed, fills_in=with_tokens)
+        for example in _answered(solved.problem.id, "problem", made, refuse):
+            yield source(example, solved.origin, solved.problem.entry_point, solved.problem.id)
+
+
+def _answered(name: str, kind: str, make: Callable[[], Iterator[Example]], reject: Reject) -> list[Example]:
+    """The examples; none, with the reason, for a document or problem that makes them fail."""
+    reason = at(name)
+    if not reason:
+        try:
+            return list(make())
+        except Exception as error:  # whatever a document holds is its own matter: it ends no build
+            reason = failure(error)
+    reject(kind, reason)
+    return []
+
+
+def _documents(job: dict[str, Any], rejected: list[dict[str, Any]]) -> Iterator[tuple[Origin, Document]]:
+    """The shard's documents that are not copies and touch no problem that is measured on."""
+    guard = _held_out(job["work"], job["inputs"])
+    names = [name for name in DOCUMENT_SCHEMA.names if name not in {field for field, _ in COPY_FIELDS}]
+    table = pq.read_table(part(job["work"], "documents", job["index"]), columns=names)
+    for row in table.take(pa.array(job["keep"], pa.int64())).to_pylist():
+        origin = Origin(**{name: row[name] for name in Origin.__slots__})
+        document = Document(**{name: row[name] for name in Document.__slots__})
+        if guard and (reason := guard.hit(f"{document.context}\n{document.text}", [])):
+            rejected.append(_rejection(origin, document.name, document.kind, f"held-out problem: {reason}"))
+        else:
+            yield origin, document
+
+
+def _rejection(origin: Origin, name: str, what: str, reason: str) -> dict[str, Any]:
+    return {field: getattr(origin, field) for field in Origin.__slots__} | {
+        "name": name,
+        "what": what,
+        "reason": reason,
+    }
+
+
+@functools.lru_cache(maxsize=1)
+def _problems(folder: str, num_shards: int, inputs: str) -> list[list[SolvedProblem]]:
+    """The training problems of each shard. inputs: hash of the files, so that a worker never goes by older ones."""
+    shards: list[list[SolvedProblem]] = [[] for _ in range(num_shards)]
+    for solved in read_problems(Path(folder), SPLITS[0]):
+        digest = hashlib.sha256(solved.problem.id.encode()).digest()
+        shards[int.from_bytes(digest[:8], "big") % num_shards].append(solved)
+    return shards
+
+
+@functools.lru_cache(maxsize=1)
+def _held_out(work: str, inputs: str) -> Decontaminator | None:
+    """None where no problem is held out. inputs: as above."""
+    held = json.loads((Path(work) / HELD_OUT).read_text())
+    return Decontaminator(BenchmarkText(**row) for row in held) if held else None
+
+
+@functools.cache
+def load_tokenizer_once(model: str) -> Any:
+    return load_tokenizer(ensure_model(ModelSettings.model_validate_json(model)))

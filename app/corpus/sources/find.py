@@ -1,0 +1,151 @@
+"""The files of a recipe's sources: found, drawn and read.
+
+A recipe (`app.corpus.recipes`) names the sources; `app.corpus.sources.packages` finds packaged Python,
+`app.corpus.sources.tables` and `app.corpus.sources.the_stack` make Parquet files of what comes as rows.
+
+Limits: what the environment holds is found on the machine that plans the build; the nodes that read it need the same
+paths. Files are read one at a time by `read_source`.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import math
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from app.corpus.clean.cleaning import RejectedFileError
+from app.corpus.recipes import (
+    CodeSource,
+    JsonLines,
+    LicencePolicy,
+    ParquetTable,
+    Recipe,
+    TaskSource,
+    TheStackV2,
+    canonical,
+)
+from app.corpus.sources import packages, tables, the_stack
+from app.corpus.sources.licences import LicenceVerdict, judge_expression
+from app.corpus.sources.packages import Distribution, SourceFile
+from app.corpus.sources.untrusted import MAX_FILE_BYTES, read_member, read_regular, why
+
+
+def find_distributions(recipe: Recipe, cache: Path) -> list[Distribution]:
+    """The distributions of the recipe's sources, by name. Of two with one name the first is used, by the order of the
+    sources and then of what a source holds, and the other is there as rejected ("duplicate"); within a source an
+    approved one comes before one that is not.
+
+    cache: where tables are converted and fetched to, on storage that all nodes share; what is there is not made again.
+    Raises UserError for a source that can't be read, or that needs a network or a token that is missing.
+    """
+    found: dict[str, Distribution] = {}
+    refused: list[Distribution] = []
+    for number, source in enumerate(recipe.sources):
+        if isinstance(source, TaskSource):
+            continue
+        own: dict[str, Distribution] = {}
+        for distribution in distributions_of(source, recipe.licences, cache):
+            if not source.takes(distribution.name):
+                continue
+            distribution = dataclasses.replace(distribution, source=number)
+            name, first = canonical(distribution.name), own.get(canonical(distribution.name))
+            if first is None:
+                own[name] = selected(distribution, source)
+            elif distribution.verdict.approved and not first.verdict.approved:
+                refused.append(dataclasses.replace(first, files=()))
+                own[name] = selected(distribution, source)
+            else:
+                refused.append(_duplicate(distribution, first, "this source"))
+        refused += [_duplicate(own[name], found[name], "an earlier source") for name in own if name in found]
+        found = own | found
+    return sorted([*found.values(), *refused], key=lambda d: (canonical(d.name), not d.files, d.version))
+
+
+def distributions_of(source: CodeSource, licences: LicencePolicy, cache: Path) -> Iterator[Distribution]:
+    """Everything that a source holds, before its patterns are applied."""
+    allow = frozenset(licences.also_allow)
+    match source:
+        case JsonLines() | ParquetTable():
+            yield from _of_tables(tables.convert(source, allow, cache), allow)
+        case TheStackV2():
+            yield from _of_tables(the_stack.fetch(source, allow, cache), allow)
+        case _:
+            yield from packages.local_distributions(source, allow)
+
+
+def draw_files(
+    distributions: Iterable[Distribution], seed: int, max_files: int | None
+) -> list[tuple[Distribution, SourceFile]]:
+    """The files of the approved distributions in the order in which they are drawn, the first max_files of them.
+
+    A weighted draw without replacement: the next file is always one of weight 2 twice as often as one of weight 1. Each
+    file has the key -ln(1 - u) / weight, u drawn by hash, and the smallest keys come first (Efraimidis and Spirakis,
+    Information Processing Letters 97, 2006). So no file is taken twice, and weights say nothing where all are taken.
+    """
+    keyed = []
+    for distribution in distributions:
+        for file in distribution.files if distribution.verdict.approved else ():
+            digest = hashlib.sha256("\0".join((str(seed), distribution.name, file.path)).encode()).digest()
+            u = (int.from_bytes(digest[:8], "big") >> 11) / 2**53
+            keyed.append((-math.log1p(-u) / distribution.weight, digest, distribution, file))
+    keyed.sort(key=lambda item: item[:2])
+    return [(distribution, file) for _, _, distribution, file in keyed[:max_files]]
+
+
+def read_source(file: SourceFile, max_bytes: int = MAX_FILE_BYTES) -> bytes:
+    """The file's bytes. Raises RejectedFileError with the reason for one that can't be read, isn't a regular file, or
+    is larger."""
+    if not file.archive:
+        return read_regular(file.location, max_bytes)
+    try:
+        if file.archive.endswith(".parquet"):
+            return tables.read_row(file.archive, int(file.location))
+        return read_member(_archive(file.archive), file.location, max_bytes)
+    except RejectedFileError:
+        raise
+    except Exception as error:  # an archive can be damaged in as many ways as its readers have errors
+        raise RejectedFileError(why(error)) from None
+
+
+@functools.lru_cache(maxsize=8)
+def _archive(path: str) -> zipfile.ZipFile:
+    return zipfile.ZipFile(path)
+
+
+def selected(distribution: Distribution, source: CodeSource) -> Distribution:
+    """With the files that the source takes."""
+    files = tuple(file for file in distribution.files if source.takes_path(file.path))
+    return dataclasses.replace(distribution, files=files, weight=source.weight)
+
+
+def _duplicate(distribution: Distribution, first: Distribution, where: str) -> Distribution:
+    reason = f"duplicate: {where} has {first.name} {first.version}".rstrip()
+    verdict = dataclasses.replace(distribution.verdict, approved=False, reason=reason)
+    return dataclasses.replace(distribution, verdict=verdict, files=(), rejected=())
+
+
+def _of_tables(paths: list[Path], allow: frozenset[str]) -> Iterator[Distribution]:
+    """A distribution for each repository of converted tables. Its licence is that of all its rows together."""
+    held: dict[str, list[tables.Row]] = {}
+    for path in paths:
+        for row in tables.read_rows(path):
+            held.setdefault(row.repository, []).append(row)
+    for repository, rows in held.items():
+        kept = [row for row in rows if not row.reason]
+        first = (kept or rows)[0]
+        if kept:
+            licences = " AND ".join(dict.fromkeys(f"({row.licence})" for row in kept))
+            verdict = dataclasses.replace(judge_expression(licences, also_allow=allow), evidence="table")
+        else:
+            verdict = LicenceVerdict(approved=False, licence=first.licence, evidence="table", reason=first.reason)
+        yield Distribution(
+            name=repository,
+            version=first.revision,
+            author=first.author,
+            homepage=first.homepage,
+            verdict=verdict,
+            files=tuple(SourceFile(path=r.path, location=str(r.number), archive=r.archive) for r in kept),
+            rejected=tuple((row.path, row.reason) for row in rows if row.reason),
+        )

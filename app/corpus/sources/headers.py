@@ -1,0 +1,166 @@
+"""What the head of a source file says: its own licence, that it was copied, who wrote it. The notices are cut off.
+
+The head is all comments before the first line of code, and the module's docstring. A file's licence is read from SPDX
+tags (anywhere in it), from licence texts and names in its head (`datasets/licenses.yaml`), and from `__license__`.
+
+Limits: no legal advice. A head that names several licences is taken for all of them ("either BSD or, alternatively, the
+GPL" is refused in a package that declares BSD). Names count wherever the head holds them, so a module whose docstring
+talks about the GPL is refused too. A copyright line of somebody else without a licence is not noticed: packages have
+many authors. Notices are told by words, paragraph by paragraph.
+"""
+
+import functools
+import re
+
+from app.corpus.sources.licences import (
+    LicenceVerdict,
+    bare_words,
+    cut_texts,
+    expression_of,
+    first_phrase,
+    judge_expression,
+    licence_table,
+    licensing,
+    parsed,
+)
+
+MAX_HEAD_CHARS = 12_000
+_BLOCK = r"(?:[ \t]*(?:#[^\n]*)?\n)*"
+_STRING = r"[rRuU]?(?:\"\"\"[\s\S]*?\"\"\"|'''[\s\S]*?'''|\"[^\"\n]*\"|'[^'\n]*')"
+_HEAD = re.compile(rf"({_BLOCK})((?:{_STRING}[ \t]*(?:#[^\n]*)?\n)?)({_BLOCK})")
+_TELLING = re.compile(
+    r"licen[cs]|copyright|\bl?gpl\b|proprietary|confidential|permission|redistribut|prohibited|unauthori|vendored"
+    r"|copied|taken (?:from|verbatim)|borrowed|creative ?commons|secret|distribut|mozilla",
+    re.I,
+)
+_SPDX = re.compile(r"SPDX-License-Identifier:\s*([^\r\n#*\"']+)")
+_DUNDER = re.compile(r"^__licen[cs]e__\s*=\s*[\"']([^\"'\n]{2,100})[\"']", re.M)
+_NOTICE = re.compile(
+    r"copyright|\(c\)\s*\d{4}|©|licen[cs]e|spdx-|all rights reserved|warrant(?:y|ies)|redistribut"
+    r"|permission (?:is|to|notice)|[\"']as[- ]is[\"']|liab(?:le|ility)|damages|\bauthors?\s*:|@author"
+    r"|^\W*(?:-\*-.*)?(?:en)?coding[:=]|vim?:\s*set",
+    re.I | re.M,
+)
+_RULE = re.compile(r"[\s#*=~_+/-]*")
+_GNU = re.compile(r"(A|L)?GPL-")
+
+
+def judge_header(text: str, package_licence: str, also_allow: frozenset[str] = frozenset()) -> LicenceVerdict:
+    """Whether the file's own words allow its use; `licence` is then that of the file: the package's, and its own beside
+    it where that is another permissive one. Without `package_licence` any approved licence will do."""
+    stated = [match[1].strip() for match in _SPDX.finditer(text)]
+    if "__licen" in text:
+        stated += [spdx for match in _DUNDER.finditer(text) if (spdx := expression_of(match[1]))]
+    for expression in stated:
+        if not (verdict := judge_expression(expression, also_allow=also_allow)).approved:
+            return _header(False, verdict.licence, verdict.reason)
+    head = _head_of(text)
+    words = bare_words(head) if _TELLING.search(head) else ""
+    if phrase := first_phrase(licence_table()["header_restrictions"], words):
+        return _header(False, "", f"The head holds a restriction: '{phrase}'.")
+    return _judge_stated((*stated, *_named_licences(words)), package_licence, also_allow)
+
+
+def copied_from(text: str) -> str:
+    """The words by which the head says that the file is another project's; empty where it doesn't."""
+    head = _head_of(text)
+    return first_phrase(licence_table()["copied_phrases"], head) or "" if _TELLING.search(head) else ""
+
+
+def without_notices(text: str) -> str:
+    """The text without the paragraphs of its head that are licence, copyright or author notices, or editor settings."""
+    match = _HEAD.match(text)
+    assert match is not None, "every part of the pattern is optional"
+    before, docstring, after = match.groups()
+    if not _NOTICE.search(match[0]):
+        return text
+    before, after = _without_comments(before), _without_comments(after)
+    return (before + _without_paragraphs(docstring) + after + text[match.end() :]).lstrip("\n")
+
+
+def _head_of(text: str) -> str:
+    match = _HEAD.match(text)
+    assert match is not None, "every part of the pattern is optional"
+    return match[0][:MAX_HEAD_CHARS]
+
+
+@functools.lru_cache(maxsize=4096)
+def _named_licences(words: str) -> tuple[str, ...]:
+    """SPDX expressions of the texts and names in the words of a head. Cached: a package repeats its head."""
+    if not words:
+        return ()
+    found, left = cut_texts(words)
+    for spdx, phrases in licence_table()["header_phrases"].items():
+        for phrase in phrases:
+            if f" {phrase} " in left:
+                found.append(spdx)
+                left = left.replace(f" {phrase} ", " ")
+    return tuple(dict.fromkeys(found))
+
+
+@functools.lru_cache(maxsize=4096)
+def _judge_stated(stated: tuple[str, ...], package: str, also_allow: frozenset[str]) -> LicenceVerdict:
+    """The verdict on all that a file states; cached, because a package's files state the same."""
+    further = []
+    for expression in dict.fromkeys(stated):
+        verdict = judge_expression(expression, also_allow=also_allow)
+        if not verdict.approved:
+            return _header(False, verdict.licence, verdict.reason)
+        if not _covered(verdict.licence, package, frozenset()):
+            if package and not _covered(verdict.licence, package, licence_table()["permissive"]):
+                return _header(False, verdict.licence, f"{verdict.licence} in a package under {package}.")
+            further.append(verdict.licence)
+    if not further:
+        return _header(True, package, "")
+    both = licensing().parse(" AND ".join(f"({part})" for part in (package, *further) if part))
+    return _header(True, str(both.simplify()), "")
+
+
+def _covered(licence: str, package: str, permissive: frozenset[str]) -> bool:
+    """Whether the package declares what the expression asks for, or it is permissive. A GNU licence named without its
+    version counts as the package's version."""
+    node, declared = parsed(licence), parsed(package) if package else None
+    keys = frozenset() if declared is None else frozenset(licensing().license_keys(declared))
+    families = frozenset(match[0] for key in keys if (match := _GNU.match(key)))
+
+    def covered(part: object) -> bool:
+        if arguments := getattr(part, "args", ()):
+            return (all if isinstance(part, licensing().AND) else any)(map(covered, arguments))
+        key = str(part).split(" WITH ")[0].removesuffix("+")
+        family = _GNU.match(key)
+        return key in keys or key in permissive or (family is not None and family[0] in families)
+
+    return covered(node)
+
+
+def _without_comments(block: str) -> str:
+    """The comment lines without their notice paragraphs; rules and empty comments between them go too."""
+    if not _NOTICE.search(block):
+        return block
+    shebang = re.match(r"#![^\n]*\n", block)
+    first = shebang[0] if shebang else ""
+    paragraphs = re.split(r"((?:^[ \t]*#?[\s#*=~_+/-]*\n)+)", block[len(first) :], flags=re.M)
+    text = "".join(paragraph for paragraph in paragraphs if not _NOTICE.search(paragraph))
+    return first + ("" if _RULE.fullmatch(text) else re.sub(r"^(?:[ \t]*#?[ \t]*\n)+", "", text))
+
+
+def _without_paragraphs(docstring: str) -> str:
+    """The docstring without its notice paragraphs; nothing where all of it is one."""
+    match = re.match(r"([rRuU]?(\"\"\"|'''|\"|'))([\s\S]*)\2([^\"']*)$", docstring)
+    if match is None or not _NOTICE.search(docstring):
+        return docstring
+    paragraphs = [part for part in re.split(r"\n[ \t]*\n", match[3]) if not _NOTICE.search(part)]
+    inner = "\n\n".join(paragraphs)
+    if not inner.strip(" \n\t=-~*"):
+        return ""
+    return (
+        match[1]
+        + inner.lstrip("\n")
+        + ("\n" if match[3].endswith("\n") and not inner.endswith("\n") else "")
+        + match[2]
+        + match[4]
+    )
+
+
+def _header(approved: bool, licence: str, reason: str) -> LicenceVerdict:
+    return LicenceVerdict(approved=approved, licence=licence, evidence="header", reason=reason)

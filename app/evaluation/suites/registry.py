@@ -1,0 +1,52 @@
+"""The suites by name."""
+
+import difflib
+import importlib
+
+from app.errors import UserError
+from app.evaluation.suites.suite import Suite, Task
+
+_CLASSES = {
+    "humaneval": "humaneval.HumanEval",
+    "humaneval_plus": "evalplus.HumanEvalPlus",
+    "mbpp": "mbpp.Mbpp",
+    "mbpp_sanitized": "mbpp.MbppSanitized",
+    "mbpp_plus": "evalplus.MbppPlus",
+    "apps": "apps.Apps",
+    "apps_introductory": "apps.AppsIntroductory",
+    "apps_interview": "apps.AppsInterview",
+    "apps_competition": "apps.AppsCompetition",
+    "leetcode": "leetcode.LeetCode",
+    "tooluse": "tooluse.ToolUse",
+    "search_docs": "search_docs.SearchDocs",
+    "repo": "repo.Repo",
+}
+SUITES = tuple(_CLASSES)
+NUM_PROBLEMS = {
+    "humaneval": 164, "humaneval_plus": 164, "mbpp": 500, "mbpp_sanitized": 257, "mbpp_plus": 378, "apps": 5000,
+    "apps_introductory": 1000, "apps_interview": 3000, "apps_competition": 1000, "leetcode": 200, "tooluse": 3703,
+    "search_docs": 62, "repo": 52,
+}  # fmt: skip
+"""As released, for plans: a suite is not loaded for one."""
+ALWAYS_HERE = ("humaneval", "repo", "search_docs")
+"""Suites whose problems come with the project or its packages."""
+PARTS = {"apps_introductory": "apps", "apps_interview": "apps", "apps_competition": "apps"}
+"""Suites that are the problems of one difficulty of another."""
+
+
+def get_suite(name: str) -> Suite:
+    """Raises UserError for a suite that does not exist."""
+    if name not in _CLASSES:
+        near = difflib.get_close_matches(name, SUITES, n=1)
+        raise UserError(
+            f"unknown suite {name!r}: " + (f"did you mean {near[0]!r}" if near else f"there are {', '.join(SUITES)}")
+        )
+    module, _, kind = _CLASSES[name].partition(".")
+    return getattr(importlib.import_module(f"app.evaluation.suites.{module}"), kind)()
+
+
+def evenly_spaced(tasks: list[Task], count: int | None) -> list[Task]:
+    """`count` tasks spread over the suite, always the same; all of them for None."""
+    if count is None or count >= len(tasks):
+        return tasks
+    return [tasks[index * len(tasks) // count] for index in range(count)]

@@ -1,0 +1,134 @@
+"""The problems of `search_docs` and the search that they are played with: a YAML file and BM25 over a few passages.
+
+The file is `datasets/benchmarks/search_docs.yaml`, whose head says what its fields mean. The search is deterministic
+and local: BM25 (Robertson and Zaragoza 2009, k1 = 1.2, b = 0.75) over words in lower case without a plural's s. It
+stands in for the real one, whose results change from day to day.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from app.errors import UserError
+from app.prompting.tool_schema import Source
+from app.runs import REPOSITORY
+
+ITEMS_PATH = REPOSITORY / "datasets" / "benchmarks" / "search_docs.yaml"
+Category = Literal["needs_search", "two_searches", "source", "nothing_found", "no_search"]
+_WORD = re.compile(r"[^\W_]+")
+_STOP_WORDS = frozenset(
+    "a an and are as at be by can do does for from how i if in is it its me my of on or that the to was what when "
+    "which who with you your".split()
+)
+_K1, _B = 1.2, 0.75
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Passage(_Strict):
+    """A piece of documentation that a search may bring up."""
+
+    source: Source
+    text: str = Field(min_length=20)
+
+
+class Query(_Strict):
+    query: str = Field(min_length=1, max_length=256)
+    source: Source | None = None
+
+
+class Item(_Strict):
+    """One problem. The head of the YAML file says what the fields mean."""
+
+    id: str = Field(pattern=r"^[a-z0-9-]+$")
+    category: Category
+    question: str = Field(min_length=10)
+    passages: dict[str, Passage] = {}
+    needed: tuple[str, ...] = ()
+    query_words: tuple[str, ...] = ()
+    source: Source | None = None
+    facts: tuple[str, ...] = ()
+    wrong: tuple[str, ...] = ()
+    queries: tuple[Query, ...] = ()
+    answer: str = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        searched = self.category != "no_search"
+        least = {"two_searches": 2, "needs_search": 1, "source": 1}.get(self.category, 0)
+        unknown = set(self.needed) - set(self.passages)
+        for wrong, text in (
+            (unknown, f"needed names passages that are not there: {sorted(unknown)}"),
+            (searched and not 3 <= len(self.passages) <= 6, f"has {len(self.passages)} passages, not 3 to 6"),
+            (
+                not searched and (self.passages or self.queries),
+                "needs no search, so it has neither passages nor queries",
+            ),
+            (searched and not self.queries, "has no queries that show a right episode"),
+            (searched and not self.needed and not self.query_words, "needs passages, or query_words"),
+            (
+                len(self.needed) < least,
+                f"has {len(self.needed)} needed passages, a {self.category} item {least} at least",
+            ),
+            (
+                (self.category == "source") != (self.source is not None),
+                "has a source exactly if its category is source",
+            ),
+            ((self.category == "nothing_found") == bool(self.facts), "has facts exactly if something can be found"),
+        ):
+            if wrong:
+                raise ValueError(text)
+        return self
+
+
+class ItemFile(_Strict):
+    background: tuple[Passage, ...]
+    """Passages that every search may bring up."""
+    items: tuple[Item, ...]
+
+
+def read_items(path: Path) -> ItemFile:
+    """Raises UserError naming the file, the item and the field."""
+    try:
+        file = ItemFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(
+            f"--problems {path} can't be read ({error}): give a YAML file of background and items"
+        ) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the file"
+        raise UserError(f"{path}: {place}: {first['msg']} (found {str(first['input'])[:80]!r})") from None
+    twice = [name for name, count in Counter(item.id for item in file.items).items() if count > 1]
+    if twice:
+        raise UserError(f"{path}: the id {twice[0]!r} stands at two items: give each an id of its own")
+    return file
+
+
+def search(passages: Sequence[Passage], query: str, source: str | None = None, *, top: int = 2) -> list[Passage]:
+    """The passages that fit best, best first, ties in the order given; fewer when fewer share a word with the query."""
+    pool = [passage for passage in passages if source in (None, passage.source)]
+    texts = [Counter(_words(passage.text)) for passage in pool]
+    mean = sum(map(Counter.total, texts)) / max(len(texts), 1)
+    scores = [0.0] * len(pool)
+    for word in sorted(set(_words(query))):
+        holders = sum(word in text for text in texts)
+        rarity = math.log(1 + (len(texts) - holders + 0.5) / (holders + 0.5))
+        for index, text in enumerate(texts):
+            count = text[word]
+            scores[index] += rarity * count * (_K1 + 1) / (count + _K1 * (1 - _B + _B * text.total() / mean))
+    ranked = sorted(range(len(pool)), key=lambda index: -scores[index])
+    return [pool[index] for index in ranked[:top] if scores[index] > 0]
+
+
+def _words(text: str) -> list[str]:
+    words = [word.lower() for word in _WORD.findall(text)]
+    return [word[:-1] if len(word) > 3 and word.endswith("s") else word for word in words if word not in _STOP_WORDS]

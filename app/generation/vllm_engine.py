@@ -1,0 +1,216 @@
+"""Drawing completions with vLLM, in this process: the faster engine, for a card and for a CPU alike.
+
+Requests are fed as earlier ones finish, so memory does not grow with the samples; a prompt's samples share its prefill
+through vLLM's prefix cache. An adapter is merged into the weights in place (the same PEFT merge as in
+`app.generation.transformers_engine`): on a CPU unmerged LoRA halves decoding speed, and base and adapter rows never
+share a batch. Limits of length, and prompts without room, as there. Runs without Ray; `actors.generator` is its shell.
+Limits: a process holds one engine; float32 without a card, because bfloat16 is hundreds of times slower on most CPUs.
+"""
+
+import gc
+import importlib.util
+import os
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from app.errors import UserError
+from app.generation.transformers_engine import check_scored, cut_at_stop, in_order, no_room, require_card, sample_seed
+from app.models.adapters import check_adapter, load_merged
+from app.models.base import ensure_model, load_tokenizer
+from app.prompting.turn_ends import stop_ids
+from app.records import Draft, FinishReason, Prompt, Sampling
+from app.settings import NGRAM_LOOKUP, GenerationSettings, ModelSettings
+
+QUIET = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # engine and worker in this process: three times as fast on two cores
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+}
+"""vLLM reads these when it is imported."""
+
+
+class VllmEngine:
+    """Implements `records.Generator`."""
+
+    def __init__(self, model: ModelSettings, settings: GenerationSettings) -> None:
+        if importlib.util.find_spec("vllm") is None:
+            raise UserError(
+                "generation.engine=vllm but vLLM is not installed: run `make setup`, or take "
+                "--set generation.engine=transformers"
+            )
+        require_card(settings)
+        if not settings.use_gpu and model.dtype != "float32":
+            raise UserError(
+                f"model.dtype={model.dtype} with vLLM and no card: it is hundreds of times slower on most CPUs, so set "
+                "model.dtype=float32"
+            )
+        os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+        self._model = model
+        self._settings = settings
+        self._folder = ensure_model(model)
+        self._tokenizer = load_tokenizer(self._folder)
+        self._engine: Any = None
+        self._adapter = ""
+        self._asleep = False
+        self._number = 0
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, *, adapter: str = "") -> list[Draft]:
+        return in_order(prompts, self.stream(prompts, sampling, adapter=adapter))
+
+    def stream(self, prompts: Sequence[Prompt], sampling: Sampling, *, adapter: str = "") -> Iterator[Draft]:
+        self._wake(adapter)
+        tokenised = [(prompt, self._tokenise(prompt.text)) for prompt in prompts]
+        yield from no_room(tokenised, self._limit, sampling, adapter)
+        tokenised.sort(key=lambda pair: -len(pair[1]))
+        wanted = (
+            (prompt, ids, sample) for prompt, ids in tokenised if len(ids) < self._limit for sample in prompt.samples
+        )
+        requests = (
+            (ids, self._params(sampling, prompt, ids, sample), (prompt, sample)) for prompt, ids, sample in wanted
+        )
+        for output, (prompt, sample) in self._run(requests):
+            yield self._draft(output, prompt, sample, sampling, adapter)
+
+    def score(self, pairs: Sequence[tuple[str, str]], *, adapter: str = "") -> list[list[float]]:
+        from vllm import SamplingParams
+
+        self._wake(adapter)
+        ids = [(self._tokenise(prompt), self._tokenise(completion)) for prompt, completion in pairs]
+        check_scored(ids, self._limit)
+        # vLLM draws at least one token; its log-probability is not asked for.
+        params = SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=0, detokenize=False)
+        requests = ((prompt + completion, params, number) for number, (prompt, completion) in enumerate(ids))
+        scores = {}
+        for output, number in self._run(requests):
+            tokens, start = output.prompt_token_ids, len(ids[number][0])
+            logprobs = output.prompt_logprobs
+            scores[number] = [logprobs[place][tokens[place]].logprob for place in range(start, len(tokens))]
+        return [scores[number] for number in range(len(ids))]
+
+    def sleep(self) -> None:
+        if self._engine is None or self._asleep:
+            return
+        if self._settings.use_gpu:
+            self._engine.sleep(level=1)  # weights move to main memory
+            self._asleep = True
+        else:
+            self._drop()
+
+    def _drop(self) -> None:
+        from vllm.distributed import cleanup_dist_env_and_memory
+        from vllm.platforms import current_platform
+
+        # The kernels stay replaced; a second search for them through all modules trips over one that numba loads.
+        type(current_platform).register_triton_kernel_overrides = staticmethod(lambda: None)
+        self._engine.engine_core.shutdown()
+        self._engine, self._adapter = None, ""
+        gc.collect()
+        cleanup_dist_env_and_memory()
+
+    def _wake(self, adapter: str) -> None:
+        """An engine that holds the base's weights, or base and adapter merged."""
+        if adapter != self._adapter and adapter:
+            check_adapter(Path(adapter), self._folder)
+        if self._engine is None:
+            self._engine = self._start()
+        if self._asleep:
+            self._engine.wake_up()
+            self._asleep = False
+        if adapter != self._adapter:
+            merged = load_merged(self._folder, self._model, torch.device("cpu"), adapter)
+            self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": merged.named_parameters()})
+            self._engine.reset_prefix_cache()
+            self._adapter = adapter
+
+    def _start(self) -> Any:
+        from transformers import AutoConfig
+        from vllm import EngineArgs
+        from vllm.v1.engine.llm_engine import LLMEngine
+
+        settings = self._settings
+        config = AutoConfig.from_pretrained(self._folder).get_text_config(decoder=True)
+        positions = config.max_position_embeddings
+        # vLLM adds the generation config's own.
+        found = stop_ids(self._tokenizer, getattr(config, "eos_token_id", None))
+        self._stop_ids = sorted(token for token in found if token < config.vocab_size)
+        self._limit = min(settings.max_model_len, positions - 1)  # scoring draws one token more
+        options: dict[str, Any] = {
+            "dtype": "float32",
+            "kv_cache_memory_bytes": settings.kv_cache_bytes,
+            # A prompt prefilled in parts fails with a seed: vLLM takes draws back by the offset of a CUDA generator.
+            "enable_chunked_prefill": False,
+            "max_num_batched_tokens": self._limit + 1,
+            "worker_cls": "app.generation.vllm_cpu.Worker",
+        }
+        if settings.use_gpu:
+            options = {
+                "dtype": self._model.dtype,
+                "gpu_memory_utilization": settings.gpu_memory_utilization,
+                "enable_sleep_mode": True,
+            }
+        if settings.num_speculative_tokens:
+            tokens = settings.num_speculative_tokens
+            options["speculative_config"] = {"method": "ngram", "num_speculative_tokens": tokens, **NGRAM_LOOKUP}
+        arguments = EngineArgs(
+            model=str(self._folder),
+            max_model_len=self._limit + 1,
+            max_num_seqs=settings.batch_size,
+            enforce_eager=not settings.use_gpu,
+            disable_log_stats=True,
+            **options,
+        )
+        return LLMEngine.from_engine_args(arguments)
+
+    def _tokenise(self, text: str) -> list[int]:
+        return self._tokenizer(text, add_special_tokens=False).input_ids
+
+    def _params(self, sampling: Sampling, prompt: Prompt, ids: list[int], sample: int) -> Any:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        return SamplingParams(
+            max_tokens=min(sampling.max_new_tokens, self._limit - len(ids)),
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            seed=sample_seed(sampling, prompt, sample) >> 1,  # 63 bits
+            stop=list(sampling.stop),
+            stop_token_ids=self._stop_ids,
+            logprobs=0,  # of the drawn token
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+
+    def _run(self, requests: Iterator[tuple[list[int], Any, Any]]) -> Iterator[tuple[Any, Any]]:
+        """Each finished output with what its request brought along, as it finishes."""
+        waiting: dict[str, Any] = {}
+        try:
+            while True:
+                for ids, params, ticket in islice(requests, 2 * self._settings.batch_size - len(waiting)):
+                    self._number += 1
+                    waiting[str(self._number)] = ticket
+                    self._engine.add_request(str(self._number), {"prompt_token_ids": ids}, params)
+                if not waiting:
+                    return
+                for output in self._engine.step():
+                    yield output, waiting.pop(output.request_id)
+        finally:  # nobody wants the rest
+            if waiting:
+                self._engine.abort_request(list(waiting))
+
+    def _draft(self, output: Any, prompt: Prompt, sample: int, sampling: Sampling, adapter: str) -> Draft:
+        drawn = output.outputs[0]
+        text, stopped = cut_at_stop(drawn.text, sampling.stop)
+        return Draft(
+            problem_id=prompt.id,
+            text=text,
+            num_prompt_tokens=len(output.prompt_token_ids),
+            num_tokens=len(drawn.token_ids),
+            mean_logprob=drawn.cumulative_logprob / len(drawn.token_ids),
+            finish_reason=FinishReason.LENGTH if drawn.finish_reason == "length" and not stopped else FinishReason.STOP,
+            adapter=adapter,
+            seed=sampling.seed,
+            sample=sample,
+        )

@@ -1,0 +1,82 @@
+"""The config of a profile's base model, without its weights: for plans, which are made before anything is fetched."""
+
+from pathlib import Path
+from typing import Any
+
+from app.errors import UserError
+from app.files.user_files import user_path
+from app.models.base import packaged_config, pulled_folder, random_config
+from app.settings import ModelSettings
+
+QWEN3_1_7B = {
+    "vocab_size": 151936, "hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 28, "head_dim": 128,
+    "num_attention_heads": 16, "num_key_value_heads": 8, "max_position_embeddings": 40960, "rope_theta": 1e6,
+    "tie_word_embeddings": True,
+}  # fmt: skip
+"""As published at https://huggingface.co/Qwen/Qwen3-1.7B/blob/main/config.json: the reference can be planned for
+offline."""
+PROBE_S = 10.0
+"""How long the Hub may take to answer at all."""
+
+
+def config_of(settings: ModelSettings) -> tuple[Any, str]:
+    """transformers' config, and where it comes from if that is not the model itself; empty where it is.
+
+    Raises UserError for a model whose config is neither here nor can be fetched.
+    """
+    from transformers import AutoConfig
+
+    if folder := pulled_folder(settings):
+        return AutoConfig.from_pretrained(folder), ""
+    match settings.source:
+        case "random":
+            return random_config(packaged_config("SmolLM2-135M-Instruct").vocab_size), ""
+        case "package":
+            return packaged_config(settings.name), ""
+        case "path":
+            return _from_folder(settings.name), ""
+    try:
+        return _from_hub(settings), ""
+    except UserError:
+        if settings.name != "Qwen/Qwen3-1.7B":
+            raise
+    from transformers import Qwen3Config
+
+    return Qwen3Config(**QWEN3_1_7B), f"the Hub can't be reached: {settings.name} is planned by its published shape"
+
+
+def _from_folder(name: str) -> Any:
+    from transformers import AutoConfig
+
+    folder = user_path(name)
+    if not (folder / "config.json").is_file():
+        raise UserError(f"model.name={name!r} is no model folder: it needs a config.json")
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{folder / 'config.json'} can't be read ({_first_line(error)}): mend or fetch it") from None
+
+
+def _from_hub(settings: ModelSettings) -> Any:
+    """Out of the Hub's cache, else fetched. The Hub is asked once first: its client tries a lost connection for half a
+    minute."""
+    from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError, HTTPError, OfflineModeIsEnabled
+    from transformers import AutoConfig
+
+    try:
+        held = try_to_load_from_cache(settings.name, "config.json", revision=settings.revision)
+        if not isinstance(held, str):
+            HfApi().model_info(settings.name, revision=settings.revision, timeout=PROBE_S)
+            held = hf_hub_download(settings.name, "config.json", revision=settings.revision)
+        return AutoConfig.from_pretrained(Path(held).parent, trust_remote_code=False)
+    except (HTTPError, HFValidationError, OfflineModeIsEnabled, OSError, ValueError) as error:
+        raise UserError(
+            f"the config of model {settings.name!r} is not here and can't be fetched from the Hugging Face Hub "
+            f"({_first_line(error)}): go online once, or give a local copy with --set model.source=path "
+            "--set model.name=FOLDER"
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

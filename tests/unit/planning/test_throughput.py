@@ -1,0 +1,122 @@
+"""Operations are counted as the fused layers do them, and the projection gives back what it was made from."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+from app.models.config import QWEN3_1_7B
+from app.models.sizes import GIB
+from app.planning.cards import CARDS, find_card
+from app.planning.throughput import MEASURED, MEASURED_CARD, fused_flops, fused_speed, plain_flops
+from app.settings import ModelSettings, SftSettings
+from app.training import lora
+from app.training.loss import CausalLMLoss, FusedLoss
+from app.training.memory import Shape, choose_keep, shape_of
+from app.training.saved_activations import Keep
+
+TINY = LlamaConfig(
+    vocab_size=120, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
+    num_key_value_heads=2, tie_word_embeddings=True,
+)  # fmt: skip
+ROWS, LENGTH = 2, 40
+PRODUCTS = (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.addmm_)
+
+
+def in_place(total: Any, left: Any, right: Any, **kwargs: Any) -> int:
+    """Of addmm_, which torch's counter does not know; shapes."""
+    return 2 * left[0] * left[1] * right[1]
+
+
+def counted(loss: Any) -> float:
+    """Operations a token of all matrix products but attention's, by torch's own counter."""
+    ids = torch.randint(120, (ROWS, LENGTH), generator=torch.Generator().manual_seed(0))
+    positions = torch.arange(LENGTH).expand(ROWS, LENGTH).contiguous()
+    loss.refresh()
+    with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: in_place}) as counter:
+        loss(input_ids=ids, labels=ids, position_ids=positions).backward()
+    found = counter.get_flop_counts()["Global"]
+    return sum(found.get(product, 0) for product in PRODUCTS) / (ROWS * LENGTH)
+
+
+def reference_shape() -> Shape:
+    return shape_of(SimpleNamespace(**QWEN3_1_7B))
+
+
+@pytest.mark.parametrize("level", list(Keep), ids=lambda level: level.name)
+def test_operations_of_fused_layers_are_those_that_torch_counts(level: Keep) -> None:
+    sft = SftSettings(lora_r=4, lora_dropout=0.0)
+    model = lora.attach(AutoModelForCausalLM.from_config(TINY), sft, 0)
+    keep = [level] * 3
+    labelled = (LENGTH - 1) / LENGTH
+    planned = fused_flops(shape_of(TINY), 4, keep, document=0, labelled=labelled)
+    assert planned == pytest.approx(counted(FusedLoss(model, 1024, keep)), rel=1e-9)
+
+
+def test_operations_of_plain_layers_are_those_that_torch_counts_to_a_few_percent() -> None:
+    """Without attention and the share of labels; the first layer's input asks for no gradient there either."""
+    sft = SftSettings(lora_r=4, lora_dropout=0.0)
+    model = lora.attach(AutoModelForCausalLM.from_config(TINY), sft, 0).train()
+    shape = shape_of(TINY)
+    planned = plain_flops(shape, sft, seq_len=0)
+    assert planned == pytest.approx(counted(CausalLMLoss(model, 16)), rel=0.1)
+
+
+def test_less_that_is_kept_means_more_operations() -> None:
+    shape = reference_shape()
+    found = [fused_flops(shape, 16, [level] * 28) for level in Keep]
+    assert found == sorted(found, reverse=True) and len(set(found)) == 5
+
+
+@pytest.mark.parametrize("base", list(MEASURED))
+def test_the_projection_gives_back_what_was_measured(base: str) -> None:
+    micro_batch, tokens_per_s = MEASURED[base]
+    model = ModelSettings(source="random", name="any", dtype="bfloat16", quantization=base)  # type: ignore[arg-type]
+    sft = SftSettings(lora_dropout=0.0, micro_batch=micro_batch)
+    keep = choose_keep(reference_shape(), model, sft, 2048, 8 * GIB)
+    card = find_card(MEASURED_CARD)
+    assert keep and card
+    speed = fused_speed(card, reference_shape(), model, sft, 2048, keep)
+    assert speed.tokens_per_s == pytest.approx(tokens_per_s, rel=0.001)
+
+
+def test_a_slower_card_is_slower_and_its_arithmetic_is_told() -> None:
+    model = ModelSettings(source="random", name="any", dtype="bfloat16")
+    sft = SftSettings(lora_dropout=0.0, micro_batch=4)
+    card = find_card("NVIDIA GeForce RTX 3070")
+    assert card is not None and card.gib == 8
+    speed = fused_speed(card, reference_shape(), model, sft, 2048, [Keep.MIDDLE] * 28)
+    assert 1_500 < speed.tokens_per_s < 3_000
+    for word in ("GFLOP", "40.6 TFLOP/s", "448 GB/s", "tokens/s"):
+        assert word in speed.how, speed.how
+
+
+@pytest.mark.parametrize(
+    ("name", "card"),
+    [
+        ("NVIDIA GeForce RTX 3070", "RTX 3070"),
+        ("NVIDIA GeForce RTX 3070 Ti", "RTX 3070 Ti"),
+        ("NVIDIA GeForce RTX 3080 Ti", None),
+        ("NVIDIA GeForce RTX 4070 SUPER", None),
+        ("NVIDIA GeForce RTX 3070 Laptop GPU", None),
+        ("NVIDIA GeForce RTX 3070 Ti Laptop GPU", None),
+        ("NVIDIA RTX A1000", None),
+        ("NVIDIA GH200 480GB", None),
+        ("NVIDIA A100-SXM4-40GB", "A100"),
+        ("NVIDIA A100-PCIE-40GB", "A100 PCIE 40GB"),
+        ("NVIDIA A100-SXM4-80GB", "A100 SXM4 80GB"),
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("NVIDIA H100 PCIe", None),
+        ("Tesla K80", None),
+    ],
+)
+def test_a_card_is_found_by_whole_words_and_never_as_a_variant_of_it(name: str, card: str | None) -> None:
+    found = find_card(name)
+    assert (found.name if found else None) == card
+
+
+def test_no_card_is_in_the_table_twice() -> None:
+    assert len({card.name for card in CARDS}) == len(CARDS)
