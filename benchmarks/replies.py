@@ -114,7 +114,7 @@ def main() -> None:
     arguments = parser.parse_args()
     tasks = humaneval.load()
     for text in arguments.problems:
-        tasks += mbpp.load(Path(text.partition("=")[2] or text))
+        tasks += mbpp.tasks_of_file(Path(text.partition("=")[2] or text))
     names = {task.problem.id: task.problem.entry_point for task in tasks}
     print(json.dumps(summary([reply for path in arguments.files for reply in replies(path, names)])))
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from app.evaluation.suites.suite import ProgramSuite, Task
+from app.evaluation.suites.suite import ProgramSuite
+from app.problem_sets.task import Task
 from app.records import UNTRUSTED_TIERS, Problem, Status
 from app.sandbox.supervisor import Supervisor
 from tests.official import judged

@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 
 from app.errors import UserError
+from app.files.home import home
 from app.progress import say
-from app.runs import home
 
 LONGEST_SOCKET = 107
 """Bytes of a path that the kernel takes for a socket (sun_path of unix(7), less the end)."""

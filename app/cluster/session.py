@@ -14,8 +14,9 @@ from collections.abc import Iterator
 
 from app.cluster.folders import choose_temporary_folder, make_private_token
 from app.errors import UserError
+from app.files.home import cache_root
 from app.progress import say
-from app.runs import REPOSITORY, cache_root
+from app.runs import REPOSITORY
 from app.settings import ClusterSettings
 
 FORWARDED = ("POCKETCODER_CACHE", "HF_HOME", "HF_TOKEN", "HF_HUB_OFFLINE")

@@ -62,10 +62,12 @@ from app.corpus.sources.find import draw_files, find_distributions, selected
 from app.corpus.sources.packages import Distribution, SourceFile
 from app.corpus.sources.task_files import RejectedProblem, file_of, given_problems
 from app.errors import UserError
+from app.files.home import cache_root
+from app.files.json_files import read_json, write_atomic, write_json
 from app.models.base import ensure_model
 from app.progress import say
 from app.records import BenchmarkText
-from app.runs import Run, cache_root, read_json, write_atomic, write_json
+from app.runs import Run
 from app.settings import Profile
 
 CANDIDATES_A_CHUNK = 40

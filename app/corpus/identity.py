@@ -24,9 +24,10 @@ from app.corpus.recipes import Recipe, load_recipe
 from app.corpus.sources.packages import Distribution, SourceFile
 from app.corpus.sources.untrusted import MAX_FILE_BYTES
 from app.errors import UserError
+from app.files.json_files import read_json
 from app.overrides import differences, parse_settings
 from app.progress import say
-from app.runs import Run, read_json
+from app.runs import Run
 from app.settings import Profile
 
 VERSIONS = {"plan": 2, "extract": 3, "mine": 3, "prove": 2, "render": 2, "assemble": 2}

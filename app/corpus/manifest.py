@@ -21,7 +21,8 @@ from app.corpus.records import Origin
 from app.corpus.rows.shares import shortfalls
 from app.corpus.shard_files import part
 from app.corpus.sources.packages import UNJUDGED
-from app.runs import Run, git_commit, write_atomic
+from app.files.json_files import write_atomic
+from app.runs import Run, git_commit
 from app.settings import Profile
 
 if TYPE_CHECKING:

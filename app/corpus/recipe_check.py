@@ -24,7 +24,7 @@ from app.corpus.recipes import (
 from app.corpus.sources import packages, tables, task_files, the_stack
 from app.corpus.sources.packages import Distribution
 from app.errors import UserError
-from app.evaluation.suites.suite import Task
+from app.problem_sets.task import Task
 
 
 def check_recipe(recipe: Recipe, seed: int = 0) -> list[str]:

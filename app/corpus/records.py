@@ -84,3 +84,7 @@ class Example:
     turns: tuple[Message, ...] = ()
     tools: tuple[Message, ...] = ()
     """Functions as JSON schema that the dialogue has at hand."""
+
+
+class RejectedFileError(ValueError):
+    """The file is not used; the text is the reason."""

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from app.corpus.clean.decontamination import NGRAM, words
-from app.evaluation.suites.suite import Task
+from app.files.json_files import read_json, write_atomic, write_json
 from app.models.base import ensure_model, load_tokenizer, sha256_of
+from app.problem_sets.task import Task
 from app.progress import say
-from app.runs import Run, read_json, write_atomic, write_json
+from app.runs import Run
 from app.settings import ModelSettings
 
 SEED = 5

@@ -18,8 +18,8 @@ from app.errors import UserError
 from app.evaluation.stage import problem_paths
 from app.evaluation.suites.registry import ALWAYS_HERE, PARTS, SUITES, get_suite
 from app.evaluation.suites.search_docs import SearchDocs
-from app.evaluation.suites.suite import Task
 from app.files.user_files import user_path
+from app.problem_sets.task import Task
 from app.progress import say
 from app.records import BenchmarkText
 from app.settings import EvaluationSettings

@@ -24,14 +24,16 @@ from app.evaluation.stored_results import (
     has_room,
     samples,
 )
-from app.evaluation.suites.suite import Suite, Task
+from app.evaluation.suites.suite import Suite
 from app.evaluation.verdict_counts import Tally
+from app.files.json_files import append_json_line, read_json, trim_json_lines, write_json
 from app.overrides import differences
+from app.problem_sets.task import Task
 from app.progress import progress
 from app.prompting.protocols import begin_text, chat_prompt, template_hash, without_thought
 from app.prompting.turn_ends import check_chat
 from app.records import Draft, Generator, Judge, Problem, ProblemStyle, Prompt, Sampling, Status, Verdict
-from app.runs import Run, append_json_line, git_commit, read_json, trim_json_lines, write_json
+from app.runs import Run, git_commit
 
 OPEN_DIALOGUES = 512
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import UserError
-from app.evaluation.suites.suite import Suite, Task
+from app.evaluation.suites.suite import Suite
 from app.evaluation.verdict_counts import Tally
 from app.files.user_files import BYTE_ORDER_MARK, located_rows, opened, parse_row
+from app.problem_sets.task import Task
 from app.progress import progress
 from app.records import Judge, Problem, ProblemStyle, SuiteResult
 

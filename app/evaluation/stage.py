@@ -14,13 +14,15 @@ from app.evaluation.measure import Measurement, Plan, measure, plan
 from app.evaluation.statistics import Comparison, compare
 from app.evaluation.stored_results import ADAPTER_KEY, BASE_KEY, VERDICTS, VERDICTS_KEY, adapter_sha256, is_adapter
 from app.evaluation.suites.registry import evenly_spaced, get_suite
-from app.evaluation.suites.suite import Suite, Task
+from app.evaluation.suites.suite import Suite
+from app.files.json_files import read_json, write_json
 from app.files.user_files import user_path
 from app.models.base import recorded_folder, weights_sha256
+from app.problem_sets.task import Task
 from app.progress import say
 from app.records import Generator, Judge, Sampling, Score, SuiteResult
 from app.run_settings import stored_profile
-from app.runs import Run, read_json, write_json
+from app.runs import Run
 from app.settings import EvaluationSettings, Profile
 
 BASE, SFT = "base", "sft"

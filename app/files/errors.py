@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 
 from app.errors import UserError
+from app.files.home import cache_root, home
 from app.files.user_files import user_path
-from app.runs import cache_root, home
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from app.errors import UserError
 from app.files.errors import sentence_of
+from app.files.home import cache_root
+from app.files.json_files import read_json, write_json
 from app.files.user_files import user_path
 from app.progress import progress, say
-from app.runs import cache_root, read_json, write_json
 from app.settings import ModelSettings
 
 if TYPE_CHECKING:

@@ -17,6 +17,8 @@ from typing import Any
 
 from app import hardware
 from app.errors import UserError
+from app.files.home import cache_root
+from app.files.json_files import read_json, write_json
 from app.models.sizes import GIB
 from app.planning.cards import find_card
 from app.planning.draft_cost import PROMPT, rows_at_once
@@ -24,7 +26,6 @@ from app.planning.throughput import DOCUMENT, LABELLED, Speed
 from app.planning.training_choice import Choice, flops_of
 from app.progress import progress, say
 from app.records import IGNORE
-from app.runs import cache_root, read_json, write_json
 from app.settings import GenerationSettings, ModelSettings, Profile
 from app.training.memory import ALLOCATOR, Shape
 

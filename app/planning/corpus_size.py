@@ -16,7 +16,9 @@ from app.corpus.sources.find import draw_files, find_distributions
 from app.corpus.sources.packages import Distribution, SourceFile
 from app.corpus.sources.table_rows import matching
 from app.errors import UserError
-from app.runs import Run, cache_root, read_json
+from app.files.home import cache_root
+from app.files.json_files import read_json
+from app.runs import Run
 from app.settings import Profile
 
 BY_FILES = 66.3 / 419.4

@@ -10,7 +10,8 @@ from app.errors import UserError
 from app.files.user_files import user_path
 from app.overrides import with_overrides
 from app.profiles import get_profile
-from app.runs import latest_run, stored_profile
+from app.run_settings import stored_profile
+from app.runs import latest_run
 from app.serving.keys import Keys, keys_file
 from app.settings import Profile, Settings
 

@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from app.errors import UserError
+from app.files.home import home
+from app.files.json_files import write_atomic
 from app.files.user_files import user_path
 from app.progress import say
-from app.runs import home, write_atomic
 
 log = logging.getLogger(__name__)
 

@@ -17,11 +17,18 @@ import ray.train
 from ray.train.torch import TorchTrainer
 
 from app.errors import UserError
-from app.files.json_files import BrokenFileError
+from app.files.json_files import (
+    BrokenFileError,
+    append_json_line,
+    read_json,
+    read_json_lines,
+    write_json,
+    write_json_lines,
+)
 from app.models.base import ensure_model
 from app.models.sizes import GIB
 from app.progress import copy_to, progress, say
-from app.runs import Run, append_json_line, git_commit, read_json, read_json_lines, write_json, write_json_lines
+from app.runs import Run, git_commit
 from app.settings import Profile
 from app.training.memory import ALLOCATOR, choose_keep, shape_of, step_memory
 from app.training.saved_activations import Keep

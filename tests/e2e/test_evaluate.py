@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from app.runs import Run, read_json, read_json_lines
+from app.files.json_files import read_json, read_json_lines
+from app.runs import Run
 from tests.conftest import Cli
 from tests.e2e.test_cli import one_sentence
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from app.runs import Run, read_json, read_json_lines
+from app.files.json_files import read_json, read_json_lines
+from app.runs import Run
 from tests.conftest import ROOT, Cli
 
 

@@ -19,10 +19,11 @@ from app.cluster.job_queue import TRIES
 from app.corpus.build import build_corpus
 from app.corpus.clean.extract import extract_shard
 from app.evaluation.suites import humaneval
+from app.files.json_files import read_json
 from app.overrides import with_overrides
 from app.profiles import smoke
 from app.records import BenchmarkText
-from app.runs import Run, open_run, read_json
+from app.runs import Run, open_run
 from app.settings import Profile
 
 STAGES = tuple(

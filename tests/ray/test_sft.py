@@ -8,9 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from app.corpus.rows.assemble import TRAIN_SCHEMA
+from app.files.json_files import read_json, read_json_lines, write_json
 from app.overrides import with_overrides
 from app.profiles import smoke
-from app.runs import Run, open_run, read_json, read_json_lines, write_json
+from app.runs import Run, open_run
 
 
 def corpus(run: Run) -> None:

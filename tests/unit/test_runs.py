@@ -10,22 +10,20 @@ import pytest
 
 from app.corpus.recipes import load_recipe
 from app.errors import UserError
-from app.overrides import with_overrides
-from app.profiles import laptop, smoke
-from app.runs import (
-    REPOSITORY,
+from app.files.home import cache_root
+from app.files.json_files import (
     append_json_line,
-    cache_root,
     iter_json_lines,
-    open_run,
     read_json,
     read_json_lines,
-    runs_root,
-    stored_profile,
     trim_json_lines,
     write_atomic,
     write_json,
 )
+from app.overrides import with_overrides
+from app.profiles import laptop, smoke
+from app.run_settings import stored_profile
+from app.runs import REPOSITORY, open_run, runs_root
 from app.serving.keys import keys_file
 from app.settings import Profile
 

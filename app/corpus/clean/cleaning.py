@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from app.corpus.clean.secrets import Span, find_emails, find_secrets, mask
 from app.corpus.clean.tables_in_code import table_share
 from app.corpus.recipes import Cleaning
+from app.corpus.records import RejectedFileError
 from app.corpus.sources.headers import copied_from, judge_header, without_notices
 
 GENERATED_NAME = re.compile(r"(_pb2(_grpc)?|_version|versioneer|_generated|parsetab|lextab|_pb2_nanopb)\.py$")
@@ -40,10 +41,6 @@ MAX_LITERAL_SHARE = 0.6
 MIN_LITERAL_LINES = 100
 """A table of this many lines that makes up more than that share of the text is data."""
 _NO_ALPHANUMERIC = bytes(code for code in range(128) if not chr(code).isalnum())
-
-
-class RejectedFileError(ValueError):
-    """The file is not used; the text is the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,14 +15,14 @@ from typing import Any
 import pyarrow as pa
 
 from app.cluster.job_queue import at
-from app.corpus.clean.cleaning import MAX_LITERAL_SHARE, RejectedFileError, clean, uncollected
+from app.corpus.clean.cleaning import MAX_LITERAL_SHARE, clean, uncollected
 from app.corpus.clean.decontamination import Decontaminator, defined_names
 from app.corpus.clean.guard import decontaminator
 from app.corpus.clean.minhash import bands
 from app.corpus.clean.tables_in_code import table_share_of
 from app.corpus.examples.documents import functions
 from app.corpus.recipes import CodeSource, Recipe
-from app.corpus.records import FILE, Document, Origin
+from app.corpus.records import FILE, Document, Origin, RejectedFileError
 from app.corpus.shard_files import IDENTITY, is_made, part, write_rows
 from app.corpus.sources.find import read_source
 from app.corpus.sources.folders import vendored_in

@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 
 from app.corpus.clean.decontamination import Decontaminator
 from app.corpus.clean.signs import SIGNS, Signs, merged, signs_of
+from app.files.json_files import write_atomic
 from app.records import BenchmarkText
-from app.runs import write_atomic
 
 GUARD = "guard.parquet"
 """In a build's work folder."""

@@ -27,11 +27,9 @@ from app.corpus.examples.words import (
     worded,
 )
 from app.corpus.records import FILE, Bug, Document, Example, SolvedProblem
-from app.evaluation.suites.apps import Apps
-from app.evaluation.suites.leetcode import LeetCode
-from app.evaluation.suites.mbpp import END, Mbpp, frame
 from app.prompting.protocols import answer, ask
-from app.records import ProblemStyle
+from app.prompting.questions import MBPP_END, apps_question, mbpp_frame, mbpp_question
+from app.records import Problem, ProblemStyle
 
 MAX_TEST_CHARS = 160
 """A longer assertion is not shown."""
@@ -40,8 +38,8 @@ MAX_BUGS = 2
 MIN_FILL_LINES, MAX_FILL_LINES = 1, 8
 Reject = Callable[[str, str], None]
 """Is called with a form and the reason why a document that was drawn for it is left out."""
-_OTHER_SUITES = {"leetcode": LeetCode, "apps": Apps}
-_MBPP = Mbpp()
+_ASKED_WITHOUT_TESTS: dict[str, Callable[[Problem], str]] = {"leetcode": lambda p: p.prompt, "apps": apps_question}
+"""By the source of the problem; the others are asked as HumanEval and MBPP ask."""
 FENCE = "```"
 
 
@@ -163,18 +161,18 @@ def shown_tests(solved: SolvedProblem, seed: int) -> list[str]:
 def _questions(solved: SolvedProblem, seed: int) -> Iterator[str]:
     """What the suites ask in chat."""
     problem = solved.problem
-    if suite := _OTHER_SUITES.get(problem.source):
-        yield suite().question(problem)
+    if question := _ASKED_WITHOUT_TESTS.get(problem.source):
+        yield question(problem)
         return
     if f"def {problem.entry_point}(" in problem.prompt:
         yield ask(problem.prompt)
     if tests := shown_tests(solved, seed):
-        yield _MBPP.question(dataclasses.replace(problem, prompt=_task(solved, seed), tests="\n".join(tests)))
+        yield mbpp_question(_task(solved, seed), "\n".join(tests))
 
 
 def _plain_problem(solved: SolvedProblem, seed: int) -> Iterator[Example]:
     """One of the completion protocols: HumanEval's, where the body is written, or MBPP's."""
-    if solved.problem.source in _OTHER_SUITES:
+    if solved.problem.source in _ASKED_WITHOUT_TESTS:
         return
     given = solved.problem.prompt.rstrip("\n") + "\n"
     is_code = f"def {solved.problem.entry_point}(" in given and solved.solution.startswith(given)
@@ -182,8 +180,8 @@ def _plain_problem(solved: SolvedProblem, seed: int) -> Iterator[Example]:
     if is_code and (not tests or Draws(f"{seed}:protocol:{solved.problem.id}").below(2)):
         yield _body("problem", given, solved.solution.removeprefix(given))
     elif tests:
-        asked = dataclasses.replace(solved.problem, prompt=_task(solved, seed), tests="\n".join(tests))
-        yield Example(form="problem", prompt=frame(asked), completion=f"\n{solved.solution.strip()}\n{END}")
+        asked = mbpp_frame(_task(solved, seed), "\n".join(tests))
+        yield Example(form="problem", prompt=asked, completion=f"\n{solved.solution.strip()}\n{MBPP_END}")
 
 
 def _body(form: str, given: str, body: str) -> Example:

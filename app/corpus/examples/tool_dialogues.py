@@ -19,7 +19,7 @@ from app.corpus.examples.tool_facts import Described, Fact, described
 from app.corpus.examples.tool_words import Words, load_words
 from app.corpus.examples.words import fenced
 from app.corpus.records import Document, Example
-from app.evaluation.suites.search_items import Passage, search
+from app.prompting.passages import Passage, search
 from app.prompting.protocols import Message
 from app.prompting.tool_calls import Call, call_text
 from app.prompting.tool_schema import MAX_QUERY, SEARCH_DOCS_TOOL, SOURCES, Source, results_text

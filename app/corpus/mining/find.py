@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from app.cluster.job_queue import at
-from app.corpus.clean.cleaning import RejectedFileError, clean
+from app.corpus.clean.cleaning import clean
 from app.corpus.mining.calls_in_tests import from_tests, is_test
 from app.corpus.mining.closure import Package, dotted
 from app.corpus.mining.dangers import NotSelfContainedError
@@ -27,7 +27,7 @@ from app.corpus.mining.statement import (
     without_paths,
 )
 from app.corpus.recipes import Cleaning
-from app.corpus.records import Origin
+from app.corpus.records import Origin, RejectedFileError
 from app.corpus.sources.packages import Distribution, SourceFile
 from app.corpus.sources.untrusted import failure
 

@@ -15,7 +15,6 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from app.corpus.clean.cleaning import RejectedFileError
 from app.corpus.recipes import (
     CodeSource,
     JsonLines,
@@ -26,6 +25,7 @@ from app.corpus.recipes import (
     TheStackV2,
     canonical,
 )
+from app.corpus.records import RejectedFileError
 from app.corpus.sources import packages, tables, the_stack
 from app.corpus.sources.licences import LicenceVerdict, judge_expression
 from app.corpus.sources.packages import Distribution, SourceFile

@@ -17,8 +17,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TypeVar
 
-from app.corpus.clean.cleaning import RejectedFileError
 from app.corpus.recipes import CodeSource, InstalledPython, StandardLibrary, Tree, Wheels
+from app.corpus.records import RejectedFileError
 from app.corpus.sources.folders import FOREIGN, folders_of, vendored_in
 from app.corpus.sources.licences import LicenceVerdict, judge_expression, judge_licence
 from app.corpus.sources.package_headers import (

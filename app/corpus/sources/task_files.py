@@ -1,9 +1,9 @@
 """Solved problems from the training splits of LeetCodeDataset, MBPP and APPS: a file of the user's, or from the Hub.
 
-The suites' own readers (`app.evaluation`) read the files; here their references become programs to learn from: of the
-imports that a suite's harness puts before every program, those stay that the reference uses. Only training data is
-taken: MBPP's tasks 601 to 974, and files of the other two that no test file's name is given to. Problems belong to no
-distribution, so each is put on its side of the split by its id.
+The readers that the suites have as well (`app.problem_sets`) read the files; here their references become programs to
+learn from: of the imports that a suite's harness puts before every program, those stay that the reference uses. Only
+training data is taken: MBPP's tasks 601 to 974, and files of the other two that no test file's name is given to.
+Problems belong to no distribution, so each is put on its side of the split by its id.
 
 Limits: nothing is run here; the build proves them and makes the bugs (`app.corpus.mining.storage`). A problem
 whose tests exchange linked nodes is left out: its program would hold the code that converts them.
@@ -27,9 +27,9 @@ from app.corpus.records import Origin, SolvedProblem
 from app.corpus.sources.table_rows import Unreadable, json_rows, parquet_columns, parquet_rows
 from app.corpus.sources.untrusted import one_line
 from app.errors import UserError
-from app.evaluation.suites import apps, leetcode, linked_nodes, mbpp
-from app.evaluation.suites.suite import Task
 from app.files.user_files import user_path
+from app.problem_sets import apps, leetcode, linked_nodes, mbpp
+from app.problem_sets.task import Task
 from app.records import Problem
 
 HUB_FILES = {
@@ -129,11 +129,11 @@ def _read(source: TaskSource, row: dict[str, Any]) -> list[Task]:
     """The row's problem as its suite reads it; none where it has no tests. Raises UserError and what odd values do."""
     match source:
         case MbppTrain():
-            return list(mbpp._tasks([row], "the row", None))
+            return list(mbpp.tasks_of([row], "the row", None))
         case LeetCodeTrain():
-            return list(leetcode._tasks([row], "the row"))
+            return list(leetcode.tasks_of([row], "the row"))
         case _:
-            return list(apps._tasks([row], "the row", "")[0])
+            return list(apps.tasks_of([row], "the row", "")[0])
 
 
 def file_of(source: TaskSource) -> Path:

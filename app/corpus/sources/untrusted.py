@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from app.corpus.clean.cleaning import RejectedFileError
+from app.corpus.records import RejectedFileError
 
 MAX_FILE_BYTES = 64 << 20
 """More than this is never read of a file, whatever a recipe's cleaning allows."""

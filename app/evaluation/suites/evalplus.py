@@ -19,8 +19,9 @@ from app.errors import UserError
 from app.evaluation.suites.humaneval import HumanEval
 from app.evaluation.suites.mbpp import MATCHED, with_truth_of_matches
 from app.evaluation.suites.plus_inputs import with_types
-from app.evaluation.suites.problem_files import reading, rows, with_texts
-from app.evaluation.suites.suite import ProgramSuite, Task
+from app.evaluation.suites.suite import ProgramSuite
+from app.problem_sets.problem_files import reading, rows, with_texts
+from app.problem_sets.task import Task
 from app.prompting.replies import code_block
 from app.records import Problem
 

@@ -8,7 +8,8 @@ import json
 from pathlib import Path
 
 from app.errors import UserError
-from app.evaluation.suites.suite import ProgramSuite, Task
+from app.evaluation.suites.suite import ProgramSuite
+from app.problem_sets.task import Task
 from app.prompting.replies import behind_future, code_block, defines
 from app.records import Problem
 

@@ -4,7 +4,8 @@ import difflib
 import importlib
 
 from app.errors import UserError
-from app.evaluation.suites.suite import Suite, Task
+from app.evaluation.suites.suite import Suite
+from app.problem_sets.task import Task
 
 _CLASSES = {
     "humaneval": "humaneval.HumanEval",

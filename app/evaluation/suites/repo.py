@@ -22,7 +22,8 @@ import yaml
 from pydantic import AfterValidator, Field, StringConstraints, ValidationError
 
 from app.errors import UserError
-from app.evaluation.suites.suite import ProgramSuite, Task
+from app.evaluation.suites.suite import ProgramSuite
+from app.problem_sets.task import Task
 from app.prompting.replies import code_block, defines
 from app.records import Problem
 from app.runs import REPOSITORY

@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from app.evaluation.suites.search_items import ITEMS_PATH, Item, Passage, read_items, search
-from app.evaluation.suites.suite import StructuralSuite, Task, structural_verdict
+from app.evaluation.suites.search_items import ITEMS_PATH, Item, read_items
+from app.evaluation.suites.suite import StructuralSuite, structural_verdict
+from app.problem_sets.task import Task
+from app.prompting.passages import Passage, search
 from app.prompting.protocols import Message
 from app.prompting.tool_calls import Call, MalformedCallError, call_text, parse_calls
 from app.prompting.tool_prompts import STOP, calls_prompt

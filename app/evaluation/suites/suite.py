@@ -1,40 +1,17 @@
 """What a benchmark is to this project: problems, the words they are asked in, and what its replies are judged by.
 
-Each suite is one small file that implements `Suite`; `suites.py` knows them by name. Most are `ProgramSuite`s: one
+Each suite is one small file that implements `Suite`; `registry.py` knows them by name. Most are `ProgramSuite`s: one
 question, one program, run against tests in the sandbox.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from app.problem_sets.task import Task
 from app.prompting.protocols import SOURCE_STOP, Message, ask
 from app.prompting.replies import code_block
-from app.records import BenchmarkText, Problem, Verdict
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """A problem with its reference solution, which only decontamination and the harness's own tests read."""
-
-    problem: Problem
-    canonical_solution: str
-
-    @property
-    def benchmark_text(self) -> BenchmarkText:
-        text = "\n".join((self.problem.prompt, self.canonical_solution, self.problem.tests))
-        return BenchmarkText(problem_id=self.problem.id, entry_point=self.problem.entry_point, text=text)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallTask(Task):
-    """A problem whose tests only say how calls are compared: its text is the question and the right calls."""
-
-    @property
-    def benchmark_text(self) -> BenchmarkText:
-        text = f"{self.problem.prompt}\n{self.canonical_solution}"
-        return BenchmarkText(problem_id=self.problem.id, entry_point=self.problem.entry_point, text=text)
+from app.records import Problem, Verdict
 
 
 class Suite(Protocol):

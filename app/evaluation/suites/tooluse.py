@@ -24,10 +24,11 @@ from app.evaluation.suites.call_matching import (
     pick,
     same_name,
 )
-from app.evaluation.suites.problem_files import hub_rows, rows
 from app.evaluation.suites.search_docs import SearchDocs
 from app.evaluation.suites.source_values import write_source
-from app.evaluation.suites.suite import CallTask, StructuralSuite, Suite, Task, structural_verdict
+from app.evaluation.suites.suite import StructuralSuite, Suite, structural_verdict
+from app.problem_sets.problem_files import hub_rows, rows
+from app.problem_sets.task import CallTask, Task
 from app.prompting.protocols import Message
 from app.prompting.tool_calls import Call, MalformedCallError, call_text, parse_calls
 from app.prompting.tool_prompts import STOP, calls_prompt

@@ -20,10 +20,11 @@ from app.corpus.recipes import Cleaning, Recipe, load_recipe
 from app.corpus.shard_files import IDENTITY, discard_others, is_made, part, write_rows
 from app.corpus.sources.find import find_distributions, read_source
 from app.errors import UserError
+from app.files.json_files import write_json
 from app.overrides import with_overrides
 from app.profiles import smoke
 from app.records import BenchmarkText
-from app.runs import Run, write_json
+from app.runs import Run
 from app.settings import Profile
 
 CODE = '''def halves(numbers):

@@ -15,7 +15,9 @@ from app.evaluation.stage import check, read_result
 from app.evaluation.suites import humaneval
 from app.evaluation.suites.humaneval import HumanEval
 from app.evaluation.suites.registry import evenly_spaced, get_suite
-from app.evaluation.suites.suite import ProgramSuite, Task, structural_verdict
+from app.evaluation.suites.suite import ProgramSuite, structural_verdict
+from app.files.json_files import read_json, read_json_lines
+from app.problem_sets.task import Task
 from app.prompting.protocols import Message
 from app.records import (
     Draft,
@@ -29,7 +31,7 @@ from app.records import (
     SuiteResult,
     Verdict,
 )
-from app.runs import Run, read_json, read_json_lines
+from app.runs import Run
 from app.sandbox.supervisor import Supervisor
 from app.settings import EvaluationSettings, SandboxSettings
 

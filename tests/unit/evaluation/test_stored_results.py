@@ -18,12 +18,13 @@ from app.evaluation.stage import (
     run_evaluation,
     set_aside_outdated,
 )
+from app.files.json_files import append_json_line, read_json_lines, write_json_lines
 from app.models.base import ensure_model, load_tokenizer, sha256_of, weights_sha256
 from app.overrides import with_overrides
 from app.profiles import smoke
 from app.records import Problem, Status
 from app.report import write_report
-from app.runs import Run, append_json_line, open_run, read_json_lines, write_json_lines
+from app.runs import Run, open_run
 from app.settings import Profile
 from tests.unit.evaluation.test_measure import ScriptedGenerator, StatedJudge
 

@@ -13,11 +13,11 @@ from app.evaluation.scoring import Samples
 from app.evaluation.stage import problem_paths
 from app.evaluation.suites import humaneval
 from app.evaluation.suites.humaneval import HumanEval
-from app.evaluation.suites.problem_files import rows
 from app.evaluation.suites.registry import get_suite
 from app.files.user_files import read_rows, user_path
 from app.models.base import ensure_model
 from app.overrides import with_overrides
+from app.problem_sets.problem_files import rows
 from app.profiles import smoke
 
 ROWS = [{"task_id": "HumanEval/0", "completion": "    return 'é\u2028'"}, {"task_id": "HumanEval/1", "completion": "x"}]

@@ -5,9 +5,10 @@ import time
 
 import pytest
 
-from app.corpus.clean.cleaning import Cleaned, RejectedFileError, clean
+from app.corpus.clean.cleaning import Cleaned, clean
 from app.corpus.clean.decontamination import defined_names
 from app.corpus.recipes import Cleaning
+from app.corpus.records import RejectedFileError
 
 GOOD = '''"""Tools for triangles."""
 

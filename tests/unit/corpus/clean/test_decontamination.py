@@ -173,7 +173,7 @@ def mbpp_guard() -> tuple[Decontaminator, list[mbpp.Task]]:
     path = os.environ.get("POCKETCODER_MBPP")
     if not path:
         pytest.skip("set POCKETCODER_MBPP to the path of google-research's mbpp.jsonl")
-    tasks = mbpp.load(Path(path))
+    tasks = mbpp.tasks_of_file(Path(path))
     return Decontaminator(task.benchmark_text for task in tasks), tasks
 
 

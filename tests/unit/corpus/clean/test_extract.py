@@ -18,9 +18,9 @@ from app.corpus.rows.samples import HELD_OUT, render_shard
 from app.corpus.rows.shares import choose
 from app.corpus.shard_files import part, write_rows
 from app.evaluation.suites import humaneval
+from app.files.json_files import write_atomic
 from app.profiles import smoke
 from app.records import IGNORE, BenchmarkText, Problem, ProblemStyle
-from app.runs import write_atomic
 
 SOURCE = '''"""Tools for triangles, kept here for the tests of the corpus build and nothing else."""
 

@@ -13,7 +13,7 @@ from app.corpus.examples.words import as_task, first_sentences
 from app.corpus.records import Bug, Example, Origin, SolvedProblem
 from app.evaluation.suites.humaneval import HumanEval
 from app.evaluation.suites.mbpp import Mbpp
-from app.evaluation.suites.suite import Task
+from app.problem_sets.task import Task
 from app.prompting.replies import code_block
 from app.records import Problem, ProblemStyle
 from tests.unit.corpus.examples.test_forms import ALL, answered, asked

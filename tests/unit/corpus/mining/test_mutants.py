@@ -13,7 +13,7 @@ import pytest
 
 from app.corpus.mining.mutants import KINDS, mutants
 from app.evaluation.suites import humaneval, mbpp
-from app.evaluation.suites.suite import Task
+from app.problem_sets.task import Task
 from app.records import UNTRUSTED_TIERS, Problem, Status
 from tests.official import Case, human_eval, humaneval_task, judged, mbpp_task
 
@@ -71,7 +71,7 @@ def mbpp_tasks() -> list[Task]:
     path = os.environ.get("POCKETCODER_MBPP")
     if not path:
         pytest.skip("set POCKETCODER_MBPP to the path of google-research's mbpp.jsonl")
-    return mbpp.load(Path(path))
+    return mbpp.tasks_of_file(Path(path))
 
 
 def test_every_canonical_solution_of_humaneval_passes() -> None:

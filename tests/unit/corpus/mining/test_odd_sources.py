@@ -12,7 +12,7 @@ from app.corpus.clean.guard import GUARD, guard_of, signs_bytes
 from app.corpus.mining import find
 from app.corpus.mining.storage import mine_distribution
 from app.corpus.shard_files import part
-from app.runs import write_atomic
+from app.files.json_files import write_atomic
 from tests.unit.corpus.mining.test_mining import GOOD, distribution, found
 
 SURROGATE = (

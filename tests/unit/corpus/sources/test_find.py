@@ -14,8 +14,9 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 import pytest
 
-from app.corpus.clean.cleaning import RejectedFileError, clean
+from app.corpus.clean.cleaning import clean
 from app.corpus.recipes import Cleaning, Recipe, TheStackV2, load_recipe
+from app.corpus.records import RejectedFileError
 from app.corpus.sources import tables, the_stack
 from app.corpus.sources.find import Distribution, SourceFile, draw_files, find_distributions, read_source
 from app.corpus.sources.licences import LicenceVerdict

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from app.corpus.clean.cleaning import RejectedFileError
 from app.corpus.recipe_check import check_recipe
 from app.corpus.recipes import LeetCodeTrain, MbppTrain
+from app.corpus.records import RejectedFileError
 from app.corpus.sources import packages, table_rows, untrusted
 from app.corpus.sources.find import draw_files, find_distributions, read_source
 from app.corpus.sources.packages import Distribution

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from app.evaluation.suites.suite import Task
 from app.evaluation.suites.tooluse import ToolUse, bfcl_task
+from app.problem_sets.task import Task
 from app.prompting.tool_calls import Call, call_text
 from app.records import Status
 

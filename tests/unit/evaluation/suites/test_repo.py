@@ -14,7 +14,7 @@ from app.corpus.mining.mutants import mutants
 from app.errors import UserError
 from app.evaluation.suites.registry import get_suite
 from app.evaluation.suites.repo import FOLDER, Repo, Target, assembled, read_package, taken_apart
-from app.evaluation.suites.suite import Task
+from app.problem_sets.task import Task
 from app.prompting.protocols import SOURCE_STOP
 from app.records import Problem, Status, Verdict
 from app.sandbox.local import LocalJudges

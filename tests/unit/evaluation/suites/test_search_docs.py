@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from app.errors import UserError
 from app.evaluation.suites import search_docs
 from app.evaluation.suites.search_docs import MAX_SEARCHES, SEARCH_DOCS_TOOL, SearchDocs, play, reference_replies
-from app.evaluation.suites.search_items import ITEMS_PATH, Item, Passage, search
-from app.evaluation.suites.suite import Task
+from app.evaluation.suites.search_items import ITEMS_PATH, Item
+from app.problem_sets.task import Task
+from app.prompting.passages import Passage, search
 from app.prompting.tool_calls import Call, call_text
 from app.records import Problem, Status
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from app.errors import UserError
 from app.evaluation.suites import tooluse
 from app.evaluation.suites.search_docs import reference_replies
-from app.evaluation.suites.suite import Task
 from app.evaluation.suites.tooluse import CATEGORIES, HUB, ToolUse
+from app.problem_sets.task import Task
 from app.prompting.tool_calls import Call, call_text
 from app.records import ProblemStyle, Status
 from tests.unit.evaluation.suites.test_call_matching import ANSWER, FLIGHT, HOTEL, JAVA, JAVASCRIPT, book, judge

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import UserError
-from app.evaluation.suites.suite import Task
 from app.files.errors import sentence_of
 from app.files.user_files import read_rows
+from app.problem_sets.task import Task
 
 ODD = (SyntaxError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
 """What a row of another form raises in whoever makes a problem of it."""
