@@ -222,7 +222,13 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
     if not (arguments.show_prompt or arguments.contamination):
         _check_confinement(arguments.unsafe)
-    evaluate(arguments)
+    evaluate(arguments, _engines)
+
+
+def _engines(profile: Any, unsafe: bool) -> Any:
+    from app.pipeline import generator_and_judges
+
+    return generator_and_judges(profile, unsafe)
 
 
 def _report(arguments: argparse.Namespace) -> None:

@@ -7,38 +7,21 @@ DIR] [--resume]
 
 import contextlib
 import shutil
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 from app import hardware
 from app.cluster.session import connected, require_resources
 from app.corpus.clean.guard import Guard
-from app.errors import UserError
-from app.evaluation.contamination import overlaps
-from app.evaluation.guarded_suites import guard_against, guard_for
-from app.evaluation.stage import (
-    BASE,
-    SFT,
-    CandidateComparison,
-    is_evaluated,
-    load_suites,
-    plans,
-    problem_paths,
-    read_results,
-    run_evaluation,
-    set_aside_outdated,
-)
-from app.evaluation.suites.registry import ALWAYS_HERE, evenly_spaced, get_suite
-from app.evaluation.suites.suite import Suite
+from app.evaluation.guarded_suites import guard_for
+from app.evaluation.measurement import measure_candidates
+from app.evaluation.stage import BASE, SFT, is_evaluated, load_suites
 from app.files.json_files import read_json
-from app.models.adapters import check_adapter
-from app.models.base import ensure_model, load_tokenizer, weights_sha256
-from app.problem_sets.task import Task
+from app.models.base import ensure_model, load_tokenizer
 from app.progress import say
 from app.prompting.turn_ends import check_chat
-from app.records import SuiteResult
-from app.runs import Run, update_info
+from app.records import Generator, Judge
+from app.runs import Run, require_stage, update_info
 from app.settings import Profile
 
 
@@ -55,7 +38,7 @@ def run_pipeline(run: Run, profile: Profile, *, unsafe: bool = False) -> None:
             _require_what_stages_need(profile)
         corpus(run, profile, unsafe=unsafe)
         sft(run, profile)
-        evaluate(run, profile, unsafe=unsafe)
+        measure_candidates(run, profile, candidates, generator_and_judges, unsafe=unsafe)
     _keep_peak(run, memory.peak_bytes)
     report(run)
 
@@ -115,7 +98,7 @@ def sft(run: Run, profile: Profile) -> None:
     if run.sft_meta.exists():
         shutil.rmtree(run.sft_work, ignore_errors=True)
         return say("sft: complete")
-    _need(run.corpus_manifest, "corpus", run, profile)
+    require_stage(run, "corpus", run.corpus_manifest, profile)
     from app.corpus.identity import check_complete
     from app.training.sft import run_sft
 
@@ -129,77 +112,17 @@ def sft(run: Run, profile: Profile) -> None:
     return say(f"  {meta['steps']} steps, {meta['tokens']} tokens, loss {meta['final_loss']:.3f}: {run.sft_adapter}")
 
 
-def evaluate(run: Run, profile: Profile, *, unsafe: bool = False) -> None:
-    measure(run, profile, {BASE: "", SFT: str(run.sft_adapter)}, unsafe=unsafe)
-
-
-def measure(
-    run: Run, profile: Profile, candidates: Mapping[str, str], *, unsafe: bool = False
-) -> tuple[list[SuiteResult], list[CandidateComparison]]:
-    """Every candidate on profile.evaluation, as far as it has no result yet, and each against the base model.
-
-    candidates: adapter by name, empty for the base model.
-    """
-    if str(run.sft_adapter) in candidates.values():
-        _need(run.sft_meta, "sft", run, profile)
-    folder = ensure_model(profile.model)
-    for adapter in filter(None, candidates.values()):
-        check_adapter(Path(adapter), folder)
-    suites, tokenizer = load_suites(profile.evaluation), load_tokenizer(folder)
-    planned = set_aside_outdated(run, plans(run, profile, candidates, suites, tokenizer, weights_sha256(folder)))
-    if is_evaluated(run, profile.evaluation, candidates):
-        say("evaluate: complete")
-        return read_results(run, profile.evaluation, candidates)
+@contextlib.contextmanager
+def generator_and_judges(profile: Profile, unsafe: bool) -> Iterator[tuple[Generator, Judge]]:
+    """The actors that draw and judge, on the cluster that is connected."""
     from actors.generator import GeneratorClient
     from actors.judges import JudgePool
 
-    say("evaluate")
-    with run.attempt("evaluate"), connected(profile.cluster):
-        require_resources("generation", num_cpus=1, num_gpus=int(profile.generation.use_gpu))
-        found = _contamination(run, profile, suites)  # before the generator, which without a card takes every core
-        with (
-            contextlib.closing(JudgePool(profile.sandbox, unsafe=unsafe)) as judges,
-            contextlib.closing(GeneratorClient(profile.model, profile.generation)) as generator,
-        ):
-            run_evaluation(run, planned, found, tokenizer, generator, judges)
-    return read_results(run, profile.evaluation, candidates)
-
-
-def _contamination(
-    run: Run, profile: Profile, suites: Mapping[str, tuple[Suite, list[Task]]]
-) -> dict[str, dict[str, Any] | None]:
-    """By suite, over the problems that are measured."""
-    found = {}
-    for name, (_, tasks) in suites.items():
-        chosen = {task.problem.id for task in evenly_spaced(tasks, profile.evaluation.num_problems)}
-        found[name] = _with_guard(run, name, tasks, overlaps(run, name, tasks, profile.model, chosen))
-    return found
-
-
-def _with_guard(run: Run, suite: str, tasks: list[Task], summary: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The summary with what the run's corpus was not guarded against; also said."""
-    if summary is None:
-        return None
-    if lacking := guard_against(read_json(run.corpus_manifest), suite, tasks):
-        say(f"  {suite}: of this run's corpus, {lacking}; what was trained on it may know these problems")
-    return summary | {"unguarded": lacking}
-
-
-def contamination(run: Run, profile: Profile) -> dict[str, Any]:
-    """Of every suite of profile.evaluation, and of those that ship with us."""
-    _need(run.corpus_manifest, "corpus", run, profile)
-    with connected(profile.cluster):
-        suites = benchmarks(profile).items()
-        found = {n: _with_guard(run, n, tasks, overlaps(run, n, tasks, profile.model)) for n, tasks in suites}
-        return {name: summary for name, summary in found.items() if summary}
-
-
-def benchmarks(profile: Profile) -> dict[str, list[Task]]:
-    """The problems that a run's training data are searched for: of the suites to be measured, and of those that are
-    always here."""
-    paths = problem_paths(profile.evaluation)
-    names = dict.fromkeys((*ALWAYS_HERE, *profile.evaluation.suites, *paths))
-    return {name: get_suite(name).load(paths.get(name)) for name in names}
+    with (
+        contextlib.closing(JudgePool(profile.sandbox, unsafe=unsafe)) as judges,
+        contextlib.closing(GeneratorClient(profile.model, profile.generation)) as generator,
+    ):
+        yield generator, judges
 
 
 def report(run: Run) -> None:
@@ -215,12 +138,6 @@ def _require_what_stages_need(profile: Profile) -> None:
     gpus = workers if profile.sft.use_gpu else 0
     require_resources(f"sft.num_workers={workers}", num_cpus=workers + 1, num_gpus=gpus)
     require_resources("generation", num_cpus=1, num_gpus=int(profile.generation.use_gpu))
-
-
-def _need(artifact: Path, stage: str, run: Run, profile: Profile) -> None:
-    if not artifact.exists():
-        command = f"python -m app {stage} --profile {profile.name} --run {run.root}"
-        raise UserError(f"run {run.root} lacks {artifact.relative_to(run.root)}: run `{command}` first")
 
 
 def _keep_peak(run: Run, peak_bytes: int) -> None:

@@ -188,6 +188,13 @@ def update_info(run: Run, **values: Any) -> None:
     write_json(run.info, {**read_json(run.info), **values})
 
 
+def require_stage(run: Run, stage: str, artifact: Path, profile: Profile) -> None:
+    """Raise UserError with the command that makes a stage's artifact, where the run lacks it."""
+    if not artifact.exists():
+        command = f"python -m app {stage} --profile {profile.name} --run {run.root}"
+        raise UserError(f"run {run.root} lacks {artifact.relative_to(run.root)}: run `{command}` first")
+
+
 @contextlib.contextmanager
 def _lock(root: Path) -> Iterator[None]:
     with open(root / "run.lock", "w") as file:

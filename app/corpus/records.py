@@ -22,7 +22,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """A piece of code to learn. Made by `app.corpus.examples.documents`; deduplicated, rendered and tokenised by the
+    """A piece of code to learn. Made by `app.corpus.clean.documents`; deduplicated, rendered and tokenised by the
     build."""
 
     kind: str

@@ -7,7 +7,7 @@ import json
 from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.errors import UserError
 from app.files.user_files import user_path
@@ -18,11 +18,15 @@ from app.run_settings import chosen_profile, stored_profile
 from app.runs import open_run, runs_root
 from app.settings import EvaluationSettings, ModelSettings, Profile
 
+if TYPE_CHECKING:
+    from app.evaluation.measurement import Engines
+
 FREE = ("evaluation", "generation", "sandbox")
 """Groups of settings that an evaluation may choose anew, because nothing in the run depends on them."""
 
 
-def evaluate(arguments: argparse.Namespace) -> None:
+def evaluate(arguments: argparse.Namespace, engines: "Engines") -> None:
+    """engines: what starts the generator and the judges, where anything is measured."""
     _check_combination(arguments)
     if arguments.samples:
         return _score(arguments)
@@ -33,13 +37,13 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if arguments.show_prompt:
         return _show_prompt(profile, arguments.show_prompt)
     with open_run(_folder(arguments), identity, resume=True) as run:
-        from app import pipeline
+        from app.evaluation.measurement import contamination, measure_candidates
 
         if arguments.contamination:
-            found = pipeline.contamination(run, profile)
+            found = contamination(run, profile)
             return print(json.dumps(found) if arguments.json else _contamination_text(found))
         candidates = _candidates(arguments, run.sft_adapter)
-        results, comparisons = pipeline.measure(run, profile, candidates, unsafe=arguments.unsafe)
+        results, comparisons = measure_candidates(run, profile, candidates, engines, unsafe=arguments.unsafe)
         if arguments.json:
             shown = {"results": [asdict(r) for r in results], "comparisons": [asdict(c) for c in comparisons]}
             return print(json.dumps({"run": str(run.root)} | shown))

@@ -17,10 +17,10 @@ import pyarrow as pa
 from app.cluster.job_queue import at
 from app.corpus.clean.cleaning import MAX_LITERAL_SHARE, clean, uncollected
 from app.corpus.clean.decontamination import Decontaminator, defined_names
+from app.corpus.clean.documents import functions
 from app.corpus.clean.guard import decontaminator
 from app.corpus.clean.minhash import bands
 from app.corpus.clean.tables_in_code import table_share_of
-from app.corpus.examples.documents import functions
 from app.corpus.recipes import CodeSource, Recipe
 from app.corpus.records import FILE, Document, Origin, RejectedFileError
 from app.corpus.shard_files import IDENTITY, is_made, part, write_rows

@@ -10,8 +10,8 @@ import ast
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 
+from app.corpus.clean.documents import FILE_MARK
 from app.corpus.draws import Draws
-from app.corpus.examples.documents import FILE_MARK
 from app.corpus.examples.quality import MAX_LINES, Function, parsed, poor_docstring, prose_of, unfit_reason
 from app.corpus.examples.words import (
     DOCSTRING,

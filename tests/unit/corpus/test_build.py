@@ -2,7 +2,7 @@
 
 import ast
 
-from app.corpus.examples import documents
+from app.corpus.clean import documents
 
 GOOD = '''"""Tools for triangles."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.corpus.examples.documents import FILE_MARK, functions
+from app.corpus.clean.documents import FILE_MARK, functions
 from app.corpus.examples.forms import document_examples, split_context
 from app.corpus.examples.quality import poor_docstring, self_contained, unfit_reason
 from app.corpus.examples.words import FILL

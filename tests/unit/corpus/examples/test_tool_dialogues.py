@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.corpus.clean.decontamination import Decontaminator
-from app.corpus.examples.documents import functions
+from app.corpus.clean.documents import functions
 from app.corpus.examples.tool_dialogues import tool_examples
 from app.corpus.examples.tool_words import load_words
 from app.corpus.records import Document, Example

@@ -1,0 +1,82 @@
+"""Imports go one way: from the commands down to what everything stands on (docs/architecture.md draws it)."""
+
+import ast
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+LEVELS = (
+    ("app.__main__",),
+    ("app.cli",),
+    ("app.pipeline",),
+    ("app.planning", "app.report", "app.ide"),
+    ("app.evaluation", "app.serving", "app.training"),
+    ("app.evaluation.suites", "app.training.experimental"),
+    ("app.corpus.build",),
+    ("app.corpus.identity", "app.corpus.manifest", "app.corpus.recipe_check"),
+    ("app.corpus.rows",),
+    ("app.corpus.examples",),
+    ("app.corpus.mining",),
+    ("app.corpus.clean",),
+    ("app.corpus.sources",),
+    ("app.corpus",),
+    ("app.generation", "app.sandbox"),
+    ("app.cluster", "app.models", "app.problem_sets", "app.prompting"),
+    ("app",),
+)
+"""Rooms, and modules that are levels of their own, the highest first. A room imports from levels below it; rooms of one
+level know nothing of each other. `app` is what lies at the root, with `app.files`."""
+SOURCES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in (ROOT / "app").rglob("*.py")
+}
+
+
+def room_of(module: str) -> str:
+    """The longest name in LEVELS that the module is, or lies in."""
+    names = (name for level in LEVELS for name in level)
+    return max((name for name in names if f"{module}.".startswith(f"{name}.")), key=len)
+
+
+def imports(path: Path) -> set[str]:
+    """Modules of `app` that a file imports when it runs, wherever in it."""
+    found: set[str] = set()
+    unread: list[ast.AST] = [ast.parse(path.read_text())]
+    while unread:
+        node = unread.pop()
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names} & SOURCES.keys()
+        elif isinstance(node, ast.ImportFrom) and node.module in SOURCES:
+            below = {f"{node.module}.{alias.name}" for alias in node.names} & SOURCES.keys()
+            found |= below or {node.module}
+        elif not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+            unread += ast.iter_child_nodes(node)
+    return found
+
+
+@pytest.mark.parametrize("module", sorted(SOURCES))
+def test_a_room_imports_from_the_levels_below_it(module: str) -> None:
+    rank = {name: number for number, level in enumerate(LEVELS) for name in level}
+    own = room_of(module)
+    for imported in imports(SOURCES[module]):
+        room = room_of(imported)
+        assert room == own or rank[room] > rank[own], f"{module} ({own}) imports {imported} ({room})"
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    graph = {module: imports(path) for module, path in SOURCES.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_the_root_of_app_holds_what_no_room_does() -> None:
+    modules = {path.stem for path in (ROOT / "app").glob("*.py")}
+    assert modules == {
+        *("__init__", "__main__", "cli", "pipeline", "report"),
+        *("errors", "hardware", "overrides", "profiles", "progress", "records", "run_settings", "runs", "settings"),
+    }
