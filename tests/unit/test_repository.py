@@ -5,12 +5,16 @@ import os
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.conftest import ROOT
+
 SOURCES = sorted(path for folder in ("app", "actors", "tune_spaces") for path in (ROOT / folder).rglob("*.py"))
 
 
@@ -89,3 +93,27 @@ def test_make_run_takes_the_profile_of_the_machine(
         ["make", "-n", "-B", "run"], cwd=ROOT, env=env, capture_output=True, text=True, check=True
     ).stdout
     assert f"--extra {extra}" in plan and f"pipeline --profile {profile}" in plan
+
+
+PINS = {name: (ROOT / f"constraints/{name}.txt").read_text() for name in ("cpu", "gpu", "clients")}
+
+
+@pytest.mark.parametrize("name", PINS)
+def test_constraints_hold_versions_and_no_address(name: str) -> None:
+    assert "://" not in PINS[name] and "--" not in PINS[name]
+    for line in PINS[name].splitlines():
+        (pin,) = Requirement(line).specifier
+        assert pin.operator == "==", line
+
+
+@pytest.mark.parametrize("name", PINS)
+def test_constraints_pin_each_requirement_to_a_version_that_it_allows(name: str) -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras = declared["project"]["optional-dependencies"]
+    wanted = declared["project"]["dependencies"] + extras["dev"] + extras.get(name, [])
+    if name == "clients":
+        wanted = declared["dependency-groups"]["clients"]
+    pinned = [Requirement(line) for line in PINS[name].splitlines()]
+    for requirement in map(Requirement, wanted):
+        pins = [next(iter(pin.specifier)).version for pin in pinned if pin.name == canonicalize_name(requirement.name)]
+        assert pins and all(map(requirement.specifier.contains, pins)), f"{requirement}: run `make constraints`"
