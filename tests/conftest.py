@@ -7,25 +7,55 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
+LONGEST = ("e2e/test_serve", "ray/", "e2e/test_ide_page", "e2e/test_sandbox", "e2e/")
+"""What begins first where several workers share the tests. Pages and sandbox come before what waits for the submitted
+job, which the first of these makes."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Under xdist (`--dist loadgroup`) a file's tests go to one worker, in their order, so that what they share is made
+    once; and so do all tests on the local Ray, which is to be alone in its process."""
+    if config.getoption("dist", "no") == "no":
+        return
+    places = {item: item.path.relative_to(ROOT / "tests").as_posix() for item in items}
+    for item, place in places.items():
+        shares_ray = "local_ray" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("local Ray" if shares_ray else place))
+    ranks = {item: [place.startswith(start) for start in LONGEST] for item, place in places.items()}
+    items.sort(key=lambda item: ranks[item].index(True) if True in ranks[item] else len(LONGEST))
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that the first worker makes and the others wait for; without xdist there is one worker."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(f"{folder}.lock"):
+        if not (folder / ".whole").exists():
+            folder.mkdir(exist_ok=True)
+            make(folder)
+            (folder / ".whole").touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A weight cache that holds the smoke model, fetched through the real command."""
-    folder = tmp_path_factory.mktemp("cache")
+
+    def pull(folder: Path) -> None:
+        command = [sys.executable, "-m", "app", "pull", "--profile", "smoke"]
+        env = os.environ | {"POCKETCODER_CACHE": str(folder)}
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr
+
+    folder = made_once(tmp_path_factory, "cache", pull)
     os.environ["POCKETCODER_CACHE"] = str(folder)
-    done = subprocess.run(
-        [sys.executable, "-m", "app", "pull", "--profile", "smoke"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr
     return folder
 
 

@@ -11,12 +11,14 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from app.runs import Run
+from tests.conftest import ROOT, made_once
 
 BIN = Path(sys.executable).parent
 
@@ -33,8 +35,8 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-@pytest.fixture(scope="session")
-def cluster(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+@contextmanager
+def started_cluster(runs: Path) -> Iterator[Cluster]:
     """`ray start --head --block` with a token, ended by its process group; `ray stop` would hit other people's Ray."""
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # socket paths allow no more than 107 characters
     port = free_port()
@@ -42,7 +44,7 @@ def cluster(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
         "PATH": f"{BIN}:{os.environ['PATH']}",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(16),
-        "POCKETCODER_RUNS": str(tmp_path_factory.mktemp("job-runs")),
+        "POCKETCODER_RUNS": str(runs),
     }
     options = [f"--port={free_port()}", "--num-cpus=2", f"--temp-dir={folder}", f"--dashboard-port={port}"]
     ports = [
@@ -80,18 +82,38 @@ def _wait_for(address: str, head: subprocess.Popen[bytes]) -> None:
     raise TimeoutError("the Ray dashboard did not answer within two minutes")
 
 
+@pytest.fixture(scope="module")
+def cluster(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with started_cluster(tmp_path_factory.mktemp("job-runs")) as cluster:
+        yield cluster
+
+
 @pytest.fixture(scope="session")
-def job(cluster: Cluster) -> tuple[Path, str]:
+def job(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Run directory and output of the whole pipeline, run without interruption as a submitted job."""
-    command = [str(BIN / "ray"), "job", "submit", "--address", cluster.dashboard, "--working-dir", "."]
-    done = subprocess.run(
-        [*command, "--", "python", "-m", "app", "pipeline", "--profile", "smoke"],
-        cwd=ROOT,
-        env=cluster.env,
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    (run,) = Path(cluster.env["POCKETCODER_RUNS"]).iterdir()
-    return run, done.stdout + done.stderr
+
+    def submit(folder: Path) -> None:
+        with started_cluster(folder / "runs") as cluster:
+            command = [str(BIN / "ray"), "job", "submit", "--address", cluster.dashboard, "--working-dir", "."]
+            done = subprocess.run(
+                [*command, "--", "python", "-m", "app", "pipeline", "--profile", "smoke"],
+                cwd=ROOT,
+                env=cluster.env,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=280,
+            )
+        assert done.returncode == 0, done.stdout[-6000:]
+        (folder / "output.txt").write_text(done.stdout)
+
+    folder = made_once(tmp_path_factory, "job", submit)
+    (run,) = (folder / "runs").iterdir()
+    return run, (folder / "output.txt").read_text()
+
+
+@pytest.fixture
+def finished(job: tuple[Path, str], tmp_path: Path) -> Run:
+    """A copy of the job's run, to change at will: the run itself is read by tests in other processes too."""
+    shutil.copytree(job[0], tmp_path / "run")
+    return Run(tmp_path / "run")

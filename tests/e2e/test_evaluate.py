@@ -14,16 +14,9 @@ from tests.e2e.test_cli import one_sentence
 FEW = ("--set", "evaluation.num_problems=4", "--set", "evaluation.max_new_tokens=8")
 
 
-@pytest.fixture
-def run(job: tuple[Path, str], tmp_path: Path) -> Run:
-    """A copy of the finished run."""
-    shutil.copytree(job[0], tmp_path / "run")
-    return Run(tmp_path / "run")
-
-
-def test_a_run_is_measured_on_other_suites_without_changing_it(run: Run, cli: Cli) -> None:
-    before = run.info.read_text(), run.suite_result("humaneval-chat-6", "base").read_text()
-    done = cli("evaluate", "--run", run.root, "--suite", "repo,search_docs", *FEW, "--json")
+def test_a_run_is_measured_on_other_suites_without_changing_it(finished: Run, cli: Cli) -> None:
+    before = finished.info.read_text(), finished.suite_result("humaneval-chat-6", "base").read_text()
+    done = cli("evaluate", "--run", finished.root, "--suite", "repo,search_docs", *FEW, "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     labels = ["repo-chat-4", "search_docs-chat-4"]
@@ -32,14 +25,14 @@ def test_a_run_is_measured_on_other_suites_without_changing_it(run: Run, cli: Cl
     assert found["results"][1]["tiers"] == {"structure": 4}
     assert [c["suite"] for c in found["comparisons"]] == labels
     settings = json.loads(before[0])["settings"]
-    assert read_json(run.info)["settings"] == settings and settings["evaluation"]["suites"] == ["humaneval"]
-    assert run.suite_result("humaneval-chat-6", "base").read_text() == before[1]
+    assert read_json(finished.info)["settings"] == settings and settings["evaluation"]["suites"] == ["humaneval"]
+    assert finished.suite_result("humaneval-chat-6", "base").read_text() == before[1]
     for label in labels:
-        result = read_json(run.suite_result(label, "sft"))
-        assert result["contamination"]["problems"] == 4 and result["adapter"] == str(run.sft_adapter)
+        result = read_json(finished.suite_result(label, "sft"))
+        assert result["contamination"]["problems"] == 4 and result["adapter"] == str(finished.sft_adapter)
         assert result["sampling"]["temperature"] == 0 and len(result["template_sha256"]) == 64
-    assert cli("report", "--run", run.root).returncode == 0
-    assert "repo-chat-4" in run.report_md.read_text()
+    assert cli("report", "--run", finished.root).returncode == 0
+    assert "repo-chat-4" in finished.report_md.read_text()
 
 
 def test_several_samples_of_any_model_folder_are_drawn_and_kept(smoke_model: Path, cli: Cli, tmp_path: Path) -> None:
@@ -57,25 +50,25 @@ def test_several_samples_of_any_model_folder_are_drawn_and_kept(smoke_model: Pat
     assert json.loads(again.stdout)["results"] == [result] and "evaluate: complete" in again.stderr
 
 
-def test_a_result_is_never_shown_for_other_settings(run: Run, cli: Cli) -> None:
+def test_a_result_is_never_shown_for_other_settings(finished: Run, cli: Cli) -> None:
     longer = ("--set", "evaluation.max_new_tokens=17")
-    sentence = one_sentence(cli("evaluate", "--run", run.root, *longer))
+    sentence = one_sentence(cli("evaluate", "--run", finished.root, *longer))
     assert "measured with other settings (sampling.max_new_tokens: 16 -> 17)" in sentence, sentence
     slower = ("--set", "sandbox.timeout_s=9")
-    assert "sandbox.timeout_s: 3.0 -> 9.0" in one_sentence(cli("evaluate", "--run", run.root, *slower))
+    assert "sandbox.timeout_s: 3.0 -> 9.0" in one_sentence(cli("evaluate", "--run", finished.root, *slower))
 
 
 def test_an_adapter_of_another_base_is_refused_before_anything_is_measured(
-    run: Run, cli: Cli, tmp_path: Path, smoke_model: Path
+    finished: Run, cli: Cli, tmp_path: Path, smoke_model: Path
 ) -> None:
     adapter = tmp_path / "other"
-    shutil.copytree(run.sft_adapter, adapter)
+    shutil.copytree(finished.sft_adapter, adapter)
     from safetensors.torch import load_file, save_file
 
     weights = load_file(adapter / "adapter_model.safetensors")
     wide = {name: w.repeat(1, 2) if "lora_A" in name else w.repeat(2, 1) for name, w in weights.items()}
     save_file(wide, adapter / "adapter_model.safetensors")
-    done = cli("evaluate", "--run", run.root, "--suite", "repo", *FEW, "--adapter", adapter)
+    done = cli("evaluate", "--run", finished.root, "--suite", "repo", *FEW, "--adapter", adapter)
     assert "was made for another base model" in one_sentence(done) and "started Ray" not in done.stderr
     missing = cli(
         "evaluate", "--model", smoke_model, "--run", tmp_path / "r", "--profile", "smoke", "--adapter", tmp_path
@@ -83,19 +76,19 @@ def test_an_adapter_of_another_base_is_refused_before_anything_is_measured(
     assert "is no PEFT folder" in one_sentence(missing)
 
 
-def test_contamination_names_each_problems_longest_overlap(run: Run, cli: Cli) -> None:
-    done = cli("evaluate", "--contamination", "--run", run.root, "--json")
+def test_contamination_names_each_problems_longest_overlap(finished: Run, cli: Cli) -> None:
+    done = cli("evaluate", "--contamination", "--run", finished.root, "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert {"humaneval", "repo", "search_docs"} <= found.keys() and found["humaneval"]["problems"] == 164
-    rows = read_json(run.contamination("humaneval"))["problems"]
+    rows = read_json(finished.contamination("humaneval"))["problems"]
     assert len(rows) == 164 and all(len(row["text"].split()) == row["words"] for row in rows)
     # what shares ten words with a benchmark was left out of the corpus; runs of numbers may be left
     assert rows[0]["words"] == found["humaneval"]["longest_words"] < 40
 
 
-def test_the_exact_prompt_of_a_problem_is_shown(run: Run, cli: Cli) -> None:
-    chat = cli("evaluate", "--run", run.root, "--show-prompt", "HumanEval/0").stdout
+def test_the_exact_prompt_of_a_problem_is_shown(finished: Run, cli: Cli) -> None:
+    chat = cli("evaluate", "--run", finished.root, "--show-prompt", "HumanEval/0").stdout
     assert chat.startswith("<|im_start|>") and chat.endswith("<|im_start|>assistant\n\n")
     completion = ("--set", "evaluation.protocols=[completion]")
     text = cli("evaluate", "--profile", "smoke", *completion, "--show-prompt", "HumanEval/0").stdout
@@ -124,9 +117,9 @@ def test_bad_input_gives_one_sentence(cli: Cli, arguments: list[str], words: lis
 
 
 def test_a_suite_whose_problems_are_nowhere_says_where_to_get_them(
-    run: Run, cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    finished: Run, cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    sentence = one_sentence(cli("evaluate", "--run", run.root, "--suite", "mbpp"))
+    sentence = one_sentence(cli("evaluate", "--run", finished.root, "--suite", "mbpp"))
     assert "mbpp is not here" in sentence and "google-research-datasets/mbpp" in sentence and "--problems" in sentence

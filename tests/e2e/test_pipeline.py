@@ -111,8 +111,8 @@ def test_a_run_killed_in_every_stage_ends_as_an_uninterrupted_one(
     assert not run.corpus_work.exists() and not run.sft_work.exists(), "finished stages leave no work behind"
 
 
-def test_a_finished_run_is_refused_without_resume_and_does_nothing_with_it(job: tuple[Path, str], cli: Cli) -> None:
-    run = Run(job[0])
+def test_a_finished_run_is_refused_without_resume_and_does_nothing_with_it(finished: Run, cli: Cli) -> None:
+    run = finished
     refused = cli("pipeline", "--profile", "smoke", "--run", run.root)
     assert refused.returncode == 2 and "pass --resume" in refused.stderr
     other = cli("sft", "--profile", "smoke", "--set", "sft.lora_r=8", "--run", run.root)
@@ -123,8 +123,8 @@ def test_a_finished_run_is_refused_without_resume_and_does_nothing_with_it(job: 
     assert before == (run.corpus_manifest.stat().st_mtime_ns, run.sft_meta.stat().st_mtime_ns)
 
 
-def test_evaluate_prints_one_json_object(job: tuple[Path, str], cli: Cli) -> None:
-    done = cli("evaluate", "--run", job[0], "--json")
+def test_evaluate_prints_one_json_object(finished: Run, cli: Cli) -> None:
+    done = cli("evaluate", "--run", finished.root, "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert [(r["candidate"], r["num_samples"]) for r in found["results"]] == [("base", 6), ("sft", 6)]
