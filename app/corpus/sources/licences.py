@@ -28,16 +28,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
-
-from app.runs import REPOSITORY
 
 if TYPE_CHECKING:
     from license_expression import LicenseSymbol, LicenseWithExceptionSymbol, Licensing, RenderableFunction
 
     Node: TypeAlias = RenderableFunction | LicenseSymbol | LicenseWithExceptionSymbol
 
-TABLE_PATH = REPOSITORY / "datasets" / "licenses.yaml"
+TABLE_PATH = Path(__file__).resolve().parents[3] / "datasets" / "licenses.yaml"  # `app.runs` loads pydantic
 OSI_PATH = TABLE_PATH.with_name("osi_approved.yaml")
 # A License field longer than any name, or of several lines, holds the licence itself.
 LONGEST_NAME = 200
