@@ -49,7 +49,7 @@ class SftSettings(Settings):
     lora_alpha: int = Field(default=32, ge=1, le=1024)
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Of an adapter's input. Anything but 0 keeps the layers from the fused way, several times as fast on a card; 0.05
-    learnt a little less in one epoch (docs/LOG.md)."""
+    learnt a little less in one epoch (docs/log)."""
     nested_ranks: tuple[int, ...] = ()
     """Ranks that the adapter can be cut to after training (`app.training.experimental.ranks`); each step trains one of
     them."""
