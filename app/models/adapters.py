@@ -3,7 +3,7 @@
 Whether it fits is decided from the headers of the safetensors files before anything loads. Every tensor of an adapter
 is looked at, whatever its configuration says: LoRA pairs and whole weights are compared with the base's, and what would
 be merged into another model than the one that was trained is refused, above all what changes a weight that the base
-uses twice, as its embedding and as its head (huggingface/peft issue 2018).
+uses twice, as its embedding and as its head (huggingface/peft#2018).
 """
 
 import json
