@@ -1,4 +1,4 @@
-"""How much of each benchmark problem stands in a run's training data: its longest run of words that occurs there.
+"""How much of each benchmark problem is in a run's training data: its longest run of words that occurs there.
 
 Words are what the corpus' decontamination compares (`\\w+`, lower case), so the two figures can be held against each
 other: that one leaves out every document that shares 10 words in a row, this one measures what is left. The search
@@ -38,7 +38,7 @@ class Overlap:
 
 
 class OverlapIndex:
-    """Holds benchmark texts; `add` looks a training text up in all of them at once."""
+    """Benchmark texts; `add` looks a training text up in all of them at once."""
 
     def __init__(self, texts: dict[str, str]) -> None:
         """texts: by problem id."""

@@ -216,7 +216,7 @@ def run_evaluation(
 
 
 def describe(result: SuiteResult) -> str:
-    """One line, in which no rate stands without its number of problems and its interval."""
+    """One line, in which each rate has its number of problems and its interval."""
     rates = [
         f"pass@{k} {100 * s.value:.1f} % (95 %: {100 * s.interval_95[0]:.1f} to {100 * s.interval_95[1]:.1f})"
         for k, s in result.pass_at.items()

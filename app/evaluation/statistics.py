@@ -1,4 +1,4 @@
-"""Statistics of benchmark scores. The unit is the problem: samples of one problem are no independent evidence."""
+"""Statistics of benchmark scores. The unit is the problem: samples of one problem are not independent."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -118,7 +118,7 @@ def choose(logits: torch.Tensor, sampling: Sampling, seeds: Sequence[int]) -> tu
 
 
 def exponential_noise(seeds: Sequence[int], size: int, device: torch.device) -> torch.Tensor:
-    """Draws from Exp(1), float32 [rows, size], each row a function of its seed: MurmurHash3's mixing of seed and place.
+    """Draw from Exp(1), float32 [rows, size], each row a function of its seed: MurmurHash3's mixing of seed and place.
 
     A generator of torch for each row would start one kernel a row and step.
     """

@@ -244,7 +244,10 @@ def _from_package(settings: ModelSettings) -> Path:
 
 
 def packaged_config(name: str) -> Any:
-    """Of a packaged model, read from its GGUF without the weights. Raises UserError for one that is in no package."""
+    """The config of a packaged model, read from its GGUF without the weights.
+
+    Raises UserError for one that is in no package.
+    """
     from transformers import AutoConfig
 
     source = _packaged_folder()
@@ -254,7 +257,7 @@ def packaged_config(name: str) -> Any:
 
 
 def random_config(vocab_size: int, **changes: Any) -> Any:
-    """Of the untrained model."""
+    """The config of the untrained model."""
     from transformers import Qwen3Config
 
     return Qwen3Config(

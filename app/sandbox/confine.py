@@ -1,4 +1,4 @@
-"""Takes rights away from the calling process: capabilities, files, network, system calls, resources.
+"""Take rights away from the calling process: capabilities, files, network, system calls, resources.
 
 Everything here is one-way and needs no privilege. What a zygote gives up its children never have; `confine_child` does
 the rest after each fork. Linux only, through ctypes. Sources: landlock(7),

@@ -80,7 +80,7 @@ class Tests:
             return False
         try:
             return importlib.util.find_spec(name) is None
-        except (ImportError, ValueError):  # below what is no package
+        except (ImportError, ValueError):  # below what is not a package
             return True
 
     def _globals(self) -> dict[str, Any]:

@@ -1,5 +1,6 @@
-"""Problems of standard input and output (APPS): the program runs as a script, once for each test, and what it printed
-is compared here, outside of it. Passing needs the right output and exit code 0 within the limits."""
+"""Problems of standard input and output (APPS): the program runs as a script, once for each test.
+
+What it printed is compared here, outside of it. Passing needs the right output and exit code 0 within the limits."""
 
 import json
 import math

@@ -3,7 +3,7 @@ hundred and more in 0.3.1. The data are not part of this project: newfacade/Leet
 (MIT there, Apache-2.0 by the Hub's card; the statements' own terms are LeetCode's). For evaluation only.
 
 The reference of word-ladder-ii, a training problem, fails its own test. Lists and trees of nodes cross between the
-program and its tests as plain data (`nodes.py`).
+program and its tests as plain data (`linked_nodes`).
 """
 
 import re

@@ -1,6 +1,6 @@
 """What a benchmark is to this project: problems, the words they are asked in, and what its replies are judged by.
 
-Each suite is one small file that implements `Suite`; `suites.py` knows them by name. Most are `ProgramSuite`s: one
+Each suite is one small file that implements `Suite`; `registry` knows them by name. Most are `ProgramSuite`s: one
 question, one program, run against tests in the sandbox.
 """
 
