@@ -29,7 +29,7 @@ QUESTION = "Write a Python function that adds up the even numbers of a list, and
 
 def main(run: Run) -> None:
     IMAGES.mkdir(exist_ok=True)
-    with open_browser(960, 1200) as browser:
+    with open_browser(960, 1560) as browser:
         browser.prefer("light")
         browser.driver.get(run.report_html.as_uri())
         save(browser, IMAGES / "report.png")
@@ -66,6 +66,7 @@ def served(run: Run) -> Iterator[str]:
 
 def save(browser: Browser, path: Path) -> None:
     """The window as a PNG of 256 colours."""
+    browser.driver.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
     picture = Image.open(io.BytesIO(browser.driver.get_screenshot_as_png())).convert("RGB")
     picture.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
     size = path.stat().st_size

@@ -18,7 +18,7 @@ OF_TODAY = [page for page in PAGES if page.parent != DOCS / "log"]
 """Sections of the log name the files of their day."""
 PATH = re.compile(r"`((?:app|actors|tune_spaces|tests|benchmarks|datasets|serve_configs|docs)/[\w./-]*)`")
 NAME_IN = re.compile(r"`(\w+)`(?: and `(\w+)`)?\s+(?:in|of)\s+`([\w/]+\.py)`")
-LINK = re.compile(r"\]\(([^)\s]+)\)")
+LINK = re.compile(r"(?:\]\(|src=\")([^)\s\"]+)")
 EXAMPLES = {"app/evaluation/suites/NAME.py", "serve_configs/NAME.yaml"}
 
 
