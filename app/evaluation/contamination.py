@@ -82,9 +82,10 @@ class OverlapIndex:
 def overlaps(
     run: Run, suite: str, tasks: list[Task], model: ModelSettings, chosen: Collection[str] | None = None
 ) -> dict[str, Any] | None:
-    """The summary that results carry, over the `chosen` problems; the problems of the whole suite one by one are in
-    `run.contamination(suite)`, made here unless it is there for the same texts and shards. None for a run without
-    training data. Needs a connected Ray with a free core."""
+    """The summary that results carry, over the `chosen` problems; None for a run without training data.
+
+    The problems of the whole suite, one by one, are in `run.contamination(suite)`, which is made here unless it is
+    there for the same texts and shards. Needs a connected Ray with a free core."""
     if not run.corpus_manifest.exists():
         return None
     path = run.contamination(suite)

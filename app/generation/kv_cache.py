@@ -97,7 +97,9 @@ def grouped_decode(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """query: [rows, heads, queries, head size]; key, value: [rows, key heads, columns, head size]; mask: bool
+    """Attention of new tokens over the cache, for grouped heads.
+
+    query: [rows, heads, queries, head size]; key, value: [rows, key heads, columns, head size]; mask: bool
     [rows, 1, queries, columns]. Returns [rows, queries, heads, head size]."""
     rows, heads, queries, size = query.shape
     if queries > 1 or key.shape[1] == heads:

@@ -61,8 +61,10 @@ def check_adapter(adapter: Path, base: Path) -> None:
 
 
 def check_servable(adapter: Path) -> None:
-    """Raise UserError for an adapter that can't be applied beside its base, as the server does: one with more than LoRA
-    pairs of linear layers."""
+    """Raise UserError for an adapter that can't be applied beside its base, as the server does.
+
+    That is one with more than LoRA pairs of linear layers.
+    """
     for module, kinds in _modules(adapter).items():
         if others := sorted(kinds.keys() - {"lora_A.weight", "lora_B.weight"}):
             raise UserError(

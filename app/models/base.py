@@ -49,8 +49,10 @@ def pulled_folder(settings: ModelSettings) -> Path | None:
 
 
 def recorded_folder(settings: ModelSettings) -> Path | None:
-    """The folder of an earlier pull, whatever has become of its files; None where there is none. A folder of the user's
-    is itself, whichever one its name led to before."""
+    """The folder of an earlier pull, whatever has become of its files; None where there is none.
+
+    A folder of the user's is itself, whichever one its name led to before.
+    """
     if settings.source == "path":
         own = user_path(settings.name).resolve()
         return own if own.is_dir() else None

@@ -51,8 +51,9 @@ def _pairs(tests: str) -> list[tuple[str, str]]:
 
 
 def same_output(actual: str, expected: str) -> bool:
-    """Compare line by line. Blanks at the ends of lines and empty lines don't count; indentation counts where the
-    expected line has some.
+    """Compare line by line.
+
+    Blanks at the ends of lines and empty lines don't count; indentation counts where the expected line has some.
 
     Lines that differ are compared word by word: a word of a line of numbers as a number (`_same_number`); in a line
     with other words only decimals of at least COMPUTED_PLACES places are numbers ("Case #1: 0.3333333"), the rest is

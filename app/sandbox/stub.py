@@ -88,8 +88,10 @@ class Candidate:
         self._uncaught = {number: error for number, error in self._uncaught.items() if number < since}
 
     def uncaught(self) -> BaseException | None:
-        """An exception of the program that nothing in the tests caught, though they came to their end: it has ended a
-        loop early (StopIteration), or a library that the tests use has swallowed it."""
+        """An exception of the program that nothing in the tests caught, though they came to their end.
+
+        It has ended a loop early (StopIteration), or a library that the tests use has swallowed it.
+        """
         return next(iter(self._uncaught.values()), None)
 
     def _value(self, request: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
