@@ -29,12 +29,12 @@ QUESTION = "Write a Python function that adds up the even numbers of a list, and
 
 def main(run: Run) -> None:
     IMAGES.mkdir(exist_ok=True)
-    with open_browser(960, 1560) as browser:
-        browser.prefer("light")
+    with open_browser(960, 1720) as browser:
+        dress(browser)
         browser.driver.get(run.report_html.as_uri())
         save(browser, IMAGES / "report.png")
     with served(run) as address, open_browser(1280, 860) as browser:
-        browser.prefer("light")
+        dress(browser)
         show_an_answer(Page(browser, address))
         save(browser, IMAGES / "page.png")
 
@@ -46,6 +46,11 @@ def show_an_answer(page: Page) -> None:
     page.field("#take").click()
     wait_until(lambda: "def " in page.text("#editor .cm-content"))
     page.run()
+
+
+def dress(browser: Browser) -> None:
+    browser.prefer("light")
+    browser.driver.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
 
 
 @contextlib.contextmanager
@@ -66,7 +71,6 @@ def served(run: Run) -> Iterator[str]:
 
 def save(browser: Browser, path: Path) -> None:
     """The window as a PNG of 256 colours."""
-    browser.driver.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
     picture = Image.open(io.BytesIO(browser.driver.get_screenshot_as_png())).convert("RGB")
     picture.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
     size = path.stat().st_size
