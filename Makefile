@@ -24,7 +24,7 @@ ifeq ($(UV_DEFAULT_INDEX),)
 unexport UV_DEFAULT_INDEX
 endif
 
-.PHONY: run test serve lint browser constraints clean setup setup-dev
+.PHONY: run test serve lint browser constraints rooms pictures clean setup setup-dev
 .DEFAULT_GOAL := run
 
 # A run knows its profile: only a new one, or a PROFILE that somebody gave, is named.
@@ -49,6 +49,13 @@ serve: $(BASE)
 browser:
 	@if [ ! -x /usr/bin/chromedriver ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		(apt-get update -q && apt-get install -q -y chromium chromium-driver) || echo "no Chromium: tests of the page are skipped"; fi
+
+# What the pages under docs/ show of the code and of a run.
+rooms: $(DEV)
+	$(PY) -m tests.rooms
+
+pictures: $(DEV) browser
+	$(PY) -m tests.pictures "$(RUN)"
 
 setup: $(BASE)
 setup-dev: $(DEV)

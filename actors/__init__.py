@@ -1,0 +1,1 @@
+"""Ray actors and Serve deployments: thin shells that own a resource and call `app`."""

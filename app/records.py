@@ -194,7 +194,7 @@ class SuiteResult:
     """Samples left out because their tests can't be kept apart from the program, which could forge them."""
     num_passed_unsplit: int
     pass_at: dict[str, Score]
-    """pass@k by k, unbiased, for "1", "10" and "100" as far as every problem has so many samples."""
+    """pass@k by k, unbiased, for "1", "10" and "100" where every problem has that many samples."""
     categories: dict[str, Score]
     """pass@1 by the problems' difficulty or category; empty where the suite has none."""
     detectable: float | None

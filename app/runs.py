@@ -2,7 +2,7 @@
 
     runs/<run-id>/run.json                    settings, versions, commit, hardware, attempts of each stage
                   corpus/manifest.json        written last: its existence means that the stage is complete
-                  sft/meta.json               likewise
+                  sft/meta.json               the same for the training
                   evaluation/<suite>/<candidate>/settings.json samples.jsonl result.json
                   evaluation/contamination/<suite>.json
                   superseded/                 what was made under other settings or weights, kept and not read

@@ -38,7 +38,7 @@ class CorpusSettings(Settings):
     max_files: int | None = Field(default=None, ge=1)
     """Use this many files, drawn by hash over all accepted distributions; None: all."""
     max_mined_files: int | None = Field(default=None, ge=0)
-    """Look for problems in distributions of so many files together, drawn by hash; None: in all; 0: in none."""
+    """Look for problems in distributions of this many files together, drawn by hash; None: in all; 0: in none."""
     files_per_shard: int = Field(default=256, ge=1, le=10_000)
     num_workers: int | None = Field(default=None, ge=1)
     """Shards worked on at once, about 0.4 GiB of memory each; None: one a core."""
@@ -48,8 +48,8 @@ class SftSettings(Settings):
     lora_r: int = Field(default=16, ge=1, le=256)
     lora_alpha: int = Field(default=32, ge=1, le=1024)
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Of an adapter's input. Anything but 0 keeps the layers from the fused way, several times as fast on a card; 0.05
-    learnt a little less in one epoch (docs/LOG.md)."""
+    """Dropout of an adapter's input. Anything but 0 keeps layers from the fused way, several times as fast on a card;
+    0.05 learnt a little less in one epoch (docs/log)."""
     nested_ranks: tuple[int, ...] = ()
     """Ranks that the adapter can be cut to after training (`app.training.experimental.ranks`); each step trains one of
     them."""
@@ -142,14 +142,14 @@ class EvaluationSettings(Settings):
     """Files or folders of suites whose problems no package holds, as SUITE=PATH; left out, the Hub is asked."""
     protocols: tuple[Literal["chat", "thinking", "completion"], ...] = Field(default=("chat",), min_length=1)
     num_problems: int | None = Field(default=None, ge=1)
-    """Of each suite: evenly spaced over it, always the same ones; None: all."""
+    """How many of each suite, evenly spaced over it, always the same ones; None: all."""
     num_samples: int = Field(default=1, ge=1, le=1000)
     """Drafts a problem; pass@k is estimated for k up to this."""
     temperature: float = Field(default=0.0, ge=0, le=5)
     """0 is greedy."""
     top_p: float = Field(default=1.0, gt=0, le=1)
     max_new_tokens: int = Field(default=512, ge=1, le=32768)
-    """Of one turn."""
+    """At most, in one turn."""
 
 
 class SandboxSettings(Settings):
@@ -174,12 +174,12 @@ class ServingSettings(Settings):
     max_waiting: int = Field(default=64, ge=0, le=100_000)
     """Requests beyond those that wait; the next one is refused with 429."""
     timeout_s: float = Field(default=300.0, gt=0, le=86_400)
-    """Of a request, whatever its client says."""
+    """Seconds that a request may take, whatever its client says."""
     weights: Literal["plain", "bitsandbytes", "checkpoint"] = "plain"
     """plain: in model.dtype; bitsandbytes: NF4, quantised as they load; checkpoint: as the checkpoint holds them (AWQ
     and GPTQ run on Marlin kernels)."""
     vram_gib: float = Field(default=8.0, gt=0)
-    """Of the card, for everything; on a larger card the share is taken that comes to this."""
+    """How much of the card is taken, for everything; on a larger one the share that comes to this."""
     gpu_memory_utilization: float = Field(default=0.9, gt=0, lt=1)
     """Share of vram_gib that weights, working memory and cache take together."""
     kv_cache_bytes: int = Field(default=1 << 30, ge=64 << 20)

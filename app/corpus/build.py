@@ -3,7 +3,7 @@
     plan      sources found, files drawn by hash and cut into shards; made anew whenever a build goes on
     extract   read, clean, decontaminate, cut into documents (`extract`)
     twice     exact and near-duplicates over all documents (`duplicates`)
-    mine      candidates for problems, distribution by distribution; copies out; run in the sandbox (`problems`)
+    mine      candidates for problems, distribution by distribution; copies out; run in the sandbox (`mining.storage`)
     render    documents and training problems -> examples -> tokens (`samples`)
     choose    the examples that are learnt, by the recipe's shares of learnt tokens (`shares`)
     assemble  chosen samples -> packed rows (`assemble`)

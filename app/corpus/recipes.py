@@ -52,7 +52,7 @@ class CodeSource(Selection):
     """A source of files."""
 
     weight: float = Field(default=1.0, gt=0, le=1000)
-    """How likely a file is to be drawn beside the others where max_files bounds the corpus (`sources.draw_files`)."""
+    """How likely a file is to be drawn beside the others where max_files bounds the corpus (`find.draw_files`)."""
     include_paths: tuple[str, ...] = ()
     """Paths inside a distribution; empty: all."""
     exclude_paths: tuple[str, ...] = ()
@@ -82,7 +82,7 @@ class Wheels(CodeSource):
 
 
 class Tree(CodeSource):
-    """A source tree, or a folder whose sub-folders are source trees (`sources.is_tree` tells them apart)."""
+    """A source tree, or a folder whose sub-folders are source trees (`sources.packages.is_tree` tells them apart)."""
 
     kind: Literal["tree"]
     path: str

@@ -1,0 +1,1 @@
+"""Benchmarks: suites, measurements, statistics, and what of them the training data hold."""

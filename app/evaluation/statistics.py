@@ -1,4 +1,4 @@
-"""Statistics of benchmark scores. The unit is the problem: samples of one problem are no independent evidence."""
+"""Statistics of benchmark scores. The unit is the problem: samples of one problem are not independent."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -22,8 +22,10 @@ def wilson_interval(num_passed: float, num_problems: int) -> tuple[float, float]
 
 
 def score_interval(values: Sequence[float]) -> tuple[float, float]:
-    """95 % interval of the mean of scores between 0 and 1: the bootstrap's, but Wilson's where all problems have the
-    same score, which resampling would take for certainty."""
+    """95 % interval of the mean of scores between 0 and 1, by the bootstrap.
+
+    Where all problems have the same score it is Wilson's, since resampling would take that for certainty.
+    """
     if len(set(values)) == 1:
         return wilson_interval(sum(values), len(values))
     return bootstrap_interval(values)
@@ -58,8 +60,9 @@ def difference_interval(differences: Sequence[float]) -> tuple[float, float]:
 
 
 def detectable_difference(num_problems: int, discordance: float) -> float | None:
-    """The smallest true difference of pass@1 that a paired comparison shows (p < 0.05) in 80 % of trials; None where
-    the suite can show none, because even all its problems together reach no p < 0.05.
+    """The smallest true difference of pass@1 that a paired comparison shows (p < 0.05) in 80 % of trials.
+
+    None where the suite can show none, because even all its problems together reach no p < 0.05.
 
     discordance: share of problems on which the two candidates differ, raised to the difference where that is larger.
     Connor 1987, Biometrics 43(1), solved for the difference.

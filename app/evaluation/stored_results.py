@@ -42,8 +42,10 @@ def samples(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def has_room(row: dict[str, Any], max_model_len: int) -> bool:
-    """Whether the draft would have been the same under this limit of its length. One on which the sandbox failed is
-    drawn again anyway."""
+    """Whether the draft would have been the same under this limit of its length.
+
+    One on which the sandbox failed is drawn again anyway.
+    """
     draft = row["draft"]
     return row["verdict"]["status"] == Status.INFRA or (
         draft["num_tokens"] > 0 and draft["num_prompt_tokens"] + draft["num_tokens"] < max_model_len

@@ -1,4 +1,4 @@
-"""Counts verdicts as they come, in memory that grows with the problems and not with their samples."""
+"""Count verdicts as they come, in memory that grows with the problems and not with their samples."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from app.records import IN_PROCESS, Problem, Score, Status, SuiteResult
 
 KS = (1, 10, 100)
 DISCORDANCE = 0.1
-"""Share of problems assumed to change between two candidates, for a result that stands alone."""
+"""Share of problems assumed to change between two candidates, for a result by itself."""
 
 
 @dataclass(slots=True)
@@ -65,7 +65,7 @@ class Tally:
         return {problem: self._counts[problem].passed / self._counts[problem].samples for problem in known}
 
     def result(self, suite: str, protocol: str, candidate: str) -> SuiteResult:
-        """Raises UserError when nothing that counts was added: that is no score."""
+        """Raises UserError when nothing that counts was added, which gives no score."""
         if not self._counts:
             raise UserError(
                 f"no sample of {suite} could be judged in the sandbox ({dict(self._statuses)}): see the details in its "

@@ -1,0 +1,1 @@
+"""Files that users bring and files that the project keeps: read, written, and explained when broken."""

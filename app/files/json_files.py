@@ -59,8 +59,10 @@ def append_json_line(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def iter_json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of the file, one at a time; none where there is no file. A last line that a killed writer left
-    unfinished is passed over. Raises UserError naming a line that is broken."""
+    """The lines of the file, one at a time; none without a file.
+
+    A last line that a killed writer left unfinished is passed over. Raises UserError naming a line that is broken.
+    """
     for _, row in numbered_json_lines(path):
         yield row
 
@@ -79,8 +81,10 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def trim_json_lines(path: Path) -> None:
-    """End the file with a newline, so that lines can be appended: a last line that a killed writer left unfinished is
-    cut off, a whole one is kept."""
+    """End the file with a newline, so that lines can be appended.
+
+    A last line that a killed writer left unfinished is cut off, a whole one is kept.
+    """
     if not path.exists():
         return
     with open(path, "rb+") as file:

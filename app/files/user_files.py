@@ -1,6 +1,6 @@
 """The one reader of files of JSON lines, and of paths that a user types.
 
-Lines end at a newline only: the other line separators of Unicode may stand inside a JSON text. Blank lines, a
+Lines end at a newline only: the other line separators of Unicode may be part of a JSON text. Blank lines, a
 byte-order mark and carriage returns are passed over; gzip is known by its first bytes, whatever the file is called.
 """
 

@@ -37,8 +37,11 @@ class Waiting:
         self._next = next(rows, None)
 
     def joining(self, num_rows: int, columns: int) -> tuple[list[Row], bool]:
-        """As many as have room beside the batch's rows, which hold `columns` tokens each, and in one prefill; at least
-        one if there are none. And whether it was the prefill that had no more room."""
+        """Those that join the batch now, and whether it was the prefill that had no more room.
+
+        They have to have room beside the batch's rows, which hold `columns` tokens each, and in one prefill; at least
+        one joins an empty batch.
+        """
         joining: list[Row] = []
         width = num_prompts = 0
         while self._next is not None and num_rows + len(joining) < self._batch_size:

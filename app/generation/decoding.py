@@ -1,9 +1,8 @@
-"""What a decoding step does on the device: the batch's cache (`app.generation.kv_cache`), and the choice of each row's
-next token.
+"""What a decoding step does on the device: the batch's cache, and the choice of each row's next token.
 
-Nothing of vocabulary size leaves the device: a step ends in one transfer of two numbers a row. Randomness is a hash of
-(row's seed, token id), so a row's stream depends neither on the rows beside it nor on the kind of device.
-Limits: decoder-only models with a growing key-value cache per layer.
+The cache is `app.generation.kv_cache`'s. Nothing of vocabulary size leaves the device: a step ends in one transfer of
+two numbers a row. Randomness is a hash of (row's seed, token id), so a row's stream depends neither on the rows beside
+it nor on the kind of device. Limits: decoder-only models with a growing key-value cache per layer.
 """
 
 from collections.abc import Sequence
@@ -38,8 +37,10 @@ class DecodeState:
         self.logits = self._forward(self._tokens[:, None], self._mask, self._cache)
 
     def join(self, prompts: Sequence[Sequence[int]], copies: Sequence[int]) -> None:
-        """Prefill prompts and append as many rows of each as `copies` says to the batch. Prompts that have more than
-        max_tokens together, padded to the longest, go in parts."""
+        """Prefill prompts and append as many rows of each as `copies` says to the batch.
+
+        Prompts that have more than max_tokens together, padded to the longest, go in parts.
+        """
         width = max(map(len, prompts))
         ids = torch.tensor([[self._pad_id] * (width - len(p)) + list(p) for p in prompts], device=self._device)
         mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=self._device)
@@ -118,7 +119,7 @@ def choose(logits: torch.Tensor, sampling: Sampling, seeds: Sequence[int]) -> tu
 
 
 def exponential_noise(seeds: Sequence[int], size: int, device: torch.device) -> torch.Tensor:
-    """Draws from Exp(1), float32 [rows, size], each row a function of its seed: MurmurHash3's mixing of seed and place.
+    """Draw from Exp(1), float32 [rows, size], each row a function of its seed: MurmurHash3's mixing of seed and place.
 
     A generator of torch for each row would start one kernel a row and step.
     """

@@ -3,7 +3,7 @@
 transformers' own dynamic cache grows by concatenation: every step copies all of it, and each step's new size leaves the
 allocator another hole. Here a layer keeps ROOM columns ahead and copies only when they are used up. Its attention
 repeats no keys and values: with grouped heads (GQA) the query heads of a group are one small matrix product.
-Layers that are no plain dynamic layers (sliding windows) keep transformers' way.
+Layers that are not plain dynamic ones (sliding windows) keep transformers' way.
 """
 
 from typing import Any
@@ -49,7 +49,7 @@ class InPlaceLayer(DynamicLayer):
 
 
 def bytes_per_token(model: PreTrainedModel) -> int:
-    """Of the cache, for one token of one row."""
+    """Bytes of the cache, for one token of one row."""
     config = model.config.get_text_config(decoder=True)
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
@@ -97,7 +97,9 @@ def grouped_decode(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """query: [rows, heads, queries, head size]; key, value: [rows, key heads, columns, head size]; mask: bool
+    """Attention of new tokens over the cache, for grouped heads.
+
+    query: [rows, heads, queries, head size]; key, value: [rows, key heads, columns, head size]; mask: bool
     [rows, 1, queries, columns]. Returns [rows, queries, heads, head size]."""
     rows, heads, queries, size = query.shape
     if queries > 1 or key.shape[1] == heads:

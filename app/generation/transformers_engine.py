@@ -36,7 +36,7 @@ SCORED_POSITIONS = 512
 
 
 class TransformersEngine:
-    """Implements `records.Generator`."""
+    """An implementation of `records.Generator`."""
 
     def __init__(self, model: ModelSettings, settings: GenerationSettings) -> None:
         require_card(settings)

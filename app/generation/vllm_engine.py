@@ -34,7 +34,7 @@ QUIET = {
 
 
 class VllmEngine:
-    """Implements `records.Generator`."""
+    """An implementation of `records.Generator`."""
 
     def __init__(self, model: ModelSettings, settings: GenerationSettings) -> None:
         if importlib.util.find_spec("vllm") is None:

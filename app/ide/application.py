@@ -35,7 +35,7 @@ HEADERS = (
 PAGES = ("/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt")
 FOLDERS = ("/assets/", "/static/")
 CALLS = ("queue/join", "queue/data", "cancel", "reset", "startup-events", "info")
-"""Of Gradio's own API: what the page calls. The rest (upload, files, proxy, login, ...) is of no use here."""
+"""The part of Gradio's own API that the page calls. The rest (upload, files, proxy, login, ...) is of no use here."""
 
 
 def build_application(assistant: Assistant, runner: Runner, *, num_chats: int = 8, num_runs: int = 1) -> FastAPI:
@@ -61,7 +61,7 @@ def build_application(assistant: Assistant, runner: Runner, *, num_chats: int = 
 
 
 class OnlyThePage:
-    """Lets through what the page needs, and gives every answer the headers that keep it to itself."""
+    """Middleware that lets through what the page needs, and gives every answer the headers that keep it to itself."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -25,7 +25,7 @@ class Assistant(Protocol):
 
 
 class Runner(Protocol):
-    """Runs programs as scripts."""
+    """A sandbox that runs programs as scripts."""
 
     async def run(self, source: str, given: str) -> ScriptRun:
         """given: standard input. Raises UserError when no program can be run now."""

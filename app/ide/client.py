@@ -1,7 +1,7 @@
 """The assistant behind the page: the edge's own answers, read as a stream of text.
 
 The page asks as any client does, through the same checks and the same queue; only HTTP and the key are left out, since
-the page itself stands behind the guard. `actors.ide` gives it the edge.
+the page itself is behind the guard. `actors.ide` gives it the edge.
 """
 
 import json
@@ -24,7 +24,7 @@ class EdgeHandle(Protocol):
 
 
 class EdgeAssistant:
-    """Implements `app.ide.backend.Assistant`."""
+    """An implementation of `app.ide.backend.Assistant`."""
 
     def __init__(self, edge: EdgeHandle) -> None:
         self._edge = edge

@@ -75,7 +75,7 @@ def notice(text: str) -> str:
 
 
 def hint(text: str) -> str:
-    """What stands in a place that is still empty."""
+    """What is shown in a place that is still empty."""
     return f'<p class="hint">{escape(text)}</p>'
 
 

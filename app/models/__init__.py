@@ -1,0 +1,1 @@
+"""Base weights, their configs, and the LoRA adapters on them."""

@@ -3,7 +3,7 @@
 Whether it fits is decided from the headers of the safetensors files before anything loads. Every tensor of an adapter
 is looked at, whatever its configuration says: LoRA pairs and whole weights are compared with the base's, and what would
 be merged into another model than the one that was trained is refused, above all what changes a weight that the base
-uses twice, as its embedding and as its head (huggingface/peft issue 2018).
+uses twice, as its embedding and as its head (huggingface/peft#2018).
 """
 
 import json
@@ -61,8 +61,10 @@ def check_adapter(adapter: Path, base: Path) -> None:
 
 
 def check_servable(adapter: Path) -> None:
-    """Raise UserError for an adapter that can't be applied beside its base, as the server does: one with more than LoRA
-    pairs of linear layers."""
+    """Raise UserError for an adapter that can't be applied beside its base, as the server does.
+
+    That is one with more than LoRA pairs of linear layers.
+    """
     for module, kinds in _modules(adapter).items():
         if others := sorted(kinds.keys() - {"lora_A.weight", "lora_B.weight"}):
             raise UserError(

@@ -50,8 +50,10 @@ def pulled_folder(settings: ModelSettings) -> Path | None:
 
 
 def recorded_folder(settings: ModelSettings) -> Path | None:
-    """The folder of an earlier pull, whatever has become of its files; None where there is none. A folder of the user's
-    is itself, whichever one its name led to before."""
+    """The folder of an earlier pull, whatever has become of its files; None where there is none.
+
+    A folder of the user's is itself, whichever one its name led to before.
+    """
     if settings.source == "path":
         own = user_path(settings.name).resolve()
         return own if own.is_dir() else None
@@ -245,7 +247,10 @@ def _from_package(settings: ModelSettings) -> Path:
 
 
 def packaged_config(name: str) -> Any:
-    """Of a packaged model, read from its GGUF without the weights. Raises UserError for one that is in no package."""
+    """The config of a packaged model, read from its GGUF without the weights.
+
+    Raises UserError for one that is in no package.
+    """
     from transformers import AutoConfig
 
     source = _packaged_folder()
@@ -255,7 +260,7 @@ def packaged_config(name: str) -> Any:
 
 
 def random_config(vocab_size: int, **changes: Any) -> Any:
-    """Of the untrained model."""
+    """The config of the untrained model."""
     from transformers import Qwen3Config
 
     return Qwen3Config(

@@ -2,7 +2,7 @@
 
 GIB = 1 << 30
 BYTES = {"float32": 4, "bfloat16": 2}
-"""Of a number, by model.dtype."""
+"""Bytes of a number, by model.dtype."""
 NF4_BYTES = 0.5 + 4 / 64
-"""Of a weight: four bits, and a float32 scale for each block of 64 (QLoRA, arXiv 2305.14314, section 3); double
+"""Bytes of a weight: four bits, and a float32 scale for each block of 64 (QLoRA, arXiv 2305.14314, section 3); double
 quantisation takes 0.05 less."""

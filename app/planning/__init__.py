@@ -1,0 +1,1 @@
+"""Plans, made before anything runs: memory, disk and days of each phase, and what to change."""

@@ -238,7 +238,7 @@ def _certainty(inputs: Inputs) -> Iterator[str]:
     if training_speed(inputs.choice, inputs).is_measured:
         return
     if inputs.card is None:
-        yield "hours without a card are scaled from what 2 cores took (docs/LOG.md); --calibrate measures this machine"
+        yield "hours without a card are scaled from what 2 cores took (docs/log); --calibrate measures this machine"
         return
     share, unpack = reference()
     if find_card(inputs.device) is None:

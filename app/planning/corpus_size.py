@@ -22,7 +22,7 @@ from app.runs import Run
 from app.settings import Profile
 
 BY_FILES = 66.3 / 419.4
-"""Tokens of a byte of source where every file is shown whole (docs/LOG.md: 66.3 M of 419.4 MB)."""
+"""Tokens of a byte of source where every file is shown whole (docs/log: 66.3 M of 419.4 MB)."""
 BY_FUNCTIONS = 0.018
 """Tokens of a byte by all other forms at their default shares, in rows of 2,048: what shares of documents gave there,
 less the plain text that shares of learnt tokens leave out."""

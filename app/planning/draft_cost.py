@@ -16,7 +16,7 @@ PROMPT = 512
 """Tokens of a prompt: more than HumanEval's, about what MBPP's with three examples have."""
 HOST_S_A_LAYER = 18 / 449 / 28
 """Of a decoding step of the transformers engine: Qwen3-1.7B's shape made 449 tokens/s at 18 rows on an H200, whose
-memory would have allowed twenty times as much (docs/LOG.md)."""
+memory would have allowed twenty times as much (docs/log)."""
 MEMORY_SHARE = 0.5
 """Of a datasheet's bytes a second while decoding. Assumed."""
 

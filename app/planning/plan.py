@@ -32,7 +32,7 @@ from app.training.schedule import rows_a_step, total_steps
 MAX_VRAM_GIB, MAX_RAM_GIB, MAX_CORPUS_RAM_GIB, MAX_DAYS = 8.0, 32.0, 6e9 / GIB, 7.0
 """What the project allows itself; a card with more may be filled (`limit_of_card`)."""
 RAY_GIB, CORPUS_WORKER_GIB = 1.46, 0.4
-"""Main memory: a build of any size took 2.26 GiB with two workers (docs/LOG.md); of it a worker is taken for 0.4."""
+"""Main memory: a build of any size took 2.26 GiB with two workers (docs/log); of it a worker is taken for 0.4."""
 TORCH_GIB = {True: 3.0, False: 1.0}
 """A process that holds torch, with a card's libraries and without; taken for this, not measured."""
 CORES_ELSEWHERE = 8
@@ -40,7 +40,7 @@ CORES_ELSEWHERE = 8
 DOWNLOAD = 12.5e6
 """Bytes a second: a line of 100 Mbit/s. Assumed."""
 CORPUS_START_S, CORPUS_S_A_BYTE, CORPUS_S_A_DISTRIBUTION = 20.0, 150.4 / 419.4e6, 1047 / 836
-"""A build on two cores (docs/LOG.md): 150.4 s for 419.4 MB; mined as well, 17 min 27 s for 836 distributions."""
+"""A build on two cores (docs/log): 150.4 s for 419.4 MB; mined as well, 17 min 27 s for 836 distributions."""
 BYTES_A_TOKEN = 3.4
 """Of a packed row on disk with all that lies beside it: 3.7 MB for 1.08 M tokens."""
 SFT_START_S, EVALUATE_START_S = 50.0, 60.0

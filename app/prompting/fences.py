@@ -26,7 +26,7 @@ class Block:
 
     text: str
     info: str
-    """What stands behind the opening fence, without blanks around it."""
+    """The text behind the opening fence, without blanks around it."""
     mark: str
     """The opening fence."""
     is_closed: bool

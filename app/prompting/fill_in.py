@@ -1,4 +1,4 @@
-"""Fill-in-the-middle: the tokens that ask a model for what stands between a prefix and a suffix.
+"""Fill-in-the-middle: the tokens that ask a model for the text between a prefix and a suffix.
 
 The order prefix, suffix, middle is "PSM" of Bavarian et al., arXiv 2207.14255, section 3. Only models that were trained
 with such tokens can do it (Qwen2.5-Coder and Qwen3 hold them, SmolLM2 does not). The middle is what comes between the

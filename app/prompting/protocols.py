@@ -3,7 +3,7 @@
 
 `chat` asks an instruct model in its own template, `thinking` does so with the template's thinking switched on (Qwen3),
 `completion` lets a model continue a text. A completion prompt is stripped of its trailing newline: a prompt that ends
-in a newline token never meets `newline + indent` as one token, and costs a small model every point (docs/LOG.md).
+in a newline token never meets `newline + indent` as one token, and costs a small model every point (docs/log).
 Training data uses the same words, so that what is trained is what is asked. What a suite asks stands in
 `app.evaluation`.
 """

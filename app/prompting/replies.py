@@ -41,7 +41,7 @@ def code_block(reply: str, entry_point: str, *, given: str = "", is_script: bool
     """The program in a reply, by the rules above; lines end in \\n.
 
     entry_point: what has to be defined, as a name, as an expression that begins with it (Solution().two_sum) or as
-    `def name`; empty: anything. given: source that stands before the program. is_script: it is run, not called.
+    `def name`; empty: anything. given: source before the program. is_script: it is run, not called.
     """
     text = unix(reply)
     found = _NAME.match(entry_point.strip())
@@ -68,7 +68,7 @@ def unix(text: str) -> str:
 
 def defines(source: str, name: str) -> bool:
     """Whether the source defines the name, as a whole word: a function, a class, an assignment; if it does not parse,
-    as far as its lines tell."""
+    by what its lines tell."""
     tree = parsed(source)
     if tree is None:
         return bool(_definition(name).search(source))
@@ -147,7 +147,7 @@ def _rank(block: Block, name: str, is_script: bool) -> int:
 
 
 def _definition_rank(tree: ast.Module, name: str) -> int | None:
-    """None where the tree does not define the name. What a function assigns is no definition, its methods are."""
+    """None where the tree does not define the name. What a function assigns does not count, a class's methods do."""
     here = [node for top in tree.body for node in _leaves(top) if name in _defined(node)]
     nested = (node for node in ast.walk(tree) if isinstance(node, Functions | ast.ClassDef))
     found = here or [node for node in nested if node.name == name]

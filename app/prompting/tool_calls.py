@@ -67,7 +67,7 @@ def call_text(calls: Sequence[Call]) -> str:
 
 
 def _tagged(body: str) -> list[Call]:
-    """What stands between the tags must be calls."""
+    """The text between the tags must be calls."""
     text = body.strip()
     if text.startswith("```"):
         text = next(iter(_fenced(text)), text).strip()
@@ -133,7 +133,7 @@ def _reason(error: Exception) -> str:
 
 
 def _calls_of(value: Any) -> list[Call] | None:
-    """The calls that a JSON value stands for; None where it stands for something else."""
+    """The calls that a JSON value means; None where it means something else."""
     values = value if type(value) is list else [value]
     calls = [_call_of(entry) for entry in values]
     present = [call for call in calls if call is not None]

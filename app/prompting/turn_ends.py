@@ -33,7 +33,7 @@ def stop_ids(tokenizer: Any, *configured: int | list[int] | None) -> frozenset[i
 
 
 def text_end(tokenizer: Any) -> int:
-    """The token after a text that is no dialogue. Raises UserError for a tokenizer that has none."""
+    """The token after a text that is not a dialogue. Raises UserError for a tokenizer that has none."""
     token = tokenizer.eos_token or turn_end(tokenizer)
     if not token:
         raise UserError(
@@ -85,7 +85,7 @@ def _behind_answer(tokenizer: Any, turns: list[dict[str, str]], tools: list[Any]
 
 
 def _first_token(tokenizer: Any, text: str) -> str:
-    """The first token in a text that is one by itself, whatever stands around it."""
+    """The first token in a text that is one by itself, whatever is around it."""
     added = {token.content for token in tokenizer.added_tokens_decoder.values()} | {tokenizer.eos_token or ""}
     named = sorted((token for token in added if token.strip()), key=lambda token: (-len(token), token))
     found = re.search("|".join(map(re.escape, named)), text) if named else None

@@ -1,17 +1,17 @@
-"""Runs programs that a model wrote, against their tests, so that a program can't forge its verdict.
+"""Run programs that a model wrote, against their tests, so that a program can't forge its verdict.
 
 The way of a program, file by file:
 
     supervisor.py   sets a candidate before a judge, holds the limits, makes the verdict
     process.py      starts the two zygotes, spawns and reaps their children, kills by pidfd (limits.py: the clock)
-    tiers.py        what this machine can confine, found by trying (view.py: what a program may read)
+    tiers.py        what this machine can confine, found by trying (readable_paths.py: what a program may read)
     zygote.py       inside: gives up its rights once, then forks a child a run
     children.py     inside: forks and reaps so that nothing of one child is left for the next
     confine.py      inside: capabilities, Landlock, seccomp, rlimits (syscalls.py, seccomp.py: the filter; mounts.py)
     candidate.py    inside: runs the program, answers calls
     marks.py        marks the assertions of tests (splitting.py: whether program and tests can be kept apart)
-    judge.py        inside, in another process: runs the tests (evidence.py: what held; checks.py: what to ask for;
-                    stub.py: asks the candidate)
+    judge.py        inside, in another process: runs the tests (evidence.py: what held; test_source.py: what of
+                    the tests the candidate has to evaluate; stub.py: asks the candidate)
     wire.py         the frames between the two (values.py, decoder.py, iterators.py, raised.py: what they may hold)
     stdio.py, in_process.py   the two other kinds of tests
     catalogue.py    the command `python -m app sandbox`

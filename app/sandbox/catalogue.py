@@ -1,4 +1,4 @@
-"""Runs a catalogue of programs, hostile and honest, and compares each verdict with the one expected.
+"""Run a catalogue of programs, hostile and honest, and compare each verdict with the one expected.
 
 A case is a JSON line {"id", "input", "expected"}: `input` is the source of a program whose f(x) must return sorted(x),
 `expected` one verdict or several ("wrong_answer", "timeout|memory", "died or protocol"; `pass` means `passed`).
@@ -50,7 +50,7 @@ class Case:
 
 
 def read_cases(path: Path) -> list[Case]:
-    """Raises UserError naming the line that is no case."""
+    """Raises UserError naming the line that is not a case."""
     cases = []
     for number, row in read_rows(path, "--cases"):
         try:

@@ -1,4 +1,4 @@
-"""Forks and reaps the children of a zygote so that nothing of one child is left for the next.
+"""Fork and reap the children of a zygote so that nothing of one child is left for the next.
 
 A child starts with a copy of the zygote's memory, so the zygote must not come to know how another child fared. Exit
 status, CPU time and process id of a child never become Python objects there: the kernel writes them into a buffer,

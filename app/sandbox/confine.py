@@ -1,4 +1,4 @@
-"""Takes rights away from the calling process: capabilities, files, network, system calls, resources.
+"""Take rights away from the calling process: capabilities, files, network, system calls, resources.
 
 Everything here is one-way and needs no privilege. What a zygote gives up its children never have; `confine_child` does
 the rest after each fork. Linux only, through ctypes. Sources: landlock(7),
@@ -115,8 +115,9 @@ class Filter:
 
 
 def confine_child(parent_ended: select.poll, keep_fds: int, limits: Limits, filter_: Filter | None) -> None:
-    """In a process just forked: a session of its own, no capability, death with the parent, no descriptor from
-    `keep_fds` on, limits, and the filter.
+    """Confine a process just forked: its own session, no capability, death with the parent, limits, the filter.
+
+    Descriptors from `keep_fds` on are closed.
 
     parent_ended: polls the parent's pidfd. In a process namespace of its own a child sees no parent's id to compare.
     """

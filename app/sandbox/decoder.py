@@ -1,4 +1,4 @@
-"""Builds values of the tagged JSON that `values` makes: in the other process, from what may be anything."""
+"""Build values of the tagged JSON that `values` makes: in the other process, from what may be anything."""
 
 import re
 from collections import Counter, OrderedDict, deque

@@ -1,5 +1,4 @@
-"""What is seen at the assertions of marked tests (`marks`): which held, which failed, and which exceptions of the
-program the tests caught.
+"""What is seen at the assertions of marked tests (`marks`): which held, which failed, which exceptions were caught.
 
 A pass needs positive evidence: at least one assertion held after the program had answered, none failed (also where the
 tests caught its AssertionError), and no exception of the program let the tests get round an assertion:
@@ -27,11 +26,11 @@ MARKS = (
 """Names that marked tests use: methods of `Evidence`."""
 _BROAD = (Exception, BaseException)
 _Begun = tuple[int, int, int]
-"""Of an assertion call: its number, the id of the frame it is in, and how often the program had raised before."""
+"""An assertion call: its number, the id of the frame it is in, and how often the program had raised before."""
 
 
 class Answers(Protocol):
-    """Who answers the tests, as far as evidence goes: `judge.Candidate`, or nothing known of it."""
+    """Who answers the tests, as evidence needs to know it: `judge.Candidate`, or nothing known of it."""
 
     asked: bool
     """Whether it has answered anything."""
@@ -69,7 +68,7 @@ class Unknown:
 
 
 class Evidence:
-    """Gathers it for one program; its methods are called by marked tests."""
+    """What is gathered about one program; its methods are called by marked tests."""
 
     def __init__(self, answers: Answers | None = None) -> None:
         self._answers = answers or Unknown()

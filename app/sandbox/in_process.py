@@ -1,5 +1,7 @@
-"""Tests that can't be kept apart from the program: they run in its process, confined, and the program could forge
-their outcome. Verdicts are marked with the tier `in_process`, shown apart, and never become a reward."""
+"""Tests that can't be kept apart from the program: they run in its process, confined.
+
+The program could forge their outcome, so verdicts have the tier `in_process`, are shown apart, and are never a reward.
+"""
 
 from typing import Any
 

@@ -1,5 +1,7 @@
-"""Iterators that a program answers with. They stay in its process and are told by number; the tests get a generator
-that asks for the items as they are wanted, as lazily as in one process: an endless one is fine for who takes five.
+"""Iterators that a program answers with. They stay in its process and are named by number.
+
+The tests get a generator that asks for the items as they are wanted, as lazily as in one process: an endless one is
+fine for tests that take five.
 
 The first items come one at a time, since who takes them may not want the next; then more in a message, as long as they
 are made quickly. Also used for the items of a pair of iterators (`return evens, odds`).
@@ -22,7 +24,7 @@ TAG = "iterator"
 
 
 def unsendable(error: WireError) -> dict[str, str]:
-    """The response for an answer that is no plain data or too large."""
+    """The response for an answer that is not plain data, or too large."""
     return {"unsendable": f"{type(error).__name__}: {error}"}
 
 
@@ -114,7 +116,7 @@ Fetch = Callable[[int, Any], tuple[list[Any], bool, Any]]
 def borrowed(fetch: Fetch, is_undisturbed: Callable[[], bool]) -> Generator[Any, Any, Any]:
     """The judge's side: a generator over the items.
 
-    fetch: asks for up to so many items, with what to send to a generator; returns them, whether these were all, and
+    fetch: asks for up to a number of items, with what to send to a generator; returns them, whether these were all, and
     what it returned. is_undisturbed: whether nothing else was asked of the program since the last fetch.
     """
     items: deque[Any] = deque()

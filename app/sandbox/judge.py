@@ -80,7 +80,7 @@ class Tests:
             return False
         try:
             return importlib.util.find_spec(name) is None
-        except (ImportError, ValueError):  # below what is no package
+        except (ImportError, ValueError):  # below what is not a package
             return True
 
     def _globals(self) -> dict[str, Any]:
@@ -160,8 +160,10 @@ def _describe(error: BaseException) -> str:
 
 
 def read_problem(control_fd: int) -> dict[str, Any]:
-    """The problem that the supervisor sends, compiled. Called in the zygote before it forks: afterwards the same takes
-    five times as long."""
+    """The problem that the supervisor sends, compiled.
+
+    Called in the zygote before it forks: afterwards the same takes five times as long.
+    """
     with socket.socket(fileno=os.dup(control_fd)) as control:
         return compiled(receive(control)[0])
 

@@ -13,7 +13,7 @@ from app.sandbox.wire import Frames
 
 LOOK_SECONDS = 0.02
 MAX_THREADS = 256
-"""Of one program. The kernel counts processes by user only, so this is looked at every LOOK_SECONDS."""
+"""Threads of one program. The kernel counts processes by user only, so this is looked at every LOOK_SECONDS."""
 WALL_FACTOR = 4
 """Wall seconds allowed for each second of CPU time."""
 CLOSED = "the program closed its channel"

@@ -19,7 +19,7 @@ Outcome = TypeVar("Outcome")
 
 
 class LocalJudges:
-    """Implements `records.Judge`. Close it, or use it with `contextlib.closing`."""
+    """An implementation of `records.Judge`. Close it, or use it with `contextlib.closing`."""
 
     def __init__(self, settings: SandboxSettings, confined: Confinement) -> None:
         count = settings.num_workers or num_cores()

@@ -1,4 +1,4 @@
-"""Marks the source of tests, so that what happens at its assertions is told to an `evidence.Evidence`.
+"""Mark the source of tests, so that what happens at its assertions is told to an `evidence.Evidence`.
 
 Calls are written into the text around what is there; not even a line number changes:
 

@@ -58,7 +58,7 @@ class Exit:
 
 
 class Descriptors(contextlib.ExitStack):
-    """Descriptors that are closed at the end, those before one that can't be opened too."""
+    """Descriptors that are closed at the end, and also when a later one can't be opened."""
 
     def pipe_to(self, other: "Descriptors") -> tuple[int, int]:
         """A pipe's end to read, closed with these, and its end to write, closed with the others."""
@@ -271,7 +271,7 @@ class Zygote:
 
 
 def open_null() -> int:
-    """Opened anew at each call."""
+    """A descriptor of /dev/null, opened anew at each call."""
     return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
 
 

@@ -1,5 +1,6 @@
-"""Exceptions as data: what a program raised arrives in its tests as an exception of the same class, as far as the tests
-can name that class.
+"""Exceptions as data: what a program raised arrives in its tests as an exception of the same class.
+
+That holds where the tests can name the class.
 
 The candidate sends [nearest built-in class, name, text, arguments] and a fifth part: its classes that are built in, of
 the standard library or of numpy, its attributes that are plain data, its cause, and the exceptions in a group. The
@@ -35,7 +36,7 @@ Described = list[Any]
 
 
 def described(error: BaseException, *, with_arguments: bool = True) -> Described:
-    """In the candidate. Leaves out what is no plain data or too large."""
+    """In the candidate. Leaves out what is not plain data, or too large."""
     return _Describer().describe(error) if with_arguments else _head(error)
 
 

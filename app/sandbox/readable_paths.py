@@ -1,5 +1,8 @@
-"""What a confined program may read: the standard library, numpy, sortedcontainers and tzdata where they are installed,
-their shared objects, and the system's time zones."""
+"""What a confined program may read: Python's own files and those of a few packages.
+
+That is the standard library, numpy, sortedcontainers and tzdata where they are installed, their shared objects, and the
+system's time zones.
+"""
 
 import contextlib
 import dataclasses

@@ -1,4 +1,4 @@
-"""Runs a program once as a script, with a given standard input, and returns what it printed and how it ended.
+"""Run a program once as a script, with a given standard input, and return what it printed and how it ended.
 
 Nothing is compared here: `app.sandbox.stdio` holds outputs against the expected ones, the IDE shows them.
 """
@@ -16,7 +16,7 @@ from app.sandbox.values import WireError
 from app.sandbox.wire import Frames, pack
 
 OUTPUT_BYTES = 64 << 10
-"""Of standard output and standard error together, where the caller names no other cap."""
+"""Bytes of standard output and standard error together, where the caller names no other cap."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class ScriptRun:
     status: Status
     """PASSED says that it ran to its end and exited with code 0, nothing about what it printed."""
     output: str
-    """Standard output as far as it came; with OUTPUT_LIMIT, up to the cap."""
+    """What came of standard output; with OUTPUT_LIMIT, up to the cap."""
     errors: str
     """Standard error, which ends with the traceback of an exception; empty for a run that is not interactive."""
     detail: str

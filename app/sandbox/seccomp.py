@@ -59,7 +59,7 @@ def zygote_filter() -> tuple[Rule, ...]:
 
 
 def child_filter(keeps: Collection[str] = ()) -> tuple[Rule, ...]:
-    """Takes away what only the zygote needed, but for `keeps`; to be compiled with default ALLOW."""
+    """Take away what only the zygote needed, but for `keeps`; to be compiled with default ALLOW."""
     return tuple(
         Rule(name, ALLOW, CONDITIONAL[name]) if name in CONDITIONAL else Rule(name, REFUSE)
         for name in ZYGOTE_ONLY

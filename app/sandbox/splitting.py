@@ -1,5 +1,6 @@
-"""Says from a problem and its tests alone whether they need the program's own objects, so that program and tests have
-to share a process, where the program could forge the outcome (tier in_process).
+"""Say, from a problem and its tests alone, whether the tests need the program's own objects.
+
+Then program and tests have to share a process, where the program could forge the outcome (tier in_process).
 
 Nothing that a program does may lead there: by being a class, or by answering something strange, it would choose how it
 is judged. So a class as the entry point is recognised by what the tests do with what it returns (or by the statement,
@@ -38,7 +39,7 @@ _BINDING = (
 
 @functools.lru_cache(maxsize=64)
 def needs_own_objects(problem: Problem) -> str:
-    """Why, in words; empty where program and tests can be kept apart as far as their source says.
+    """Why, in words; empty where program and tests can, by their source, be kept apart.
 
     Raises BrokenTestsError.
     """

@@ -1,5 +1,6 @@
-"""Problems of standard input and output (APPS): the program runs as a script, once for each test, and what it printed
-is compared here, outside of it. Passing needs the right output and exit code 0 within the limits."""
+"""Problems of standard input and output (APPS): the program runs as a script, once for each test.
+
+What it printed is compared here, outside of it. Passing needs the right output and exit code 0 within the limits."""
 
 import json
 import math
@@ -50,8 +51,9 @@ def _pairs(tests: str) -> list[tuple[str, str]]:
 
 
 def same_output(actual: str, expected: str) -> bool:
-    """Compare line by line. Blanks at the ends of lines and empty lines don't count; indentation counts where the
-    expected line has some.
+    """Compare line by line.
+
+    Blanks at the ends of lines and empty lines don't count; indentation counts where the expected line has some.
 
     Lines that differ are compared word by word: a word of a line of numbers as a number (`_same_number`); in a line
     with other words only decimals of at least COMPUTED_PLACES places are numbers ("Case #1: 0.3333333"), the rest is

@@ -1,5 +1,7 @@
-"""What tests call instead of the program: it asks the candidate's process, and takes every answer for what a hostile
-program may have written."""
+"""What tests call instead of the program: it asks the candidate's process.
+
+Every answer is taken for what a hostile program may have written.
+"""
 
 import threading
 from collections import deque
@@ -86,8 +88,10 @@ class Candidate:
         self._uncaught = {number: error for number, error in self._uncaught.items() if number < since}
 
     def uncaught(self) -> BaseException | None:
-        """An exception of the program that nothing in the tests caught, though they came to their end: it has ended a
-        loop early (StopIteration), or a library that the tests use has swallowed it."""
+        """An exception of the program that nothing in the tests caught, though they came to their end.
+
+        It has ended a loop early (StopIteration), or a library that the tests use has swallowed it.
+        """
         return next(iter(self._uncaught.values()), None)
 
     def _value(self, request: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -110,7 +114,7 @@ class Candidate:
             raise self._break("runtime_error", answer["unsendable"])
 
     def _built(self, tree: Any) -> Any:
-        """As `from_json`, but for iterators, which stand as an answer or in a list or tuple that is the answer."""
+        """As `from_json`, but for iterators, which are the answer, or in a list or tuple that is."""
         try:
             return from_json(tree)
         except WireError:
@@ -239,7 +243,7 @@ def _copy_back_all(args: tuple[Any, ...], kwargs: dict[str, Any], new_args: Any,
 
 
 def _copy_back(target: Any, changed: Any) -> None:
-    """Make the test's objects what the call left of them, keeping their identity as far as the shapes agree."""
+    """Make the test's objects what the call left of them, keeping their identity where the shapes agree."""
     if type(target) in (list, deque) and type(changed) is type(target):
         if len(target) == len(changed):
             changed = [_kept(old, new) for old, new in zip(target, changed, strict=True)]

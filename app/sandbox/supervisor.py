@@ -1,5 +1,6 @@
-"""Runs one program after another against its problem's tests, and is the only place where a verdict is made. Also runs
-a program without tests, for people who want to see what it prints.
+"""Run one program after another against its problem's tests. This is the only place where a verdict is made.
+
+It also runs a program without tests, for people who want to see what it prints.
 
     supervisor --- candidate zygote --- candidate      (the program)
          |                                 | |  two pipes, values only
@@ -37,11 +38,11 @@ from app.settings import SandboxSettings
 MAX_SOURCE_BYTES = 1 << 19
 """The largest program, as JSON."""
 ROOMY = 4
-"""A judge that ran out of memory, or crashed, is followed by one with so many times its memory: what fails there too is
-the program's doing."""
+"""A judge that ran out of memory, or crashed, is followed by one with this many times its memory: what fails there too
+is the program's doing."""
 REFERENCE_FACTOR = 4.0
-"""A problem's limit is at least so many times the CPU time its tests took to load: EvalPlus's rule, for tests that run
-a reference to know the answers. Most load in a thousandth of the limit."""
+"""A problem's limit is at least this many times the CPU time its tests took to load: EvalPlus's rule, for tests that
+run a reference to know the answers. Most load in a thousandth of the limit."""
 INFRA_RETRIES = 2
 INFRA_PAUSE_SECONDS = 0.25
 REUSABLE = (Status.PASSED, Status.WRONG_ANSWER, Status.RUNTIME_ERROR, Status.LOAD_ERROR)
@@ -52,7 +53,7 @@ Outcome = TypeVar("Outcome", Verdict, ScriptRun)
 
 
 class Supervisor:
-    """Implements `records.Judge`. Close it, or use it in a `with` statement."""
+    """An implementation of `records.Judge`. Close it, or use it in a `with` statement."""
 
     def __init__(self, settings: SandboxSettings, confined: Confinement | None = None) -> None:
         """Raises UserError when this machine can't confine a program (`tiers.confinement`)."""

@@ -1,4 +1,4 @@
-"""Makes tests ready for the judge: finds what of their source only the candidate's process can evaluate."""
+"""Make tests ready for the judge: find what of their source only the candidate's process can evaluate."""
 
 import builtins
 import sys

@@ -22,12 +22,12 @@ MAX_ITEMS = 500_000
 """Values in one message, containers included."""
 MAX_INT_BITS = 1 << 20
 MAX_FRACTION_BITS = 1 << 16
-"""Of a numerator or denominator; to reduce larger ones takes seconds."""
+"""The largest numerator or denominator; to reduce larger ones takes seconds."""
 _NATIVE_INT = 1 << 63
 
 
 class WireError(ValueError):
-    """A value that can't be sent, or bytes that are no well-formed frame."""
+    """A value that can't be sent, or bytes that are not a well-formed frame."""
 
 
 class TooLargeError(WireError):
@@ -37,7 +37,7 @@ class TooLargeError(WireError):
 def to_json(value: Any, encoder: "Encoder | None" = None, depth: int = 0) -> Any:
     """The tagged JSON of a value. Raises WireError for what is not plain data or too large.
 
-    encoder: of the message that it becomes a part of, beside others. depth: how deep it stands there.
+    encoder: that of the message which the value becomes a part of. depth: how deep it lies there.
     """
     try:
         return (encoder or Encoder()).encode(value, depth)
@@ -48,7 +48,7 @@ def to_json(value: Any, encoder: "Encoder | None" = None, depth: int = 0) -> Any
 
 
 class Encoder:
-    """Makes the values of one message, within what one may hold."""
+    """The encoder of one message's values, within what a message may hold."""
 
     def __init__(self) -> None:
         self._items = MAX_ITEMS
@@ -108,7 +108,7 @@ class Encoder:
 
 
 def _text_or_tag(value: str) -> Any:
-    """JSON would make one character of two surrogates that stand side by side."""
+    """JSON would make one character of two surrogates side by side."""
     try:
         value.encode()
         return value

@@ -45,7 +45,7 @@ RUNS: dict[str, Callable[..., NoReturn]] = {
 
 
 class Libraries:
-    """Finds the packages beside the standard library whose folders are in the view; other installed ones are not."""
+    """A finder of those packages beside the standard library whose folders are in the view, and of no others."""
 
     def __init__(self, folders: dict[str, str]) -> None:
         self._folders = folders
@@ -186,7 +186,7 @@ def _run_child(
     filter_: confine.Filter | None,
     given: list[Any],
 ) -> NoReturn:
-    """fds: 3, 4, ...: what the run talks over (a judge: one, a candidate: two), its standard streams as far as it has
+    """fds: 3, 4, ...: what the run talks over (a judge: one, a candidate: two), its standard streams if it has
     some, and a /dev/null of its own for the others."""
     try:
         keep = 4 if message["run"] == "judge" else 5

@@ -1,0 +1,1 @@
+"""The OpenAI-compatible server: an edge with keys and limits in front of vLLM engines."""

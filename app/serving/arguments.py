@@ -57,7 +57,7 @@ class LLMArguments(ApplicationArguments):
     run: str = LATEST
     """Run directory whose adapters are served; latest: the one finished last; none: the base model alone."""
     engines: int = Field(default=1, ge=1, le=1024)
-    """At most so many, one a card; more than one are started and ended as there is work."""
+    """At most this many, one a card; where it is more than one, they are started and ended as there is work."""
 
     def resolve(self) -> Place:
         run = latest_run() if self.run == LATEST else None if self.run == NONE else user_path(self.run)
@@ -79,7 +79,7 @@ class LLMArguments(ApplicationArguments):
 
 
 class IdeArguments(ApplicationArguments):
-    """Of the profile, the sandbox's settings hold for the programs that are run."""
+    """What the page needs to know; the profile's sandbox settings hold for the programs that are run."""
 
     llm: str = "llm"
     """Name of the application that answers."""

@@ -1,5 +1,5 @@
 """A completion's prompt in the form that vLLM takes: a gap as the model's fill-in tokens, and nothing as the token that
-stands between documents, which is where OpenAI's API begins when it gets no prompt.
+separates documents, which is where OpenAI's API begins when it gets no prompt.
 """
 
 from typing import Any

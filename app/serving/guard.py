@@ -39,7 +39,7 @@ EDGE_POLICY = "default-src 'none'; frame-ancestors 'none'"
 LOGIN_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-"""Of the guard's own answers; the page has one of its own (`app.ide.application`)."""
+"""The content security policy of the guard's own answers; the page has one of its own (`app.ide.application`)."""
 
 
 def guard_edge(

@@ -29,7 +29,7 @@ from app.progress import say
 
 log = logging.getLogger(__name__)
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # stands in a cookie as it is, so neither dots nor spaces
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # is put into a cookie as it is, so neither dots nor spaces
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
 Stamp = tuple[int, int, int] | None
@@ -160,7 +160,7 @@ def _stamp(path: Path) -> Stamp:
 
 
 def _read(path: Path) -> list[dict[str, str]]:
-    """The entries; no file is no keys. Raises UserError for a file that can't be read or is none of ours."""
+    """The entries; none without a file. Raises UserError for a file that can't be read or is not ours."""
     try:
         data = json.loads(path.read_text())
     except FileNotFoundError:

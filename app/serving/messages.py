@@ -19,8 +19,8 @@ def refusing(sentence: str) -> Any:
 
 
 class Strict(BaseModel):
-    """No conversions ("5" is no number), no unknown fields. null is the same as leaving a field out, whatever its
-    name, as OpenAI has it: clients send back whole objects. JSON schemas are no objects of this kind and keep theirs.
+    """No conversions ("5" is not a number), no unknown fields. null is the same as leaving a field out, whatever its
+    name, as OpenAI has it: clients send back whole objects. JSON schemas are not objects of this kind and keep theirs.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)

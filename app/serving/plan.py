@@ -14,7 +14,8 @@ from app.models.sizes import BYTES, GIB, NF4_BYTES
 from app.settings import ModelSettings, ServingSettings
 
 WORKING_GIB = 1.0
-"""Of a card: CUDA context, graphs, activations of a step and the logits of its rows. Assumed, not measured on 8 GiB."""
+"""What a card holds beside: CUDA context, graphs, activations of a step, logits of its rows. Assumed, not measured on
+8 GiB."""
 BLOCK = 128
 """Tokens: a multiple of every block size that vLLM takes by itself."""
 MIN_MODEL_LEN = 512
@@ -119,7 +120,7 @@ def sizes_of(config: Any) -> Sizes:
 
 
 def draft_cache_per_token(name: str, targets: int) -> int:
-    """Of a draft model in a folder; else the target's, which Qwen3-0.6B's is for Qwen3-1.7B."""
+    """Numbers in the cache, a token, of a draft model's folder; else the target's, as Qwen3-0.6B has Qwen3-1.7B's."""
     folder = user_path(name)
     return measure(folder).cache_per_token if folder.is_dir() else targets
 

@@ -112,7 +112,7 @@ def check_length(scope: Scope, limit: int) -> bool:
 
 
 def presented_key(scope: Scope) -> str | None:
-    """The key in the headers, None if there is none; an Authorization that is no bearer token is a wrong key."""
+    """The key in the headers, None if there is none; an Authorization that is not a bearer token is a wrong key."""
     authorizations = headers(scope, "authorization")
     if authorizations:
         scheme, _, token = authorizations[0].partition(" ")

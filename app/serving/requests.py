@@ -32,7 +32,7 @@ class Limits:
     max_stop_chars: int = 256
     max_logprobs: int = 20
     max_schema_bytes: int = 64 * 1024
-    """Of response_format, and of all tools together, as JSON."""
+    """The most bytes of response_format, and of all tools together, as JSON."""
     max_messages: int = 1024
     max_logit_bias: int = 1024
     max_depth: int = 32

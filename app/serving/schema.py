@@ -2,7 +2,7 @@
 that run (chat_template), tensors (prompt_embeds) and places to fetch from (image_url).
 
 Every field that OpenAI's API has is named: taken; taken and dropped (`exclude`), since it means nothing to one local
-model; or refused with the way out (`refusing`). Types and fixed ranges stand here; caps that depend on the server stand
+model; or refused with the way out (`refusing`). Types and fixed ranges are here; caps that depend on the server are
 in `requests.Limits`.
 """
 

@@ -1,0 +1,1 @@
+"""Supervised fine-tuning with LoRA: the feed, fused layers, memory, the loop."""

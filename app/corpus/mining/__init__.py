@@ -5,9 +5,9 @@ docstring are the prompt, what it gives for known and generated inputs are the h
 caller can hold candidates against the benchmarks in between and spread both over processes:
 
     standard_library.py  the standard library as a distribution
-    find.py              distribution -> candidates: examples.py and calls_in_tests.py (calls that somebody wrote down:
-                         claims.py), closure.py (what a function needs to stand alone: module.py, dangers.py),
-                         statement.py (its texts)
+    find.py              distribution -> candidates: docstring_examples.py and calls_in_tests.py (calls that somebody
+                         wrote down: asserted_calls.py), closure.py (what a function needs to stand alone: module.py,
+                         dangers.py), statement.py (its texts)
     check.py             candidates -> problems: inputs.py (more inputs), recording.py and recorder.py (what the
                          function gives for them, in the sandbox), tests, two verdicts, mutants
 

@@ -1,0 +1,1 @@
+"""The way from examples to packed rows of token ids."""

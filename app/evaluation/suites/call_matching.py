@@ -140,7 +140,7 @@ def _mismatch_of_value(name: str, value: Any, parameter: Mapping[str, Any], lang
 
 
 def _has_type(value: Any, kind: str, items: str, values: Sequence[Any]) -> bool:
-    """The declared type, or that of a possible value: a variable's name may stand for anything."""
+    """The declared type, or that of a possible value: a variable's name may mean anything."""
     if kind == "any":
         return True
     if type(value) in _TYPES[kind]:
@@ -174,7 +174,7 @@ def _is_same_dict(value: dict[str, Any], wanted: dict[str, list[Any]]) -> bool:
 
 
 def _alternatives(possible: dict[str, Any]) -> dict[str, list[Any]]:
-    """Of each key its possible values; some answers give one value instead of a list of them."""
+    """The possible values of each key; some answers give one value instead of a list of them."""
     return {key: inner if isinstance(inner, list) else [inner] for key, inner in possible.items()}
 
 

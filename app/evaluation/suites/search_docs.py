@@ -201,7 +201,7 @@ def _fault_of_answer(item: Item, answer: str) -> str | None:
 
 
 def _final(reply: str, protocol: str) -> str:
-    """The answer in the last reply; in the completion protocol it stands after the empty list of calls."""
+    """The answer in the last reply; in the completion protocol it follows the empty list of calls."""
     if protocol != "completion":
         return reply
     return reply.partition("Answer:")[2] if "Answer:" in reply else reply.strip().removeprefix("[]")
@@ -213,7 +213,7 @@ def _plain(text: str) -> str:
 
 
 def _holds(text: str, value: str) -> bool:
-    """Whether the value stands in the plain text as a word, or a number, of its own."""
+    """Whether the value is in the plain text as a word, or a number, of its own."""
     return bool(re.search(rf"(?<!\w)(?<!\d[.,]){re.escape(_plain(value))}(?!\w)(?![.,]\d)", text))
 
 

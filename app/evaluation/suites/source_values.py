@@ -112,7 +112,7 @@ def _statements(body: str) -> list[str]:
 
 
 def _split(text: str, separator: str, most: int = -1) -> list[str]:
-    """The parts between separators that stand in no quotes and no brackets; an empty last part is none."""
+    """The parts between separators outside of quotes and brackets; an empty last part does not count."""
     parts: list[str] = []
     start, depth, quote, escaped = 0, 0, "", False
     for index, char in enumerate(text):

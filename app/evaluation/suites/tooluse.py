@@ -83,7 +83,7 @@ _KINDS = {
     "HashMap": "object",
     "Hashtable": "object",
 }
-"""BFCL's types as JSON schema's; every other one (any) is no type at all."""
+"""BFCL's types as JSON schema's; every other one (any) says nothing about the type."""
 DECLINED = "None of the functions fits this question."
 
 

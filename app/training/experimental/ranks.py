@@ -7,7 +7,7 @@ settings say. `sft.rank_dropout` leaves out single ranks of the prefix at random
 scaled up.
 
 PEFT owns parameters and file format. `truncate`, `svd_truncate` and `grow` fold every change of scale into B, so that
-what they write is an adapter like any other. Which of the two cuts keeps more is in docs/LOG.md: from rank 8 on
+what they write is an adapter like any other. Which of the two cuts keeps more is in docs/log: from rank 8 on
 `svd_truncate` of an adapter that was trained plainly.
 """
 

@@ -139,7 +139,7 @@ def test_the_table_ends_with_whether_it_fits(manifest: Path) -> None:
     [("nf4", 1, 4.63), ("nf4", 2, 5.42), ("nf4", 4, 7.41), ("none", 1, 6.06), ("none", 2, 6.51)],
 )
 def test_memory_of_plain_layers_is_on_the_safe_side(quantization: str, micro_batch: int, reserved_gib: float) -> None:
-    """Measured on an H200 (docs/LOG.md), when PEFT still made a 4-bit base's embeddings float32."""
+    """Measured on an H200 (docs/log), when PEFT still made a 4-bit base's embeddings float32."""
     overrides = (f"model.quantization={quantization}", f"sft.micro_batch={micro_batch}")
     profile = with_overrides(get_profile("rtx3070"), overrides)
     shape = shape_of(model_config.config_of(profile.model)[0])

@@ -105,7 +105,7 @@ FLOAT32_EMBEDDINGS = 151_936 * 2048 * 2 / GIB
 def test_the_plan_of_plain_layers_is_at_most_15_percent_above_what_a_card_took(
     quantization: str, micro_batch: int, reserved_gib: float
 ) -> None:
-    """Measured on H200s (docs/LOG.md: the loss on labelled positions, and the planner's calibration)."""
+    """Measured on H200s (docs/log: the loss on labelled positions, and the planner's calibration)."""
     sft = settings(micro_batch=micro_batch, lora_dropout=0.05, gradient_checkpointing=True)
     planned = plain_step_memory(shape_of(QWEN3), model(quantization), sft, 2048).total / GIB
     assert reserved_gib <= planned <= 1.15 * reserved_gib
