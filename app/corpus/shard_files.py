@@ -3,13 +3,18 @@ is there under the identity that is asked for needs no second look."""
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from app.corpus.records import Origin, Rejected
+
+TEXT = pa.string()
+ORIGIN_FIELDS = [(name, TEXT) for name in Origin.__slots__]
+REJECTED_SCHEMA = pa.schema([*ORIGIN_FIELDS, *((name, TEXT) for name in ("name", "what", "reason"))])
 IDENTITY = b"identity"
 """Key in a part's metadata."""
 
@@ -43,6 +48,10 @@ def write_table(path: Path, table: pa.Table) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     pq.write_table(table, temporary)
     os.replace(temporary, path)
+
+
+def write_rejected(path: Path, rejected: Iterable[Rejected]) -> None:
+    write_rows(path, [one.row for one in rejected], REJECTED_SCHEMA)
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:

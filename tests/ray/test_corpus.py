@@ -17,7 +17,7 @@ import pytest
 
 from app.cluster.job_queue import TRIES
 from app.corpus.build import build_corpus
-from app.corpus.clean.extract import extract_shard
+from app.corpus.clean.extract import ExtractJob, extract_shard
 from app.evaluation.suites import humaneval
 from app.overrides import with_overrides
 from app.profiles import smoke
@@ -166,7 +166,7 @@ def test_a_file_that_kills_or_hangs_every_worker_is_left_out_and_named_and_the_b
     assert manifest["rejected"]["crashes"] == manifest["rejected"]["hangs"] == 1 and manifest["rows"] > 0
 
 
-def extract_with_poison(job: dict[str, Any]) -> dict[str, Any]:
+def extract_with_poison(job: ExtractJob) -> None:
     """`extract_shard`, in whose process the parser dies of one file and never comes back from another."""
     real = ast.parse
 
@@ -179,7 +179,7 @@ def extract_with_poison(job: dict[str, Any]) -> dict[str, Any]:
 
     ast.parse = parse
     try:
-        return extract_shard(job)
+        extract_shard(job)
     finally:
         ast.parse = real
 

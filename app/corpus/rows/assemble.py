@@ -6,51 +6,86 @@ Rows within a shard are in an order drawn by hash.
 import hashlib
 import json
 from collections import Counter
-from typing import Any
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from app.corpus.jobs import Job
 from app.corpus.records import Origin
-from app.corpus.rows.packing import Ids, Sample, num_learnt, pack, packing_stats
+from app.corpus.rows.packing import Ids, PackingStats, Sample, num_learnt, pack, packing_stats
 from app.corpus.rows.samples import load_tokenizer_once
 from app.corpus.shard_files import IDENTITY, is_made, part, write_table
 
 TRAIN_SCHEMA = pa.schema([(name, pa.list_(pa.int32())) for name in ("input_ids", "labels", "position_ids")])
 
 
-def assemble_shard(job: dict[str, Any]) -> dict[str, Any]:
-    """The samples that were chosen -> packed rows under the train folder. Returns the shard's counts."""
-    target = part(job["train"], ".", job["index"])
-    if is_made(target, job["identity"]):
-        return json.loads(pq.read_schema(target).metadata[b"counts"])
-    place = part(job["work"], "samples", job["index"])
-    table = pq.read_table(place).take(pa.array(job["take"], pa.int64()))
-    cuts = {job["take"].index(int(row)): learnt for row, learnt in job["cuts"].items()}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssembleJob(Job):
+    """Samples whose packed rows become part `index` of the train folder."""
+
+    take: list[int]
+    """Rows of part `index` of "samples", ascending."""
+    cuts: dict[int, int]
+    """Learnt tokens of the rows that are not learnt to their end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardCounts(PackingStats):
+    """The answer of `assemble_shard`, kept in its part's metadata; read by `app.corpus.manifest`."""
+
+    tokens_by_form: dict[str, int]
+    learnt_tokens_by_form: dict[str, int]
+    examples_by_form: dict[str, int]
+    index: int
+    left_out: dict[str, int]
+    """Examples that became no sample, by form and kind of reason."""
+    learnable_tokens_by_form: dict[str, int]
+    """Of all samples, chosen or not."""
+    documents: list[tuple[str, str, str, int]]
+    """Distribution, licence, path and tokens of each file."""
+
+
+def assemble_shard(job: AssembleJob) -> ShardCounts:
+    """The samples that were chosen -> packed rows under the train folder."""
+    target = part(job.build.train, ".", job.index)
+    if not is_made(target, job.identity):
+        _write(target, job)
+    return ShardCounts(**json.loads(pq.read_schema(target).metadata[b"counts"]))
+
+
+def _write(target: Path, job: AssembleJob) -> None:
+    seq_len = job.build.seq_len
+    table = pq.read_table(job.part("samples")).take(pa.array(job.take, pa.int64()))
+    cuts = {job.take.index(row): learnt for row, learnt in job.cuts.items()}
     samples: list[Sample] = []
-    forms = {name: Counter[str]() for name in ("tokens_by_form", "learnt_tokens_by_form", "examples_by_form")}
+    sizes, learned, examples = Counter[str](), Counter[str](), Counter[str]()
     tokens: Counter[Origin] = Counter()
     for number, row in enumerate(table.to_pylist()):
-        size = _length(cuts[number], job["seq_len"]) if number in cuts else len(row["input_ids"])
+        size = _length(cuts[number], seq_len) if number in cuts else len(row["input_ids"])
         sample = Sample(input_ids=row["input_ids"][:size], labels=row["labels"][:size], is_whole=row["is_whole"])
         samples.append(sample)
-        counted = (len(sample.input_ids), num_learnt(sample.labels, job["seq_len"]), 1)
-        for counter, count in zip(forms.values(), counted, strict=True):
-            counter[row["form"]] += count
-        tokens[Origin(**{name: row[name] for name in Origin.__slots__})] += len(sample.input_ids)
-    rows = pack(samples, job["seq_len"], load_tokenizer_once(job["model"]).pad_token_id or 0)
-    salt = str(job["seed"]).encode()
+        sizes[row["form"]] += len(sample.input_ids)
+        learned[row["form"]] += num_learnt(sample.labels, seq_len)
+        examples[row["form"]] += 1
+        tokens[Origin.of(row)] += len(sample.input_ids)
+    rows = pack(samples, seq_len, load_tokenizer_once(job.build.model).pad_token_id or 0)
+    salt = str(job.build.seed).encode()
     rows.sort(key=lambda row: hashlib.sha256(salt + row.input_ids.tobytes()).digest())  # packing sorts by length
-    counts = packing_stats(rows) | forms | {
-        "index": job["index"],
+    counts = ShardCounts(
+        **asdict(packing_stats(rows)),
+        tokens_by_form=dict(sizes),
+        learnt_tokens_by_form=dict(learned),
+        examples_by_form=dict(examples),
+        index=job.index,
         **json.loads(table.schema.metadata[b"counts"]),
-        "documents": [[o.distribution, o.licence, o.path, count] for o, count in sorted(tokens.items(), key=_place)],
-    }  # fmt: skip
-    facts = {"counts": json.dumps(counts), IDENTITY: job["identity"]}
-    columns = {name: _column([getattr(row, name) for row in rows], job["seq_len"]) for name in TRAIN_SCHEMA.names}
+        documents=[(o.distribution, o.licence, o.path, count) for o, count in sorted(tokens.items(), key=_place)],
+    )
+    facts = {"counts": json.dumps(asdict(counts)), IDENTITY: job.identity}
+    columns = {name: _column([getattr(row, name) for row in rows], seq_len) for name in TRAIN_SCHEMA.names}
     write_table(target, pa.table(columns, TRAIN_SCHEMA.with_metadata(facts)))
-    return json.loads(json.dumps(counts))
 
 
 def _length(num_learnt: int, seq_len: int) -> int:
