@@ -1,4 +1,4 @@
-"""The corpus stage, in Ray tasks: sources -> documents -> problems -> packed training shards.
+"""The corpus stage, on Ray: sources -> documents -> problems -> packed training shards.
 
     plan      sources found, files drawn by hash and cut into shards; made anew whenever a build goes on
     extract   read, clean, decontaminate, cut into documents (`extract`)
@@ -9,10 +9,11 @@
     assemble  chosen samples -> packed rows (`assemble`)
     report    rejected.parquet, attribution.csv, manifest.json (`manifest`)
 
-Each task writes its Parquet file whole and returns a few numbers, so that memory stays flat and a killed build goes on
-with the files that are missing or were made from something else (`identity`). Everything is drawn by hash: one seed
-gives the same bytes on any number of workers. The run directory must be on storage that all nodes share. Run: python -m
-app corpus --profile P --run DIR
+What meets untrusted content, up to render, runs in queues of plain tasks (`app.cluster.job_queue` says why); assemble
+is a stream of Ray Data. Each task writes its Parquet file whole and returns a few numbers, so that memory stays flat
+and a killed build goes on with the files that are missing or were made from something else (`identity`). Everything is
+drawn by hash: one seed gives the same bytes on any number of workers. The run directory must be on storage that all
+nodes share. Run: python -m app corpus --profile P --run DIR
 """
 
 import dataclasses
@@ -59,7 +60,7 @@ from app.corpus.mining.storage import (
 from app.corpus.recipe_check import check_recipe, network_needs
 from app.corpus.recipes import SPLITS, Recipe, StandardLibrary, TaskSource, load_recipe, split_of
 from app.corpus.records import Origin
-from app.corpus.rows.assemble import AssembleJob, assemble_shard
+from app.corpus.rows.assemble import AssembleJob, assemble_shards
 from app.corpus.rows.samples import HELD_OUT, RenderJob, render_shard
 from app.corpus.rows.shares import choose
 from app.corpus.shard_files import discard_others
@@ -149,7 +150,7 @@ def build_corpus(
         made_of = stage_digest("assemble", done.identity, own)
         assembling.append(AssembleJob(identity=made_of, build=build, **own))
     _discard_others(run.train_shards, assembling)
-    counts = run_tasks("corpus, assemble", assemble_shard, assembling, at_once, **_watched(run, SHARD_S))
+    counts = assemble_shards(assembling, at_once)
     write_json(run.corpus_manifest, manifest.write_tables(run, profile, plan, copies, mined, counts) | facts)
     shutil.rmtree(run.corpus_work)
 

@@ -1,11 +1,15 @@
-"""Last task of the build, over one shard: chosen samples -> packed rows. Runs without Ray.
+"""Last stage of the build: chosen samples -> packed rows, shard by shard through Ray Data.
 
-Rows within a shard are in an order drawn by hash.
+What is read here are numbers that the build itself wrote, so nothing has to be left out: a stream of trusted data, and
+Ray's dashboard shows the statistics of its operators. Packing needs all samples of a shard at once, and a part carries
+its identity and counts, which no file format of Ray Data does; so each task of the stream makes and writes a whole part
+(`assemble_shard`, which runs without Ray). Rows within a shard are in an order drawn by hash.
 """
 
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,11 +17,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from app.cluster.job_queue import TRIES
 from app.corpus.jobs import Job
 from app.corpus.records import Origin
 from app.corpus.rows.packing import Ids, PackingStats, Sample, num_learnt, pack, packing_stats
 from app.corpus.rows.samples import load_tokenizer_once
 from app.corpus.shard_files import IDENTITY, is_made, part, write_table
+from app.errors import UserError
+from app.progress import progress
 
 TRAIN_SCHEMA = pa.schema([(name, pa.list_(pa.int32())) for name in ("input_ids", "labels", "position_ids")])
 
@@ -46,6 +53,44 @@ class ShardCounts(PackingStats):
     """Of all samples, chosen or not."""
     documents: list[tuple[str, str, str, int]]
     """Distribution, licence, path and tokens of each file."""
+
+
+def assemble_shards(jobs: Sequence[AssembleJob], at_once: int | None) -> list[ShardCounts]:
+    """The counts of all shards, in their order. Needs a connected Ray.
+
+    at_once: shards that are packed at a time; None: one a core. Raises UserError for a shard that keeps killing its
+    worker.
+    """
+    import ray.data
+
+    ray.data.DataContext.get_current().raise_original_map_exception = True  # a full disk is told as such
+    for job in jobs:
+        _tries(job).unlink(missing_ok=True)
+    rows = ray.data.from_items([{"job": job} for job in jobs], override_num_blocks=len(jobs))
+    stream = rows.map(_assembled, num_cpus=1, compute=ray.data.TaskPoolStrategy(size=at_once))
+    counts: list[ShardCounts] = []
+    with progress("corpus, assemble", len(jobs), "shards") as update:
+        for row in stream.iter_rows():
+            counts.append(row["counts"])
+            update(len(counts))
+    return sorted(counts, key=lambda shard: shard.index)
+
+
+def _assembled(row: dict[str, AssembleJob]) -> dict[str, ShardCounts]:
+    """Ray Data runs a task whose worker died again without end, so tries are counted in a file."""
+    job = row["job"]
+    with open(_tries(job), "a") as file:
+        file.write(".")
+        if file.tell() > TRIES:
+            raise UserError(
+                f"packing shard {job.index} killed its worker {TRIES} times: give the machine more memory, or run "
+                "fewer jobs at once (corpus.num_workers), and start again"
+            )
+    return {"counts": assemble_shard(job)}
+
+
+def _tries(job: AssembleJob) -> Path:
+    return job.build.work / f"packing-{job.index:05d}.tries"
 
 
 def assemble_shard(job: AssembleJob) -> ShardCounts:
