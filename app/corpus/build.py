@@ -21,7 +21,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ from app.corpus.identity import (
     source_digests,
     stage_digest,
 )
-from app.corpus.jobs import BuildSettings, Job
+from app.corpus.jobs import BuildSettings, discard_others
 from app.corpus.mining import standard_library
 from app.corpus.mining.storage import (
     CheckJob,
@@ -63,7 +63,6 @@ from app.corpus.records import Origin
 from app.corpus.rows.assemble import AssembleJob, assemble_shards
 from app.corpus.rows.samples import HELD_OUT, RenderJob, render_shard
 from app.corpus.rows.shares import choose
-from app.corpus.shard_files import discard_others
 from app.corpus.sources.find import draw_files, find_distributions, selected
 from app.corpus.sources.packages import Distribution, SourceFile
 from app.corpus.sources.task_files import RejectedProblem, file_of, given_problems
@@ -136,12 +135,12 @@ def build_corpus(
         )
         for index, files in enumerate(plan.shards)
     ]
-    _discard_others(run.corpus_work / "documents", extracting, run.corpus_work / "rejected")
+    discard_others(run.corpus_work / "documents", extracting, run.corpus_work / "rejected")
     run_tasks("corpus, extract", extract_shard, extracting, at_once, **_watched(run, FILE_S))
     copies = find_duplicates([job.part("documents") for job in extracting])
     mined = _mine(run, profile, plan, build)
     rendering = _renderings(build, copies, identity, extracting)
-    _discard_others(run.corpus_work / "samples", rendering, run.corpus_work / "left_out")
+    discard_others(run.corpus_work / "samples", rendering, run.corpus_work / "left_out")
     run_tasks("corpus, render", render_shard, rendering, at_once, **_watched(run, SHARD_S))
     chosen = choose([job.part("samples") for job in rendering], plan.recipe.forms.model_dump())
     assembling = []
@@ -149,7 +148,7 @@ def build_corpus(
         own = {"index": done.index, "take": rows.tolist(), "cuts": cuts}
         made_of = stage_digest("assemble", done.identity, own)
         assembling.append(AssembleJob(identity=made_of, build=build, **own))
-    _discard_others(run.train_shards, assembling)
+    discard_others(run.train_shards, assembling)
     counts = assemble_shards(assembling, at_once)
     write_json(run.corpus_manifest, manifest.write_tables(run, profile, plan, copies, mined, counts) | facts)
     shutil.rmtree(run.corpus_work)
@@ -174,11 +173,6 @@ def _tell_changes(path: Path, identity: BuildIdentity) -> None:
     if path.exists() and (changed := changes(identity, read_json(path), names)):
         say(f"  what was made from something else is made anew: {shown(changed)}")
     write_json(path, identity.facts())
-
-
-def _discard_others(folder: Path, jobs: Sequence[Job], *beside: Path) -> None:
-    """Before a stage: none of its parts that is there is of another build."""
-    discard_others(folder, {job.index: job.identity for job in jobs}, beside=beside)
 
 
 def current_sources(run: Run, profile: Profile) -> dict[str, str]:
@@ -257,11 +251,11 @@ def _mine(run: Run, profile: Profile, plan: Plan, build: BuildSettings) -> Mined
         split = split_of(distribution.name, profile.seed, plan.recipe)
         identity = of_mined(distribution, split, plan.recipe, plan.sources, build.guard_sha256)
         mining.append(MineJob(index=index, identity=identity, build=build, distribution=distribution, split=split))
-    _discard_others(run.corpus_work / "candidates", mining, run.corpus_work / "rejected_candidates")
+    discard_others(run.corpus_work / "candidates", mining, run.corpus_work / "rejected_candidates")
     funnel: Counter[str] = Counter()
     at_once = profile.corpus.num_workers
     for done in run_tasks("corpus, find problems", mine_distribution, mining, at_once, **_watched(run, FILE_S)):
-        funnel.update(done.counts)
+        funnel.update(done)
     copies = find_duplicates([job.part("candidates") for job in mining])
     limits = [getattr(profile.sandbox, key) for key in DECISIVE_SANDBOX]
     checks = []
@@ -276,9 +270,9 @@ def _mine(run: Run, profile: Profile, plan: Plan, build: BuildSettings) -> Mined
         held = [problem_row(solved) for solved in cut]
         identity = stage_digest("prove", held, limits, build.guard_sha256)
         proofs.append(ProveJob(index=index, identity=identity, build=build, given=cut))
-    _discard_others(run.corpus_work / "checked", [*checks, *proofs], run.corpus_work / "rejected_problems")
+    discard_others(run.corpus_work / "checked", [*checks, *proofs], run.corpus_work / "rejected_problems")
     for done in run_tasks("corpus, prove problems", check_chunk, checks, at_once, **_watched(run, PROBLEM_S)):
-        funnel.update(done.counts)
+        funnel.update(done)
     run_tasks("corpus, prove given problems", prove_chunk, proofs, at_once, **_watched(run, PROBLEM_S))
     checked = [job.part("checked") for job in (*checks, *proofs)]
     counts = write_problems(run.problems, checked)

@@ -1,12 +1,13 @@
 """What every task of a build is given. A task's own job is a subclass beside the task; it travels as a Ray object."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from app.corpus.clean.decontamination import Decontaminator
 from app.corpus.clean.guard import GUARD, decontaminator
 from app.corpus.recipes import Recipe
-from app.corpus.shard_files import part
+from app.corpus.shard_files import is_made, part
 from app.settings import ModelSettings, SandboxSettings
 
 
@@ -51,3 +52,12 @@ class Job:
     def guard(self) -> Decontaminator:
         """Read once in a process."""
         return decontaminator(self.build.work / GUARD, self.build.guard_sha256)
+
+
+def discard_others(folder: Path, jobs: Iterable[Job], *beside: Path) -> None:
+    """Remove the parts of a folder that are not what these jobs make, with what was written beside them."""
+    wanted = {part(folder, ".", job.index).name: job.identity for job in jobs}
+    for path in sorted(folder.glob("*.parquet")):
+        if path.name not in wanted or not is_made(path, wanted[path.name]):
+            for place in (path, *(other / path.name for other in beside)):
+                place.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ from typing import Any
 from app.prompting.protocols import Message
 from app.records import Problem
 
-FUNCTION, FILE = "function", "file"
+FUNCTION, FILE, PROBLEM = "function", "file", "problem"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

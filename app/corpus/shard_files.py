@@ -3,7 +3,7 @@ is there under the identity that is asked for needs no second look."""
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +29,6 @@ def is_made(path: Path, identity: str) -> bool:
         return path.exists() and (pq.read_schema(path).metadata or {}).get(IDENTITY) == identity.encode()
     except (pa.ArrowInvalid, OSError):  # cut off by a machine that went down
         return False
-
-
-def discard_others(folder: Path, identities: Mapping[int, str], *, beside: Sequence[Path] = ()) -> None:
-    """Remove the parts of a folder that are not of these identities, by number, with what was written beside them."""
-    wanted = {part(folder, ".", index).name: identity for index, identity in identities.items()}
-    for path in sorted(folder.glob("*.parquet")):
-        if path.name not in wanted or not is_made(path, wanted[path.name]):
-            for place in (path, *(other / path.name for other in beside)):
-                place.unlink(missing_ok=True)
 
 
 def write_table(path: Path, table: pa.Table) -> None:

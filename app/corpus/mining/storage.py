@@ -20,10 +20,11 @@ import pyarrow.parquet as pq
 from app.cluster.job_queue import at
 from app.corpus.clean.extract import COPY_FIELDS, copy_fields
 from app.corpus.jobs import Job
-from app.corpus.mining import STAGES, Call, Candidate, Mined, Rejection, check_candidates, find_candidates
+from app.corpus.mining import Call, Candidate, Mined, check_candidates, find_candidates
+from app.corpus.mining.find import refused
 from app.corpus.mining.validation import UnprovedError, prove, short
 from app.corpus.recipes import SPLITS
-from app.corpus.records import Bug, Origin, Rejected, SolvedProblem
+from app.corpus.records import PROBLEM, Bug, Origin, Rejected, SolvedProblem
 from app.corpus.shard_files import IDENTITY, ORIGIN_FIELDS, TEXT, is_made, part, write_rejected, write_rows
 from app.corpus.sources.find import read_source
 from app.corpus.sources.packages import Distribution
@@ -45,8 +46,7 @@ CANDIDATE_SCHEMA = pa.schema(
 _PROBLEM_FIELDS = ("id", "source", "prompt", "entry_point", "tests", "style", "prelude", "setup", "difficulty", "split")
 PROBLEM_SCHEMA = pa.schema(
     [*((name, TEXT) for name in (*_PROBLEM_FIELDS, "solution", "description"))]
-    + [("bugs", pa.list_(pa.struct([(name, TEXT) for name in Bug.__slots__])))]
-    + [(name, TEXT) for name in Origin.__slots__]
+    + [("bugs", pa.list_(pa.struct([(name, TEXT) for name in Bug.__slots__]))), *ORIGIN_FIELDS]
 )
 
 
@@ -74,30 +74,24 @@ class ProveJob(Job):
     given: list[SolvedProblem]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Funnel:
-    """The answer of `mine_distribution` and `check_chunk`: functions that reached each of STAGES."""
-
-    counts: dict[str, int]
-
-
-def mine_distribution(job: MineJob) -> Funnel:
-    """One distribution -> its candidates and rejections, under the work folder."""
+def mine_distribution(job: MineJob) -> dict[str, int]:
+    """One distribution -> its candidates and rejections, under the work folder. Returns how many functions reached each
+    of STAGES."""
     target = job.part("candidates")
     if not is_made(target, job.identity):
         mined = _found(job)
         rows: list[dict[str, Any]] = []
-        rejected = _rejected(mined.rejections, job.distribution)
+        rejected = list(mined.rejections)
         for candidate in mined.candidates:
             try:
                 if reason := job.guard.hit(candidate.text, [candidate.entry_point]):
-                    rejected += _rejected([_refused(candidate, f"benchmark {reason}")], job.distribution)
+                    rejected.append(candidate.refused(f"benchmark {reason}"))
                 else:
                     rows.append(candidate_row(candidate))
             except Exception as error:  # half surrogate pairs in a docstring, and unforeseen errors
-                rejected += _rejected([_refused(candidate, failure(error))], job.distribution)
+                rejected.append(candidate.refused(failure(error)))
         at("")
-        write_rejected(job.part("rejected_candidates"), rejected)
+        write_rejected(job.part("rejected_candidates"), _told(rejected))
         write_rows(target, rows, _counted(CANDIDATE_SCHEMA, mined, job))
     return _funnel(target)
 
@@ -106,8 +100,9 @@ def _counted(schema: pa.Schema, mined: Mined, job: Job) -> pa.Schema:
     return schema.with_metadata({"counts": json.dumps(mined.counts), IDENTITY: job.identity})
 
 
-def _funnel(path: Path) -> Funnel:
-    return Funnel(counts=json.loads(pq.read_schema(path).metadata[b"counts"]))
+def _funnel(path: Path) -> dict[str, int]:
+    counts: dict[str, int] = json.loads(pq.read_schema(path).metadata[b"counts"])
+    return counts
 
 
 def _found(job: MineJob) -> Mined:
@@ -117,8 +112,7 @@ def _found(job: MineJob) -> Mined:
     try:
         return find_candidates(job.distribution, read_source, job.split, rules=recipe.cleaning, also_allow=allow)
     except Exception as error:  # whatever a distribution holds is its own matter: it ends no build
-        place = {"distribution": job.distribution.name, "path": "", "name": ""}
-        return Mined(rejections=[Rejection(**place, stage=STAGES[0], reason=failure(error))])
+        return Mined(rejections=[refused(job.distribution, "", failure(error))])
 
 
 def _side(split: str) -> float:
@@ -126,16 +120,15 @@ def _side(split: str) -> float:
     return float(SPLITS.index(split))
 
 
-def check_chunk(job: CheckJob) -> Funnel:
-    """Rows of several candidate files -> problems and rejections, under the work folder."""
+def check_chunk(job: CheckJob) -> dict[str, int]:
+    """Rows of several candidate files -> problems and rejections, under the work folder. Returns what
+    `mine_distribution` does."""
     target = job.part("checked")
     if not is_made(target, job.identity):
         candidates = [candidate for index, rows in job.rows for candidate in _candidates(job, index, rows)]
         mined = check_candidates(candidates, job.build.sandbox, confinement(unsafe=job.build.unsafe))
-        versions = {c.origin.distribution: (c.origin.version, c.origin.licence) for c in candidates}
-        rejected = [_rejection(rejection, *versions[rejection.distribution]) for rejection in mined.rejections]
         at("")
-        write_rejected(job.part("rejected_problems"), rejected)
+        write_rejected(job.part("rejected_problems"), _told(mined.rejections))
         write_rows(target, [problem_row(problem) for problem in mined.problems], _counted(PROBLEM_SCHEMA, mined, job))
     return _funnel(target)
 
@@ -160,14 +153,13 @@ def prove_chunk(job: ProveJob) -> None:
                     raise UnprovedError(f"benchmark {hit}", passes=False)
                 bugs = prove(problem, solved.solution, patient, strict)
                 kept.append(problem_row(replace(solved, bugs=bugs)))
-            except UnprovedError as error:
-                rejected.append(_no_problem(solved.origin, problem.id, str(error)))
             except (UserError, OSError):
                 raise
             except Exception as error:  # whatever a problem holds is its own matter: it ends no build
-                rejected.append(_no_problem(solved.origin, problem.id, failure(error)))
+                reason = str(error) if isinstance(error, UnprovedError) else failure(error)
+                rejected.append(Rejected(origin=solved.origin, name=problem.id, what=PROBLEM, reason=reason))
     at("")
-    write_rejected(job.part("rejected_problems"), rejected)
+    write_rejected(job.part("rejected_problems"), _told(rejected))
     write_rows(target, kept, PROBLEM_SCHEMA.with_metadata({IDENTITY: job.identity}))
 
 
@@ -239,21 +231,5 @@ def _solved(row: dict[str, Any]) -> SolvedProblem:
     )
 
 
-def _refused(candidate: Candidate, reason: str) -> Rejection:
-    origin = candidate.origin
-    return Rejection(
-        distribution=origin.distribution, path=origin.path, name=candidate.entry_point, stage="benchmark", reason=reason
-    )
-
-
-def _rejected(rejections: Iterable[Rejection], distribution: Distribution) -> list[Rejected]:
-    return [_rejection(r, distribution.version, distribution.verdict.licence) for r in rejections]
-
-
-def _rejection(rejection: Rejection, version: str, licence: str) -> Rejected:
-    origin = Origin(distribution=rejection.distribution, version=version, licence=licence, path=rejection.path)
-    return _no_problem(origin, rejection.name, rejection.reason)
-
-
-def _no_problem(origin: Origin, name: str, reason: str) -> Rejected:
-    return Rejected(origin=origin, name=name, what="problem", reason=f"no problem: {reason}")
+def _told(rejected: Iterable[Rejected]) -> Iterator[Rejected]:
+    return (replace(one, reason=f"no problem: {one.reason}") for one in rejected)

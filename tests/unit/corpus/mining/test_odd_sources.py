@@ -35,7 +35,7 @@ def rejected(job: MineJob) -> dict[str, str]:
 
 def test_a_docstring_with_half_a_surrogate_pair_becomes_no_candidate_and_ends_nothing(tmp_path: Path) -> None:
     job = job_of(tmp_path, {"pkg/a.py": GOOD, "pkg/b.py": SURROGATE, "pkg/deep.py": DEEP, "pkg/test_deep.py": DEEP})
-    counts = mine_distribution(job).counts
+    counts = mine_distribution(job)
     assert counts["self-contained"] == 2 and pq.read_metadata(job.part("candidates")).num_rows == 1
     assert rejected(job)["oldest"].startswith("no problem: failed: UnicodeEncodeError")
 
@@ -80,7 +80,7 @@ def test_a_test_file_that_the_queue_left_out_has_its_reason(tmp_path: Path, monk
     left_out = "pkg: pkg/test_a.py"
     monkeypatch.setattr(find, "at", lambda what: "hangs: too long" if what == left_out else "")
     mined = found(tmp_path, {"pkg/a.py": GOOD, "pkg/test_a.py": "x = 1\n"})
-    assert [(r.path, r.reason) for r in mined.rejections] == [("pkg/test_a.py", "hangs: too long")]
+    assert [(r.origin.path, r.reason) for r in mined.rejections] == [("pkg/test_a.py", "hangs: too long")]
     assert mined.candidates
 
 
