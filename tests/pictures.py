@@ -16,7 +16,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from app.runs import Run, read_json
+from app.files.json_files import read_json
+from app.runs import Run
 from tests.e2e.browser import Browser, open_browser
 from tests.e2e.conftest import free_port
 from tests.e2e.page import Page, wait_until

@@ -1,4 +1,4 @@
-"""The corpus stage, in Ray tasks: sources -> documents -> problems -> packed training shards.
+"""The corpus stage, on Ray: sources -> documents -> problems -> packed training shards.
 
     plan      sources found, files drawn by hash and cut into shards; made anew whenever a build goes on
     extract   read, clean, decontaminate, cut into documents (`extract`)
@@ -9,10 +9,11 @@
     assemble  chosen samples -> packed rows (`assemble`)
     report    rejected.parquet, attribution.csv, manifest.json (`manifest`)
 
-Each task writes its Parquet file whole and returns a few numbers, so that memory stays flat and a killed build goes on
-with the files that are missing or were made from something else (`identity`). Everything is drawn by hash: one seed
-gives the same bytes on any number of workers. The run directory must be on storage that all nodes share. Run: python -m
-app corpus --profile P --run DIR
+What meets untrusted content, up to render, runs in queues of plain tasks (`app.cluster.job_queue` says why); assemble
+is a stream of Ray Data. Each task writes its Parquet file whole and returns a few numbers, so that memory stays flat
+and a killed build goes on with the files that are missing or were made from something else (`identity`). Everything is
+drawn by hash: one seed gives the same bytes on any number of workers. The run directory must be on storage that all
+nodes share. Run: python -m app corpus --profile P --run DIR
 """
 
 import dataclasses
@@ -27,7 +28,7 @@ from typing import Any
 from app.cluster.job_queue import run_tasks
 from app.corpus import manifest
 from app.corpus.clean.duplicates import Duplicates, find_duplicates
-from app.corpus.clean.extract import Shard, extract_shard
+from app.corpus.clean.extract import ExtractJob, ShardFile, extract_shard
 from app.corpus.clean.guard import GUARD, Guard, guard_of, signs_bytes
 from app.corpus.identity import (
     DECISIVE_SANDBOX,
@@ -42,8 +43,12 @@ from app.corpus.identity import (
     source_digests,
     stage_digest,
 )
+from app.corpus.jobs import BuildSettings, discard_others
 from app.corpus.mining import standard_library
 from app.corpus.mining.storage import (
+    CheckJob,
+    MineJob,
+    ProveJob,
     check_chunk,
     chunks,
     mine_distribution,
@@ -54,10 +59,10 @@ from app.corpus.mining.storage import (
 )
 from app.corpus.recipe_check import check_recipe, network_needs
 from app.corpus.recipes import SPLITS, Recipe, StandardLibrary, TaskSource, load_recipe, split_of
-from app.corpus.rows.assemble import assemble_shard
-from app.corpus.rows.samples import HELD_OUT, render_shard
+from app.corpus.records import Origin
+from app.corpus.rows.assemble import AssembleJob, assemble_shards
+from app.corpus.rows.samples import HELD_OUT, RenderJob, render_shard
 from app.corpus.rows.shares import choose
-from app.corpus.shard_files import discard_others, part
 from app.corpus.sources.find import draw_files, find_distributions, selected
 from app.corpus.sources.packages import Distribution, SourceFile
 from app.corpus.sources.task_files import RejectedProblem, file_of, given_problems
@@ -84,7 +89,7 @@ class Plan:
     recipe: Recipe
     distributions: list[Distribution]
     """All of them; only those to be mined have their files."""
-    shards: list[Shard]
+    shards: list[tuple[ShardFile, ...]]
     sources: dict[str, str]
     """Hash of each distribution (`identity.source_digests`), and of each file of problems."""
 
@@ -110,54 +115,57 @@ def build_corpus(
     facts = {"guard": guard.facts(), "identity": identity.facts()}
     guarded = signs_bytes(guard.signs, guard.facts())
     write_atomic(run.corpus_work / GUARD, guarded)
-    job: dict[str, Any] = {
-        "recipe": plan.recipe.model_dump_json(),
-        "work": str(run.corpus_work),
-        "train": str(run.train_shards),
-        "problems": str(run.problems),
-        "guard": str(run.corpus_work / GUARD),
-        "guard_sha256": hashlib.sha256(guarded).hexdigest(),
-        "model": profile.model.model_dump_json(),
-        "seq_len": profile.corpus.seq_len,
-        "seed": profile.seed,
-        "unsafe": unsafe,
-    }
+    build = BuildSettings(
+        recipe=plan.recipe,
+        work=run.corpus_work,
+        train=run.train_shards,
+        problems=run.problems,
+        guard_sha256=hashlib.sha256(guarded).hexdigest(),
+        model=profile.model,
+        seq_len=profile.corpus.seq_len,
+        seed=profile.seed,
+        sandbox=profile.sandbox,
+        unsafe=unsafe,
+    )
     at_once = profile.corpus.num_workers
     extracting = [
-        job | fields | {"identity": of_shard(fields, plan.recipe, plan.sources, job["guard_sha256"])}
-        for fields in map(dataclasses.asdict, plan.shards)
+        ExtractJob(
+            index=index,
+            identity=of_shard(files, plan.recipe, plan.sources, build.guard_sha256),
+            build=build,
+            files=files,
+        )
+        for index, files in enumerate(plan.shards)
     ]
-    _discard_others(run.corpus_work / "documents", extracting, run.corpus_work / "rejected")
+    discard_others(run.corpus_work / "documents", extracting, run.corpus_work / "rejected")
     run_tasks("corpus, extract", extract_shard, extracting, at_once, **_watched(run, FILE_S))
-    copies = find_duplicates([part(run.corpus_work, "documents", shard.index) for shard in plan.shards])
-    mined = _mine(run, profile, plan, job)
-    rendering = _renderings(run, profile, plan, copies, identity, extracting)
-    _discard_others(run.corpus_work / "samples", rendering, run.corpus_work / "left_out")
+    copies = find_duplicates([job.part("documents") for job in extracting])
+    mined = _mine(run, profile, plan, build)
+    rendering = _renderings(build, copies, identity, extracting)
+    discard_others(run.corpus_work / "samples", rendering, run.corpus_work / "left_out")
     run_tasks("corpus, render", render_shard, rendering, at_once, **_watched(run, SHARD_S))
-    samples = [part(run.corpus_work, "samples", shard.index) for shard in plan.shards]
-    chosen = choose(samples, plan.recipe.forms.model_dump())
+    chosen = choose([job.part("samples") for job in rendering], plan.recipe.forms.model_dump())
     assembling = []
     for done, rows, cuts in zip(rendering, chosen.rows, chosen.cuts, strict=True):
-        own = {"index": done["index"], "take": rows.tolist(), "cuts": cuts}
-        assembling.append(job | own | {"identity": stage_digest("assemble", done["identity"], own)})
-    _discard_others(run.train_shards, assembling)
-    counts = run_tasks("corpus, assemble", assemble_shard, assembling, at_once, **_watched(run, SHARD_S))
+        own = {"index": done.index, "take": rows.tolist(), "cuts": cuts}
+        made_of = stage_digest("assemble", done.identity, own)
+        assembling.append(AssembleJob(identity=made_of, build=build, **own))
+    discard_others(run.train_shards, assembling)
+    counts = assemble_shards(assembling, at_once)
     write_json(run.corpus_manifest, manifest.write_tables(run, profile, plan, copies, mined, counts) | facts)
     shutil.rmtree(run.corpus_work)
 
 
 def _renderings(
-    run: Run, profile: Profile, plan: Plan, copies: Duplicates, identity: BuildIdentity, extracted: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """The jobs of `render_shard`. extracted: those of the documents, in the order of the shards."""
-    inputs = digest(
-        [contents_sha256(path) for path in (run.problems / f"{SPLITS[0]}.parquet", run.corpus_work / HELD_OUT)]
-    )
-    made_of = [inputs, plan.recipe.forms.model_dump(), profile.corpus.seq_len, profile.seed, identity.tokenizer]
+    build: BuildSettings, copies: Duplicates, identity: BuildIdentity, extracted: list[ExtractJob]
+) -> list[RenderJob]:
+    shared = (build.problems / f"{SPLITS[0]}.parquet", build.work / HELD_OUT)
+    inputs = digest([contents_sha256(path) for path in shared])
+    made_of = [inputs, build.recipe.forms.model_dump(), build.seq_len, build.seed, identity.tokenizer]
     jobs = []
     for done, rows in zip(extracted, copies.kept, strict=True):
-        own = {"index": done["index"], "keep": rows.tolist(), "num_shards": len(plan.shards), "inputs": inputs}
-        jobs.append(done | own | {"identity": stage_digest("render", done["identity"], own, made_of)})
+        own = {"index": done.index, "keep": rows.tolist(), "num_shards": len(extracted), "inputs": inputs}
+        jobs.append(RenderJob(identity=stage_digest("render", done.identity, own, made_of), build=build, **own))
     return jobs
 
 
@@ -167,11 +175,6 @@ def _tell_changes(path: Path, identity: BuildIdentity) -> None:
     if path.exists() and (changed := changes(identity, read_json(path), names)):
         say(f"  what was made from something else is made anew: {shown(changed)}")
     write_json(path, identity.facts())
-
-
-def _discard_others(folder: Path, jobs: list[dict[str, Any]], *beside: Path) -> None:
-    """Before a stage: none of its parts that is there is of another build."""
-    discard_others(folder, {job["index"]: job["identity"] for job in jobs}, beside=beside)
 
 
 def current_sources(run: Run, profile: Profile) -> dict[str, str]:
@@ -195,7 +198,8 @@ def _plan(run: Run, profile: Profile) -> Plan:
     if not chosen:
         raise UserError(f"recipe {recipe.name!r} finds no Python file under an approved licence: add a source to it")
     size = profile.corpus.files_per_shard
-    shards = [_shard(i, chosen[start : start + size]) for i, start in enumerate(range(0, len(chosen), size))]
+    files = [_shard_file(distribution, file) for distribution, file in chosen]
+    shards = [tuple(files[start : start + size]) for start in range(0, len(files), size)]
     mined = _with_files_to_mine(distributions, recipe, profile)
     read = [to_mine if to_mine.files else found for to_mine, found in zip(mined, distributions, strict=True)]
     names = {d.name for d, _ in chosen} | {d.name for d in mined if d.files}
@@ -205,17 +209,9 @@ def _plan(run: Run, profile: Profile) -> Plan:
     return Plan(recipe=recipe, distributions=mined, shards=shards, sources=source_digests(read, names) | given)
 
 
-def _shard(index: int, pairs: list[tuple[Distribution, SourceFile]]) -> Shard:
-    return Shard(
-        index=index,
-        distributions=[d.name for d, _ in pairs],
-        versions=[d.version for d, _ in pairs],
-        licences=[d.verdict.licence for d, _ in pairs],
-        paths=[f.path for _, f in pairs],
-        locations=[f.location for _, f in pairs],
-        archives=[f.archive for _, f in pairs],
-        sources=[d.source for d, _ in pairs],
-    )
+def _shard_file(d: Distribution, file: SourceFile) -> ShardFile:
+    origin = Origin(distribution=d.name, version=d.version, licence=d.verdict.licence, path=file.path)
+    return ShardFile(origin=origin, file=file, source=d.source)
 
 
 def _with_files_to_mine(distributions: list[Distribution], recipe: Recipe, profile: Profile) -> list[Distribution]:
@@ -251,41 +247,39 @@ class MinedProblems:
     """Problems by split and source."""
 
 
-def _mine(run: Run, profile: Profile, plan: Plan, job: dict[str, Any]) -> MinedProblems:
-    jobs = []
+def _mine(run: Run, profile: Profile, plan: Plan, build: BuildSettings) -> MinedProblems:
+    mining = []
     for index, distribution in enumerate(plan.mined):
         split = split_of(distribution.name, profile.seed, plan.recipe)
-        identity = of_mined(distribution, split, plan.recipe, plan.sources, job["guard_sha256"])
-        own = {"index": index, "identity": identity, "distribution": dataclasses.asdict(distribution), "split": split}
-        jobs.append(job | own | {"also_allow": list(plan.recipe.licences.also_allow)})
-    _discard_others(run.corpus_work / "candidates", jobs, run.corpus_work / "rejected_candidates")
+        identity = of_mined(distribution, split, plan.recipe, plan.sources, build.guard_sha256)
+        mining.append(MineJob(index=index, identity=identity, build=build, distribution=distribution, split=split))
+    discard_others(run.corpus_work / "candidates", mining, run.corpus_work / "rejected_candidates")
     funnel: Counter[str] = Counter()
     at_once = profile.corpus.num_workers
-    for done in run_tasks("corpus, find problems", mine_distribution, jobs, at_once, **_watched(run, FILE_S)):
-        funnel.update(done["counts"])
-    copies = find_duplicates([part(run.corpus_work, "candidates", index) for index in range(len(jobs))])
-    rows = list(chunks([rows.tolist() for rows in copies.kept], CANDIDATES_A_CHUNK))
-    sandbox, limits = profile.sandbox.model_dump_json(), [getattr(profile.sandbox, key) for key in DECISIVE_SANDBOX]
+    for done in run_tasks("corpus, find problems", mine_distribution, mining, at_once, **_watched(run, FILE_S)):
+        funnel.update(done)
+    copies = find_duplicates([job.part("candidates") for job in mining])
+    limits = [getattr(profile.sandbox, key) for key in DECISIVE_SANDBOX]
     checks = []
-    for index, chunk in enumerate(rows):
-        made_of = [[jobs[number]["identity"], kept] for number, kept in chunk]
-        own = {"index": index, "rows": chunk, "identity": stage_digest("prove", made_of, limits)}
-        checks.append(job | own | {"sandbox": sandbox})
+    for index, chunk in enumerate(chunks([rows.tolist() for rows in copies.kept], CANDIDATES_A_CHUNK)):
+        made_of = [[mining[number].identity, kept] for number, kept in chunk]
+        identity = stage_digest("prove", made_of, limits)
+        checks.append(CheckJob(index=index, identity=identity, build=build, rows=chunk))
     given, refused = given_problems(plan.recipe, profile.seed)
     cuts = [given[start : start + CANDIDATES_A_CHUNK] for start in range(0, len(given), CANDIDATES_A_CHUNK)]
     proofs = []
-    for index, cut in enumerate(cuts, start=len(rows)):
+    for index, cut in enumerate(cuts, start=len(checks)):
         held = [problem_row(solved) for solved in cut]
-        own = {"index": index, "given": held, "identity": stage_digest("prove", held, limits, job["guard_sha256"])}
-        proofs.append(job | own | {"sandbox": sandbox})
-    _discard_others(run.corpus_work / "checked", [*checks, *proofs], run.corpus_work / "rejected_problems")
+        identity = stage_digest("prove", held, limits, build.guard_sha256)
+        proofs.append(ProveJob(index=index, identity=identity, build=build, given=cut))
+    discard_others(run.corpus_work / "checked", [*checks, *proofs], run.corpus_work / "rejected_problems")
     for done in run_tasks("corpus, prove problems", check_chunk, checks, at_once, **_watched(run, PROBLEM_S)):
-        funnel.update(done["counts"])
+        funnel.update(done)
     run_tasks("corpus, prove given problems", prove_chunk, proofs, at_once, **_watched(run, PROBLEM_S))
-    num_chunks = len(checks) + len(proofs)
-    counts = write_problems(run.problems, (part(run.corpus_work, "checked", index) for index in range(num_chunks)))
+    checked = [job.part("checked") for job in (*checks, *proofs)]
+    counts = write_problems(run.problems, checked)
     _hold_out(run)
-    return MinedProblems(funnel=dict(funnel), copies=copies, num_chunks=num_chunks, given=refused, counts=counts)
+    return MinedProblems(funnel=dict(funnel), copies=copies, num_chunks=len(checked), given=refused, counts=counts)
 
 
 def _watched(run: Run, limit_s: float) -> dict[str, Any]:
@@ -300,4 +294,4 @@ def _hold_out(run: Run) -> None:
         for split in SPLITS[1:]
         for solved in read_problems(run.problems, split)
     ]
-    write_atomic(Path(run.corpus_work) / HELD_OUT, json.dumps([dataclasses.asdict(text) for text in texts]))
+    write_atomic(run.corpus_work / HELD_OUT, json.dumps([dataclasses.asdict(text) for text in texts]))

@@ -13,12 +13,12 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from app.corpus.clean.extract import OF_FUNCTIONS
+from app.corpus.clean.extract import OF_FUNCTIONS, ShardFile
 from app.corpus.clean.guard import Guard
 from app.corpus.recipes import Recipe, load_recipe
 from app.corpus.sources.packages import Distribution, SourceFile
@@ -30,7 +30,7 @@ from app.progress import say
 from app.runs import Run
 from app.settings import Profile
 
-VERSIONS = {"plan": 2, "extract": 3, "mine": 3, "prove": 2, "render": 2, "assemble": 2}
+VERSIONS = {"plan": 2, "extract": 3, "mine": 4, "prove": 2, "render": 2, "assemble": 2}
 """The code version of each stage: raised by hand when its bytes change."""
 DECISIVE = ("seq_len", "max_files", "max_mined_files", "files_per_shard")
 """Corpus settings that decide bytes, beside the recipe."""
@@ -97,10 +97,13 @@ def stage_digest(stage: str, *what: Any) -> str:
     return digest([stage, VERSIONS[stage], sys.version_info[:2], *what])
 
 
-def of_shard(fields: Mapping[str, Any], recipe: Recipe, sources: Mapping[str, str], guard_sha256: str) -> str:
-    """Identity of a shard's documents. fields: of `app.corpus.clean.extract.Shard`; where files lie decides nothing."""
-    held = {name: sources.get(name) for name in sorted({*fields["distributions"]})}  # other files show as siblings
-    names = {key: fields[key] for key in ("distributions", "versions", "licences", "paths")}
+def of_shard(files: Sequence[ShardFile], recipe: Recipe, sources: Mapping[str, str], guard_sha256: str) -> str:
+    """Identity of a shard's documents. Where files lie decides nothing."""
+    names = {
+        f"{key}s": [getattr(held.origin, key) for held in files]
+        for key in ("distribution", "version", "licence", "path")
+    }
+    held = {name: sources.get(name) for name in sorted({*names["distributions"]})}  # other files show as siblings
     forms = recipe.forms.model_dump()
     shows = [any(forms[form] for form in OF_FUNCTIONS), bool(forms["multi_file"])]
     return stage_digest("extract", names, held, *_cleaned_by(recipe), shows, guard_sha256)

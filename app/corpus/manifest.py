@@ -8,18 +8,19 @@ import csv
 import io
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from app.corpus.clean.duplicates import Duplicates
-from app.corpus.clean.extract import REJECTED_SCHEMA
 from app.corpus.recipes import SPLITS, non_osi_sources
-from app.corpus.records import Origin
+from app.corpus.records import Origin, Rejected
+from app.corpus.rows.assemble import ShardCounts
 from app.corpus.rows.shares import shortfalls
-from app.corpus.shard_files import part
+from app.corpus.shard_files import REJECTED_SCHEMA, part
 from app.corpus.sources.packages import UNJUDGED
 from app.files.json_files import write_atomic
 from app.runs import Run, git_commit
@@ -28,11 +29,11 @@ from app.settings import Profile
 if TYPE_CHECKING:
     from app.corpus.build import MinedProblems, Plan
 
-ORIGIN = list(Origin.__slots__)
+NOWHERE = Origin(distribution="", version="", licence="", path="")
 
 
 def write_tables(
-    run: Run, profile: Profile, plan: "Plan", copies: Duplicates, mined: "MinedProblems", counts: list[dict[str, Any]]
+    run: Run, profile: Profile, plan: "Plan", copies: Duplicates, mined: "MinedProblems", counts: list[ShardCounts]
 ) -> dict[str, Any]:
     """Writes the two tables; returns the manifest."""
     rejected = _write_rejected(run, plan, copies, mined)
@@ -55,21 +56,21 @@ def write_tables(
     }
 
 
-def _totals(counts: list[dict[str, Any]], seq_len: int, shares: dict[str, float]) -> dict[str, Any]:
+def _totals(counts: list[ShardCounts], seq_len: int, shares: dict[str, float]) -> dict[str, Any]:
     """Over all shards: examples and tokens by form, which shares are not met, rows, and how full they are."""
     by_form = ("tokens_by_form", "learnt_tokens_by_form", "learnable_tokens_by_form", "examples_by_form")
     totals = {name: Counter[str]() for name in (*by_form, "rows_by_fill", "left_out")}
     for shard in counts:
         for name, total in totals.items():
-            total.update(shard[name])
-    num_rows, tokens = (sum(shard[name] for shard in counts) for name in ("rows", "tokens"))
+            total.update(getattr(shard, name))
+    num_rows, tokens = sum(shard.rows for shard in counts), sum(shard.tokens for shard in counts)
     return {
         "rows": num_rows,
         "tokens": tokens,
         "fill": tokens / max(1, num_rows * seq_len),
-        "cut": sum(shard["cut"] for shard in counts),
-        "pieces": sum(shard["pieces"] for shard in counts),
-        "documents": sum(len(shard["documents"]) for shard in counts),
+        "cut": sum(shard.cut for shard in counts),
+        "pieces": sum(shard.pieces for shard in counts),
+        "documents": sum(len(shard.documents) for shard in counts),
         **{name: dict(sorted(total.items())) for name, total in totals.items()},
         "short_of_shares": list(shortfalls(totals["learnt_tokens_by_form"], shares)),
     }
@@ -97,12 +98,11 @@ def _write_rejected(run: Run, plan: "Plan", copies: Duplicates, mined: "MinedPro
 
 
 def _rejected_tables(run: Run, plan: "Plan", copies: Duplicates, mined: "MinedProblems") -> Iterator[pa.Table]:
-    yield pa.Table.from_pylist(list(_of_distributions(plan)), REJECTED_SCHEMA)
-    given = [
-        _row({"distribution": "", "version": "", "licence": "", "path": problem.id}, "", "problem", problem.reason)
+    yield _table(_of_distributions(plan))
+    yield _table(
+        Rejected(origin=replace(NOWHERE, path=problem.id), name="", what="problem", reason=problem.reason)
         for problem in mined.given
-    ]
-    yield pa.Table.from_pylist(given, REJECTED_SCHEMA)
+    )
     for folder, count in (
         ("rejected", len(plan.shards)),
         ("left_out", len(plan.shards)),
@@ -113,36 +113,37 @@ def _rejected_tables(run: Run, plan: "Plan", copies: Duplicates, mined: "MinedPr
             yield pq.read_table(part(run.corpus_work, folder, index))
     for number, path in enumerate(copies.paths):
         if dropped := dict(copies.dropped(number)):
-            table = pq.read_table(path, columns=[*ORIGIN, "name", "kind"]).take(pa.array(sorted(dropped), pa.int64()))
-            rows = zip(table.to_pylist(), (dropped[row] for row in sorted(dropped)), strict=True)
-            yield pa.Table.from_pylist(
-                [_row({n: row[n] for n in ORIGIN}, row["name"], row["kind"], reason) for row, reason in rows],
-                REJECTED_SCHEMA,
+            table = pq.read_table(path, columns=[*Origin.__slots__, "name", "kind"])
+            rows = table.take(pa.array(sorted(dropped), pa.int64())).to_pylist()
+            yield _table(
+                Rejected(origin=Origin.of(row), name=row["name"], what=row["kind"], reason=dropped[number])
+                for number, row in zip(sorted(dropped), rows, strict=True)
             )
 
 
-def _of_distributions(plan: "Plan") -> Iterator[dict[str, Any]]:
+def _table(rejected: Iterable[Rejected]) -> pa.Table:
+    return pa.Table.from_pylist([one.row for one in rejected], REJECTED_SCHEMA)
+
+
+def _of_distributions(plan: "Plan") -> Iterator[Rejected]:
     for d in plan.distributions:
-        origin = {"distribution": d.name, "version": d.version, "licence": d.verdict.licence, "path": ""}
+        origin = Origin(distribution=d.name, version=d.version, licence=d.verdict.licence, path="")
         if not d.verdict.approved:
             reason = d.verdict.reason
             known = reason.partition(":")[0] in UNJUDGED
-            yield _row(origin, "", "distribution", reason if known else f"licence: {reason}")
+            reason = reason if known else f"licence: {reason}"
+            yield Rejected(origin=origin, name="", what="distribution", reason=reason)
         for path, reason in d.rejected:
-            yield _row(origin | {"path": path}, "", "file", reason)
+            yield Rejected(origin=replace(origin, path=path), name="", what="file", reason=reason)
 
 
-def _row(origin: dict[str, str], name: str, what: str, reason: str) -> dict[str, str]:
-    return origin | {"name": name, "what": what, "reason": reason}
-
-
-def _write_attribution(run: Run, plan: "Plan", counts: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
+def _write_attribution(run: Run, plan: "Plan", counts: list[ShardCounts]) -> dict[str, dict[str, int]]:
     """attribution.csv: who wrote what the shards hold, a row a distribution and licence, with the files kept. Returns
     distributions, files and tokens by licence."""
     tokens: Counter[tuple[str, str]] = Counter()
     files: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for shard in counts:
-        for distribution, licence, path, num_tokens in shard["documents"]:
+        for distribution, licence, path, num_tokens in shard.documents:
             tokens[distribution, licence] += num_tokens
             files[distribution, licence].add(path)
     by_name = {d.name: d for d in reversed(plan.distributions)}  # of one name the one that is used comes first

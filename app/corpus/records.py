@@ -1,11 +1,13 @@
 """The records inside the corpus stage: what the sources give, what is cut out of it, and what is learnt from it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from app.prompting.protocols import Message
 from app.records import Problem
 
-FUNCTION, FILE = "function", "file"
+FUNCTION, FILE, PROBLEM = "function", "file", "problem"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +20,33 @@ class Origin:
     """SPDX expression relied on."""
     path: str
     """Inside the distribution."""
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "Origin":
+        """The origin that a row of a Parquet file holds in columns."""
+        return cls(**{name: row[name] for name in cls.__slots__})
+
+    @property
+    def row(self) -> dict[str, str]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """Something that is not learnt. Made by every task of the build; written to rejected.parquet."""
+
+    origin: Origin
+    """Its path is empty for a whole distribution, and the problem's id for a problem of a training split."""
+    name: str
+    """Of the function or problem; empty where it is neither."""
+    what: str
+    """"distribution", "file", "function", "problem", or the form of an example."""
+    reason: str
+    """Its kind is the part before the first ":"."""
+
+    @property
+    def row(self) -> dict[str, str]:
+        return self.origin.row | {"name": self.name, "what": self.what, "reason": self.reason}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

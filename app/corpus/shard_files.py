@@ -3,13 +3,18 @@ is there under the identity that is asked for needs no second look."""
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from app.corpus.records import Origin, Rejected
+
+TEXT = pa.string()
+ORIGIN_FIELDS = [(name, TEXT) for name in Origin.__slots__]
+REJECTED_SCHEMA = pa.schema([*ORIGIN_FIELDS, *((name, TEXT) for name in ("name", "what", "reason"))])
 IDENTITY = b"identity"
 """Key in a part's metadata."""
 
@@ -26,15 +31,6 @@ def is_made(path: Path, identity: str) -> bool:
         return False
 
 
-def discard_others(folder: Path, identities: Mapping[int, str], *, beside: Sequence[Path] = ()) -> None:
-    """Remove the parts of a folder that are not of these identities, by number, with what was written beside them."""
-    wanted = {part(folder, ".", index).name: identity for index, identity in identities.items()}
-    for path in sorted(folder.glob("*.parquet")):
-        if path.name not in wanted or not is_made(path, wanted[path.name]):
-            for place in (path, *(other / path.name for other in beside)):
-                place.unlink(missing_ok=True)
-
-
 def write_table(path: Path, table: pa.Table) -> None:
     """Beside its place, then renamed. What a killed writer left there is removed: one worker at a time runs a job."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,6 +39,10 @@ def write_table(path: Path, table: pa.Table) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     pq.write_table(table, temporary)
     os.replace(temporary, path)
+
+
+def write_rejected(path: Path, rejected: Iterable[Rejected]) -> None:
+    write_rows(path, [one.row for one in rejected], REJECTED_SCHEMA)
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:

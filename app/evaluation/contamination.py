@@ -115,15 +115,12 @@ def _search(run: Run, suite: str, texts: dict[str, str], model: ModelSettings) -
     say(f"  contamination: {len(texts)} problems of {suite} against {len(shards)} training shards")
     place = run.contamination(suite).with_suffix(".texts.json")
     write_atomic(place, json.dumps(texts))
-    jobs = [
-        {"index": index, "shard": str(shard), "texts": str(place), "model": model.model_dump_json()}
-        for index, shard in enumerate(shards)
-    ]
+    jobs = [_SearchJob(index=index, shard=shard, texts=place, model=model) for index, shard in enumerate(shards)]
     from app.cluster.job_queue import run_tasks
 
     best: dict[str, tuple[int, int]] = dict.fromkeys(texts, (0, 0))
-    for result in run_tasks(f"contamination, {suite}", search_shard, jobs):
-        for name, (length, start) in result["longest"].items():
+    for longest in run_tasks(f"contamination, {suite}", search_shard, jobs):
+        for name, (length, start) in longest.items():
             best[name] = max(best[name], (length, start), key=lambda found: found[0])
     place.unlink()
     index = OverlapIndex(texts)
@@ -131,12 +128,25 @@ def _search(run: Run, suite: str, texts: dict[str, str], model: ModelSettings) -
             for name, (length, start) in best.items()]  # fmt: skip
 
 
-def search_shard(job: dict[str, Any]) -> dict[str, Any]:
-    """One shard against all problems. Runs without Ray."""
-    index = OverlapIndex(json.loads(Path(job["texts"]).read_text()))
-    for text in shard_texts(Path(job["shard"]), _tokenizer(job["model"])):
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _SearchJob:
+    """A shard to search. Made here, for `search_shard`."""
+
+    index: int
+    shard: Path
+    texts: Path
+    """JSON of the problems' texts by id."""
+    model: ModelSettings
+    """Its tokenizer reads the shard."""
+
+
+def search_shard(job: _SearchJob) -> dict[str, tuple[int, int]]:
+    """One shard against all problems: length and start of the longest overlap of each that has one. Runs without
+    Ray."""
+    index = OverlapIndex(json.loads(job.texts.read_text()))
+    for text in shard_texts(job.shard, _tokenizer(job.model)):
         index.add(text)
-    return {"index": job["index"], "longest": {name: found for name, found in index.longest.items() if found[0]}}
+    return {name: found for name, found in index.longest.items() if found[0]}
 
 
 def shard_texts(path: Path, tokenizer: Any) -> Iterator[str]:
@@ -157,5 +167,5 @@ def _segments(ids: Sequence[int], positions: Sequence[int]) -> Iterable[Sequence
 
 
 @functools.lru_cache(maxsize=1)
-def _tokenizer(model: str) -> Any:
-    return load_tokenizer(ensure_model(ModelSettings.model_validate_json(model)))
+def _tokenizer(model: ModelSettings) -> Any:
+    return load_tokenizer(ensure_model(model))

@@ -8,6 +8,7 @@ import sysconfig
 import threading
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ import pytest
 
 from app.cluster.job_queue import TRIES
 from app.corpus.build import build_corpus
-from app.corpus.clean.extract import extract_shard
+from app.corpus.clean.extract import ExtractJob, extract_shard
+from app.corpus.rows import assemble as assembling
+from app.corpus.rows.assemble import AssembleJob, _assembled, assemble_shards
+from app.errors import UserError
 from app.evaluation.suites import humaneval
 from app.files.json_files import read_json
 from app.overrides import with_overrides
@@ -25,9 +29,10 @@ from app.profiles import smoke
 from app.records import BenchmarkText
 from app.runs import Run, open_run
 from app.settings import Profile
+from tests.unit.corpus.builds import build_in
 
 STAGES = tuple(
-    f"ray::{name}" for name in ("extract_shard", "mine_distribution", "check_chunk", "render_shard", "assemble_shard")
+    f"ray::{name}" for name in ("extract_shard", "mine_distribution", "check_chunk", "render_shard", "Map(_assembled)")
 )
 """What a worker calls itself while it runs a job."""
 FILES = (
@@ -167,7 +172,7 @@ def test_a_file_that_kills_or_hangs_every_worker_is_left_out_and_named_and_the_b
     assert manifest["rejected"]["crashes"] == manifest["rejected"]["hangs"] == 1 and manifest["rows"] > 0
 
 
-def extract_with_poison(job: dict[str, Any]) -> dict[str, Any]:
+def extract_with_poison(job: ExtractJob) -> None:
     """`extract_shard`, in whose process the parser dies of one file and never comes back from another."""
     real = ast.parse
 
@@ -180,7 +185,7 @@ def extract_with_poison(job: dict[str, Any]) -> dict[str, Any]:
 
     ast.parse = parse
     try:
-        return extract_shard(job)
+        extract_shard(job)
     finally:
         ast.parse = real
 
@@ -266,3 +271,50 @@ def test_a_recipe_edited_in_the_middle_is_honoured_and_said(
     manifest = read_json(Run(tmp_path / "run").corpus_manifest)
     assert manifest["identity"]["recipe"]["forms"]["completion"] == 1.0
     assert [suite["problems"] for suite in manifest["guard"]["suites"]] == [164]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numbered:
+    """Stands for the counts of a shard."""
+
+    index: int
+
+
+def packing_jobs(folder: Path) -> list[AssembleJob]:
+    build = build_in(folder)
+    return [AssembleJob(index=index, identity="one", build=build, take=[], cuts={}) for index in range(3)]
+
+
+def assemble_with_deaths(row: dict[str, AssembleJob]) -> dict[str, Any]:
+    """`_assembled`, whose worker dies of shard 1 as often as a file says."""
+
+    def assemble(job: AssembleJob) -> Numbered:
+        log = job.build.work / "died"
+        if job.index == 1 and log.stat().st_size < int((job.build.work / "deaths").read_text()):
+            with open(log, "a") as file:
+                file.write("x")
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return Numbered(index=job.index)
+
+    real, assembling.assemble_shard = assembling.assemble_shard, assemble  # type: ignore[assignment]
+    try:
+        return _assembled(row)
+    finally:
+        assembling.assemble_shard = real
+
+
+@pytest.mark.parametrize("deaths", [TRIES - 1, 1000])
+def test_a_worker_that_dies_while_it_packs_is_replaced_and_a_shard_that_kills_each_ends_the_build_in_a_sentence(
+    local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deaths: int
+) -> None:
+    jobs = packing_jobs(tmp_path)
+    (tmp_path / "work/deaths").write_text(str(deaths))
+    (tmp_path / "work/died").touch()
+    monkeypatch.setattr(assembling, "_assembled", assemble_with_deaths)
+    if deaths < TRIES:
+        assert [shard.index for shard in assemble_shards(jobs, None)] == [0, 1, 2]
+    else:
+        for _ in range(2):  # told again where the build is started again
+            with pytest.raises(UserError, match="shard 1 killed its worker 3 times: .*more memory"):
+                assemble_shards(jobs, 1)
+    assert (tmp_path / "work/died").read_text() == "x" * (deaths if deaths < TRIES else 2 * TRIES)

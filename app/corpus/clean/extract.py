@@ -9,21 +9,21 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 
 from app.cluster.job_queue import at
-from app.corpus.clean.cleaning import MAX_LITERAL_SHARE, clean, uncollected
+from app.corpus.clean.cleaning import MAX_LITERAL_SHARE, Cleaned, clean, uncollected
 from app.corpus.clean.decontamination import Decontaminator, defined_names
 from app.corpus.clean.documents import functions
-from app.corpus.clean.guard import decontaminator
 from app.corpus.clean.minhash import bands
 from app.corpus.clean.tables_in_code import table_share_of
+from app.corpus.jobs import Job
 from app.corpus.recipes import CodeSource, Recipe
-from app.corpus.records import FILE, Document, Origin, RejectedFileError
-from app.corpus.shard_files import IDENTITY, is_made, part, write_rows
+from app.corpus.records import FILE, Document, Origin, Rejected, RejectedFileError
+from app.corpus.shard_files import IDENTITY, ORIGIN_FIELDS, TEXT, is_made, write_rejected, write_rows
 from app.corpus.sources.find import read_source
 from app.corpus.sources.folders import vendored_in
 from app.corpus.sources.packages import SourceFile
@@ -31,33 +31,27 @@ from app.corpus.sources.untrusted import failure, leads_out
 
 OF_FUNCTIONS = ("doc_to_code", "code_to_doc", "fill_in", "multi_file", "tool_use", "completion")
 """Forms that functions are shown in."""
-TEXT = pa.string()
-ORIGIN_FIELDS = [(name, TEXT) for name in Origin.__slots__]
 COPY_FIELDS = [("sha256", pa.binary(32)), ("bands", pa.binary()), ("rank", pa.float32())]
 """What `app.corpus.clean.duplicates` looks at, beside `kind`."""
 DOCUMENT_SCHEMA = pa.schema([*ORIGIN_FIELDS, *((name, TEXT) for name in Document.__slots__), *COPY_FIELDS])
-REJECTED_SCHEMA = pa.schema([*ORIGIN_FIELDS, *((name, TEXT) for name in ("name", "what", "reason"))])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shard:
-    """Files of one task; parallel lists. Made by the build's plan."""
+class ShardFile:
+    """A file to be read. Made by the build's plan."""
 
-    index: int
-    distributions: list[str]
-    versions: list[str]
-    licences: list[str]
-    paths: list[str]
-    locations: list[str]
-    archives: list[str]
-    sources: list[int] = field(default_factory=list)
-    """Numbers of the recipe's sources; empty: unknown."""
+    origin: Origin
+    """Under the licence of its distribution."""
+    file: SourceFile
+    source: int = -1
+    """Number of the recipe's source that it is of; -1: unknown."""
 
-    def __len__(self) -> int:
-        return len(self.paths)
 
-    def file(self, number: int) -> SourceFile:
-        return SourceFile(path=self.paths[number], location=self.locations[number], archive=self.archives[number])
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtractJob(Job):
+    """Files whose documents become part `index` of "documents", and what is refused of them that of "rejected"."""
+
+    files: tuple[ShardFile, ...]
 
 
 class Siblings(Mapping[str, str]):
@@ -91,84 +85,75 @@ class Siblings(Mapping[str, str]):
         return 1  # at least it itself
 
 
-def extract_shard(job: dict[str, Any]) -> dict[str, Any]:
+def extract_shard(job: ExtractJob) -> None:
     """Files -> documents and rejections, under the work folder."""
-    target = part(job["work"], "documents", job["index"])
-    if not is_made(target, job["identity"]):
-        shard = Shard(**{name: job[name] for name in Shard.__slots__})
-        recipe = Recipe.model_validate_json(job["recipe"])
-        kept: list[dict[str, Any]] = []
-        rejected: list[dict[str, Any]] = []
-        masked = {"secrets": 0, "e-mail addresses": 0}
-        guard = decontaminator(job["guard"], job["guard_sha256"])
-        with uncollected():
-            for number in range(len(shard)):
-                for item in _answered(shard, number, recipe, guard, masked):
-                    (rejected if "reason" in item else kept).append(item)
-        at("")
-        write_rows(part(job["work"], "rejected", job["index"]), rejected, REJECTED_SCHEMA)
-        facts = {"masked": json.dumps(masked), IDENTITY: job["identity"]}
-        write_rows(target, kept, DOCUMENT_SCHEMA.with_metadata(facts))
-    return {"index": job["index"]}
+    target = job.part("documents")
+    if is_made(target, job.identity):
+        return
+    kept: list[dict[str, Any]] = []
+    rejected: list[Rejected] = []
+    masked = {"secrets": 0, "e-mail addresses": 0}
+    with uncollected():
+        for held in job.files:
+            for item in _answered(held, job.build.recipe, job.guard, masked):
+                if isinstance(item, Rejected):
+                    rejected.append(item)
+                else:
+                    kept.append(item)
+    at("")
+    write_rejected(job.part("rejected"), rejected)
+    write_rows(target, kept, DOCUMENT_SCHEMA.with_metadata({"masked": json.dumps(masked), IDENTITY: job.identity}))
 
 
 def _answered(
-    shard: Shard, number: int, recipe: Recipe, guard: Decontaminator, masked: dict[str, int]
-) -> list[dict[str, Any]]:
-    """`_rows` of a file; for one that makes it fail the reason alone."""
-    origin = _origin(shard, number)
-    reason = at(f"{origin['distribution']}: {origin['path']}")
+    held: ShardFile, recipe: Recipe, guard: Decontaminator, masked: dict[str, int]
+) -> list[dict[str, Any] | Rejected]:
+    """`_documents` of a file; for one that makes it fail the reason alone."""
+    reason = at(f"{held.origin.distribution}: {held.origin.path}")
     if not reason:
         try:
-            return list(_rows(shard, number, recipe, guard, masked))
+            return list(_documents(held, recipe, guard, masked))
         except Exception as error:  # whatever a file holds is its own matter: it ends no build
             reason = failure(error)
-    return [origin | {"name": "", "what": FILE, "reason": reason}]
+    return [Rejected(origin=held.origin, name="", what=FILE, reason=reason)]
 
 
-def _origin(shard: Shard, number: int) -> dict[str, str]:
-    return {
-        "distribution": shard.distributions[number],
-        "version": shard.versions[number],
-        "licence": shard.licences[number],
-        "path": shard.paths[number],
-    }
-
-
-def _rows(
-    shard: Shard, number: int, recipe: Recipe, guard: Decontaminator, masked: dict[str, int]
-) -> Iterator[dict[str, Any]]:
-    """The documents of one file, and what was rejected of it, as rows."""
-    origin = _origin(shard, number)
+def _documents(
+    held: ShardFile, recipe: Recipe, guard: Decontaminator, masked: dict[str, int]
+) -> Iterator[dict[str, Any] | Rejected]:
+    """The documents of one file, as rows, and what was rejected of it."""
     try:
-        raw = read_source(shard.file(number), recipe.cleaning.max_bytes)
-        allow = frozenset(recipe.licences.also_allow)
-        cleaned = clean(raw, shard.paths[number], recipe.cleaning, allow, shard.licences[number])
+        cleaned = _cleaned(held.file, held.origin, recipe)
     except RejectedFileError as error:
-        yield origin | {"name": "", "what": FILE, "reason": str(error)}
+        yield Rejected(origin=held.origin, name="", what=FILE, reason=str(error))
         return
     masked["secrets"] += cleaned.num_secrets
     masked["e-mail addresses"] += cleaned.num_emails
-    origin["licence"] = cleaned.licence
+    origin = replace(held.origin, licence=cleaned.licence)
+
+    def refused(document: Document, reason: str) -> Rejected:
+        return Rejected(origin=origin, name=document.name, what=document.kind, reason=reason)
+
     file = Document(kind=FILE, name="", text=cleaned.text, header="")
     reason = guard.hit(file.text, defined_names(cleaned.tree))
-    yield origin | (_refused(file, reason) if reason else document_row(file))
+    yield refused(file, f"benchmark {reason}") if reason else document_row(origin, file)
     if not any(getattr(recipe.forms, form) for form in OF_FUNCTIONS):
         return
-    source = recipe.sources[shard.sources[number]] if shard.sources else None
+    source = recipe.sources[held.source] if held.source >= 0 else None
     takes = source.takes_path if isinstance(source, CodeSource) else lambda path: True
-    siblings = Siblings(shard.file(number), functools.partial(_sibling, shard, number, recipe, guard), takes)
+    siblings = Siblings(held.file, functools.partial(_sibling, held.origin, recipe, guard), takes)
     shown = siblings if recipe.forms.multi_file else None
     docstring = recipe.cleaning.min_docstring_chars
-    for document in functions(cleaned.text, cleaned.tree, docstring, shard.paths[number], shown):
+    for document in functions(cleaned.text, cleaned.tree, docstring, held.origin.path, shown):
         # What a function shares with a benchmark its file shares as well, so only those of such files are looked at.
         # Its context may hold a helper of another file, which was looked at as well (`_sibling`).
         own = guard.hit(f"{document.context}\n{document.text}", names_in(document)) if reason else ""
-        if not own and (share := table_share_of(document.text)) > MAX_LITERAL_SHARE:
-            why = f"generated: a table is {share:.0%} of it"
-            yield origin | {"name": document.name, "what": document.kind, "reason": why}
-            continue
-        yield origin | (_refused(document, own) if own else document_row(document))
+        if own:
+            yield refused(document, f"benchmark {own}")
+        elif (share := table_share_of(document.text)) > MAX_LITERAL_SHARE:
+            yield refused(document, f"generated: a table is {share:.0%} of it")
+        else:
+            yield document_row(origin, document)
 
 
 def names_in(document: Document) -> list[str]:
@@ -179,25 +164,24 @@ def names_in(document: Document) -> list[str]:
         return [document.name]
 
 
-def _refused(document: Document, reason: str) -> dict[str, Any]:
-    return {"name": document.name, "what": document.kind, "reason": f"benchmark {reason}"}
-
-
-def _sibling(shard: Shard, number: int, recipe: Recipe, guard: Decontaminator, file: SourceFile) -> str:
-    """Text of another file of the file `number`'s distribution. Raises RejectedFileError."""
-    allow = frozenset(recipe.licences.also_allow)
-    cleaned = clean(
-        read_source(file, recipe.cleaning.max_bytes), file.path, recipe.cleaning, allow, shard.licences[number]
-    )
+def _sibling(origin: Origin, recipe: Recipe, guard: Decontaminator, file: SourceFile) -> str:
+    """Text of another file of the distribution. origin: of the file beside it. Raises RejectedFileError."""
+    cleaned = _cleaned(file, origin, recipe)
     if reason := guard.hit(cleaned.text, defined_names(cleaned.tree)):
         raise RejectedFileError(f"benchmark {reason}")
     return cleaned.text
 
 
-def document_row(document: Document) -> dict[str, Any]:
+def _cleaned(file: SourceFile, origin: Origin, recipe: Recipe) -> Cleaned:
+    """Raises RejectedFileError."""
+    raw = read_source(file, recipe.cleaning.max_bytes)
+    return clean(raw, file.path, recipe.cleaning, frozenset(recipe.licences.also_allow), origin.licence)
+
+
+def document_row(origin: Origin, document: Document) -> dict[str, Any]:
     """Of copies the longest is the best: it says most."""
     fields = {name: getattr(document, name) for name in Document.__slots__}
-    return fields | copy_fields(document.text, len(document.text))
+    return origin.row | fields | copy_fields(document.text, len(document.text))
 
 
 def copy_fields(text: str, rank: float) -> dict[str, Any]:

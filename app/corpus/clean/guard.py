@@ -115,6 +115,6 @@ def read_signs(path: Path) -> tuple[list[Signs], dict[str, Any]]:
 
 
 @functools.lru_cache(maxsize=1)
-def decontaminator(path: str, sha256: str) -> Decontaminator:
+def decontaminator(path: Path, sha256: str) -> Decontaminator:
     """The guard that a build wrote; sha256: of the file, so that a worker never goes by an older one."""
-    return Decontaminator(signs=read_signs(Path(path))[0])
+    return Decontaminator(signs=read_signs(path)[0])

@@ -18,9 +18,9 @@ tests take from the original: they may ask for more than the docstring says.
 
 from app.corpus.mining.check import check_candidates
 from app.corpus.mining.find import find_candidates
-from app.corpus.mining.records import STAGES, Call, Candidate, Mined, Rejection
+from app.corpus.mining.records import STAGES, Call, Candidate, Mined
 from app.corpus.mining.standard_library import standard_library
 
 __all__ = [
-    "STAGES", "Call", "Candidate", "Mined", "Rejection", "check_candidates", "find_candidates", "standard_library",
+    "STAGES", "Call", "Candidate", "Mined", "check_candidates", "find_candidates", "standard_library",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from app.cluster.job_queue import at
 from app.corpus.mining.facts import shape_of
 from app.corpus.mining.inputs import more_calls
 from app.corpus.mining.recording import NotRecordedError, Pair, is_stable, recorded, tests_of
-from app.corpus.mining.records import STAGES, Candidate, Mined, Rejection
+from app.corpus.mining.records import STAGES, Candidate, Mined
 from app.corpus.mining.statement import description_of, difficulty_of, function_of, program_of, prompt_of
 from app.corpus.mining.validation import UnprovedError, prove, short
 from app.corpus.records import SolvedProblem
@@ -33,11 +33,7 @@ _RECORDED, _PASSES, _FAILS = STAGES[3:]
 
 
 class _NoProblemError(ValueError):
-    """The candidate becomes no problem: the stage that it did not reach, and the reason."""
-
-    def __init__(self, stage: str, reason: str) -> None:
-        super().__init__(reason)
-        self.stage = stage
+    """The candidate becomes no problem; the text is the reason."""
 
 
 def check_candidates(
@@ -53,20 +49,14 @@ def check_candidates(
         for candidate in candidates:
             try:
                 if reason := at(candidate.id):
-                    raise _NoProblemError(_RECORDED, reason)
+                    raise _NoProblemError(reason)
                 mined.problems.append(_problem(candidate, patient, strict, mined))
-            except _NoProblemError as error:
-                mined.rejections.append(_rejection(candidate, error))
             except (UserError, OSError):
                 raise
             except Exception as error:  # whatever a candidate holds is its own matter: it ends no build
-                mined.rejections.append(_rejection(candidate, _NoProblemError(_RECORDED, failure(error))))
+                reason = str(error) if isinstance(error, _NoProblemError) else failure(error)
+                mined.rejections.append(candidate.refused(reason))
     return mined
-
-
-def _rejection(candidate: Candidate, error: _NoProblemError) -> Rejection:
-    place = {"distribution": candidate.origin.distribution, "path": candidate.origin.path}
-    return Rejection(**place, name=candidate.entry_point, stage=error.stage, reason=str(error))
 
 
 def _problem(candidate: Candidate, patient: Supervisor, strict: Supervisor, mined: Mined) -> SolvedProblem:
@@ -75,7 +65,7 @@ def _problem(candidate: Candidate, patient: Supervisor, strict: Supervisor, mine
     try:
         pairs = recorded(candidate, inputs, patient)
     except NotRecordedError as error:
-        raise _NoProblemError(_RECORDED, str(error)) from None
+        raise _NoProblemError(str(error)) from None
     told = [pair for pair in pairs if is_stable(pair.value) and not _is_untold(pair, candidate.docstring)]
     examples = _examples(candidate, told)
     shapes = {pair.shape for pair in told if pair.call in examples}
@@ -100,7 +90,7 @@ def _problem(candidate: Candidate, patient: Supervisor, strict: Supervisor, mine
         bugs = prove(problem, solution, patient, strict)
     except UnprovedError as error:
         mined.counts[_PASSES] += error.passes
-        raise _NoProblemError(_FAILS if error.passes else _PASSES, str(error)) from None
+        raise _NoProblemError(str(error)) from None
     mined.counts[_PASSES] += 1
     mined.counts[_FAILS] += 1
     return SolvedProblem(
@@ -124,17 +114,17 @@ def _is_untold(pair: Pair, docstring: str) -> bool:
 def _chosen(pairs: list[Pair]) -> list[Pair]:
     """Pairs that become tests: some that were given, and of the others each result in turn."""
     if not any(pair.given for pair in pairs):
-        raise _NoProblemError(_RECORDED, "no call that was seen gives plain data")
+        raise _NoProblemError("no call that was seen gives plain data")
     given = _by_result([pair for pair in pairs if pair.given])[:MAX_GIVEN]
     rest = _by_result([pair for pair in pairs if pair not in given])
     chosen = [*given, *rest][:MAX_TESTS]
     if len(chosen) < MIN_TESTS:
-        raise _NoProblemError(_RECORDED, f"too few inputs give plain data: {len(chosen)}")
+        raise _NoProblemError(f"too few inputs give plain data: {len(chosen)}")
     if len({pair.result for pair in chosen}) == 1:
-        raise _NoProblemError(_RECORDED, "trivial: all outputs are equal")
+        raise _NoProblemError("trivial: all outputs are equal")
     num_args = min(len(pair.args) for pair in chosen)
     if any(all(pair.result == pair.args[place] for pair in chosen) for place in range(num_args)):
-        raise _NoProblemError(_RECORDED, "trivial: it gives back an argument")
+        raise _NoProblemError("trivial: it gives back an argument")
     return chosen
 
 
@@ -155,10 +145,10 @@ def _examples(candidate: Candidate, pairs: list[Pair]) -> dict[str, str]:
         return {}
     given = [pair for pair in pairs if pair.given and pair.value is not None]
     if not given:
-        raise _NoProblemError(_RECORDED, "no call that was seen gives plain data")
+        raise _NoProblemError("no call that was seen gives plain data")
     shown = [pair for pair in given if len(pair.call) + len(pair.result) <= MAX_EXAMPLE_CHARS]
     if not shown:
-        raise _NoProblemError(_RECORDED, "no call that was seen is short enough for an example")
+        raise _NoProblemError("no call that was seen is short enough for an example")
     longest = sorted(shown, key=lambda pair: len(pair.call) + len(pair.result), reverse=True)
     by_result = _by_result(longest)[:MAX_EXAMPLES]
     return {pair.call: pair.result for pair in shown if pair in by_result}

@@ -18,7 +18,7 @@ from app.corpus.mining.closure import Package, dotted
 from app.corpus.mining.dangers import NotSelfContainedError
 from app.corpus.mining.docstring_examples import from_docstring
 from app.corpus.mining.module import Module
-from app.corpus.mining.records import STAGES, Call, Candidate, Mined, Rejection
+from app.corpus.mining.records import STAGES, Call, Candidate, Mined
 from app.corpus.mining.statement import (
     MAX_DOCSTRING_CHARS,
     is_too_poor,
@@ -27,7 +27,7 @@ from app.corpus.mining.statement import (
     without_paths,
 )
 from app.corpus.recipes import Cleaning
-from app.corpus.records import Origin, RejectedFileError
+from app.corpus.records import PROBLEM, Origin, Rejected, RejectedFileError
 from app.corpus.sources.packages import Distribution, SourceFile
 from app.corpus.sources.untrusted import failure
 
@@ -70,7 +70,7 @@ def find_candidates(
     rules = rules or Cleaning()
     modules = list(_modules(distribution, read, rules, also_allow, mined))
     if reason := at(f"{distribution.name}: its modules together"):
-        mined.rejections.append(_rejection_of(distribution, "", reason))
+        mined.rejections.append(refused(distribution, "", reason))
         return mined
     package = Package(modules)
     functions = [_Function(module=module, node=node) for module in modules for node in module.functions]
@@ -78,9 +78,9 @@ def find_candidates(
     called = _calls_in_tests(functions, _tests(distribution, read, mined))
     digests: set[str] = set()
     for function, calls in zip(functions, called, strict=True):
-        place = {"distribution": distribution.name, "path": function.module.path, "name": function.node.name}
+        path, name = function.module.path, function.node.name
         try:
-            if reason := at(": ".join(place.values())):
+            if reason := at(f"{distribution.name}: {path}: {name}"):
                 raise RejectedFunctionError(reason)
             candidate = _candidate(function, package, calls, distribution, split, mined, rules.min_docstring_chars)
             if candidate is not None:
@@ -90,9 +90,9 @@ def find_candidates(
                 mined.candidates.append(candidate)
         except (NotSelfContainedError, RejectedFunctionError, RecursionError, SyntaxError) as error:
             reason = _UNEXPECTED.get(type(error), str(error))
-            mined.rejections.append(Rejection(**place, stage=_ALONE, reason=reason))
+            mined.rejections.append(refused(distribution, path, reason, name))
         except Exception as error:  # whatever a function holds is its own matter: it ends no build
-            mined.rejections.append(Rejection(**place, stage=_ALONE, reason=failure(error)))
+            mined.rejections.append(refused(distribution, path, failure(error), name))
     mined.counts[_ALONE] = len(mined.candidates)
     return mined
 
@@ -113,11 +113,16 @@ def _modules(
         except Exception as error:  # whatever a file holds is its own matter: it ends no build
             reason = failure(error)
         if reason:
-            mined.rejections.append(_rejection_of(distribution, file.path, reason))
+            mined.rejections.append(refused(distribution, file.path, reason))
 
 
-def _rejection_of(distribution: Distribution, path: str, reason: str) -> Rejection:
-    return Rejection(distribution=distribution.name, path=path, name="", stage=_SEEN, reason=reason)
+def refused(distribution: Distribution, path: str, reason: str, name: str = "") -> Rejected:
+    """name: of the function; empty for a whole file."""
+    return Rejected(origin=_origin(distribution, path), name=name, what=PROBLEM, reason=reason)
+
+
+def _origin(d: Distribution, path: str, licence: str = "") -> Origin:
+    return Origin(distribution=d.name, version=d.version, licence=licence or d.verdict.licence, path=path)
 
 
 def _tests(distribution: Distribution, read: Read, mined: Mined) -> Iterator[ast.Module]:
@@ -125,7 +130,7 @@ def _tests(distribution: Distribution, read: Read, mined: Mined) -> Iterator[ast
     for file in distribution.files:
         if is_test(file.path):
             if reason := at(f"{distribution.name}: {file.path}"):
-                mined.rejections.append(_rejection_of(distribution, file.path, reason))
+                mined.rejections.append(refused(distribution, file.path, reason))
                 continue
             try:
                 raw = read(file)
@@ -201,15 +206,9 @@ def _candidate(
     if is_too_poor(docstring):
         raise RejectedFunctionError("says too little: its docstring")
     signature, body, prelude = _standing_alone(node, module, package)
-    origin = Origin(
-        distribution=distribution.name,
-        version=distribution.version,
-        licence=module.licence,
-        path=function.module.path,
-    )
     return Candidate(
         id=f"{distribution.name}/{function.module.path}/{node.name}",
-        origin=origin,
+        origin=_origin(distribution, module.path, module.licence),
         split=split,
         entry_point=node.name,
         prelude=prelude,

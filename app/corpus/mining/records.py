@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.corpus.records import Origin, SolvedProblem
+from app.corpus.records import PROBLEM, Origin, Rejected, SolvedProblem
 
 STAGES = ("seen", "seeds", "self-contained", "outputs recorded", "original passes twice", "a mutant fails")
 """Of the funnel, in order: module-level functions; those with examples or test calls; ..."""
@@ -51,17 +51,8 @@ class Candidate:
         """All that a problem of it will show: to be held against the benchmarks."""
         return f"{self.prelude}\n{self.signature}\n{self.docstring}\n{self.body}"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rejection:
-    """A function that became no problem. `reason`: its kind is the part before the first ":"."""
-
-    distribution: str
-    path: str
-    name: str
-    stage: str
-    """The first of STAGES that it did not reach."""
-    reason: str
+    def refused(self, reason: str) -> Rejected:
+        return Rejected(origin=self.origin, name=self.entry_point, what=PROBLEM, reason=reason)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -70,5 +61,5 @@ class Mined:
 
     candidates: list[Candidate] = field(default_factory=list)
     problems: list[SolvedProblem] = field(default_factory=list)
-    rejections: list[Rejection] = field(default_factory=list)
+    rejections: list[Rejected] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)

@@ -8,10 +8,9 @@ A function that two distributions hold is one problem. Limits: see `app.corpus.m
 """
 
 import json
-import pickle
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,75 +18,101 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from app.cluster.job_queue import at
-from app.corpus.clean.extract import COPY_FIELDS, REJECTED_SCHEMA, TEXT, copy_fields
-from app.corpus.clean.guard import decontaminator
-from app.corpus.mining import STAGES, Candidate, Mined, Rejection, check_candidates, find_candidates
+from app.corpus.clean.extract import COPY_FIELDS, copy_fields
+from app.corpus.jobs import Job
+from app.corpus.mining import Call, Candidate, Mined, check_candidates, find_candidates
+from app.corpus.mining.find import refused
 from app.corpus.mining.validation import UnprovedError, prove, short
-from app.corpus.recipes import SPLITS, Recipe
-from app.corpus.records import Bug, Origin, SolvedProblem
-from app.corpus.shard_files import IDENTITY, is_made, part, write_rows
+from app.corpus.recipes import SPLITS
+from app.corpus.records import PROBLEM, Bug, Origin, Rejected, SolvedProblem
+from app.corpus.shard_files import IDENTITY, ORIGIN_FIELDS, TEXT, is_made, part, write_rejected, write_rows
 from app.corpus.sources.find import read_source
-from app.corpus.sources.licences import LicenceVerdict
-from app.corpus.sources.packages import Distribution, SourceFile
+from app.corpus.sources.packages import Distribution
 from app.corpus.sources.untrusted import failure
 from app.errors import UserError
 from app.records import Problem, ProblemStyle
+from app.sandbox.decoder import from_json
 from app.sandbox.supervisor import Supervisor
 from app.sandbox.tiers import confinement
-from app.settings import SandboxSettings
+from app.sandbox.values import to_json
 
 CANDIDATE = "candidate"
-CANDIDATE_SCHEMA = pa.schema([("kind", TEXT), ("candidate", pa.binary()), *COPY_FIELDS])
+_CANDIDATE_TEXTS = ("id", "split", "entry_point", "prelude", "signature", "docstring", "body", "digest")
+CANDIDATE_SCHEMA = pa.schema(
+    [*ORIGIN_FIELDS, *((name, TEXT) for name in ("kind", *_CANDIDATE_TEXTS, "calls")), ("undecorated", pa.bool_())]
+    + COPY_FIELDS
+)
+"""`calls` is JSON, its values tagged (`app.sandbox.values`)."""
 _PROBLEM_FIELDS = ("id", "source", "prompt", "entry_point", "tests", "style", "prelude", "setup", "difficulty", "split")
 PROBLEM_SCHEMA = pa.schema(
     [*((name, TEXT) for name in (*_PROBLEM_FIELDS, "solution", "description"))]
-    + [("bugs", pa.list_(pa.struct([(name, TEXT) for name in Bug.__slots__])))]
-    + [(name, TEXT) for name in Origin.__slots__]
+    + [("bugs", pa.list_(pa.struct([(name, TEXT) for name in Bug.__slots__]))), *ORIGIN_FIELDS]
 )
 
 
-def mine_distribution(job: dict[str, Any]) -> dict[str, Any]:
-    """One distribution -> its candidates and rejections, under the work folder."""
-    target = part(job["work"], "candidates", job["index"])
-    if not is_made(target, job["identity"]):
-        distribution = distribution_of(job["distribution"])
-        mined = _found(distribution, job)
-        guard = decontaminator(job["guard"], job["guard_sha256"])
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MineJob(Job):
+    """A distribution whose functions become part `index` of "candidates", or of "rejected_candidates"."""
+
+    distribution: Distribution
+    split: str
+    """Of SPLITS: the side that its problems are on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckJob(Job):
+    """Candidates that become part `index` of "checked", or of "rejected_problems"."""
+
+    rows: list[tuple[int, list[int]]]
+    """Numbers of parts of "candidates", each with the rows to take."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProveJob(Job):
+    """Problems of training splits that become part `index` of "checked", or of "rejected_problems"."""
+
+    given: list[SolvedProblem]
+
+
+def mine_distribution(job: MineJob) -> dict[str, int]:
+    """One distribution -> its candidates and rejections, under the work folder. Returns how many functions reached each
+    of STAGES."""
+    target = job.part("candidates")
+    if not is_made(target, job.identity):
+        mined = _found(job)
         rows: list[dict[str, Any]] = []
-        rejected = _rejected(mined.rejections, distribution)
+        rejected = list(mined.rejections)
         for candidate in mined.candidates:
             try:
-                if reason := guard.hit(candidate.text, [candidate.entry_point]):
-                    rejected += _rejected([_refused(candidate, f"benchmark {reason}")], distribution)
+                if reason := job.guard.hit(candidate.text, [candidate.entry_point]):
+                    rejected.append(candidate.refused(f"benchmark {reason}"))
                 else:
-                    row = {"kind": CANDIDATE, "candidate": pickle.dumps(candidate)}
-                    rows.append(row | copy_fields(candidate.text, _side(candidate.split)))
+                    rows.append(candidate_row(candidate))
             except Exception as error:  # half surrogate pairs in a docstring, and unforeseen errors
-                rejected += _rejected([_refused(candidate, failure(error))], distribution)
+                rejected.append(candidate.refused(failure(error)))
         at("")
-        write_rows(part(job["work"], "rejected_candidates", job["index"]), rejected, REJECTED_SCHEMA)
-        facts = {"counts": json.dumps(mined.counts), IDENTITY: job["identity"]}
-        write_rows(target, rows, CANDIDATE_SCHEMA.with_metadata(facts))
-    return {"index": job["index"], "counts": json.loads(pq.read_schema(target).metadata[b"counts"])}
+        write_rejected(job.part("rejected_candidates"), _told(rejected))
+        write_rows(target, rows, _counted(CANDIDATE_SCHEMA, mined, job))
+    return _funnel(target)
 
 
-def _found(distribution: Distribution, job: dict[str, Any]) -> Mined:
+def _counted(schema: pa.Schema, mined: Mined, job: Job) -> pa.Schema:
+    return schema.with_metadata({"counts": json.dumps(mined.counts), IDENTITY: job.identity})
+
+
+def _funnel(path: Path) -> dict[str, int]:
+    counts: dict[str, int] = json.loads(pq.read_schema(path).metadata[b"counts"])
+    return counts
+
+
+def _found(job: MineJob) -> Mined:
     """The distribution's candidates; none, with the reason, for one that can't be looked through as a whole."""
-    rules = Recipe.model_validate_json(job["recipe"]).cleaning
-    allow = frozenset(job["also_allow"])
+    recipe = job.build.recipe
+    allow = frozenset(recipe.licences.also_allow)
     try:
-        return find_candidates(distribution, read_source, job["split"], rules=rules, also_allow=allow)
+        return find_candidates(job.distribution, read_source, job.split, rules=recipe.cleaning, also_allow=allow)
     except Exception as error:  # whatever a distribution holds is its own matter: it ends no build
-        place = {"distribution": distribution.name, "path": "", "name": ""}
-        return Mined(rejections=[Rejection(**place, stage=STAGES[0], reason=failure(error))])
-
-
-def distribution_of(fields: dict[str, Any]) -> Distribution:
-    """From what `dataclasses.asdict` made of it."""
-    files = tuple(SourceFile(**file) for file in fields["files"])
-    rejected = tuple((path, reason) for path, reason in fields["rejected"])
-    verdict = LicenceVerdict(**fields["verdict"])
-    return Distribution(**{**fields, "verdict": verdict, "files": files, "rejected": rejected})
+        return Mined(rejections=[refused(job.distribution, "", failure(error))])
 
 
 def _side(split: str) -> float:
@@ -95,57 +120,66 @@ def _side(split: str) -> float:
     return float(SPLITS.index(split))
 
 
-def check_chunk(job: dict[str, Any]) -> dict[str, Any]:
-    """Rows of several candidate files -> problems and rejections, under the work folder."""
-    target = part(job["work"], "checked", job["index"])
-    if not is_made(target, job["identity"]):
-        candidates = [candidate for index, rows in job["rows"] for candidate in _candidates(job["work"], index, rows)]
-        sandbox = SandboxSettings.model_validate_json(job["sandbox"])
-        mined = check_candidates(candidates, sandbox, confinement(unsafe=job["unsafe"]))
-        versions = {c.origin.distribution: (c.origin.version, c.origin.licence) for c in candidates}
-        rejected = [_rejection_row(rejection, *versions[rejection.distribution]) for rejection in mined.rejections]
+def check_chunk(job: CheckJob) -> dict[str, int]:
+    """Rows of several candidate files -> problems and rejections, under the work folder. Returns what
+    `mine_distribution` does."""
+    target = job.part("checked")
+    if not is_made(target, job.identity):
+        candidates = [candidate for index, rows in job.rows for candidate in _candidates(job, index, rows)]
+        mined = check_candidates(candidates, job.build.sandbox, confinement(unsafe=job.build.unsafe))
         at("")
-        write_rows(part(job["work"], "rejected_problems", job["index"]), rejected, REJECTED_SCHEMA)
-        schema = PROBLEM_SCHEMA.with_metadata({"counts": json.dumps(mined.counts), IDENTITY: job["identity"]})
-        write_rows(target, [problem_row(problem) for problem in mined.problems], schema)
-    return {"index": job["index"], "counts": json.loads(pq.read_schema(target).metadata[b"counts"])}
+        write_rejected(job.part("rejected_problems"), _told(mined.rejections))
+        write_rows(target, [problem_row(problem) for problem in mined.problems], _counted(PROBLEM_SCHEMA, mined, job))
+    return _funnel(target)
 
 
-def prove_chunk(job: dict[str, Any]) -> dict[str, Any]:
+def prove_chunk(job: ProveJob) -> None:
     """Some problems of training splits -> those that no benchmark holds and whose solutions pass, with bugs."""
-    target = part(job["work"], "checked", job["index"])
-    if not is_made(target, job["identity"]):
-        settings = SandboxSettings.model_validate_json(job["sandbox"])
-        guard, confined = decontaminator(job["guard"], job["guard_sha256"]), confinement(unsafe=job["unsafe"])
-        kept: list[dict[str, Any]] = []
-        rejected: list[dict[str, Any]] = []
-        with Supervisor(settings, confined) as patient, Supervisor(short(settings), confined) as strict:
-            for solved in map(_solved, job["given"]):
-                problem = solved.problem
-                try:
-                    if reason := at(problem.id):
-                        raise UnprovedError(reason, passes=False)
-                    # Not of the solution: those of different exercises share whole idioms, names included.
-                    name = problem.entry_point.rpartition(".")[2]
-                    if hit := guard.hit(problem.prompt, [name], renamed=False):
-                        raise UnprovedError(f"benchmark {hit}", passes=False)
-                    bugs = prove(problem, solved.solution, patient, strict)
-                    kept.append(problem_row(replace(solved, bugs=bugs)))
-                except UnprovedError as error:
-                    rejected.append(_rejected_row(solved.origin, problem.id, str(error)))
-                except (UserError, OSError):
-                    raise
-                except Exception as error:  # whatever a problem holds is its own matter: it ends no build
-                    rejected.append(_rejected_row(solved.origin, problem.id, failure(error)))
-        at("")
-        write_rows(part(job["work"], "rejected_problems", job["index"]), rejected, REJECTED_SCHEMA)
-        write_rows(target, kept, PROBLEM_SCHEMA.with_metadata({IDENTITY: job["identity"]}))
-    return {"index": job["index"]}
+    target = job.part("checked")
+    if is_made(target, job.identity):
+        return
+    settings, confined = job.build.sandbox, confinement(unsafe=job.build.unsafe)
+    kept: list[dict[str, Any]] = []
+    rejected: list[Rejected] = []
+    with Supervisor(settings, confined) as patient, Supervisor(short(settings), confined) as strict:
+        for solved in job.given:
+            problem = solved.problem
+            try:
+                if reason := at(problem.id):
+                    raise UnprovedError(reason, passes=False)
+                # Not of the solution: those of different exercises share whole idioms, names included.
+                name = problem.entry_point.rpartition(".")[2]
+                if hit := job.guard.hit(problem.prompt, [name], renamed=False):
+                    raise UnprovedError(f"benchmark {hit}", passes=False)
+                bugs = prove(problem, solved.solution, patient, strict)
+                kept.append(problem_row(replace(solved, bugs=bugs)))
+            except (UserError, OSError):
+                raise
+            except Exception as error:  # whatever a problem holds is its own matter: it ends no build
+                reason = str(error) if isinstance(error, UnprovedError) else failure(error)
+                rejected.append(Rejected(origin=solved.origin, name=problem.id, what=PROBLEM, reason=reason))
+    at("")
+    write_rejected(job.part("rejected_problems"), _told(rejected))
+    write_rows(target, kept, PROBLEM_SCHEMA.with_metadata({IDENTITY: job.identity}))
 
 
-def _candidates(work: str, index: int, rows: Sequence[int]) -> list[Candidate]:
-    table = pq.read_table(part(work, "candidates", index), columns=["candidate"])
-    return [pickle.loads(table["candidate"][row].as_py()) for row in rows]
+def candidate_row(candidate: Candidate) -> dict[str, Any]:
+    """Raises UnicodeEncodeError for a text with half a surrogate pair, WireError for an argument nested too deeply."""
+    calls = [{name: to_json(getattr(call, name)) for name in Call.__slots__} for call in candidate.calls]
+    fields = {name: getattr(candidate, name) for name in (*_CANDIDATE_TEXTS, "undecorated")}
+    fields |= candidate.origin.row | {"kind": CANDIDATE, "calls": json.dumps(calls)}
+    return fields | copy_fields(candidate.text, _side(candidate.split))
+
+
+def candidate_of(row: dict[str, Any]) -> Candidate:
+    calls = [{name: from_json(call[name]) for name in Call.__slots__} for call in json.loads(row["calls"])]
+    fields = {name: row[name] for name in (*_CANDIDATE_TEXTS, "undecorated")}
+    return Candidate(origin=Origin.of(row), calls=tuple(Call(**call) for call in calls), **fields)
+
+
+def _candidates(job: CheckJob, index: int, rows: Sequence[int]) -> list[Candidate]:
+    table = pq.read_table(part(job.build.work, "candidates", index)).take(pa.array(rows, pa.int64()))
+    return [candidate_of(row) for row in table.to_pylist()]
 
 
 def chunks(kept: Sequence[Iterable[int]], size: int) -> Iterator[list[tuple[int, list[int]]]]:
@@ -183,7 +217,7 @@ def read_problems(folder: Path, split: str) -> list[SolvedProblem]:
 def problem_row(solved: SolvedProblem) -> dict[str, Any]:
     fields = {name: getattr(solved.problem, name) for name in _PROBLEM_FIELDS}
     own = {"solution": solved.solution, "description": solved.description, "bugs": [asdict(bug) for bug in solved.bugs]}
-    return fields | own | {name: getattr(solved.origin, name) for name in Origin.__slots__}
+    return fields | own | solved.origin.row
 
 
 def _solved(row: dict[str, Any]) -> SolvedProblem:
@@ -193,25 +227,9 @@ def _solved(row: dict[str, Any]) -> SolvedProblem:
         solution=row["solution"],
         description=row["description"],
         bugs=tuple(Bug(**bug) for bug in row["bugs"]),
-        origin=Origin(**{name: row[name] for name in Origin.__slots__}),
+        origin=Origin.of(row),
     )
 
 
-def _refused(candidate: Candidate, reason: str) -> Rejection:
-    origin = candidate.origin
-    return Rejection(
-        distribution=origin.distribution, path=origin.path, name=candidate.entry_point, stage="benchmark", reason=reason
-    )
-
-
-def _rejected(rejections: Iterable[Rejection], distribution: Distribution) -> list[dict[str, Any]]:
-    return [_rejection_row(r, distribution.version, distribution.verdict.licence) for r in rejections]
-
-
-def _rejection_row(rejection: Rejection, version: str, licence: str) -> dict[str, Any]:
-    origin = Origin(distribution=rejection.distribution, version=version, licence=licence, path=rejection.path)
-    return _rejected_row(origin, rejection.name, rejection.reason)
-
-
-def _rejected_row(origin: Origin, name: str, reason: str) -> dict[str, Any]:
-    return asdict(origin) | {"name": name, "what": "problem", "reason": f"no problem: {reason}"}
+def _told(rejected: Iterable[Rejected]) -> Iterator[Rejected]:
+    return (replace(one, reason=f"no problem: {one.reason}") for one in rejected)

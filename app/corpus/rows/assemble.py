@@ -1,56 +1,136 @@
-"""Last task of the build, over one shard: chosen samples -> packed rows. Runs without Ray.
+"""Last stage of the build: chosen samples -> packed rows, shard by shard through Ray Data.
 
-Rows within a shard are in an order drawn by hash.
+What is read here are numbers that the build itself wrote, so nothing has to be left out: a stream of trusted data, and
+Ray's dashboard shows the statistics of its operators. Packing needs all samples of a shard at once, and a part carries
+its identity and counts, which no file format of Ray Data does; so each task of the stream makes and writes a whole part
+(`assemble_shard`, which runs without Ray). Rows within a shard are in an order drawn by hash.
 """
 
 import hashlib
 import json
 from collections import Counter
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from app.cluster.job_queue import TRIES
+from app.corpus.jobs import Job
 from app.corpus.records import Origin
-from app.corpus.rows.packing import Ids, Sample, num_learnt, pack, packing_stats
+from app.corpus.rows.packing import Ids, PackingStats, Sample, num_learnt, pack, packing_stats
 from app.corpus.rows.samples import load_tokenizer_once
 from app.corpus.shard_files import IDENTITY, is_made, part, write_table
+from app.errors import UserError
+from app.progress import progress
 
 TRAIN_SCHEMA = pa.schema([(name, pa.list_(pa.int32())) for name in ("input_ids", "labels", "position_ids")])
 
 
-def assemble_shard(job: dict[str, Any]) -> dict[str, Any]:
-    """The samples that were chosen -> packed rows under the train folder. Returns the shard's counts."""
-    target = part(job["train"], ".", job["index"])
-    if is_made(target, job["identity"]):
-        return json.loads(pq.read_schema(target).metadata[b"counts"])
-    place = part(job["work"], "samples", job["index"])
-    table = pq.read_table(place).take(pa.array(job["take"], pa.int64()))
-    cuts = {job["take"].index(int(row)): learnt for row, learnt in job["cuts"].items()}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssembleJob(Job):
+    """Samples whose packed rows become part `index` of the train folder."""
+
+    take: list[int]
+    """Rows of part `index` of "samples", ascending."""
+    cuts: dict[int, int]
+    """Learnt tokens of the rows that are not learnt to their end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardCounts(PackingStats):
+    """The answer of `assemble_shard`, kept in its part's metadata; read by `app.corpus.manifest`."""
+
+    tokens_by_form: dict[str, int]
+    learnt_tokens_by_form: dict[str, int]
+    examples_by_form: dict[str, int]
+    index: int
+    left_out: dict[str, int]
+    """Examples that became no sample, by form and kind of reason."""
+    learnable_tokens_by_form: dict[str, int]
+    """Of all samples, chosen or not."""
+    documents: list[tuple[str, str, str, int]]
+    """Distribution, licence, path and tokens of each file."""
+
+
+def assemble_shards(jobs: Sequence[AssembleJob], at_once: int | None) -> list[ShardCounts]:
+    """The counts of all shards, in their order. Needs a connected Ray.
+
+    at_once: shards that are packed at a time; None: one a core. Raises UserError for a shard that keeps killing its
+    worker.
+    """
+    import ray.data
+
+    ray.data.DataContext.get_current().raise_original_map_exception = True  # a full disk is told as such
+    for job in jobs:
+        _tries(job).unlink(missing_ok=True)
+    rows = ray.data.from_items([{"job": job} for job in jobs], override_num_blocks=len(jobs))
+    stream = rows.map(_assembled, num_cpus=1, compute=ray.data.TaskPoolStrategy(size=at_once))
+    counts: list[ShardCounts] = []
+    with progress("corpus, assemble", len(jobs), "shards") as update:
+        for row in stream.iter_rows():
+            counts.append(row["counts"])
+            update(len(counts))
+    return sorted(counts, key=lambda shard: shard.index)
+
+
+def _assembled(row: dict[str, AssembleJob]) -> dict[str, ShardCounts]:
+    """Ray Data runs a task whose worker died again without end, so tries are counted in a file."""
+    job = row["job"]
+    with open(_tries(job), "a") as file:
+        file.write(".")
+        if file.tell() > TRIES:
+            raise UserError(
+                f"packing shard {job.index} killed its worker {TRIES} times: give the machine more memory, or run "
+                "fewer jobs at once (corpus.num_workers), and start again"
+            )
+    return {"counts": assemble_shard(job)}
+
+
+def _tries(job: AssembleJob) -> Path:
+    return job.build.work / f"packing-{job.index:05d}.tries"
+
+
+def assemble_shard(job: AssembleJob) -> ShardCounts:
+    """The samples that were chosen -> packed rows under the train folder."""
+    target = part(job.build.train, ".", job.index)
+    if not is_made(target, job.identity):
+        _write(target, job)
+    return ShardCounts(**json.loads(pq.read_schema(target).metadata[b"counts"]))
+
+
+def _write(target: Path, job: AssembleJob) -> None:
+    seq_len = job.build.seq_len
+    table = pq.read_table(job.part("samples")).take(pa.array(job.take, pa.int64()))
+    cuts = {job.take.index(row): learnt for row, learnt in job.cuts.items()}
     samples: list[Sample] = []
-    forms = {name: Counter[str]() for name in ("tokens_by_form", "learnt_tokens_by_form", "examples_by_form")}
+    sizes, learned, examples = Counter[str](), Counter[str](), Counter[str]()
     tokens: Counter[Origin] = Counter()
     for number, row in enumerate(table.to_pylist()):
-        size = _length(cuts[number], job["seq_len"]) if number in cuts else len(row["input_ids"])
+        size = _length(cuts[number], seq_len) if number in cuts else len(row["input_ids"])
         sample = Sample(input_ids=row["input_ids"][:size], labels=row["labels"][:size], is_whole=row["is_whole"])
         samples.append(sample)
-        counted = (len(sample.input_ids), num_learnt(sample.labels, job["seq_len"]), 1)
-        for counter, count in zip(forms.values(), counted, strict=True):
-            counter[row["form"]] += count
-        tokens[Origin(**{name: row[name] for name in Origin.__slots__})] += len(sample.input_ids)
-    rows = pack(samples, job["seq_len"], load_tokenizer_once(job["model"]).pad_token_id or 0)
-    salt = str(job["seed"]).encode()
+        sizes[row["form"]] += len(sample.input_ids)
+        learned[row["form"]] += num_learnt(sample.labels, seq_len)
+        examples[row["form"]] += 1
+        tokens[Origin.of(row)] += len(sample.input_ids)
+    rows = pack(samples, seq_len, load_tokenizer_once(job.build.model).pad_token_id or 0)
+    salt = str(job.build.seed).encode()
     rows.sort(key=lambda row: hashlib.sha256(salt + row.input_ids.tobytes()).digest())  # packing sorts by length
-    counts = packing_stats(rows) | forms | {
-        "index": job["index"],
+    counts = ShardCounts(
+        **asdict(packing_stats(rows)),
+        tokens_by_form=dict(sizes),
+        learnt_tokens_by_form=dict(learned),
+        examples_by_form=dict(examples),
+        index=job.index,
         **json.loads(table.schema.metadata[b"counts"]),
-        "documents": [[o.distribution, o.licence, o.path, count] for o, count in sorted(tokens.items(), key=_place)],
-    }  # fmt: skip
-    facts = {"counts": json.dumps(counts), IDENTITY: job["identity"]}
-    columns = {name: _column([getattr(row, name) for row in rows], job["seq_len"]) for name in TRAIN_SCHEMA.names}
+        documents=[(o.distribution, o.licence, o.path, count) for o, count in sorted(tokens.items(), key=_place)],
+    )
+    facts = {"counts": json.dumps(asdict(counts)), IDENTITY: job.identity}
+    columns = {name: _column([getattr(row, name) for row in rows], seq_len) for name in TRAIN_SCHEMA.names}
     write_table(target, pa.table(columns, TRAIN_SCHEMA.with_metadata(facts)))
-    return json.loads(json.dumps(counts))
 
 
 def _length(num_learnt: int, seq_len: int) -> int:

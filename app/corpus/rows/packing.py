@@ -9,7 +9,7 @@ import bisect
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,23 @@ class PackedRow:
     num_pieces: int
     num_cut: int
     """Examples cut into several rows whose first piece is here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackingStats:
+    """How full rows are. Made by `packing_stats`; kept with the rows and added up in the manifest."""
+
+    rows: int
+    tokens: int
+    """Without the padding."""
+    fill: float
+    """Share of the rows that is no padding."""
+    pieces: int
+    pieces_per_row: float
+    cut: int
+    """Examples in more than one row."""
+    rows_by_fill: dict[str, int]
+    """Whole per cent of fill, rounded down -> rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,9 +107,7 @@ def pack(samples: Sequence[Sample], seq_len: int, pad_id: int) -> list[PackedRow
     return [_row(held, seq_len, pad_id) for held in rows]
 
 
-def packing_stats(rows: Iterable[PackedRow]) -> dict[str, Any]:
-    """Counts for the manifest: rows, tokens and fill (share of the rows that is no padding), pieces and pieces_per_row,
-    cut (examples in more than one row), and rows_by_fill (whole per cent, rounded down -> rows)."""
+def packing_stats(rows: Iterable[PackedRow]) -> PackingStats:
     num_rows = tokens = pieces = cut = space = 0
     by_fill = Counter[int]()
     for row in rows:
@@ -102,15 +117,15 @@ def packing_stats(rows: Iterable[PackedRow]) -> dict[str, Any]:
         cut += row.num_cut
         space += len(row.input_ids)
         by_fill[100 * row.num_tokens // len(row.input_ids)] += 1
-    return {
-        "rows": num_rows,
-        "tokens": tokens,
-        "fill": tokens / max(1, space),
-        "pieces": pieces,
-        "pieces_per_row": pieces / max(1, num_rows),
-        "cut": cut,
-        "rows_by_fill": {str(percent): by_fill[percent] for percent in sorted(by_fill)},
-    }
+    return PackingStats(
+        rows=num_rows,
+        tokens=tokens,
+        fill=tokens / max(1, space),
+        pieces=pieces,
+        pieces_per_row=pieces / max(1, num_rows),
+        cut=cut,
+        rows_by_fill={str(percent): by_fill[percent] for percent in sorted(by_fill)},
+    )
 
 
 def _pieces(sample: Sample, seq_len: int) -> Iterator[_Piece]:

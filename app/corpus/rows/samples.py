@@ -21,16 +21,17 @@ import pyarrow.parquet as pq
 
 from app.cluster.job_queue import at
 from app.corpus.clean.decontamination import Decontaminator
-from app.corpus.clean.extract import COPY_FIELDS, DOCUMENT_SCHEMA, ORIGIN_FIELDS, REJECTED_SCHEMA, TEXT
+from app.corpus.clean.extract import COPY_FIELDS, DOCUMENT_SCHEMA
 from app.corpus.draws import Draws
 from app.corpus.examples.forms import document_examples, problem_examples
 from app.corpus.examples.tool_dialogues import tool_example
+from app.corpus.jobs import Job
 from app.corpus.mining.storage import read_problems
-from app.corpus.recipes import SPLITS, Recipe
-from app.corpus.records import FUNCTION, Document, Example, Origin, SolvedProblem
+from app.corpus.recipes import SPLITS
+from app.corpus.records import FUNCTION, Document, Example, Origin, Rejected, SolvedProblem
 from app.corpus.rows.packing import Sample, num_learnt, too_long
 from app.corpus.rows.render import fills_in, tokenise_all, unrolled
-from app.corpus.shard_files import IDENTITY, is_made, part, write_rows, write_table
+from app.corpus.shard_files import IDENTITY, ORIGIN_FIELDS, TEXT, is_made, write_rejected, write_table
 from app.corpus.sources.untrusted import failure
 from app.models.base import ensure_model, load_tokenizer
 from app.records import BenchmarkText
@@ -57,13 +58,25 @@ class _Source:
     draw: int
 
 
-def render_shard(job: dict[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenderJob(Job):
+    """Documents and problems whose examples become part `index` of "samples", or of "left_out"."""
+
+    keep: list[int]
+    """Rows of part `index` of "documents" that are nobody's copies."""
+    num_shards: int
+    """All of the build, among which the problems are dealt out."""
+    inputs: str
+    """Hash of the files of problems, which all shards read."""
+
+
+def render_shard(job: RenderJob) -> None:
     """Kept documents and this shard's problems -> samples, and what was left out, under the work folder."""
-    target = part(job["work"], "samples", job["index"])
-    if is_made(target, job["identity"]):
-        return {"index": job["index"]}
-    tokenizer = load_tokenizer_once(job["model"])
-    rejected: list[dict[str, Any]] = []
+    target = job.part("samples")
+    if is_made(target, job.identity):
+        return
+    tokenizer, seq_len = load_tokenizer_once(job.build.model), job.build.seq_len
+    rejected: list[Rejected] = []
     sources = [
         _Source(example=example, origin=source.origin, name=source.name, draw=source.draw)
         for source in _sources(job, fills_in(tokenizer), rejected)
@@ -72,27 +85,26 @@ def render_shard(job: dict[str, Any]) -> dict[str, Any]:
     at("")
     rows: list[dict[str, Any]] = []
     for source, sample in zip(sources, _samples(sources, tokenizer), strict=True):
-        reason = sample if isinstance(sample, str) else too_long(sample, job["seq_len"])
+        reason = sample if isinstance(sample, str) else too_long(sample, seq_len)
         if isinstance(sample, str) or reason:
-            rejected.append(_rejection(source.origin, source.name, source.example.form, reason))
+            rejected.append(Rejected(origin=source.origin, name=source.name, what=source.example.form, reason=reason))
         else:
-            rows.append(_row(source, sample, job["seq_len"]))
-    left_out = Counter(f"{row['what']}: {row['reason'].partition(':')[0]}" for row in rejected)
-    write_rows(part(job["work"], "left_out", job["index"]), rejected, REJECTED_SCHEMA)
+            rows.append(_row(source, sample, seq_len))
+    left_out = Counter(f"{one.what}: {one.reason.partition(':')[0]}" for one in rejected)
+    write_rejected(job.part("left_out"), rejected)
     material = Counter[str]()
     for row in rows:
         material[row["form"]] += row["learnt"]
     notes = {"left_out": left_out, "learnable_tokens_by_form": material}
-    schema = SAMPLE_SCHEMA.with_metadata({"counts": json.dumps(notes), IDENTITY: job["identity"]})
+    schema = SAMPLE_SCHEMA.with_metadata({"counts": json.dumps(notes), IDENTITY: job.identity})
     write_table(target, pa.Table.from_pylist(rows, schema))
-    return {"index": job["index"]}
 
 
 def _row(source: _Source, sample: Sample, seq_len: int) -> dict[str, Any]:
     own = {"form": source.example.form, "draw": source.draw, "learnt": num_learnt(sample.labels, seq_len)}
     tokens: dict[str, Any] = {name: np.array(getattr(sample, name), np.int32) for name in ("input_ids", "labels")}
     tokens["is_whole"] = sample.is_whole
-    return {field: getattr(source.origin, field) for field in Origin.__slots__} | own | tokens
+    return source.origin.row | own | tokens
 
 
 def _samples(sources: Sequence[_Source], tokenizer: Any) -> Iterator[Sample | str]:
@@ -114,10 +126,10 @@ def _unwritable(example: Example) -> str:
     return ""
 
 
-def _sources(job: dict[str, Any], with_tokens: bool, rejected: list[dict[str, Any]]) -> Iterator[_Source]:
+def _sources(job: RenderJob, with_tokens: bool, rejected: list[Rejected]) -> Iterator[_Source]:
     """All examples of the shard, in the order of its files, then of its problems."""
-    shares, seed = Recipe.model_validate_json(job["recipe"]).forms.model_dump(), job["seed"]
-    forms = {form: 1.0 for form, share in shares.items() if share > 0}
+    seed = job.build.seed
+    forms = {form: 1.0 for form, share in job.build.recipe.forms.model_dump().items() if share > 0}
 
     def source(example: Example, origin: Origin, name: str, key: str) -> _Source:
         draw = Draws(f"{seed}:{example.form}:{key}").below(2**32)
@@ -127,7 +139,7 @@ def _sources(job: dict[str, Any], with_tokens: bool, rejected: list[dict[str, An
     for origin, document in _documents(job, rejected):
 
         def reject(form: str, why: str, origin: Origin = origin, name: str = document.name) -> None:
-            rejected.append(_rejection(origin, name, form, why))
+            rejected.append(Rejected(origin=origin, name=name, what=form, reason=why))
 
         if document.kind == FUNCTION:
             documented.append((origin, document))
@@ -138,16 +150,16 @@ def _sources(job: dict[str, Any], with_tokens: bool, rejected: list[dict[str, An
     for place, (origin, document) in enumerate(documented):
 
         def leave(form: str, why: str, origin: Origin = origin, name: str = document.name) -> None:
-            rejected.append(_rejection(origin, name, form, why))
+            rejected.append(Rejected(origin=origin, name=name, what=form, reason=why))
 
         made = functools.partial(tool_example, told, place, forms, seed)
         name = f"{origin.distribution}: {origin.path}: {document.name}: tool_use"
         for example in _answered(name, "tool_use", made, leave):
             yield source(example, origin, document.name, document.text)
-    for solved in _problems(job["problems"], job["num_shards"], job["inputs"])[job["index"]]:
+    for solved in _problems(job.build.problems, job.num_shards, job.inputs)[job.index]:
 
         def refuse(form: str, why: str, solved: SolvedProblem = solved) -> None:
-            rejected.append(_rejection(solved.origin, solved.problem.id, form, why))
+            rejected.append(Rejected(origin=solved.origin, name=solved.problem.id, what=form, reason=why))
 
         made = functools.partial(problem_examples, solved, forms, seed, fills_in=with_tokens)
         for example in _answered(solved.problem.id, "problem", made, refuse):
@@ -166,45 +178,38 @@ def _answered(name: str, kind: str, make: Callable[[], Iterator[Example]], rejec
     return []
 
 
-def _documents(job: dict[str, Any], rejected: list[dict[str, Any]]) -> Iterator[tuple[Origin, Document]]:
+def _documents(job: RenderJob, rejected: list[Rejected]) -> Iterator[tuple[Origin, Document]]:
     """The shard's documents that are not copies and touch no problem that is measured on."""
-    guard = _held_out(job["work"], job["inputs"])
+    guard = _held_out(job.build.work, job.inputs)
     names = [name for name in DOCUMENT_SCHEMA.names if name not in {field for field, _ in COPY_FIELDS}]
-    table = pq.read_table(part(job["work"], "documents", job["index"]), columns=names)
-    for row in table.take(pa.array(job["keep"], pa.int64())).to_pylist():
-        origin = Origin(**{name: row[name] for name in Origin.__slots__})
+    table = pq.read_table(job.part("documents"), columns=names)
+    for row in table.take(pa.array(job.keep, pa.int64())).to_pylist():
+        origin = Origin.of(row)
         document = Document(**{name: row[name] for name in Document.__slots__})
         if guard and (reason := guard.hit(f"{document.context}\n{document.text}", [])):
-            rejected.append(_rejection(origin, document.name, document.kind, f"held-out problem: {reason}"))
+            why = f"held-out problem: {reason}"
+            rejected.append(Rejected(origin=origin, name=document.name, what=document.kind, reason=why))
         else:
             yield origin, document
 
 
-def _rejection(origin: Origin, name: str, what: str, reason: str) -> dict[str, Any]:
-    return {field: getattr(origin, field) for field in Origin.__slots__} | {
-        "name": name,
-        "what": what,
-        "reason": reason,
-    }
-
-
 @functools.lru_cache(maxsize=1)
-def _problems(folder: str, num_shards: int, inputs: str) -> list[list[SolvedProblem]]:
+def _problems(folder: Path, num_shards: int, inputs: str) -> list[list[SolvedProblem]]:
     """The training problems of each shard. inputs: hash of the files, so that a worker never goes by older ones."""
     shards: list[list[SolvedProblem]] = [[] for _ in range(num_shards)]
-    for solved in read_problems(Path(folder), SPLITS[0]):
+    for solved in read_problems(folder, SPLITS[0]):
         digest = hashlib.sha256(solved.problem.id.encode()).digest()
         shards[int.from_bytes(digest[:8], "big") % num_shards].append(solved)
     return shards
 
 
 @functools.lru_cache(maxsize=1)
-def _held_out(work: str, inputs: str) -> Decontaminator | None:
+def _held_out(work: Path, inputs: str) -> Decontaminator | None:
     """None where no problem is held out. inputs: as above."""
-    held = json.loads((Path(work) / HELD_OUT).read_text())
+    held = json.loads((work / HELD_OUT).read_text())
     return Decontaminator(BenchmarkText(**row) for row in held) if held else None
 
 
 @functools.cache
-def load_tokenizer_once(model: str) -> Any:
-    return load_tokenizer(ensure_model(ModelSettings.model_validate_json(model)))
+def load_tokenizer_once(model: ModelSettings) -> Any:
+    return load_tokenizer(ensure_model(model))

@@ -1,6 +1,5 @@
 """What decides a corpus' bytes is in its identity, what does not is not, and a corpus of another one is told."""
 
-import dataclasses
 import json
 import os
 from collections.abc import Callable
@@ -11,13 +10,13 @@ import pytest
 import yaml
 
 from app.corpus.build import _plan, _with_files_to_mine
-from app.corpus.clean.extract import Shard
 from app.corpus.clean.guard import guard_of
 from app.corpus.identity import check_complete, identify, of_mined, of_shard, source_digests, tokenizer_sha256
+from app.corpus.jobs import Job, discard_others
 from app.corpus.mining import find_candidates
 from app.corpus.mining.storage import CANDIDATE_SCHEMA
 from app.corpus.recipes import Cleaning, Recipe, load_recipe
-from app.corpus.shard_files import IDENTITY, discard_others, is_made, part, write_rows
+from app.corpus.shard_files import IDENTITY, is_made, part, write_rows
 from app.corpus.sources.find import find_distributions, read_source
 from app.errors import UserError
 from app.files.json_files import write_json
@@ -26,6 +25,7 @@ from app.profiles import smoke
 from app.records import BenchmarkText
 from app.runs import Run
 from app.settings import Profile
+from tests.unit.corpus.builds import build_in
 
 CODE = '''def halves(numbers):
     """Return half of each number of a list, in the order of the list.
@@ -185,7 +185,7 @@ def test_a_part_that_is_damaged_is_made_anew(tmp_path: Path, left: bytes) -> Non
         write_rows(part(tmp_path, "p", index), [], CANDIDATE_SCHEMA.with_metadata({IDENTITY: "one"}))
     part(tmp_path, "p", 1).write_bytes(left)
     assert is_made(part(tmp_path, "p", 0), "one") and not is_made(part(tmp_path, "p", 1), "one")
-    discard_others(tmp_path / "p", {0: "one", 1: "one"})
+    discard_others(tmp_path / "p", jobs_of(tmp_path, "one", "one"))
     assert [path.name for path in (tmp_path / "p").iterdir()] == ["part-00000.parquet"]
 
 
@@ -240,13 +240,18 @@ def test_a_manifest_of_an_older_version_is_compared_by_what_it_holds(
     assert refusal(run, profile, model) == ""
 
 
+def jobs_of(folder: Path, *identities: str) -> list[Job]:
+    build = build_in(folder)
+    return [Job(index=index, identity=identity, build=build) for index, identity in enumerate(identities)]
+
+
 def test_parts_of_another_identity_are_removed_with_what_lies_beside_them(tmp_path: Path) -> None:
     for index, identity in enumerate(("a", "b", "c", "d")):
         schema = CANDIDATE_SCHEMA.with_metadata({IDENTITY: identity})
         write_rows(part(tmp_path, "train", index), [], schema)
         write_rows(part(tmp_path, "left_out", index), [], schema)
     write_rows(part(tmp_path, "train", 4), [], CANDIDATE_SCHEMA)
-    discard_others(tmp_path / "train", {0: "a", 1: "changed", 2: "c"}, beside=[tmp_path / "left_out"])
+    discard_others(tmp_path / "train", jobs_of(tmp_path, "a", "changed", "c"), tmp_path / "left_out")
     assert [path.name for path in sorted((tmp_path / "train").iterdir())] == [
         "part-00000.parquet",
         "part-00002.parquet",
@@ -263,11 +268,9 @@ def test_a_part_s_identity_is_all_that_decides_it_and_no_more(
 ) -> None:
     def parts(profile: Profile, guard: str = "g") -> tuple[str, str]:
         plan = _plan(run, profile)
-        fields = dataclasses.asdict(plan.shards[0])
-        assert set(fields) == set(Shard.__slots__)
         (mined,) = plan.mined
         return (
-            of_shard(fields, plan.recipe, plan.sources, guard),
+            of_shard(plan.shards[0], plan.recipe, plan.sources, guard),
             of_mined(mined, "train", plan.recipe, plan.sources, guard),
         )
 

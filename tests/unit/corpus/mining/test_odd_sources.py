@@ -1,18 +1,16 @@
 """Mining answers for each file and function alone: odd ones are rejected with a reason, others become problems."""
 
-import json
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from app.corpus.clean.guard import GUARD, guard_of, signs_bytes
-from app.corpus.mining import find
-from app.corpus.mining.storage import mine_distribution
-from app.corpus.shard_files import part
-from app.files.json_files import write_atomic
+from app.corpus.mining import Call, find
+from app.corpus.mining.storage import CANDIDATE_SCHEMA, MineJob, candidate_of, candidate_row, mine_distribution
+from app.corpus.shard_files import write_rows
+from tests.unit.corpus.builds import build_in
 from tests.unit.corpus.mining.test_mining import GOOD, distribution, found
 
 SURROGATE = (
@@ -23,27 +21,22 @@ SURROGATE = (
 DEEP = "x = f" + "(\n)" * 20_000 + "\n"
 
 
-def job_of(folder: Path, files: dict[str, str]) -> dict[str, Any]:
-    work = folder / "work"
-    guard = guard_of({})
-    write_atomic(work / GUARD, signs_bytes(guard.signs, guard.facts()))
-    fields = asdict(distribution(folder / "source", files))
-    recipe = {"name": "t", "sources": [{"kind": "installed_python"}]}
-    return {
-        "index": 0, "work": str(work), "distribution": fields, "split": "train", "also_allow": [],
-        "recipe": json.dumps(recipe), "identity": "one", "guard": str(work / GUARD), "guard_sha256": str(work),
-    }  # fmt: skip
+def job_of(folder: Path, files: dict[str, str]) -> MineJob:
+    build = build_in(folder)
+    return MineJob(
+        index=0, identity="one", build=build, distribution=distribution(folder / "source", files), split="train"
+    )
 
 
-def rejected(job: dict[str, Any]) -> dict[str, str]:
-    rows = pq.read_table(part(job["work"], "rejected_candidates", 0)).to_pylist()
+def rejected(job: MineJob) -> dict[str, str]:
+    rows = pq.read_table(job.part("rejected_candidates")).to_pylist()
     return {row["name"] or row["path"]: row["reason"] for row in rows}
 
 
 def test_a_docstring_with_half_a_surrogate_pair_becomes_no_candidate_and_ends_nothing(tmp_path: Path) -> None:
     job = job_of(tmp_path, {"pkg/a.py": GOOD, "pkg/b.py": SURROGATE, "pkg/deep.py": DEEP, "pkg/test_deep.py": DEEP})
-    counts = mine_distribution(job)["counts"]
-    assert counts["self-contained"] == 2 and pq.read_metadata(part(job["work"], "candidates", 0)).num_rows == 1
+    counts = mine_distribution(job)
+    assert counts["self-contained"] == 2 and pq.read_metadata(job.part("candidates")).num_rows == 1
     assert rejected(job)["oldest"].startswith("no problem: failed: UnicodeEncodeError")
 
 
@@ -87,5 +80,29 @@ def test_a_test_file_that_the_queue_left_out_has_its_reason(tmp_path: Path, monk
     left_out = "pkg: pkg/test_a.py"
     monkeypatch.setattr(find, "at", lambda what: "hangs: too long" if what == left_out else "")
     mined = found(tmp_path, {"pkg/a.py": GOOD, "pkg/test_a.py": "x = 1\n"})
-    assert [(r.path, r.reason) for r in mined.rejections] == [("pkg/test_a.py", "hangs: too long")]
+    assert [(r.origin.path, r.reason) for r in mined.rejections] == [("pkg/test_a.py", "hangs: too long")]
     assert mined.candidates
+
+
+ODD_VALUES: tuple[Any, ...] = (
+    None, True, 1, -(2**70), -0.0, 1e300, -2j, "\ud800 \u00e9\n", b"\x00\xff", (), ((1,), [2, (3, [])]), {3, 1, 2},
+    frozenset(("b",)), {"k": {(1, "t"): {1.5}}, 2: None}, {"b": 1, "a": 2},
+)  # fmt: skip
+
+
+def test_a_candidate_comes_back_from_its_columns_as_it_was(tmp_path: Path) -> None:
+    (plain,) = found(tmp_path, {"pkg/a.py": GOOD}).candidates
+    odd = Call(args=ODD_VALUES, kwargs=(("x", [1]), ("y", {"t": (2,)}), ("x", set())), claim="f('\ud800') == 1")
+    candidate = replace(plain, calls=(*plain.calls, odd), undecorated=True)
+    write_rows(tmp_path / "held.parquet", [candidate_row(candidate)], CANDIDATE_SCHEMA)
+    (back,) = map(candidate_of, pq.read_table(tmp_path / "held.parquet").to_pylist())
+    assert back == candidate and repr(back.calls) == repr(candidate.calls), "types, orders and signs of zero too"
+
+
+def test_a_function_called_with_something_nested_too_deeply_is_rejected_alone(tmp_path: Path) -> None:
+    other = GOOD.replace("longest", "oldest").replace("max(found", "min(found")
+    deep = other.replace('"""', f'"""Of deep lists.\n\n    >>> oldest({"[" * 60}{"]" * 60})\n    0\n\n    ', 1)
+    job = job_of(tmp_path, {"pkg/a.py": GOOD, "pkg/b.py": deep})
+    mine_distribution(job)
+    assert rejected(job)["oldest"] == "no problem: failed: TooLargeError (nested deeper than 50)"
+    assert pq.read_metadata(job.part("candidates")).num_rows == 1

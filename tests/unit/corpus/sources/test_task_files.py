@@ -8,17 +8,17 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from app.corpus.clean.guard import GUARD, guard_of, signs_bytes
-from app.corpus.mining.storage import problem_row, prove_chunk, read_problems, write_problems
+from app.corpus.clean.guard import guard_of
+from app.corpus.mining.storage import ProveJob, prove_chunk, read_problems, write_problems
 from app.corpus.mining.validation import failure_of
 from app.corpus.recipes import SPLITS, Recipe, TaskSource
 from app.corpus.records import SolvedProblem
-from app.corpus.shard_files import part
 from app.corpus.sources.task_files import given_problems, solved_problems, with_imports
 from app.errors import UserError
 from app.records import BenchmarkText, Status
 from app.sandbox.supervisor import Supervisor
 from app.settings import SandboxSettings
+from tests.unit.corpus.builds import build_in
 
 STARS = (
     "from typing import *\nfrom collections import *\nfrom operator import *\nfrom math import *\ninf = float('inf')\n"
@@ -103,16 +103,14 @@ def test_given_problems_get_bugs_with_the_test_that_fails_and_lose_what_a_benchm
     renamed = dataclasses.replace(kept.problem, id="leetcode/wrong")
     wrong = dataclasses.replace(kept, problem=renamed, solution=kept.solution.replace("return", "return 1 +"))
     benchmark = BenchmarkText(problem_id="b/1", entry_point="", text=held.problem.prompt + "\n" + held.solution)
-    guard = guard_of({"given": [benchmark]})
-    (tmp_path / GUARD).write_bytes(signs_bytes(guard.signs, guard.facts()))
-    of_guard = {"guard": str(tmp_path / GUARD), "guard_sha256": str(tmp_path), "identity": "one"}
-    job = of_guard | {"index": 0, "work": str(tmp_path), "sandbox": SandboxSettings(timeout_s=3).model_dump_json()}
-    prove_chunk(job | {"unsafe": False, "given": [problem_row(each) for each in (kept, held, wrong)]})
-    write_problems(tmp_path / "problems", [part(tmp_path, "checked", 0)])
-    (proved,) = [each for split in SPLITS for each in read_problems(tmp_path / "problems", split)]
+    build = build_in(tmp_path, guard_of({"given": [benchmark]}))
+    job = ProveJob(index=0, identity="one", build=build, given=[kept, held, wrong])
+    prove_chunk(job)
+    write_problems(build.problems, [job.part("checked")])
+    (proved,) = [each for split in SPLITS for each in read_problems(build.problems, split)]
     assert proved == dataclasses.replace(kept, bugs=proved.bugs) and proved.bugs
     assert {bug.failure for bug in proved.bugs} >= {"assert candidate(nums=[2, 7]) == 7  # gives 8"}
-    rejected = pq.read_table(part(tmp_path, "rejected_problems", 0)).to_pylist()
+    rejected = pq.read_table(job.part("rejected_problems")).to_pylist()
     assert [row["name"] for row in rejected] == [held.problem.id, wrong.problem.id]
     assert rejected[0]["reason"].startswith("no problem: benchmark") and "the original fails" in rejected[1]["reason"]
 
