@@ -128,10 +128,10 @@ def sft(run: Run, profile: Profile) -> None:
 
 
 def evaluate(run: Run, profile: Profile, *, unsafe: bool = False) -> None:
-    measure(run, profile, {BASE: "", SFT: str(run.sft_adapter)}, unsafe=unsafe)
+    measure_candidates(run, profile, {BASE: "", SFT: str(run.sft_adapter)}, unsafe=unsafe)
 
 
-def measure(
+def measure_candidates(
     run: Run, profile: Profile, candidates: Mapping[str, str], *, unsafe: bool = False
 ) -> tuple[list[SuiteResult], list[CandidateComparison]]:
     """Every candidate on profile.evaluation, as far as it has no result yet, and each against the base model.

@@ -39,7 +39,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
             found = pipeline.contamination(run, profile)
             return print(json.dumps(found) if arguments.json else _contamination_text(found))
         candidates = _candidates(arguments, run.sft_adapter)
-        results, comparisons = pipeline.measure(run, profile, candidates, unsafe=arguments.unsafe)
+        results, comparisons = pipeline.measure_candidates(run, profile, candidates, unsafe=arguments.unsafe)
         if arguments.json:
             shown = {"results": [asdict(r) for r in results], "comparisons": [asdict(c) for c in comparisons]}
             return print(json.dumps({"run": str(run.root)} | shown))

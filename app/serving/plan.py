@@ -56,7 +56,7 @@ class Sizes:
 
 def plan_serving(folder: Path, model: ModelSettings, settings: ServingSettings) -> ServingPlan:
     """Raises UserError when the memory holds no useful cache."""
-    plan = count(measure(folder), model, settings)
+    plan = count(sizes_in(folder), model, settings)
     if plan.cache_tokens < MIN_MODEL_LEN:
         raise UserError(
             f"no room is left to serve {model.name} ({plan}): raise serving.vram_gib or serving.kv_cache_bytes, or "
@@ -93,7 +93,7 @@ def count(sizes: Sizes, model: ModelSettings, settings: ServingSettings) -> Serv
     )
 
 
-def measure(folder: Path) -> Sizes:
+def sizes_in(folder: Path) -> Sizes:
     from transformers import AutoConfig
 
     return sizes_of(AutoConfig.from_pretrained(folder))
@@ -121,7 +121,7 @@ def sizes_of(config: Any) -> Sizes:
 def draft_cache_per_token(name: str, targets: int) -> int:
     """Of a draft model in a folder; else the target's, which Qwen3-0.6B's is for Qwen3-1.7B."""
     folder = user_path(name)
-    return measure(folder).cache_per_token if folder.is_dir() else targets
+    return sizes_in(folder).cache_per_token if folder.is_dir() else targets
 
 
 def draft_gib(name: str) -> float:
