@@ -5,6 +5,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from app.evaluation.suites.registry import NUM_PROBLEMS
 from app.models.sizes import GIB
@@ -23,8 +24,8 @@ from app.planning.plan import (
     sft_tokens,
     training_speed,
 )
-from app.planning.speed import MEASURED, MEASURED_CARD, PLAIN_SHARE, drafting_memory, reference
-from app.planning.training_choice import BASES, Choice, choices, set_options, why_plain
+from app.planning.speed import MEASURED, MEASURED_CARD, PLAIN_SHARE, reference
+from app.planning.training_choice import BASES, Choice, choices, goes_fused, set_options
 from app.settings import Profile
 from app.training.schedule import rows_a_step, total_steps
 
@@ -73,12 +74,15 @@ def best_choice(inputs: Inputs, profile: Profile | None = None, bases: Sequence[
     fits. profile: instead of the inputs' own."""
     profile = profile or inputs.profile
     if profile.sft.use_gpu and profile.sft.vram_gib + CONTEXT_GIB > limit_of_card(inputs):
-        smaller = profile.sft.model_copy(update={"vram_gib": _sft_vram(inputs)})
-        profile = profile.model_copy(update={"sft": smaller})
-    without = profile.sft.model_copy(update={"lora_dropout": 0.0})
-    tried = choices(inputs.shape, profile, not why_plain(inputs.config, profile.model, without))
+        profile = _with(profile, "sft", vram_gib=_sft_vram(inputs))
+    can_fuse = goes_fused(inputs.config, profile.model, _with(profile, "sft", lora_dropout=0.0).sft)
+    tried = choices(inputs.shape, profile, can_fuse)
     fitting = [choice for choice in tried if choice.fits and choice.model.quantization in bases]
     return max(fitting, key=lambda choice: training_speed(choice, inputs).tokens_per_s, default=None)
+
+
+def _with(profile: Profile, part: str, **changes: Any) -> Profile:
+    return profile.model_copy(update={part: getattr(profile, part).model_copy(update=changes)})
 
 
 def _fits(inputs: Inputs) -> bool:
@@ -112,8 +116,7 @@ def _training(inputs: Inputs) -> Iterator[str]:
 def _shorter_rows(inputs: Inputs) -> str:
     profile = inputs.profile
     for seq_len in (size for size in (4096, 2048, 1024, 512, 256, 128) if size < profile.corpus.seq_len):
-        shorter = profile.model_copy(update={"corpus": profile.corpus.model_copy(update={"seq_len": seq_len})})
-        if found := best_choice(inputs, shorter):
+        if found := best_choice(inputs, _with(profile, "corpus", seq_len=seq_len)):
             return f"no micro-batch fits; with shorter rows one does: {set_options(profile, found)}"
     return "no micro-batch fits, of rows of any length: raise sft.vram_gib or take a smaller model"
 
@@ -141,9 +144,9 @@ def _less_vram(phase: str, inputs: Inputs) -> str:
             return f"--set generation.gpu_memory_utilization={share:g}"
     while settings.engine == "transformers" and (settings.batch_size > 1 or settings.kv_cache_bytes > 256 << 20):
         rows, held = max(1, settings.batch_size // 2), max(256 << 20, settings.kv_cache_bytes // 2)
-        settings = settings.model_copy(update={"batch_size": rows, "kv_cache_bytes": held})
-        memory = drafting_memory(inputs.shape, profile.model, settings, card, profile.evaluation.max_new_tokens)
-        if sum(memory.values()) <= limit:
+        profile = _with(profile, "generation", batch_size=rows, kv_cache_bytes=held)
+        settings = profile.generation
+        if evaluate(replace(inputs, profile=profile)).peak_vram_gib <= limit:
             return f"--set generation.batch_size={rows} --set generation.kv_cache_bytes={held}"
     return "take a smaller model: its weights alone are more"
 
@@ -171,7 +174,7 @@ def _less_training(inputs: Inputs, hours: float) -> str:
     if corpus is None or steps < 1:
         return ""
     for epochs in range(settings.epochs - 1, 0 if settings.data_dropout == "none" else 2, -1):
-        if total_steps(corpus.rows, settings.model_copy(update={"epochs": epochs})) <= steps:
+        if total_steps(corpus.rows, _with(inputs.profile, "sft", epochs=epochs).sft) <= steps:
             return f"--set sft.epochs={epochs}"
     return f"--set sft.max_steps={steps}"
 
@@ -180,8 +183,8 @@ def _fewer_problems(inputs: Inputs, hours: float) -> str:
     """The most problems that take no longer; empty where one of each suite does."""
 
     def hours_of(num_problems: int) -> float:
-        changed = inputs.profile.evaluation.model_copy(update={"num_problems": num_problems})
-        return evaluate(replace(inputs, profile=inputs.profile.model_copy(update={"evaluation": changed}))).hours
+        profile = _with(inputs.profile, "evaluation", num_problems=num_problems)
+        return evaluate(replace(inputs, profile=profile)).hours
 
     most = bisect_right(range(1, max(NUM_PROBLEMS.values()) + 1), hours, key=hours_of)
     return f"--set evaluation.num_problems={most}" if most else ""

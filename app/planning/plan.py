@@ -22,7 +22,7 @@ from app.planning import calibration
 from app.planning.cards import CONTEXT_GIB, Card, find_card, present_card, reference_card
 from app.planning.corpus_size import CorpusSize, size_of
 from app.planning.speed import Speed, drafting_memory, drafting_speed, fused_speed, plain_speed, rows_at_once
-from app.planning.training_choice import Choice, choice_of, flops_of, why_plain
+from app.planning.training_choice import Choice, choice_of, flops_of, goes_fused
 from app.serving.plan import MIN_MODEL_LEN, plan_of
 from app.settings import Profile
 from app.training.memory import Shape, shape_of
@@ -109,7 +109,7 @@ def inputs_of(profile: Profile, run: Path | None) -> Inputs:
             "as Qwen2, Qwen3 and SmolLM2"
         ) from None
     card, device = _card_of(profile)
-    is_fused = not why_plain(config, profile.model, profile.sft)
+    is_fused = goes_fused(config, profile.model, profile.sft)
     return Inputs(
         profile=profile,
         config=config,

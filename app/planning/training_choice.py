@@ -41,20 +41,16 @@ class Choice:
         return f"{'fused' if self.keep else 'plain'} layers, {base}, micro-batch {self.sft.micro_batch}, {kept}"
 
 
-def why_plain(config: Any, model: ModelSettings, sft: SftSettings) -> str:
-    """Why layers wouldn't be the fused ones, by config and settings (`app.training.fused` asks the model); empty where
-    they would."""
-    if reason := plain_by_settings(sft):
-        return reason
-    if sft.lora_dropout > 0:
-        return f"sft.lora_dropout={sft.lora_dropout:g}"
-    if config.model_type not in FUSED:
-        return f"its layers are {config.model_type}'s, which aren't known to go the fused way"
-    if getattr(config, "hidden_act", "silu") != "silu":
-        return f"its activation is {config.hidden_act}"
-    if getattr(config, "use_sliding_window", None):
-        return "its attention slides"
-    return "model.dtype=float32" if sft.use_gpu and model.dtype == "float32" else ""
+def goes_fused(config: Any, model: ModelSettings, sft: SftSettings) -> bool:
+    """Whether layers are the fused ones, by config and settings; `app.training.fused` asks the model."""
+    return not (
+        plain_by_settings(sft)
+        or sft.lora_dropout > 0
+        or config.model_type not in FUSED
+        or getattr(config, "hidden_act", "silu") != "silu"
+        or getattr(config, "use_sliding_window", False)
+        or (sft.use_gpu and model.dtype == "float32")
+    )
 
 
 def choices(shape: Shape, profile: Profile, can_fuse: bool) -> Iterator[Choice]:
@@ -62,8 +58,8 @@ def choices(shape: Shape, profile: Profile, can_fuse: bool) -> Iterator[Choice]:
     dropout."""
     sft = profile.sft.model_copy(update={"lora_dropout": 0.0}) if can_fuse else profile.sft
     rows = sft.micro_batch * sft.grad_accumulation
-    moves = sft.offload or sft.parallelism == "fsdp"  # which no packed weights can (`Profile`)
-    for base in BASES if profile.model.dtype == "bfloat16" and not moves else (profile.model.quantization,):
+    stay = not plain_by_settings(sft)  # packed weights can't move (`Profile`)
+    for base in BASES if profile.model.dtype == "bfloat16" and stay else (profile.model.quantization,):
         model = profile.model.model_copy(update={"quantization": base})
         for micro_batch in (size for size in range(1, rows + 1) if rows % size == 0):
             changed = sft.model_copy(update={"micro_batch": micro_batch, "grad_accumulation": rows // micro_batch})
