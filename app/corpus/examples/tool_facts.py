@@ -79,7 +79,7 @@ def described(document: Document, draws: Draws, *, is_altered: bool) -> Describe
     names = {argument.arg for argument in everyone}
     try:
         told = parse(docstring)
-    except ParseError:  # in none of the styles, such as an entry without its colon
+    except (ParseError, LookupError, ValueError):  # an entry without its colon; the last two escape from its parsers
         told = Docstring()
     facts += _arguments(told, names)
     facts += _errors(told)

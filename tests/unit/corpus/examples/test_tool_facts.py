@@ -66,5 +66,13 @@ def test_parameters_and_errors_are_read_in_each_style(style: str) -> None:
     }
 
 
-def test_a_malformed_docstring_still_tells_its_summary() -> None:
-    assert told("\n    Args:\n        a list without any names or colons\n    ") == {}
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "\n    Args:\n        a list without any names or colons\n    ",
+        "\n    : : of two columns\n    ",
+    ],
+    ids=["no colon", "colons alone"],
+)
+def test_a_malformed_docstring_tells_no_parameters(rest: str) -> None:
+    assert told(rest) == {}
