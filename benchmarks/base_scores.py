@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from app.evaluation.measure import measure, plan
+from app.evaluation.measure import measure_candidate, plan_measurement
 from app.evaluation.stage import measurement, read_result
 from app.evaluation.suites.registry import get_suite
 from app.generation.transformers_engine import TransformersEngine
@@ -87,7 +87,7 @@ def main() -> None:
             tasks = suite.load(Path(path) if path else None)
             what = measurement(settings, profile, suite, arguments.protocol, "base", "", tasks)
             start = time.perf_counter()
-            measure(run, plan(run, what, {}, tokenizer), {}, tokenizer, generator, judges)
+            measure_candidate(run, plan_measurement(run, what, {}, tokenizer), {}, tokenizer, generator, judges)
             found = read_result(run.suite_result(what.label, "base"))
             row: dict[str, Any] = {"passed": found.num_passed, "samples": found.num_samples}
             row["seconds"] = round(time.perf_counter() - start)

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from app.cluster.session import connected
-from app.evaluation.measure import Measurement, measure, plan, render
+from app.evaluation.measure import Measurement, measure_candidate, plan_measurement, render
 from app.evaluation.stage import read_result
 from app.evaluation.suites.humaneval import HumanEval
 from app.evaluation.suites.registry import evenly_spaced
@@ -73,7 +73,14 @@ class Ours:
                 num_samples=1,
             )
             run, start = Run(Path(folder)), time.perf_counter()
-            measure(run, plan(run, what, {}, self._tokenizer), {}, self._tokenizer, self._generator, self._judges)
+            measure_candidate(
+                run,
+                plan_measurement(run, what, {}, self._tokenizer),
+                {},
+                self._tokenizer,
+                self._generator,
+                self._judges,
+            )
             seconds = time.perf_counter() - start
             return seconds, read_result(run.suite_result("benchmark", "base")).num_passed
 

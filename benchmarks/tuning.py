@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from app.evaluation.measure import measure, plan
+from app.evaluation.measure import measure_candidate, plan_measurement
 from app.evaluation.stage import against_base, measurement, read_result
 from app.evaluation.suites.registry import get_suite
 from app.generation.transformers_engine import TransformersEngine
@@ -121,7 +121,7 @@ def evaluate(
             suite = get_suite(name)
             tasks = suite.load(Path(path) if path else None)
             what = measurement(settings, profile, suite, protocol, candidate, candidates[candidate], tasks)
-            measure(run, plan(run, what, {}, tokenizer), {}, tokenizer, generator, judges)
+            measure_candidate(run, plan_measurement(run, what, {}, tokenizer), {}, tokenizer, generator, judges)
             result = read_result(run.suite_result(what.label, candidate))
             row: dict[str, Any] = {"passed": result.num_passed, "samples": result.num_samples}
             if compared := against_base(run, what.label, candidate):

@@ -4,8 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.corpus.clean.decontamination import Decontaminator
-from app.corpus.clean.guard import GUARD, decontaminator
 from app.corpus.recipes import Recipe
 from app.corpus.shard_files import is_made, part
 from app.settings import ModelSettings, SandboxSettings
@@ -47,11 +45,6 @@ class Job:
     def part(self, folder: str) -> Path:
         """The file of this number in a folder of the work folder."""
         return part(self.build.work, folder, self.index)
-
-    @property
-    def guard(self) -> Decontaminator:
-        """Read once in a process."""
-        return decontaminator(self.build.work / GUARD, self.build.guard_sha256)
 
 
 def discard_others(folder: Path, jobs: Iterable[Job], *beside: Path) -> None:

@@ -76,8 +76,8 @@ def render(tokenizer: Any, suite: Suite, problem: Problem, protocol: str, replie
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """A measurement with its first prompts, and all that decides its outcome. Made by `plan`."""
+class PlannedMeasurement:
+    """A measurement with its first prompts, and all that decides its outcome. Made by `plan_measurement`."""
 
     what: Measurement
     prompts: dict[str, str]
@@ -94,7 +94,7 @@ class Plan:
     """Samples that were set aside, whose drafts are judged anew."""
 
 
-def plan(run: Run, what: Measurement, facts: dict[str, Any], tokenizer: Any) -> Plan:
+def plan_measurement(run: Run, what: Measurement, facts: dict[str, Any], tokenizer: Any) -> PlannedMeasurement:
     """facts: what else decides the outcome (model, engine, sandbox).
 
     Raises UserError when the run holds samples or a result of this measurement under other settings.
@@ -111,7 +111,7 @@ def plan(run: Run, what: Measurement, facts: dict[str, Any], tokenizer: Any) -> 
         "num_samples": what.num_samples,
     }
     settings = json.loads(json.dumps(settings))
-    held = Plan(what=what, prompts=prompts, settings=settings)
+    held = PlannedMeasurement(what=what, prompts=prompts, settings=settings)
     return dataclasses.replace(held, **_against_held(run, what, settings))
 
 
@@ -144,7 +144,9 @@ def _against_held(run: Run, what: Measurement, settings: dict[str, Any]) -> dict
     )
 
 
-def measure(run: Run, planned: Plan, notes: dict[str, Any], tokenizer: Any, generator: Generator, judge: Judge) -> None:
+def measure_candidate(
+    run: Run, planned: PlannedMeasurement, notes: dict[str, Any], tokenizer: Any, generator: Generator, judge: Judge
+) -> None:
     """Write samples.jsonl and then result.json of the measurement, going on with the samples that are there.
 
     notes: what the result tells besides (contamination, for one).
@@ -197,7 +199,7 @@ def _missing(run: Run, what: Measurement, tally: Tally) -> dict[str, tuple[int, 
     return {name: tuple(n for n in range(what.num_samples) if n not in drawn) for name, drawn in there.items()}
 
 
-def _drawn_before(planned: Plan, missing: dict[str, tuple[int, ...]]) -> Iterator[Episode]:
+def _drawn_before(planned: PlannedMeasurement, missing: dict[str, tuple[int, ...]]) -> Iterator[Episode]:
     """The drafts among those set aside that are still to be judged; they are taken out of `missing` at once."""
     if planned.drawn is None:
         return iter(())
@@ -210,7 +212,7 @@ def _drawn_before(planned: Plan, missing: dict[str, tuple[int, ...]]) -> Iterato
     return _episodes_of(planned, planned.drawn, wanted)
 
 
-def _episodes_of(planned: Plan, drawn: Path, wanted: dict[str, set[int]]) -> Iterator[Episode]:
+def _episodes_of(planned: PlannedMeasurement, drawn: Path, wanted: dict[str, set[int]]) -> Iterator[Episode]:
     """Each wanted draft once: the sandbox may have failed on it before and drawn it again."""
     for _, row in samples(drawn):
         draft = Draft(**row["draft"])

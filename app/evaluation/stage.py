@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import UserError
-from app.evaluation.measure import Measurement, Plan, measure, plan
+from app.evaluation.measure import Measurement, PlannedMeasurement, measure_candidate, plan_measurement
 from app.evaluation.statistics import Comparison, compare
 from app.evaluation.stored_results import ADAPTER_KEY, BASE_KEY, VERDICTS, VERDICTS_KEY, adapter_sha256, is_adapter
 from app.evaluation.suites.registry import evenly_spaced, get_suite
@@ -137,7 +137,7 @@ def plans(
     suites: Mapping[str, tuple[Suite, list[Task]]],
     tokenizer: Any,
     weights: Mapping[str, str],
-) -> list[Plan]:
+) -> list[PlannedMeasurement]:
     """What is to be measured, and how.
 
     candidates: adapter by name, empty for the base model; weights: SHA-256 of the base model's files.
@@ -153,14 +153,16 @@ def plans(
         VERDICTS_KEY: VERDICTS,
     }
     return [
-        plan(run, measurement(settings, profile, suite, protocol, candidate, adapter, tasks), facts, tokenizer)
+        plan_measurement(
+            run, measurement(settings, profile, suite, protocol, candidate, adapter, tasks), facts, tokenizer
+        )
         for candidate, adapter in candidates.items()
         for suite, tasks in suites.values()
         for protocol in settings.protocols
     ]
 
 
-def set_aside_outdated(run: Run, planned: Sequence[Plan]) -> list[Plan]:
+def set_aside_outdated(run: Run, planned: Sequence[PlannedMeasurement]) -> list[PlannedMeasurement]:
     """Move what can't be gone on with out of the way, so that it is measured, or judged, anew; nothing is lost."""
     for each in planned:
         if each.settings_changed:
@@ -168,7 +170,7 @@ def set_aside_outdated(run: Run, planned: Sequence[Plan]) -> list[Plan]:
     return [_set_aside(run, each) if each.outdated else each for each in planned]
 
 
-def _renew_settings(run: Run, planned: Plan) -> None:
+def _renew_settings(run: Run, planned: PlannedMeasurement) -> None:
     what = planned.what
     write_json(run.suite_settings(what.label, what.candidate), planned.settings)
     result = run.suite_result(what.label, what.candidate)
@@ -176,7 +178,7 @@ def _renew_settings(run: Run, planned: Plan) -> None:
         write_json(result, read_json(result) | planned.settings)
 
 
-def _set_aside(run: Run, planned: Plan) -> Plan:
+def _set_aside(run: Run, planned: PlannedMeasurement) -> PlannedMeasurement:
     what = planned.what
     samples = run.suite_samples(what.label, what.candidate)
     place = run.set_aside(samples.parent)
@@ -207,7 +209,7 @@ def outdated(run: Run) -> dict[tuple[str, str], str]:
 
 def run_evaluation(
     run: Run,
-    planned: Sequence[Plan],
+    planned: Sequence[PlannedMeasurement],
     contamination: Mapping[str, dict[str, Any] | None],
     tokenizer: Any,
     generator: Generator,
@@ -218,7 +220,7 @@ def run_evaluation(
         path = run.suite_result(each.what.label, each.what.candidate)
         if not path.exists():
             notes = {"contamination": contamination[each.what.suite.name]}
-            measure(run, each, notes, tokenizer, generator, judge)
+            measure_candidate(run, each, notes, tokenizer, generator, judge)
         say(f"  {describe(read_result(path))}")
 
 

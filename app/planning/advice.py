@@ -3,13 +3,13 @@ and how much training the days hold."""
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from app.evaluation.suites.registry import NUM_PROBLEMS
 from app.models.sizes import GIB
 from app.planning.cards import CONTEXT_GIB, find_card
-from app.planning.draft_cost import drafting_memory
 from app.planning.plan import (
     CORPUS_WORKER_GIB,
     MAX_CORPUS_RAM_GIB,
@@ -24,8 +24,8 @@ from app.planning.plan import (
     sft_tokens,
     training_speed,
 )
-from app.planning.throughput import MEASURED_CARD, PLAIN_SHARE, reference
-from app.planning.training_choice import BASES, Choice, fastest, lines, why_plain
+from app.planning.speed import MEASURED, MEASURED_CARD, PLAIN_SHARE, reference
+from app.planning.training_choice import BASES, Choice, choices, goes_fused, set_options
 from app.settings import Profile
 from app.training.schedule import rows_a_step, total_steps
 
@@ -47,12 +47,15 @@ def too_much(inputs: Inputs, phases: Sequence[Phase]) -> list[str]:
         elif phase.peak_vram_gib > limit:
             what = f"{phase.name} takes {phase.peak_vram_gib:.2f} GiB of the card, more than {limit:.3g}"
             found.append(f"{what}: {_less_vram(phase.name, inputs)}")
-        ram = MAX_CORPUS_RAM_GIB if phase.name == "corpus" else MAX_RAM_GIB
+        ram, less = MAX_RAM_GIB, "take fewer workers (sft.num_workers) or a smaller model"
+        if phase.name == "corpus":
+            ram = MAX_CORPUS_RAM_GIB
+            less = f"--set corpus.num_workers={int((MAX_CORPUS_RAM_GIB - RAY_GIB) / CORPUS_WORKER_GIB)}"
         if phase.peak_ram_gib > ram:
             what = f"{phase.name} takes {phase.peak_ram_gib:.1f} GiB of main memory, more than {ram:.1f}"
-            found.append(f"{what}: {_less_ram(phase.name)}")
+            found.append(f"{what}: {less}")
     if total_days(phases) > MAX_DAYS:
-        found.append(_fewer_days(inputs, phases))
+        found.append(f"{total_days(phases):.1f} days, more than {MAX_DAYS:g}: {_fewer_days(inputs, phases)}")
     return found
 
 
@@ -63,7 +66,7 @@ def advice(inputs: Inputs, phases: Sequence[Phase]) -> list[str]:
     found += _training(inputs)
     if _fits(inputs) and total_days(phases) <= MAX_DAYS:
         found += _room(inputs, phases)
-    return found + list(_certainty(inputs))
+    return found + _certainty(inputs)
 
 
 def best_choice(inputs: Inputs, profile: Profile | None = None, bases: Sequence[str] = BASES) -> Choice | None:
@@ -71,11 +74,15 @@ def best_choice(inputs: Inputs, profile: Profile | None = None, bases: Sequence[
     fits. profile: instead of the inputs' own."""
     profile = profile or inputs.profile
     if profile.sft.use_gpu and profile.sft.vram_gib + CONTEXT_GIB > limit_of_card(inputs):
-        smaller = profile.sft.model_copy(update={"vram_gib": _sft_vram(inputs)})
-        profile = profile.model_copy(update={"sft": smaller})
-    without = profile.sft.model_copy(update={"lora_dropout": 0.0})
-    can_fuse = not why_plain(inputs.config, profile.model, without)
-    return fastest(inputs.shape, profile, can_fuse, lambda choice: training_speed(choice, inputs), bases)
+        profile = _with(profile, "sft", vram_gib=_sft_vram(inputs))
+    can_fuse = goes_fused(inputs.config, profile.model, _with(profile, "sft", lora_dropout=0.0).sft)
+    tried = choices(inputs.shape, profile, can_fuse)
+    fitting = [choice for choice in tried if choice.fits and choice.model.quantization in bases]
+    return max(fitting, key=lambda choice: training_speed(choice, inputs).tokens_per_s, default=None)
+
+
+def _with(profile: Profile, part: str, **changes: Any) -> Profile:
+    return profile.model_copy(update={part: getattr(profile, part).model_copy(update=changes)})
 
 
 def _fits(inputs: Inputs) -> bool:
@@ -96,17 +103,11 @@ def _training(inputs: Inputs) -> Iterator[str]:
     if fits and speed.tokens_per_s < BARELY * now.tokens_per_s:
         yield f"training as it is set is the fastest that fits: {inputs.choice.words()}"
         return
-    workers = inputs.profile.sft.num_workers
-    times = f" x {workers} workers" if workers > 1 else ""
-    what = f"{speed.tokens_per_s:,.0f} tokens/s{times}" + (f" instead of {now.tokens_per_s:,.0f}" if fits else "")
-    tokens = sft_tokens(inputs)
-    if tokens:
-        hours = [tokens / each.tokens_per_s / 3600 / workers for each in (speed, now)]
-        what += f", sft {hours[0]:.1f} h" + (f" instead of {hours[1]:.1f} h" if fits else "")
-    peak = best.memory.total / GIB
+    before = f" instead of {now.tokens_per_s:,.0f}" if fits else ""
     yield (
-        f"fastest training that fits: {' '.join(lines(inputs.profile, best))} ({what}; {best.words()}; {peak:.2f} GiB "
-        f"of sft.vram_gib={best.sft.vram_gib:g} and {CONTEXT_GIB} of context; {speed.how})"
+        f"fastest training that fits: {set_options(inputs.profile, best)} ({speed.tokens_per_s:,.0f} tokens/s{before}; "
+        f"{best.words()}; {best.memory.total / GIB:.2f} GiB of sft.vram_gib={best.sft.vram_gib:g} and {CONTEXT_GIB} of "
+        f"context; {speed.how})"
     )
     if best.sft.lora_dropout != inputs.profile.sft.lora_dropout:
         yield "dropout of an adapter's input is what keeps layers from the fused way; 0.05 learnt a little less (LOG)"
@@ -115,9 +116,8 @@ def _training(inputs: Inputs) -> Iterator[str]:
 def _shorter_rows(inputs: Inputs) -> str:
     profile = inputs.profile
     for seq_len in (size for size in (4096, 2048, 1024, 512, 256, 128) if size < profile.corpus.seq_len):
-        shorter = profile.model_copy(update={"corpus": profile.corpus.model_copy(update={"seq_len": seq_len})})
-        if found := best_choice(inputs, shorter):
-            return f"no micro-batch fits; with shorter rows one does: {' '.join(lines(profile, found))}"
+        if found := best_choice(inputs, _with(profile, "corpus", seq_len=seq_len)):
+            return f"no micro-batch fits; with shorter rows one does: {set_options(profile, found)}"
     return "no micro-batch fits, of rows of any length: raise sft.vram_gib or take a smaller model"
 
 
@@ -131,121 +131,96 @@ def _down(value: float) -> float:
 
 
 def _less_vram(phase: str, inputs: Inputs) -> str:
-    limit = limit_of_card(inputs)
+    limit, profile, card = limit_of_card(inputs), inputs.profile, inputs.card
+    assert card is not None, "without one a phase takes nothing of it"
     if phase == "sft":
         return f"--set sft.vram_gib={_sft_vram(inputs):g}"
     if phase == "serve":
         return f"--set serving.vram_gib={_down(limit):g}"
-    profile, card = inputs.profile, inputs.card
     settings = profile.generation
-    if card and settings.engine == "vllm":
+    if settings.engine == "vllm":
         share = _down((limit - CONTEXT_GIB) / card.gib)
         if share * card.gib * GIB > inputs.weight_bytes:
             return f"--set generation.gpu_memory_utilization={share:g}"
-        return "take a smaller model: its weights alone are more"
-    while card and (settings.batch_size > 1 or settings.kv_cache_bytes > 256 << 20):
-        halves = {
-            "batch_size": max(1, settings.batch_size // 2),
-            "kv_cache_bytes": max(256 << 20, settings.kv_cache_bytes // 2),
-        }
-        settings = settings.model_copy(update=halves)
-        memory = drafting_memory(inputs.shape, profile.model, settings, card, profile.evaluation.max_new_tokens)
-        if memory.total <= limit:
-            changed = f"--set generation.batch_size={settings.batch_size}"
-            return f"{changed} --set generation.kv_cache_bytes={settings.kv_cache_bytes}"
+    while settings.engine == "transformers" and (settings.batch_size > 1 or settings.kv_cache_bytes > 256 << 20):
+        rows, held = max(1, settings.batch_size // 2), max(256 << 20, settings.kv_cache_bytes // 2)
+        profile = _with(profile, "generation", batch_size=rows, kv_cache_bytes=held)
+        settings = profile.generation
+        if evaluate(replace(inputs, profile=profile)).peak_vram_gib <= limit:
+            return f"--set generation.batch_size={rows} --set generation.kv_cache_bytes={held}"
     return "take a smaller model: its weights alone are more"
-
-
-def _less_ram(phase: str) -> str:
-    if phase == "corpus":
-        return f"--set corpus.num_workers={int((MAX_CORPUS_RAM_GIB - RAY_GIB) / CORPUS_WORKER_GIB)}"
-    return "take fewer workers (sft.num_workers) or a smaller model"
 
 
 def _fewer_days(inputs: Inputs, phases: Sequence[Phase]) -> str:
     """What fits the days: less of what takes longest, evaluation or training; of both where one alone can't do it."""
     hours = {phase.name: phase.hours for phase in phases}
-    said = f"{total_days(phases):.1f} days, more than {MAX_DAYS:g}"
+    less = {"sft": _less_training, "evaluate": _fewer_problems}
     left = MAX_DAYS * 24 - sum(hours.values()) + hours["evaluate"] + hours["sft"]
-    long, other = ("evaluate", "sft") if hours["evaluate"] > hours["sft"] else ("sft", "evaluate")
-    if less := _LESS[long](inputs, left - hours[other]):
-        return f"{said}: {long} takes {hours[long]:.0f} h: {less}"
-    both = [_LESS[name](inputs, left / 2) for name in (long, other)]
+    long, other = sorted(less, key=hours.__getitem__, reverse=True)
+    if mend := less[long](inputs, left - hours[other]):
+        return f"{long} takes {hours[long]:.0f} h: {mend}"
+    both = [less[name](inputs, left / 2) for name in (long, other)]
     if all(both):
-        return f"{said}: {long} takes {hours[long]:.0f} h and {other} {hours[other]:.0f} h: {both[0]}, and {both[1]}"
+        return f"{long} takes {hours[long]:.0f} h and {other} {hours[other]:.0f} h: {both[0]}, and {both[1]}"
     if hours["corpus"] > MAX_DAYS * 24 / 2:
-        return f"{said}: the corpus takes {hours['corpus']:.0f} h to build: lower corpus.max_files"
-    return f"{said}: {long} takes {hours[long]:.0f} h, and no fewer steps or problems make it fit: take a smaller model"
+        return f"the corpus takes {hours['corpus']:.0f} h to build: lower corpus.max_files"
+    return f"{long} takes {hours[long]:.0f} h, and no fewer steps or problems make it fit: take a smaller model"
 
 
 def _less_training(inputs: Inputs, hours: float) -> str:
-    """The most epochs that take no longer, else steps, or files of the corpus; empty where none does."""
-    settings, corpus, tokens = inputs.profile.sft, inputs.corpus, sft_tokens(inputs)
-    held = _tokens_of(inputs, hours)
-    steps = int(held / _tokens_a_step(inputs))
-    if corpus is None or not tokens or steps < 1:
+    """The most epochs that take no longer, else steps; empty where none does."""
+    settings, corpus = inputs.profile.sft, inputs.corpus
+    steps = _steps_of(inputs, hours)
+    if corpus is None or steps < 1:
         return ""
-    said = f"{held / 1e6:.1f} M tokens of {tokens / 1e6:.1f} M have time: --set sft"
-    least = 1 if settings.data_dropout == "none" else 3
-    for epochs in range(settings.epochs - 1, least - 1, -1):
-        if total_steps(corpus.rows, settings.model_copy(update={"epochs": epochs})) <= steps:
-            return f"{said}.epochs={epochs}"
-    files = f", or as many files as make that: --set corpus.max_files={int(corpus.num_files * held / tokens)}"
-    return f"{said}.max_steps={steps}{files if corpus.num_files * held >= tokens else ''}"
+    for epochs in range(settings.epochs - 1, 0 if settings.data_dropout == "none" else 2, -1):
+        if total_steps(corpus.rows, _with(inputs.profile, "sft", epochs=epochs).sft) <= steps:
+            return f"--set sft.epochs={epochs}"
+    return f"--set sft.max_steps={steps}"
 
 
 def _fewer_problems(inputs: Inputs, hours: float) -> str:
     """The most problems that take no longer; empty where one of each suite does."""
 
     def hours_of(num_problems: int) -> float:
-        changed = inputs.profile.evaluation.model_copy(update={"num_problems": num_problems})
-        return evaluate(replace(inputs, profile=inputs.profile.model_copy(update={"evaluation": changed}))).hours
+        profile = _with(inputs.profile, "evaluation", num_problems=num_problems)
+        return evaluate(replace(inputs, profile=profile)).hours
 
     most = bisect_right(range(1, max(NUM_PROBLEMS.values()) + 1), hours, key=hours_of)
     return f"--set evaluation.num_problems={most}" if most else ""
 
 
-_LESS: dict[str, Callable[[Inputs, float], str]] = {"sft": _less_training, "evaluate": _fewer_problems}
-
-
-def _tokens_a_step(inputs: Inputs) -> int:
-    return rows_a_step(inputs.profile.sft) * inputs.choice.seq_len
-
-
-def _tokens_of(inputs: Inputs, hours: float) -> float:
-    """Tokens that the training as it is set takes in so many hours."""
-    seconds = max(0.0, hours * 3600 - SFT_START_S)
-    return seconds * training_speed(inputs.choice, inputs).tokens_per_s * inputs.profile.sft.num_workers
-
-
-def tokens_of_days(inputs: Inputs, phases: Sequence[Phase]) -> float:
-    """Tokens that the training as it is set could take in the days that the other phases leave."""
-    return _tokens_of(inputs, MAX_DAYS * 24 - sum(phase.hours for phase in phases if phase.name != "sft"))
+def _steps_of(inputs: Inputs, hours: float) -> int:
+    """Steps that the training as it is set makes in that time."""
+    settings = inputs.profile.sft
+    tokens_per_s = training_speed(inputs.choice, inputs).tokens_per_s * settings.num_workers
+    return int(max(0.0, hours * 3600 - SFT_START_S) * tokens_per_s / rows_a_step(settings) / inputs.choice.seq_len)
 
 
 def _room(inputs: Inputs, phases: Sequence[Phase]) -> Iterator[str]:
-    held, tokens = tokens_of_days(inputs, phases), sft_tokens(inputs)
-    said = f"{MAX_DAYS:g} days hold a training of {held / 1e6:,.0f} M tokens at the speed as set"
-    if tokens is None:
-        steps = int(held / _tokens_a_step(inputs))
+    """The training, as it is set, that the days hold beside the other phases."""
+    steps = _steps_of(inputs, MAX_DAYS * 24 - sum(phase.hours for phase in phases if phase.name != "sft"))
+    tokens = steps * rows_a_step(inputs.profile.sft) * inputs.choice.seq_len
+    said = f"{MAX_DAYS:g} days hold a training of {tokens / 1e6:,.0f} M tokens at the speed as set"
+    if inputs.corpus is None:
         yield f"the corpus's size is unknown until it is built; {said}: bound it by --set sft.max_steps={steps}"
-    elif tokens and inputs.card:
-        times = held / inputs.corpus.tokens if inputs.corpus else 0.0
+    elif sft_tokens(inputs) and inputs.card:
+        times = tokens / inputs.corpus.tokens
         yield f"{said}, {times:,.0f} epochs of this corpus: a larger one fits (docs/corpus.md), or more sft.epochs"
 
 
-def _certainty(inputs: Inputs) -> Iterator[str]:
+def _certainty(inputs: Inputs) -> list[str]:
     if training_speed(inputs.choice, inputs).is_measured:
-        return
+        return []
     if inputs.card is None:
-        yield "hours without a card are scaled from what 2 cores took (docs/log); --calibrate measures this machine"
-        return
-    share, unpack = reference()
+        return ["hours without a card are scaled from what 2 cores took (docs/log); --calibrate measures this machine"]
+    share, unpacking = reference()
+    found = f"a projection, not a measurement: nothing was run on {inputs.device}"
     if find_card(inputs.device) is None:
-        yield f"{inputs.device} is in no table here: planned as if it were {inputs.card.name}"
-    yield (
-        f"a projection, not a measurement: nothing was run on {inputs.device}. Fused layers made 55,749 tokens/s on "
-        f"one {MEASURED_CARD} (bf16), {share:.1%} of its datasheet's 989.4 TFLOP/s or {share * 989.4 / 790:.1%} of the "
-        f"790 of a large product; NF4 51,836, which is unpacking at {unpack:.0%} of the memory's speed. The same "
-        f"shares are assumed here, and {PLAIN_SHARE:.0%} for plain layers; --calibrate on the card replaces them"
-    )
+        found += f", which is in no table here and planned as if it were {inputs.card.name}"
+    measured = f"{MEASURED['none'][1]:,} tokens/s with bf16 weights and {MEASURED['nf4'][1]:,} with NF4"
+    return [
+        f"{found}. Fused layers made {measured} on one {MEASURED_CARD}, {share:.1%} of its datasheet's arithmetic and "
+        f"{unpacking:.0%} of its memory's speed to unpack NF4. The same shares are assumed here, and {PLAIN_SHARE:.0%} "
+        "for plain layers; --calibrate on the card replaces them"
+    ]

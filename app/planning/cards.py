@@ -26,42 +26,30 @@ CARDS = tuple(
     Card(name=name, tflops=tflops, gb_per_s=gb_per_s, gib=gib)
     for name, tflops, gb_per_s, gib in (
         # GeForce: with 16-bit sums twice as much, with zeros left out twice as much again (GA102, GA104 and Ada papers)
-        ("RTX 3060", 25.5, 360, 12),
-        ("RTX 3070", 40.6, 448, 8),
-        ("RTX 3070 Ti", 43.5, 608, 8),
-        ("RTX 3080", 59.5, 760, 10),
-        ("RTX 3090", 71.2, 936, 24),
-        ("RTX 4060", 30.2, 272, 8),
-        ("RTX 4070", 58.3, 504, 12),
-        ("RTX 4090", 165.2, 1008, 24),
-        ("A100", 312.0, 1555, 40),
-        ("A100 PCIE 40GB", 312.0, 1555, 40),
-        ("A100 80GB PCIe", 312.0, 1935, 80),
-        ("A100 SXM4 80GB", 312.0, 2039, 80),
-        ("H100", 989.4, 3350, 80),
-        ("H200", 989.4, 4800, 141),
+        ("RTX 3060", 25.5, 360, 12), ("RTX 3070", 40.6, 448, 8), ("RTX 3070 Ti", 43.5, 608, 8),
+        ("RTX 3080", 59.5, 760, 10), ("RTX 3090", 71.2, 936, 24), ("RTX 4060", 30.2, 272, 8),
+        ("RTX 4070", 58.3, 504, 12), ("RTX 4090", 165.2, 1008, 24),
+        ("A100", 312.0, 1555, 40), ("A100 PCIE 40GB", 312.0, 1555, 40), ("A100 80GB PCIe", 312.0, 1935, 80),
+        ("A100 SXM4 80GB", 312.0, 2039, 80), ("H100", 989.4, 3350, 80), ("H200", 989.4, 4800, 141),
     )
-)
-
-
+)  # fmt: skip
 VARIANTS = {"ti", "super", "laptop", "mobile", "max", "pcie", "nvl"}
 """Words behind a card's name that make it another card, some of them slower."""
 
 
 def find_card(name: str) -> Card | None:
     """By the longest name of the table whose words are in this one; None for a card that isn't in it."""
-    words = _words(name)
-    known = [card for card in CARDS if _is_named(words, _words(card.name))]
+
+    def words(text: str) -> list[str]:
+        return re.split(r"[\s-]+", text.lower())
+
+    def is_named(wanted: list[str]) -> bool:
+        ends = [at + len(wanted) for at in range(len(said)) if said[at : at + len(wanted)] == wanted]
+        return any(VARIANTS.isdisjoint(said[end:]) for end in ends)
+
+    said = words(name)
+    known = [card for card in CARDS if is_named(words(card.name))]
     return max(known, key=lambda card: len(card.name), default=None)
-
-
-def _words(name: str) -> list[str]:
-    return re.split(r"[\s-]+", name.lower())
-
-
-def _is_named(words: list[str], wanted: list[str]) -> bool:
-    starts = [at for at in range(len(words)) if words[at : at + len(wanted)] == wanted]
-    return any(VARIANTS.isdisjoint(words[at + len(wanted) :]) for at in starts)
 
 
 def present_card() -> tuple[str, float] | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from app.corpus.recipes import SPLITS, CodeSource, JsonLines, ParquetTable, TheStackV2, load_recipe, split_of
 from app.corpus.sources.find import draw_files, find_distributions
-from app.corpus.sources.packages import Distribution, SourceFile
+from app.corpus.sources.packages import SourceFile
 from app.corpus.sources.table_rows import matching
 from app.errors import UserError
 from app.files.home import cache_root
@@ -65,27 +65,28 @@ def size_of(profile: Profile, run: Path | None) -> CorpusSize | None:
     if run is not None:
         return _of_manifest(run, profile.corpus.seq_len)
     recipe, seq_len = load_recipe(profile.corpus.recipe), profile.corpus.seq_len
-    local = [s for s in recipe.sources if isinstance(s, CodeSource) and not isinstance(s, _TABLES)]
+    tables = [source for source in recipe.sources if isinstance(source, JsonLines | ParquetTable | TheStackV2)]
+    local = [source for source in recipe.sources if isinstance(source, CodeSource) and source not in tables]
     found = find_distributions(recipe.model_copy(update={"sources": tuple(local)}), cache_root() / "sources")
     trained = [d for d in found if split_of(d.name, profile.seed, recipe) == SPLITS[0]]
-    chosen = draw_files(trained, profile.seed, profile.corpus.max_files)
-    approved = [d for d in found if d.verdict.approved and d.files]
-    size, count = _bytes_of(file for _, file in chosen), len(chosen)
-    tables = [_table(source) for source in recipe.sources if isinstance(source, _TABLES)]
-    if not chosen and not any(tables):
+    chosen = [file for _, file in draw_files(trained, profile.seed, profile.corpus.max_files)]
+    in_tables = int(sum(map(_bytes_of_table, tables)) * recipe.split.train)
+    if not chosen and not in_tables:
         return None
-    size += int(sum(tables) * recipe.split.train)
-    rate = _rate(recipe.forms.file, recipe.forms.doc_to_code)
-    rate *= SHORT_ROWS[1] if seq_len <= SHORT_ROWS[0] else 1.0
+    size = _bytes_of(chosen) + in_tables
+    rate = _rate(recipe.forms.file, recipe.forms.doc_to_code) * (SHORT_ROWS[1] if seq_len <= SHORT_ROWS[0] else 1.0)
     rows = int(size * rate / FILL / seq_len)
+    approved = [d for d in found if d.verdict.approved and d.files]
+    mined, files = profile.corpus.max_mined_files, sum(len(d.files) for d in approved)
+    share = 1.0 if mined is None else min(1.0, mined / max(1, files))
     words = f"about {rows * seq_len / 1e6:.2f} M tokens: {size / 1e6:.0f} MB of source x {rate:.4f} tokens a byte"
     return CorpusSize(
         rows=rows,
         seq_len=seq_len,
-        num_files=count,
+        num_files=len(chosen),
         source_bytes=size,
-        distributions=_mined(profile, approved, count),
-        how=f"{words} ({count:,} files of {len(approved)} distributions{', and tables' if tables else ''})",
+        distributions=round(len(approved) * share),
+        how=f"{words} ({len(chosen):,} files of {len(approved)} distributions{', and tables' if tables else ''})",
     )
 
 
@@ -95,9 +96,6 @@ def _rate(files: float, functions: float) -> float:
     if files == 1 or not functions:
         return dialogues + BY_FILES * (files > 0)
     return dialogues + min(BY_FILES, LEARNT * dialogues * files / (1 - files))
-
-
-_TABLES = (JsonLines, ParquetTable, TheStackV2)
 
 
 def _of_manifest(folder: Path, wanted: int) -> CorpusSize:
@@ -140,15 +138,8 @@ def _bytes_of(files: Iterable[SourceFile]) -> int:
     return total
 
 
-def _table(source: JsonLines | ParquetTable | TheStackV2) -> float:
-    """Bytes of source."""
+def _bytes_of_table(source: JsonLines | ParquetTable | TheStackV2) -> float:
+    """Of the source in it."""
     if isinstance(source, TheStackV2):
         return source.max_files * STACK_BYTES_A_FILE
     return sum(path.stat().st_size * UNPACKED.get(path.suffix, 1.0) for path in matching(source.path))
-
-
-def _mined(profile: Profile, approved: list[Distribution], num_files: int) -> int:
-    if profile.corpus.max_mined_files is None:
-        return len(approved)
-    files = max(1, sum(len(distribution.files) for distribution in approved))
-    return round(len(approved) * min(1.0, profile.corpus.max_mined_files / files))

@@ -3,7 +3,7 @@ is fetched or run.
 
 All of it comes from the model's config, the profile's settings and a few measured constants, each with its source
 beside it. Speeds are those of `app.planning.calibration` where this machine was measured, else projections by
-`app.planning.throughput`; without a card, figures of two cores. Self-reward and evolution will be two more functions in
+`app.planning.speed`; without a card, figures of two cores. Self-reward and evolution will be two more functions in
 PHASES.
 Run: python -m app plan --profile P [--run DIR] [--calibrate] [--json]
 """
@@ -18,13 +18,12 @@ from app.evaluation.suites.registry import NUM_PROBLEMS, get_suite
 from app.hardware import num_cores
 from app.models.config import config_of
 from app.models.sizes import BYTES, GIB
-from app.planning import calibration, throughput
+from app.planning import calibration
 from app.planning.cards import CONTEXT_GIB, Card, find_card, present_card, reference_card
 from app.planning.corpus_size import CorpusSize, size_of
-from app.planning.draft_cost import drafting_memory, drafting_speed, rows_at_once
-from app.planning.throughput import Speed
-from app.planning.training_choice import Choice, as_set, flops_of, why_plain
-from app.serving.plan import MIN_MODEL_LEN, Sizes, count, sizes_of
+from app.planning.speed import Speed, drafting_memory, drafting_speed, fused_speed, plain_speed, rows_at_once
+from app.planning.training_choice import Choice, choice_of, flops_of, goes_fused
+from app.serving.plan import MIN_MODEL_LEN, plan_of
 from app.settings import Profile
 from app.training.memory import Shape, shape_of
 from app.training.schedule import rows_a_step, total_steps
@@ -35,8 +34,6 @@ RAY_GIB, CORPUS_WORKER_GIB = 1.46, 0.4
 """Main memory: a build of any size took 2.26 GiB with two workers (docs/log); of it a worker is taken for 0.4."""
 TORCH_GIB = {True: 3.0, False: 1.0}
 """A process that holds torch, with a card's libraries and without; taken for this, not measured."""
-CORES_ELSEWHERE = 8
-"""Of a machine with the card that a profile is made for, where the plan is made on another one. Assumed."""
 DOWNLOAD = 12.5e6
 """Bytes a second: a line of 100 Mbit/s. Assumed."""
 CORPUS_START_S, CORPUS_S_A_BYTE, CORPUS_S_A_DISTRIBUTION = 20.0, 150.4 / 419.4e6, 1047 / 836
@@ -45,11 +42,9 @@ BYTES_A_TOKEN = 3.4
 """Of a packed row on disk with all that lies beside it: 3.7 MB for 1.08 M tokens."""
 SFT_START_S, EVALUATE_START_S = 50.0, 60.0
 """Ray, the model's weights, their first use; evaluation does it for each candidate. 50 s of the laptop's 515 (LOG)."""
-CORES_TRAIN = 88 * 0.717e9
-"""Operations a second of two cores, plain layers in float32: SmolLM2-135M made 88 tokens/s (LOG, 2026-11-27)."""
-CORES_DRAFT = {"vllm": 155.6, "transformers": 69.2}
-"""Likewise, drafting 16 answers at once."""
-CORES_PARAMETERS = 134.5e6
+CORES_TRAIN, CORES_DRAFT = 88 * 0.717e9, {"vllm": 155.6 * 134.5e6, "transformers": 69.2 * 134.5e6}
+"""What two cores do with SmolLM2-135M in float32: operations a second of training by plain layers, at 88 tokens/s (LOG,
+2026-11-27), and parameters a second of drafting 16 answers at once, at 155.6 and 69.2 tokens/s."""
 TURNS = {"search_docs": 6}
 CANDIDATES = 2
 """The base model and the adapter."""
@@ -65,7 +60,6 @@ class Inputs:
     note: str
     """Where it comes from, if not from the model itself."""
     shape: Shape
-    sizes: Sizes
     card: Card | None
     """With the memory of the one that is here, if one is. None: this profile uses no card."""
     device: str
@@ -87,19 +81,21 @@ class Phase:
     """One phase. Made by the functions in PHASES; printed by `app.planning.text`."""
 
     name: str
-    peak_vram_gib: float = 0.0
-    """With the CUDA context."""
     peak_ram_gib: float
     """Main memory of all processes."""
     disk_gib: float = 0.0
     """What stays on the disk."""
     hours: float = 0.0
     detail: dict[str, float] = field(default_factory=dict)
-    """Parts of peak_vram_gib, GiB."""
+    """What it takes of the card at most, GiB by what takes them, with the CUDA context."""
     how: str = ""
     """The arithmetic of its hours."""
     problem: str = ""
     """What doesn't fit, and what to change; empty where all does."""
+
+    @property
+    def peak_vram_gib(self) -> float:
+        return sum(self.detail.values())
 
 
 def inputs_of(profile: Profile, run: Path | None) -> Inputs:
@@ -112,21 +108,21 @@ def inputs_of(profile: Profile, run: Path | None) -> Inputs:
             f"model {profile.model.name} can't be planned for ({error}): plans are made for Llama-like decoders, such "
             "as Qwen2, Qwen3 and SmolLM2"
         ) from None
-    card, device = card_of(profile)
+    card, device = _card_of(profile)
+    is_fused = goes_fused(config, profile.model, profile.sft)
     return Inputs(
         profile=profile,
         config=config,
         note=note,
         shape=shape,
-        sizes=sizes_of(config),
         card=card,
         device=device,
         corpus=size_of(profile, run),
-        choice=as_set(shape, profile, not why_plain(config, profile.model, profile.sft)),
+        choice=choice_of(shape, profile.model, profile.sft, profile.corpus.seq_len, is_fused),
     )
 
 
-def card_of(profile: Profile) -> tuple[Card | None, str]:
+def _card_of(profile: Profile) -> tuple[Card | None, str]:
     """The card that a plan is for, with the name that its measurements have: this machine's, where it has one, else the
     one that the profile is made for."""
     if not (profile.sft.use_gpu or profile.generation.use_gpu or profile.serving.use_gpu):
@@ -148,43 +144,33 @@ def training_speed(choice: Choice, inputs: Inputs) -> Speed:
     if measured := calibration.training_speed(choice, inputs.shape, inputs.device_of(choice.sft.use_gpu)):
         return measured
     if inputs.card is None or not choice.sft.use_gpu:
-        return _speed_of_cores(choice, inputs)
+        tokens_per_s = CORES_TRAIN / flops_of(choice, inputs.shape)
+        how = f"SmolLM2-135M made 88 tokens/s on 2 cores by plain layers; by operations {tokens_per_s:,.0f} tokens/s"
+        return Speed(tokens_per_s=tokens_per_s, how=how)
     if choice.keep:
-        return throughput.fused_speed(inputs.card, inputs.shape, choice.model, choice.sft, choice.seq_len, choice.keep)
-    return throughput.plain_speed(inputs.card, inputs.shape, choice.sft, choice.seq_len)
-
-
-def _speed_of_cores(choice: Choice, inputs: Inputs) -> Speed:
-    flops = flops_of(choice, inputs.shape)
-    tokens_per_s = CORES_TRAIN / flops
-    how = f"SmolLM2-135M made 88 tokens/s on 2 cores by plain layers; by operations {tokens_per_s:,.0f} tokens/s"
-    return Speed(tokens_per_s=tokens_per_s, flops=flops, how=how)
+        return fused_speed(inputs.card, inputs.shape, choice.model, choice.sft, choice.seq_len, choice.keep)
+    return plain_speed(inputs.card, inputs.shape, choice.sft, choice.seq_len)
 
 
 def pull(inputs: Inputs) -> Phase:
     """The weights: repositories hold 16-bit ones whatever model.dtype makes of them, and a tied head as well; what is
     made here is float32."""
-    shape, source = inputs.shape, inputs.profile.model.source
-    if source == "path":
-        return Phase(
-            name="pull", peak_ram_gib=0.5, how=f"nothing is fetched: weights are in {inputs.profile.model.name}"
-        )
-    parameters = shape.linear + shape.others
-    size = 4.0 * parameters
-    if source == "hub":
-        size = 2.0 * (parameters + (shape.vocabulary * shape.width if shape.is_tied else 0))
-    seconds = size / DOWNLOAD if source == "hub" else 40.0 if source == "package" else 5.0
-    how = f"{size / 1e9:.2f} GB / {DOWNLOAD / 1e6:g} MB/s" if source == "hub" else "measured on 2 cores"
-    ram = 0.5 + (2 * size / GIB if source == "package" else 0)
-    return Phase(name="pull", peak_ram_gib=ram, disk_gib=size / GIB, hours=seconds / 3600, how=how)
+    shape, model = inputs.shape, inputs.profile.model
+    if model.source == "path":
+        return Phase(name="pull", peak_ram_gib=0.5, how=f"nothing is fetched: weights are in {model.name}")
+    size, hours, how = 4.0 * (shape.linear + shape.others), 0.0, "made here in less than a minute"
+    if model.source == "hub":
+        size = 2.0 * (shape.linear + shape.others + shape.vocabulary * shape.width * shape.is_tied)
+        hours, how = size / DOWNLOAD / 3600, f"{size / 1e9:.2f} GB / {DOWNLOAD / 1e6:g} MB/s"
+    ram = 0.5 + (2 * size / GIB if model.source == "package" else 0)
+    return Phase(name="pull", peak_ram_gib=ram, disk_gib=size / GIB, hours=hours, how=how)
 
 
 def corpus(inputs: Inputs) -> Phase:
     size, settings = inputs.corpus, inputs.profile.corpus
-    is_here = inputs.card is None or inputs.card.name != inputs.device
-    cores = inputs.profile.cluster.num_cpus or (num_cores() if is_here else CORES_ELSEWHERE)
+    cores = inputs.profile.cluster.num_cpus or num_cores()
     shards = -(-size.num_files // settings.files_per_shard) if size and size.num_files else cores
-    workers = min(cores, shards, inputs.profile.corpus.num_workers or cores)
+    workers = min(shards, settings.num_workers or cores)
     ram = RAY_GIB + CORPUS_WORKER_GIB * workers
     if size is None:
         return Phase(name="corpus", peak_ram_gib=ram, how="its size is unknown until it is built")
@@ -192,8 +178,8 @@ def corpus(inputs: Inputs) -> Phase:
     if not size.source_bytes:
         return Phase(name="corpus", peak_ram_gib=0.0, disk_gib=disk, how=f"built: {size.how}")
     work = size.source_bytes * CORPUS_S_A_BYTE + size.distributions * CORPUS_S_A_DISTRIBUTION
-    seconds = CORPUS_START_S + work * 2 / workers
-    how = f"{size.how}; measured on 2 cores, planned on {workers}"
+    seconds = CORPUS_START_S + work * 2 / min(workers, cores)
+    how = f"{size.how}; measured on 2 cores, planned on {min(workers, cores)}"
     return Phase(name="corpus", peak_ram_gib=ram, disk_gib=disk, hours=seconds / 3600, how=how)
 
 
@@ -201,9 +187,8 @@ def sft(inputs: Inputs) -> Phase:
     choice, speed = inputs.choice, training_speed(inputs.choice, inputs)
     memory, settings = choice.memory, inputs.profile.sft
     detail = {name: getattr(memory, name) / GIB for name in ("weights", "adapters", "kept", "working")}
-    detail["reserve"] = memory.total / GIB - sum(detail.values())
-    detail["context"] = CONTEXT_GIB
-    checkpoints = 3 * inputs.shape.adapter(settings.lora_r) * (4 + 8) / GIB
+    detail |= {"reserve": memory.total / GIB - sum(detail.values()), "context": CONTEXT_GIB}
+    held = inputs.weight_bytes / GIB if settings.use_gpu else memory.total / GIB
     tokens = sft_tokens(inputs)
     problem = "" if choice.fits else f"a micro-batch takes {memory}, more than sft.vram_gib={settings.vram_gib:g}"
     if tokens == 0 and inputs.corpus:
@@ -211,17 +196,14 @@ def sft(inputs: Inputs) -> Phase:
             f"the corpus has {inputs.corpus.rows} rows, fewer than one step takes: "
             "lower sft.grad_accumulation or add sources to the recipe"
         )
-    parts = {} if not settings.use_gpu else detail
-    workers = f" x {settings.num_workers} workers" if settings.num_workers > 1 else ""
-    held = inputs.weight_bytes / GIB if settings.use_gpu else memory.total / GIB
     said = "the corpus's size is unknown" if tokens is None else f"{tokens / 1e6:.2f} M tokens"
+    workers = f" x {settings.num_workers} workers" if settings.num_workers > 1 else ""
     return Phase(
         name="sft",
-        peak_vram_gib=float(sum(parts.values())),
         peak_ram_gib=RAY_GIB + settings.num_workers * (TORCH_GIB[settings.use_gpu] + held),
-        disk_gib=checkpoints,
+        disk_gib=3 * inputs.shape.adapter(settings.lora_r) * (4 + 8) / GIB,  # checkpoints
         hours=((tokens or 0) / speed.tokens_per_s / settings.num_workers + SFT_START_S) / 3600,
-        detail=parts,
+        detail=detail if settings.use_gpu else {},
         how=f"{said}, {choice.words()}; {speed.how}{workers}",
         problem=problem,
     )
@@ -243,26 +225,24 @@ def evaluate(inputs: Inputs) -> Phase:
         problems = min(NUM_PROBLEMS[name], settings.num_problems or NUM_PROBLEMS[name])
         drafts += problems * TURNS.get(name, 1) * len(settings.protocols) * settings.num_samples * CANDIDATES
     tokens = drafts * settings.max_new_tokens
-    speed, how = _drafting_speed(inputs)
-    parts: dict[str, float] = {}
+    speed = _drafting_speed(inputs)
+    detail: dict[str, float] = {}
     ram = RAY_GIB + TORCH_GIB[profile.generation.use_gpu] + inputs.weight_bytes / GIB + 1.0  # and the judges
     if inputs.card and profile.generation.use_gpu:
-        memory = drafting_memory(inputs.shape, profile.model, profile.generation, inputs.card, settings.max_new_tokens)
-        parts = {"weights": memory.weights, "cache": memory.cache, "working": memory.working, "context": CONTEXT_GIB}
+        detail = drafting_memory(inputs.shape, profile.model, profile.generation, inputs.card, settings.max_new_tokens)
     else:
         ram += profile.generation.kv_cache_bytes / GIB
     return Phase(
         name="evaluate",
-        peak_vram_gib=float(sum(parts.values())),
         peak_ram_gib=ram,
         disk_gib=drafts * 10e3 / GIB,
-        hours=(tokens / speed + EVALUATE_START_S * CANDIDATES) / 3600,
-        detail=parts,
-        how=f"{drafts:,} drafts x {settings.max_new_tokens} tokens at most; {how}",
+        hours=(tokens / speed.tokens_per_s + EVALUATE_START_S * CANDIDATES) / 3600,
+        detail=detail,
+        how=f"{drafts:,} drafts x {settings.max_new_tokens} tokens at most; {speed.how}",
     )
 
 
-def _drafting_speed(inputs: Inputs) -> tuple[float, str]:
+def _drafting_speed(inputs: Inputs) -> Speed:
     profile, new_tokens = inputs.profile, inputs.profile.evaluation.max_new_tokens
     rows = rows_at_once(inputs.shape, profile.model, profile.generation, new_tokens)
     device = inputs.device_of(profile.generation.use_gpu)
@@ -270,26 +250,19 @@ def _drafting_speed(inputs: Inputs) -> tuple[float, str]:
         return measured
     if inputs.card and profile.generation.use_gpu:
         return drafting_speed(inputs.card, inputs.shape, profile.model, profile.generation, new_tokens)
-    known = CORES_DRAFT[profile.generation.engine]
-    speed = known * CORES_PARAMETERS / (inputs.shape.linear + inputs.shape.others)
-    return speed, f"measured on 2 cores: SmolLM2-135M {known} tokens/s; by parameters {speed:,.0f} tokens/s"
+    speed = CORES_DRAFT[profile.generation.engine] / (inputs.shape.linear + inputs.shape.others)
+    return Speed(tokens_per_s=speed, how=f"by SmolLM2-135M on 2 cores and parameters, {speed:,.0f} tokens/s")
 
 
 def serve(inputs: Inputs) -> Phase:
     """Runs until it is stopped: no hours."""
     settings = inputs.profile.serving
-    plan = count(inputs.sizes, inputs.profile.model, settings)
+    plan = plan_of(inputs.config, inputs.profile.model, settings)
     ram = RAY_GIB + 2 * TORCH_GIB[settings.use_gpu] + inputs.weight_bytes / GIB + settings.kv_offload_gib
-    parts: dict[str, float] = {}
+    detail: dict[str, float] = {}
     if settings.use_gpu:
-        # an engine without room for its shortest request would want that much more than it may have
-        cache = max(plan.cache_gib, plan.least_cache_gib)
-        parts = {
-            "weights": plan.weights_gib,
-            "adapters": plan.adapters_gib,
-            "working": plan.working_gib,
-            "cache": cache,
-        }
+        detail = {"weights": plan.weights_gib, "adapters": plan.adapters_gib, "working": plan.working_gib}
+        detail["cache"] = max(plan.cache_gib, 0.0)
     else:
         ram += plan.cache_gib
     how = f"prompt and answer up to {plan.max_model_len:,} tokens, cache for {plan.cache_tokens:,}"
@@ -297,9 +270,7 @@ def serve(inputs: Inputs) -> Phase:
         f"no room is left for a cache ({plan}): --set serving.weights=bitsandbytes, fewer serving.max_loras, or a "
         "higher serving.vram_gib"
     )  # fmt: skip
-    return Phase(
-        name="serve", peak_vram_gib=float(sum(parts.values())), peak_ram_gib=ram, detail=parts, how=how, problem=problem
-    )
+    return Phase(name="serve", peak_ram_gib=ram, detail=detail, how=how, problem=problem)
 
 
 PHASES: tuple[Callable[[Inputs], Phase], ...] = (pull, corpus, sft, evaluate, serve)

@@ -12,8 +12,6 @@ from app.planning.cards import find_card
 from app.planning.plan import PHASES, Inputs, Phase, inputs_of, limit_of_card
 from app.planning.training_choice import BASES, Choice
 
-COLUMNS = ("phase", "VRAM GiB", "RAM GiB", "disk GiB", "hours", "of the VRAM")
-
 
 def plan_command(arguments: Namespace, profile: Any) -> None:
     """`python -m app plan`."""
@@ -21,11 +19,8 @@ def plan_command(arguments: Namespace, profile: Any) -> None:
     if arguments.calibrate:
         calibration.calibrate(profile, inputs.config, inputs.shape, _ways(inputs))
     phases = [phase(inputs) for phase in PHASES]
-    if arguments.json:
-        print(json.dumps(as_json(inputs, phases)))
-    else:
-        print(as_text(inputs, phases))
-        sys.stdout.flush()
+    print(json.dumps(as_json(inputs, phases)) if arguments.json else as_text(inputs, phases))
+    sys.stdout.flush()
 
 
 def _ways(inputs: Inputs) -> list[Choice]:
@@ -60,18 +55,14 @@ def as_json(inputs: Inputs, phases: Sequence[Phase]) -> dict[str, Any]:
 def as_text(inputs: Inputs, phases: Sequence[Phase]) -> str:
     """Table, arithmetic, advice; the last line says whether all of it fits."""
     device = inputs.card.name if inputs.card and find_card(inputs.device) else inputs.device
-    rows: list[tuple[str, ...]] = [COLUMNS]
-    for phase in phases:
-        parts = " + ".join(f"{name} {size:.2f}" for name, size in phase.detail.items())
-        sizes = (phase.peak_vram_gib, phase.peak_ram_gib, phase.disk_gib, phase.hours)
-        rows.append((phase.name, *(f"{size:.2f}" for size in sizes), parts))
-    if not inputs.card:
-        rows = [(row[0], *row[2:-1], "") for row in rows]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]) - 1)]
     said = [f"plan of {inputs.profile.name}: {inputs.profile.model.name} on {device}", ""]
-    for row in rows:
-        cells = [row[0].ljust(widths[0]), *(row[place].rjust(widths[place]) for place in range(1, len(widths)))]
-        said.append("  ".join([*cells, row[-1]]).rstrip())
+    vram = f"{'VRAM GiB':>10}" if inputs.card else ""
+    said.append(f"{'phase':8}{vram}   RAM GiB  disk GiB     hours{'  of the VRAM' if inputs.card else ''}")
+    for phase in phases:
+        vram = f"{phase.peak_vram_gib:10.2f}" if inputs.card else ""
+        parts = " + ".join(f"{name} {size:.2f}" for name, size in phase.detail.items())
+        sizes = f"{phase.peak_ram_gib:10.2f}{phase.disk_gib:10.2f}{phase.hours:10.2f}"
+        said.append(f"{phase.name:8}{vram}{sizes}  {parts}".rstrip())
     said += ["", *(f"{phase.name}: {phase.how}" for phase in phases if phase.how), ""]
     said += [f"- {line}" for line in advice(inputs, phases)]
     days = total_days(phases)

@@ -30,8 +30,6 @@ class ServingPlan:
     adapters_gib: float
     working_gib: float
     cache_gib: float
-    least_cache_gib: float
-    """With less there is nothing to serve."""
     cache_tokens: int
     max_model_len: int
 
@@ -57,7 +55,9 @@ class Sizes:
 
 def plan_serving(folder: Path, model: ModelSettings, settings: ServingSettings) -> ServingPlan:
     """Raises UserError when the memory holds no useful cache."""
-    plan = count(measure(folder), model, settings)
+    from transformers import AutoConfig
+
+    plan = plan_of(AutoConfig.from_pretrained(folder), model, settings)
     if plan.cache_tokens < MIN_MODEL_LEN:
         raise UserError(
             f"no room is left to serve {model.name} ({plan}): raise serving.vram_gib or serving.kv_cache_bytes, or "
@@ -66,38 +66,29 @@ def plan_serving(folder: Path, model: ModelSettings, settings: ServingSettings) 
     return plan
 
 
-def count(sizes: Sizes, model: ModelSettings, settings: ServingSettings) -> ServingPlan:
-    """The plan of a model that is known by its sizes alone, whether it is of use or not."""
-    width = BYTES[model.dtype]
+def plan_of(config: Any, model: ModelSettings, settings: ServingSettings) -> ServingPlan:
+    """The plan of the model that transformers' config describes, whether it is of use or not."""
+    sizes, width = sizes_of(config), BYTES[model.dtype]
     linear_width = {"plain": width, "bitsandbytes": NF4_BYTES, "checkpoint": NF4_BYTES}[settings.weights]
     weights = (sizes.linear * linear_width + sizes.others * width) / GIB
+    per_token = sizes.cache_per_token * width
     if settings.speculation == "draft_model":
-        weights += draft_gib(settings.draft_model)
+        draft_gib, draft_per_token = _draft_model(settings.draft_model, sizes.cache_per_token)
+        weights, per_token = weights + draft_gib, per_token + draft_per_token * width
     adapters = settings.max_loras * settings.max_lora_rank * sizes.linear_sides * width / GIB
     working = WORKING_GIB if settings.use_gpu else 0.0
     cache = settings.kv_cache_bytes / GIB
     if settings.use_gpu:
         cache = settings.vram_gib * settings.gpu_memory_utilization - weights - adapters - working
-    per_token = sizes.cache_per_token
-    if settings.speculation == "draft_model":
-        per_token += draft_cache_per_token(settings.draft_model, per_token)
-    blocks = int(cache * GIB / (per_token * width * BLOCK)) - 1  # vLLM keeps one back
-    tokens = max(0, blocks * BLOCK)
+    tokens = max(0, int(cache * GIB / (per_token * BLOCK)) - 1) * BLOCK  # vLLM keeps one block back
     return ServingPlan(
         weights_gib=weights,
         adapters_gib=adapters,
         working_gib=working,
         cache_gib=cache,
-        least_cache_gib=(MIN_MODEL_LEN + 2 * BLOCK) * per_token * width / GIB,
         cache_tokens=tokens,
         max_model_len=min(settings.max_model_len, sizes.positions, tokens),
     )
-
-
-def measure(folder: Path) -> Sizes:
-    from transformers import AutoConfig
-
-    return sizes_of(AutoConfig.from_pretrained(folder))
 
 
 def sizes_of(config: Any) -> Sizes:
@@ -119,15 +110,13 @@ def sizes_of(config: Any) -> Sizes:
     )
 
 
-def draft_cache_per_token(name: str, targets: int) -> int:
-    """Numbers in the cache, a token, of a draft model's folder; else the target's, as Qwen3-0.6B has Qwen3-1.7B's."""
-    folder = user_path(name)
-    return measure(folder).cache_per_token if folder.is_dir() else targets
+def _draft_model(name: str, targets: int) -> tuple[float, int]:
+    """GiB of a draft model's weights, and numbers that a token leaves in its cache. One that is still to come from the
+    Hub is taken for 1 GiB with the cache of the target, which Qwen3-0.6B's is for Qwen3-1.7B."""
+    from transformers import AutoConfig
 
-
-def draft_gib(name: str) -> float:
-    """Weights of a draft model: its files' size, or 1 GiB for one that is still to come from the Hub."""
     folder = user_path(name)
-    if folder.is_dir():
-        return sum(path.stat().st_size for path in folder.glob("*.safetensors")) / GIB
-    return 1.0
+    if not folder.is_dir():
+        return 1.0, targets
+    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    return size / GIB, sizes_of(AutoConfig.from_pretrained(folder)).cache_per_token

@@ -18,6 +18,7 @@ from app.cluster.job_queue import at
 from app.corpus.clean.cleaning import MAX_LITERAL_SHARE, Cleaned, clean, uncollected
 from app.corpus.clean.decontamination import Decontaminator, defined_names
 from app.corpus.clean.documents import functions
+from app.corpus.clean.guard import guard_of_build
 from app.corpus.clean.minhash import bands
 from app.corpus.clean.tables_in_code import table_share_of
 from app.corpus.jobs import Job
@@ -95,7 +96,7 @@ def extract_shard(job: ExtractJob) -> None:
     masked = {"secrets": 0, "e-mail addresses": 0}
     with uncollected():
         for held in job.files:
-            for item in _answered(held, job.build.recipe, job.guard, masked):
+            for item in _answered(held, job.build.recipe, guard_of_build(job.build), masked):
                 if isinstance(item, Rejected):
                     rejected.append(item)
                 else:

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from app.corpus.clean.decontamination import Decontaminator
 from app.corpus.clean.signs import SIGNS, Signs, merged, signs_of
+from app.corpus.jobs import BuildSettings
 from app.files.json_files import write_atomic
 from app.records import BenchmarkText
 
@@ -112,6 +113,11 @@ def read_signs(path: Path) -> tuple[list[Signs], dict[str, Any]]:
         Signs(label=label, **{kind: columns[kind][number] for kind in SIGNS}) for number, label in enumerate(labels)
     ]
     return held, json.loads(table.schema.metadata[b"facts"])
+
+
+def guard_of_build(build: BuildSettings) -> Decontaminator:
+    """What a build is guarded against, for its tasks: read once in a process."""
+    return decontaminator(build.work / GUARD, build.guard_sha256)
 
 
 @functools.lru_cache(maxsize=1)

@@ -1,13 +1,15 @@
 """Facts that a documented function's signature and docstring hold: what a question can ask and a passage can answer.
 
-Read are the docstring styles of Google, Sphinx and numpydoc, as far as regular expressions take them.
+Docstrings in the styles of Google, Sphinx, numpydoc and Epydoc are read by docstring-parser.
+Limits: it takes one style a docstring, and nothing of one with a malformed entry, such as a line without its colon.
 """
 
 import ast
 import copy
-import re
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from docstring_parser import Docstring, ParseError, parse
 
 from app.corpus.draws import Draws
 from app.corpus.examples.quality import parsed, poor_docstring, prose_of
@@ -17,12 +19,6 @@ from app.corpus.records import Document
 Kind = Literal["default", "summary", "which", "argument", "error"]
 MAX_TEXT = 240
 MAX_SIGNATURE = 160
-_SPHINX_PARAM = re.compile(r"^:param (?:[\w.\[\], |]+ )?(\w+): *(\S.*(?:\n[ \t]+\S.*)*)", re.MULTILINE)
-_SPHINX_RAISES = re.compile(r"^:raises? ([A-Z]\w+): *(\S.*(?:\n[ \t]+\S.*)*)", re.MULTILINE)
-_GOOGLE_SECTION = re.compile(r"^(Args|Arguments|Parameters|Raises):\n((?:[ \t]+\S.*\n?|[ \t]*\n)+)", re.MULTILINE)
-_GOOGLE_ENTRY = re.compile(r"^ {2,4}(\w+)(?: \([^)\n]*\))?: *(\S.*(?:\n {5,}\S.*)*)", re.MULTILINE)
-_NUMPY_SECTION = re.compile(r"^(Parameters|Raises)\n-{3,}\n((?:\S.*\n(?:[ \t]+\S.*\n?|[ \t]*\n)+)+)", re.MULTILINE)
-_NUMPY_ENTRY = re.compile(r"^(\w+)[^\n]*\n((?:[ \t]+\S.*\n?)+)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +77,12 @@ def described(document: Document, draws: Draws, *, is_altered: bool) -> Describe
         facts.append(Fact(kind="which", values={"doing": f"{base} {rest}"}, said=""))
     facts += _defaults(arguments)
     names = {argument.arg for argument in everyone}
-    facts += _arguments(docstring, names)
-    facts += _errors(docstring)
+    try:
+        told = parse(docstring)
+    except (ParseError, LookupError, ValueError):  # an entry without its colon; the last two escape from its parsers
+        told = Docstring()
+    facts += _arguments(told, names)
+    facts += _errors(told)
     return Described(name=document.name, signature=signature, summary=summary, facts=tuple(facts))
 
 
@@ -107,33 +107,24 @@ def _defaults(arguments: ast.arguments) -> list[Fact]:
     ]
 
 
-def _arguments(docstring: str, names: set[str]) -> list[Fact]:
-    entries = _SPHINX_PARAM.findall(docstring)
-    entries += _entries(docstring, {"Args", "Arguments", "Parameters"})
+def _arguments(told: Docstring, names: set[str]) -> list[Fact]:
     facts = []
-    for name, text in entries:
-        line = first_sentences(text, most=1)
-        if name in names and 15 <= len(line) <= MAX_TEXT and '"""' not in line:
-            facts.append(Fact(kind="argument", values={"param": name, "text": line}, said=f"{name}: {line}"))
+    for entry in told.params:
+        line = first_sentences(entry.description or "", most=1)
+        if not 15 <= len(line) <= MAX_TEXT or '"""' in line:
+            continue
+        for name in entry.arg_name.split(", "):  # numpydoc tells of several at once
+            if name in names:
+                facts.append(Fact(kind="argument", values={"param": name, "text": line}, said=f"{name}: {line}"))
     return facts
 
 
-def _errors(docstring: str) -> list[Fact]:
+def _errors(told: Docstring) -> list[Fact]:
     facts = []
-    for name, text in [*_SPHINX_RAISES.findall(docstring), *_entries(docstring, {"Raises"})]:
-        line = first_sentences(text, most=1).rstrip(".")
+    for entry in told.raises:
+        name, line = entry.type_name or "", first_sentences(entry.description or "", most=1).rstrip(".")
         when = line[:1].lower() + line[1:]
         if when.startswith(("if ", "when ")) and len(when) <= 120 and name[:1].isupper():
             said = f"Raises {name} {when}."
             facts.append(Fact(kind="error", values={"error": name, "when": when}, said=said))
     return facts
-
-
-def _entries(docstring: str, titles: set[str]) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
-    text = docstring + "\n"
-    for section, entry in ((_GOOGLE_SECTION, _GOOGLE_ENTRY), (_NUMPY_SECTION, _NUMPY_ENTRY)):
-        for title, body in section.findall(text):
-            if title in titles:
-                found += entry.findall(body)
-    return found

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from app.cluster.job_queue import at
 from app.corpus.clean.extract import COPY_FIELDS, copy_fields
+from app.corpus.clean.guard import guard_of_build
 from app.corpus.jobs import Job
 from app.corpus.mining import Call, Candidate, Mined, check_candidates, find_candidates
 from app.corpus.mining.find import refused
@@ -84,7 +85,7 @@ def mine_distribution(job: MineJob) -> dict[str, int]:
         rejected = list(mined.rejections)
         for candidate in mined.candidates:
             try:
-                if reason := job.guard.hit(candidate.text, [candidate.entry_point]):
+                if reason := guard_of_build(job.build).hit(candidate.text, [candidate.entry_point]):
                     rejected.append(candidate.refused(f"benchmark {reason}"))
                 else:
                     rows.append(candidate_row(candidate))
@@ -149,7 +150,7 @@ def prove_chunk(job: ProveJob) -> None:
                     raise UnprovedError(reason, passes=False)
                 # Not of the solution: those of different exercises share whole idioms, names included.
                 name = problem.entry_point.rpartition(".")[2]
-                if hit := job.guard.hit(problem.prompt, [name], renamed=False):
+                if hit := guard_of_build(job.build).hit(problem.prompt, [name], renamed=False):
                     raise UnprovedError(f"benchmark {hit}", passes=False)
                 bugs = prove(problem, solved.solution, patient, strict)
                 kept.append(problem_row(replace(solved, bugs=bugs)))

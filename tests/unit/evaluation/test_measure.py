@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from app.errors import UserError
-from app.evaluation.measure import Measurement, measure, plan
+from app.evaluation.measure import Measurement, measure_candidate, plan_measurement
 from app.evaluation.stage import check, read_result
 from app.evaluation.suites import humaneval
 from app.evaluation.suites.humaneval import HumanEval
@@ -109,7 +109,9 @@ def measured(
         sampling=HOT,
         num_samples=samples,
     )
-    measure(run, plan(run, what, facts, Tokenizer()), {"contamination": None}, Tokenizer(), generator, judge)
+    measure_candidate(
+        run, plan_measurement(run, what, facts, Tokenizer()), {"contamination": None}, Tokenizer(), generator, judge
+    )
     return run, read_result(run.suite_result("m", "base"))
 
 

@@ -71,7 +71,7 @@ def test_a_laptops_card_is_named_and_said_to_be_planned_as_another(
 ) -> None:
     with_card(monkeypatch, "NVIDIA GeForce RTX 3070 Laptop GPU", 8.0)
     inputs, plan = planned("rtx3070", manifest)
-    assert any("Laptop GPU is in no table here" in line for line in plan["advice"])
+    assert any("Laptop GPU, which is in no table here" in line for line in plan["advice"])
     text = as_text(inputs, [phase(inputs) for phase in PHASES])
     assert text.splitlines()[0].endswith(" on NVIDIA GeForce RTX 3070 Laptop GPU")
 

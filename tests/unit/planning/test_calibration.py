@@ -12,7 +12,7 @@ from app.errors import UserError
 from app.overrides import with_overrides
 from app.planning import calibration
 from app.planning.plan import inputs_of
-from app.planning.training_choice import as_set
+from app.planning.training_choice import choice_of
 from app.profiles import get_profile
 from app.settings import Profile
 from app.training.experimental import offload
@@ -49,7 +49,8 @@ def test_a_calibration_is_stored_and_used_from_then_on(manifest: Path, capsys: p
     main(["plan", "--profile", "smoke", "--run", str(manifest), "--json"])
     assert json.loads(capsys.readouterr().out) == first
     assert not any("2 cores" in line for line in first["advice"])
-    other = as_set(inputs.shape, with_overrides(profile, ["sft.lora_r=8"]), False)
+    wider = with_overrides(profile, ["sft.lora_r=8"])
+    other = choice_of(inputs.shape, wider.model, wider.sft, 128, False)
     assert calibration.training_speed(other, inputs.shape, calibration.processor()) is None
 
 

@@ -15,7 +15,7 @@ from app.overrides import with_overrides
 from app.planning.advice import advice, best_choice, too_much, total_days
 from app.planning.plan import MAX_RAM_GIB, PHASES, Inputs, inputs_of
 from app.planning.text import as_text
-from app.planning.training_choice import choices, why_plain
+from app.planning.training_choice import choices, goes_fused
 from app.profiles import get_profile
 from app.training.memory import plain_step_memory, shape_of
 from tests.conftest import ROOT
@@ -155,17 +155,23 @@ def test_the_planner_loads_ray_and_torch_only_when_asked() -> None:
     assert done.stdout.strip() == "set()"
 
 
-def test_the_planner_and_the_training_give_one_reason_for_plain_layers() -> None:
-    from app.training import fused
+def test_the_planner_and_the_training_agree_on_which_layers_are_plain() -> None:
+    from transformers import AutoModelForCausalLM
+
+    from app.training import fused, lora
 
     model = model_config.config_of(get_profile("smoke").model)[0]
     profile = get_profile("smoke")
     for changes in ({"offload": True}, {"parallelism": "fsdp"}):
         sft = profile.sft.model_copy(update=changes)
-        assert why_plain(model, profile.model, sft) == fused.why_plain(None, sft) != ""
-    assert not why_plain(model, profile.model, profile.sft)
+        assert fused.why_plain(None, sft) and not goes_fused(model, profile.model, sft)
+    fitted = lora.attach(AutoModelForCausalLM.from_config(model), profile.sft, 0)
+    assert not fused.why_plain(fitted, profile.sft) and goes_fused(model, profile.model, profile.sft)
+    dropping = profile.sft.model_copy(update={"lora_dropout": 0.1})
+    dropped = lora.attach(AutoModelForCausalLM.from_config(model), dropping, 0)
+    assert fused.why_plain(dropped, dropping) and not goes_fused(model, profile.model, dropping)
     model.model_type = "granite"
-    assert "granite" in why_plain(model, profile.model, profile.sft)
+    assert not goes_fused(model, profile.model, profile.sft)
 
 
 def test_weights_in_a_folder_are_not_fetched_and_the_hubs_are_16_bit(manifest: Path, tmp_path: Path) -> None:

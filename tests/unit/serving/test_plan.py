@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
-from transformers import LlamaConfig, Qwen3Config
+from transformers import AutoConfig, LlamaConfig, Qwen3Config
 
 from app.errors import UserError
 from app.models.config import QWEN3_1_7B
 from app.models.sizes import GIB
 from app.profiles import laptop, rtx3070
-from app.serving.plan import BLOCK, measure, plan_serving
+from app.serving.plan import BLOCK, plan_serving, sizes_of
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_sizes_of_qwen3_from_its_config_alone(qwen: Path) -> None:
-    sizes = measure(qwen)
+    sizes = sizes_of(AutoConfig.from_pretrained(qwen))
     assert sizes.linear == 28 * (2048 * (2048 + 2 * 1024 + 2048) + 3 * 2048 * 6144)
     assert sizes.linear + sizes.others == 1_720_574_976  # as published
     assert sizes.cache_per_token == 2 * 28 * 8 * 128
@@ -58,14 +58,17 @@ def test_a_card_without_room_names_what_to_change(qwen: Path) -> None:
         plan_serving(qwen, profile.model, profile.serving.model_copy(update={"vram_gib": 2.0}))
 
 
-def test_an_untied_head_is_counted_apart_from_linear_layers(tmp_path: Path) -> None:
-    tied, untied = tmp_path / "tied", tmp_path / "untied"
-    for folder, tie in ((tied, True), (untied, False)):
-        LlamaConfig(
-            vocab_size=1000, hidden_size=64, intermediate_size=128, num_hidden_layers=2, tie_word_embeddings=tie
-        ).save_pretrained(folder)
-    assert measure(untied).others - measure(tied).others == 1000 * 64
-    assert measure(untied).linear == measure(tied).linear
+def test_an_untied_head_is_counted_apart_from_linear_layers() -> None:
+    tied, untied = (
+        sizes_of(
+            LlamaConfig(
+                vocab_size=1000, hidden_size=64, intermediate_size=128, num_hidden_layers=2, tie_word_embeddings=tie
+            )
+        )
+        for tie in (True, False)
+    )
+    assert untied.others - tied.others == 1000 * 64
+    assert untied.linear == tied.linear
 
 
 def test_without_a_card_the_cache_is_what_the_settings_give(qwen: Path) -> None:

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from app.models.config import QWEN3_1_7B
 from app.models.sizes import GIB
 from app.planning.cards import CARDS, find_card
-from app.planning.throughput import MEASURED, MEASURED_CARD, fused_flops, fused_speed, plain_flops
+from app.planning.speed import MEASURED, MEASURED_CARD, fused_flops, fused_speed, plain_flops
 from app.settings import ModelSettings, SftSettings
 from app.training import lora
 from app.training.loss import CausalLMLoss, FusedLoss
@@ -84,7 +84,7 @@ def test_the_projection_gives_back_what_was_measured(base: str) -> None:
 
 
 def test_a_slower_card_is_slower_and_its_arithmetic_is_told() -> None:
-    model = ModelSettings(source="random", name="any", dtype="bfloat16")
+    model = ModelSettings(source="random", name="any", dtype="bfloat16", quantization="nf4")
     sft = SftSettings(lora_dropout=0.0, micro_batch=4)
     card = find_card("NVIDIA GeForce RTX 3070")
     assert card is not None and card.gib == 8
