@@ -5,6 +5,7 @@ then waits for it, so a slow consumer costs no memory.
 """
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
@@ -17,14 +18,23 @@ from app.records import Draft, Prompt, Sampling
 from app.records import Generator as GeneratorProtocol
 from app.settings import GenerationSettings, ModelSettings
 
-PATIENCE_SECONDS = 60.0
+SAY_EVERY_SECONDS = 60.0
+PLACE_SECONDS = 600.0
+"""How long the actor may wait for its cores or card: time for another job's stage to end, or for a node to be added."""
+LOAD_SECONDS = 3600.0
+"""How long its engine may take to start, weights that are still to be fetched included."""
 DRAFTS_AHEAD = 256
 
 
 @ray.remote
 class Generator:
-    def __init__(self, model: ModelSettings, settings: GenerationSettings) -> None:
-        self._engine: GeneratorProtocol
+    _engine: GeneratorProtocol
+
+    def pid(self) -> int:
+        """The process id, once the actor has its place."""
+        return os.getpid()
+
+    def load(self, model: ModelSettings, settings: GenerationSettings) -> None:
         if settings.engine == "vllm":
             from app.generation.vllm_engine import VllmEngine
 
@@ -34,13 +44,10 @@ class Generator:
 
             self._engine = TransformersEngine(model, settings)
 
-    def ready(self) -> int:
-        """The process id, once the engine is made."""
-        return os.getpid()
-
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling, adapter: str) -> list[Draft]:
         return self._engine.generate(prompts, sampling, adapter=adapter)
 
+    # The underscore is Ray's: its documentation knows the limit under no other name.
     @ray.method(num_returns="streaming", _generator_backpressure_num_objects=DRAFTS_AHEAD)
     def stream(self, prompts: Sequence[Prompt], sampling: Sampling, adapter: str) -> Iterator[Draft]:
         for draft in self._engine.stream(prompts, sampling, adapter=adapter):  # noqa: UP028
@@ -57,6 +64,8 @@ class GeneratorClient:
     """Calls the actor as if it were local; implements `records.Generator`."""
 
     def __init__(self, model: ModelSettings, settings: GenerationSettings) -> None:
+        """Raises UserError where the cluster has no room for the actor within PLACE_SECONDS, where its process ends,
+        and where the engine isn't there within LOAD_SECONDS."""
         # A card leaves the cores to the judges; without one, decoding takes every core of a machine.
         cores = (
             1
@@ -64,11 +73,22 @@ class GeneratorClient:
             else max(int(node["Resources"].get("CPU", 1)) for node in ray.nodes() if node["Alive"])
         )
         options = {"num_cpus": cores, "num_gpus": int(settings.use_gpu)}
-        self._actor = cast(Any, Generator).options(**options).remote(model, settings)
-        ready = self._actor.ready.remote()
-        while not ray.wait([ready], timeout=PATIENCE_SECONDS)[0]:
-            say(f"  the generator waits for {options}: {ray.available_resources()} is free in the cluster")
-        _get(ready)
+        self._actor = cast(Any, Generator).options(**options).remote()
+        try:
+            place, engine = f"waits for {options}", f"loads {model.name}"
+            self._wait(place, self._actor.pid.remote(), PLACE_SECONDS, "end what holds them, or add a node")
+            self._wait(engine, self._actor.load.remote(model, settings), LOAD_SECONDS, "see its log in Ray's session")
+        except BaseException:
+            self.close()
+            raise
+
+    def _wait(self, doing: str, done: Any, seconds: float, way_out: str) -> None:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if ray.wait([done], timeout=min(left, SAY_EVERY_SECONDS))[0]:
+                return _get(done)
+            say(f"  the generator {doing}; {_free()}")
+        raise UserError(f"the generator {doing}, for more than {seconds:.0f} s; {_free()}: {way_out}, and start again")
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling, *, adapter: str = "") -> list[Draft]:
         return _get(self._actor.generate.remote(prompts, sampling, adapter))
@@ -85,6 +105,10 @@ class GeneratorClient:
 
     def close(self) -> None:
         ray.kill(self._actor)
+
+
+def _free() -> str:
+    return f"the cluster has {ray.available_resources()} free"
 
 
 def _get(reference: Any) -> Any:

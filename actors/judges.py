@@ -1,8 +1,9 @@
-"""The judges: a pool of Ray actors, each a sandbox supervisor, one a core.
+"""The judges: a pool of Ray actors, each a sandbox supervisor, one a core at the most.
 
-A shell over `app.sandbox.supervisor`. The pool keeps the order of its jobs, lets only a few wait for each worker, and
-replaces a worker that ended, whatever ended it. Its jobs are tried again; the one that it was at is charged a try, and
-is given up after MAX_TRIES, so that a job that ends its judges costs no other job anything.
+A shell over `app.sandbox.supervisor`. The pool starts a worker when a job comes and all others have one, keeps the
+order of its jobs, lets only a few wait for each worker, and replaces a worker that ended, whatever ended it. Its jobs
+are tried again; the one that it was at is charged a try, and is given up after MAX_TRIES, so that a job that ends its
+judges costs no other job anything.
 """
 
 import dataclasses
@@ -14,6 +15,7 @@ from typing import Any, cast
 import ray
 from ray.exceptions import ObjectLostError, RayError, RayTaskError, TaskCancelledError
 
+from app.errors import UserError
 from app.progress import say
 from app.records import Problem, Status, Verdict
 from app.sandbox.supervisor import Supervisor
@@ -34,9 +36,8 @@ class Judge:
     def __init__(self, settings: SandboxSettings, unsafe: bool) -> None:
         self._supervisor = Supervisor(settings, confinement(unsafe=unsafe))
 
-    def ready(self) -> str:
-        """The tier, once the worker is made."""
-        return self._supervisor.tier
+    def ready(self) -> None:
+        """Return once the worker is made."""
 
     def judge(self, problem: Problem, programs: Sequence[str]) -> list[Verdict]:
         return [self._supervisor.judge(problem, program) for program in programs]
@@ -64,18 +65,20 @@ class JudgePool:
     """Implements `records.Judge` over the cluster."""
 
     def __init__(self, settings: SandboxSettings, *, unsafe: bool = False) -> None:
-        """Raises UserError when a node can't confine a program."""
+        """Starts the first judge. Raises UserError when its node can't confine a program; where a later one's can't in
+        MAX_TRIES, `judge_all` does."""
         self._settings = settings
         self._unsafe = unsafe
-        count = settings.num_workers or int(ray.cluster_resources().get("CPU", 1))
-        self._workers = [self._start() for _ in range(count)]
-        self._load = [0] * count
+        self._most = settings.num_workers or int(ray.cluster_resources().get("CPU", 1))
+        self._workers: list[Any] = []
+        self._load: list[int] = []
+        """Jobs that each worker has."""
         self._sent: list[_Job] = []
         """Not collected yet, in the order in which they were sent."""
-        self._room = WAITING_PER_WORKER * count
         self.num_replaced = 0
+        self._add_worker()
         try:
-            self.tiers = sorted(set(ray.get([worker.ready.remote() for worker in self._workers])))
+            ray.get(self._workers[0].ready.remote())
         except Exception:
             self._kill()
             raise
@@ -93,7 +96,7 @@ class JudgePool:
         try:
             for problem, programs in jobs:
                 waiting.append(self._submit(problem, programs))
-                while waiting and (len(waiting) >= self._room or self._is_done(waiting[0])):
+                while waiting and (len(waiting) >= WAITING_PER_WORKER * self._most or self._is_done(waiting[0])):
                     yield self._result(waiting.popleft())
             while waiting:
                 yield self._result(waiting.popleft())
@@ -111,11 +114,17 @@ class JudgePool:
         for worker in self._workers:
             ray.kill(worker)
 
+    def _add_worker(self) -> None:
+        self._workers.append(self._start())
+        self._load.append(0)
+
     def _start(self) -> Any:
         # No CPU is reserved: without a card the model decodes on all of them, and judging is short.
         return cast(Any, Judge).options(num_cpus=0, scheduling_strategy="SPREAD").remote(self._settings, self._unsafe)
 
     def _submit(self, problem: Problem, programs: Sequence[str], tries: int = 1) -> _Job:
+        if min(self._load) > 0 and len(self._workers) < self._most:
+            self._add_worker()
         index = self._load.index(min(self._load))
         self._load[index] += 1
         actor = self._workers[index]
@@ -150,6 +159,8 @@ class JudgePool:
                 self._send_again(charged, charged.tries + 1)
             elif charged is job:
                 self._forget(job)
+                if mistake := _mistake(failure):
+                    raise mistake
                 return [_infra(job.problem, f"judging failed {MAX_TRIES} times: {failure}") for _ in job.programs]
 
     def _left_by(self, actor: Any) -> list[_Job]:
@@ -175,6 +186,12 @@ def _failure(job: _Job) -> RayError | None:
     except RayError as error:
         return error
     return None
+
+
+def _mistake(failure: RayError) -> UserError | None:
+    """What the judge's constructor says of its node, if that is how it failed."""
+    raised = getattr(failure.args[0], "cause", None) if failure.args else None
+    return raised if isinstance(raised, UserError) else None
 
 
 def _infra(problem: Problem, detail: str) -> Verdict:

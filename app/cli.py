@@ -45,13 +45,14 @@ def _sentence(error: BaseException | None) -> str | None:
 
 
 def _inner(error: BaseException) -> BaseException | None:
-    """The error that this one wraps: Ray's task errors, Ray Train's worker failures, and Python's own causes."""
+    """The error that this one wraps: Ray's task errors, Ray Train's failures of workers and controller, and
+    Python's own causes."""
     failures = getattr(error, "worker_failures", None)
     if failures:
         return next(iter(failures.values()))
     if error.args and isinstance(error.args[0], BaseException):  # an actor that died in its constructor
         return error.args[0]
-    return getattr(error, "cause", None) or error.__cause__
+    return getattr(error, "controller_failure", None) or getattr(error, "cause", None) or error.__cause__
 
 
 def _fail(sentence: str, code: int = 2) -> int:
@@ -88,6 +89,10 @@ def _parser() -> argparse.ArgumentParser:
     corpus.add_argument("--run", type=user_path, metavar="DIR", help="run directory; needed unless --check")
     corpus.add_argument("--check", action="store_true", help="tell what the recipe needs and what is wrong with it")
     commands.add_parser("sft", parents=[profile, run], help="train the adapter")
+    truncate = commands.add_parser("truncate", help="make a smaller adapter, by singular values")
+    truncate.add_argument("--adapter", required=True, type=user_path, metavar="DIR", help="PEFT folder")
+    truncate.add_argument("--rank", required=True, type=int, metavar="R", help="of the adapter that is made")
+    truncate.add_argument("--out", type=user_path, metavar="DIR", help="its folder; left out, beside the other")
     _add_evaluate(commands.add_parser("evaluate", parents=[unsafe], help="measure a model, or score given samples"))
     commands.add_parser("report", parents=[run], help="write report.md and report.html")
     _add_serve(commands.add_parser("serve", help="serve the model and a run's adapters, with a page to talk to them"))
@@ -231,6 +236,12 @@ def _engines(profile: Any, unsafe: bool) -> Any:
     return generator_and_judges(profile, unsafe)
 
 
+def _truncate(arguments: argparse.Namespace) -> None:
+    from app.models.adapter_ranks import truncate_command
+
+    print(truncate_command(arguments.adapter, arguments.rank, arguments.out))
+
+
 def _report(arguments: argparse.Namespace) -> None:
     from app.report import write_report
     from app.runs import Run
@@ -289,6 +300,7 @@ COMMANDS = {
     "pipeline": _pipeline,
     "corpus": _corpus,
     "sft": _stage,
+    "truncate": _truncate,
     "evaluate": _evaluate,
     "report": _report,
     "serve": _serve,

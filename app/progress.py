@@ -5,25 +5,23 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 PLAIN_EVERY_SECONDS = 10.0
 
 
-_copy: Path | None = None
+_listener: Callable[[str], None] | None = None
 
 
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-    if _copy is not None:
-        with _copy.open("a") as file:
-            file.write(text + "\n")
+    if _listener is not None:
+        _listener(text)
 
 
-def copy_to(path: Path) -> None:
-    """What this process says from now on is appended to a file as well: of what a Ray worker prints nothing is seen."""
-    global _copy
-    _copy = path
+def forward_to(listener: Callable[[str], None]) -> None:
+    """Hand what this process says from now on to a listener as well: what a Ray worker prints is not seen."""
+    global _listener
+    _listener = listener
 
 
 Update = Callable[..., None]

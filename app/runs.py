@@ -76,7 +76,6 @@ class Run:
         self.sft_metrics = self.sft / "metrics.jsonl"
         self.sft_tensorboard = self.sft / "tensorboard"
         self.sft_work = self.sft / "work"
-        self.sft_said = self.sft_work / "said.txt"
         self.evaluation = root / "evaluation"
         self.superseded = root / "superseded"
         self.plots = root / "plots"

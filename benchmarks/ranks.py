@@ -1,9 +1,9 @@
 """What an adapter loses when it is cut: held-out loss at every rank, of adapters trained to be cut and of others.
 
 Arms, all with the same rows, steps, learning rate and scale at a rank:
-  nested          one adapter of the highest rank with `sft.nested_ranks`, cut by
-  `app.training.experimental.ranks.truncate` nested-dropout  the same with `sft.rank_dropout`
-  svd             one plain adapter of the highest rank, cut by `app.training.experimental.ranks.svd_truncate`
+  nested          one adapter of the highest rank with `sft.nested_ranks`, cut by `experimental.ranks.truncate`
+  nested-dropout  the same with `sft.rank_dropout`
+  svd             one plain adapter of the highest rank, cut by `app.models.adapter_ranks.svd_truncate`
   separate        one adapter trained at each rank, so as many trainings as ranks
 The scale is what nesting gives a rank: lora_alpha / r * sqrt(r / rank) of the highest rank's settings, where lora_alpha
 is 2 r unless --set says otherwise (so 2 at the highest rank). Losses are those of `benchmarks.held_out`; differences
@@ -26,11 +26,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from app.models.adapter_ranks import svd_truncate
 from app.models.base import ensure_model, load_model
 from app.overrides import with_overrides
 from app.profiles import get_profile
 from app.settings import Profile
-from app.training.experimental.ranks import svd_truncate, truncate
+from app.training.experimental.ranks import truncate
 from benchmarks.held_out import (
     Rows,
     adapter_losses,

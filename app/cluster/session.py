@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
+from typing import Any
 
 from app.cluster.folders import choose_temporary_folder, make_private_token
 from app.errors import UserError
@@ -26,28 +27,30 @@ JOIN_S = 8.0
 
 
 @contextlib.contextmanager
-def connected(settings: ClusterSettings) -> Iterator[None]:
+def connected(settings: ClusterSettings) -> Iterator[str]:
     """Connect to Ray for the duration of the block; a block inside such a block shares its connection.
 
-    Raises UserError when RAY_ADDRESS answers nothing.
+    Yields the dashboard's address, empty where there is none and in the inner block. Raises UserError when RAY_ADDRESS
+    answers nothing.
     """
     import ray
 
     if ray.is_initialized():
-        yield
+        yield ""
         return
     address = joined_address()
     # A submitted job already runs in a copy of the repository that every worker gets; setting it twice is an error.
     in_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
     if address:
-        _join(address, in_job)
+        context = _join(address, in_job)
     else:
         # Workers inherit the environment. A runtime_env would say the same, but each worker would start anew for it.
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
-        logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # says that the token is on
+        # Says on each start that the token is on; Ray has no setting for that, only the logger's private name.
+        logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
         choose_temporary_folder()
         make_private_token()
-        ray.init(
+        context = ray.init(
             address="local",
             num_cpus=settings.num_cpus,
             object_store_memory=settings.object_store_bytes,
@@ -55,14 +58,11 @@ def connected(settings: ClusterSettings) -> Iterator[None]:
             logging_level=logging.WARNING,
             log_to_driver=False,
         )
-        url = ray.get_runtime_context().worker.node.webui_url if settings.dashboard else ""
-        say(
-            "started Ray on this machine"
-            + (f", dashboard at http://{url} (token: `ray get-auth-token`)" if url else "")
-        )
+        where = f", dashboard at http://{context.dashboard_url} (token: `ray get-auth-token`)"
+        say("started Ray on this machine" + (where if context.dashboard_url else ""))
     _show_no_ray_data_progress()
     try:
-        yield
+        yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
     finally:
         ray.shutdown()
 
@@ -73,7 +73,8 @@ def joined_address() -> str:
     return "" if address == "local" else address
 
 
-def _join(address: str, in_job: bool) -> None:
+def _join(address: str, in_job: bool) -> Any:
+    """What `ray.init` returns."""
     import ray
     from ray.exceptions import AuthenticationError
 
@@ -86,17 +87,22 @@ def _join(address: str, in_job: bool) -> None:
     runtime_env = {"env_vars": env_vars} if in_job else {"env_vars": env_vars, "working_dir": str(REPOSITORY)}
     try:
         _ask(address)
-        ray.init(runtime_env=runtime_env, logging_level=logging.WARNING, log_to_driver=False)
+        context = ray.init(runtime_env=runtime_env, logging_level=logging.WARNING, log_to_driver=False)
     except (ConnectionError, ValueError, RuntimeError, AuthenticationError) as error:
         raise UserError(
             f"the Ray cluster at RAY_ADDRESS={address!r} can't be joined ({str(error).strip().splitlines()[0]}): "
             "check that it runs, RAY_AUTH_MODE and the token, or unset RAY_ADDRESS to start one here"
         ) from None
     say(f"joined the Ray cluster at {ray.get_runtime_context().gcs_address}")
+    return context
 
 
 def _ask(address: str) -> None:
-    """Raise ConnectionError unless a Ray cluster answers there within JOIN_S, and this machine is one of its nodes."""
+    """Raise ConnectionError unless a Ray cluster answers there within JOIN_S, and this machine is one of its nodes.
+
+    By private members of Ray 2.60: `ray.init` waits for minutes for a cluster that is gone and takes no limit, and
+    `ray.util.state` asks the dashboard, which a cluster need not have.
+    """
     import grpc  # type: ignore[import-untyped]
     import ray
     from ray._private import services

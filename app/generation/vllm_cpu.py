@@ -61,7 +61,7 @@ def is_biased(params: SamplingParams) -> bool:
 
 
 def take_bias_with_guesses() -> None:
-    """In the process that checks requests: take those for which `Worker` guesses nothing."""
+    """In the process that checks requests: take those for which `Worker` guesses nothing (vLLM has no setting)."""
     SamplingParams._validate_spec_decode = lambda self, speculative_config: None
 
 

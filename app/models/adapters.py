@@ -34,14 +34,7 @@ Shape = list[int]
 
 def check_adapter(adapter: Path, base: Path) -> None:
     """Raise UserError unless `adapter` is a PEFT folder that can be merged into the model folder `base`."""
-    if not (adapter / "adapter_config.json").is_file():
-        raise UserError(f"adapter {str(adapter)!r} is no PEFT folder: it has no adapter_config.json")
-    if not (adapter / WEIGHTS).is_file():
-        raise UserError(f"adapter {str(adapter)!r} has no {WEIGHTS}: save it as safetensors, pickles are not read")
-    config = _config(adapter)
-    modules = _modules(adapter)
-    if not any(_PAIRS.keys() & kinds.keys() for kinds in modules.values()):
-        raise UserError(f"adapter {str(adapter)!r} holds no LoRA weights: adapters of another kind are not supported")
+    config, modules = lora_modules(adapter)
     if config.get("alora_invocation_tokens"):
         raise UserError(
             f"adapter {str(adapter)!r} works behind its invocation tokens only (alora_invocation_tokens), so it can't "
@@ -58,6 +51,22 @@ def check_adapter(adapter: Path, base: Path) -> None:
                 f"adapter {str(adapter)!r} has a bias for {module}, where the base has none to merge it into: train it "
                 "without (bias='none', lora_bias=False)"
             )
+
+
+def lora_modules(adapter: Path) -> tuple[dict[str, Any], dict[str, dict[str, Shape]]]:
+    """An adapter's configuration, and the shapes of its tensors by module and kind ("lora_A.weight").
+
+    Raises UserError unless it is a PEFT folder of LoRA weights in safetensors.
+    """
+    if not (adapter / CONFIG).is_file():
+        raise UserError(f"adapter {str(adapter)!r} is no PEFT folder: it has no {CONFIG}")
+    if not (adapter / WEIGHTS).is_file():
+        raise UserError(f"adapter {str(adapter)!r} has no {WEIGHTS}: save it as safetensors, pickles are not read")
+    config = _config(adapter)
+    modules = _modules(adapter)
+    if not any(_PAIRS.keys() & kinds.keys() for kinds in modules.values()):
+        raise UserError(f"adapter {str(adapter)!r} holds no LoRA weights: adapters of another kind are not supported")
+    return config, modules
 
 
 def check_servable(adapter: Path) -> None:
@@ -84,7 +93,7 @@ def load_merged(folder: Path, settings: ModelSettings, device: "torch.device", a
 
 
 def _config(adapter: Path) -> dict[str, Any]:
-    file = adapter / "adapter_config.json"
+    file = adapter / CONFIG
     try:
         config = json.loads(file.read_text())
         config["base_model_name_or_path"]

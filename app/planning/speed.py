@@ -21,12 +21,12 @@ from app.training.memory import Shape, choose_keep, shape_of
 from app.training.saved_activations import Keep
 
 LABELLED = 0.82
-"""Share of the tokens that enter the loss: 33,789 of 40,960 (docs/LOG.md)."""
+"""Share of the tokens that enter the loss: 33,789 of 40,960 (docs/log)."""
 DOCUMENT = 512
 """Tokens of a document, within which attention stays."""
 MEASURED_CARD = "H200"
 MEASURED = {"none": (4, 55_749), "nf4": (8, 51_836)}
-"""By base: micro-batch, and tokens a second of Qwen3-1.7B's shape, r 16, rows of 2,048, 8 GiB (docs/LOG.md)."""
+"""By base: micro-batch, and tokens a second of Qwen3-1.7B's shape, r 16, rows of 2,048, 8 GiB (docs/log)."""
 HOST_S_A_LAYER = 2 * 2048 / 31_232 / 28
 """Of a pass, forward and backward: the same with a micro-batch of 2 waits for the processor, not for the card."""
 PLAIN_SHARE = 0.19
@@ -38,7 +38,7 @@ PROMPT = 512
 """Tokens of a prompt: more than HumanEval's, about what MBPP's with three examples have."""
 DRAFT_HOST_S_A_LAYER = 18 / 449 / 28
 """Of a decoding step of the transformers engine: Qwen3-1.7B's shape made 449 tokens/s at 18 rows on an H200, whose
-memory would have allowed twenty times as much (docs/LOG.md)."""
+memory would have allowed twenty times as much (docs/log)."""
 DRAFT_MEMORY_SHARE = 0.5
 """Of a datasheet's bytes a second while decoding. Assumed."""
 

@@ -11,12 +11,11 @@ Training data uses the same words, so that what is trained is what is asked. Wha
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from app.errors import UserError
 from app.prompting.fences import fenced
 
-ProtocolName = Literal["chat", "thinking", "completion"]
 Message = dict[str, Any]
 """A turn of a dialogue: role, content."""
 SOURCE_STOP = (
@@ -43,18 +42,6 @@ def ask(header: str) -> str:
 def answer(source: str) -> str:
     """The assistant's turn that gives the function."""
     return fenced(source)
-
-
-def chat_texts(tokenizer: Any, question: str, reply: str) -> tuple[str, str]:
-    """Prompt and completion of a one-turn dialogue in the model's template; joined they are the dialogue."""
-    prompt = chat_prompt(tokenizer, [{"role": "user", "content": question}])
-    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": reply}]
-    whole = tokenizer.apply_chat_template(turns, tokenize=False, enable_thinking=False)
-    if not whole.startswith(prompt):
-        raise ValueError(
-            "the chat template renders an answered question unlike an open one, so its completion can't be masked"
-        )
-    return prompt, whole[len(prompt) :].rstrip("\n")
 
 
 def begin_text(tokenizer: Any) -> str:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.cluster.session import connected, joined_address, require_resources
 from app.errors import UserError
@@ -28,6 +28,9 @@ from app.serving.config import ARGUMENTS, IDE, LLM, is_public, load_config
 from app.serving.keys import Keys, hash_key, new_key
 from app.settings import ModelSettings, Profile
 
+if TYPE_CHECKING:
+    from ray.serve.schema import ApplicationStatusOverview
+
 POLL_S = 1.0
 DEPLOY_TIMEOUT_S = 1800.0
 """A first start may fetch the weights."""
@@ -41,12 +44,11 @@ def serve(arguments: argparse.Namespace) -> None:
     for application in config["applications"]:
         application["args"]["session_keys"] = [hash_key(key)]
     _check(config)
-    with connected(profile.cluster.model_copy(update={"dashboard": True})), _signals():
+    with connected(profile.cluster.model_copy(update={"dashboard": True})) as dashboard, _signals():
         require_resources("serving", num_cpus=1, num_gpus=int(profile.serving.use_gpu))
-        client = _dashboard()
-        client.deploy_applications(config)
-        _wait_until_ready(client, [application["name"] for application in config["applications"]])
-        _print_addresses(config, key)
+        _client(dashboard).deploy_applications(config)
+        _wait_until_ready([application["name"] for application in config["applications"]])
+        _print_addresses(config, key, dashboard)
         if joined_address():
             say("the applications stay on the cluster; `serve shutdown -y` ends them")
             return
@@ -122,70 +124,68 @@ def _signals() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _dashboard() -> Any:
-    """Client of the cluster's REST interface, which takes serve configs."""
-    import ray
+def _client(dashboard: str) -> Any:
+    """Of the dashboard's REST interface, as `serve deploy` makes it: no public call in Python takes a config."""
     from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
 
-    address = f"http://{ray.get_runtime_context().worker.node.webui_url}"
+    if not dashboard:
+        raise UserError("the Ray cluster has no dashboard, which takes serve configs: start it with one")
     deadline = time.monotonic() + DASHBOARD_TIMEOUT_S
     while True:
         try:
-            return ServeSubmissionClient(address)
+            return ServeSubmissionClient(dashboard)
         except (ConnectionError, RuntimeError) as error:
             if time.monotonic() > deadline:
-                raise UserError(f"Ray's dashboard at {address} does not answer ({error}): see its log") from None
+                raise UserError(f"Ray's dashboard at {dashboard} does not answer ({error}): see its log") from None
             time.sleep(POLL_S)
 
 
-def _wait_until_ready(client: Any, names: list[str]) -> None:
+def _wait_until_ready(names: list[str]) -> None:
     """Say what changes until every application runs."""
+    from ray import serve
+
     start = time.monotonic()
     said: dict[str, str] = {}
     while True:
-        applications = client.get_serve_details()["applications"]
+        applications = serve.status().applications
         for name in names:
-            details = applications.get(name, {"status": "NOT_STARTED", "deployments": {}})
-            line = _line(details)
+            line = _line(applications.get(name))
             if said.get(name) != line:
                 said[name] = line
                 say(f"  {name}: {line} ({time.monotonic() - start:.0f} s)")
-            if details["status"] in ("DEPLOY_FAILED", "UNHEALTHY"):
-                raise UserError(_why(name, details))
-        if all(applications.get(name, {}).get("status") == "RUNNING" for name in names):
+            if name in applications and applications[name].status in ("DEPLOY_FAILED", "UNHEALTHY"):
+                raise UserError(_why(name, applications[name]))
+        if all(name in applications and applications[name].status == "RUNNING" for name in names):
             return
         if time.monotonic() - start > DEPLOY_TIMEOUT_S:
             raise UserError(f"{', '.join(names)} did not come up within {DEPLOY_TIMEOUT_S:.0f} s: see the dashboard")
         time.sleep(POLL_S)
 
 
-def _line(details: dict[str, Any]) -> str:
+def _line(application: "ApplicationStatusOverview | None") -> str:
+    if application is None:
+        return "not started"
     parts = []
-    for name, deployment in details["deployments"].items():
-        states = [replica["state"].lower() for replica in deployment["replicas"]]
-        parts.append(f"{name} {'/'.join(states) or deployment['status'].lower()}")
-    return details["status"].lower().replace("_", " ") + (f": {', '.join(parts)}" if parts else "")
+    for name, deployment in application.deployments.items():
+        states = [state.lower() for state, count in deployment.replica_states.items() for _ in range(count)]
+        parts.append(f"{name} {'/'.join(states) or deployment.status.lower()}")
+    return application.status.lower().replace("_", " ") + (f": {', '.join(parts)}" if parts else "")
 
 
-def _why(name: str, details: dict[str, Any]) -> str:
+def _why(name: str, application: "ApplicationStatusOverview") -> str:
     """The sentence of a UserError that Serve reports as a traceback, or its own message's last line."""
-    messages = [details.get("message", "")] + [d.get("message", "") for d in details["deployments"].values()]
+    messages = [application.message, *(deployment.message for deployment in application.deployments.values())]
     text = "\n".join(messages)
     ours = re.findall(r"UserError[^:]*: (.+)", text)
     last = next((line for line in reversed(text.splitlines()) if line.strip()), "no reason was given")
     return ours[-1] if ours else f"{name} did not come up ({last.strip()}): its log is in the dashboard, under Serve"
 
 
-def _print_addresses(config: dict[str, Any], key: str) -> None:
-    import ray
-
+def _print_addresses(config: dict[str, Any], key: str, dashboard: str) -> None:
     options = config["http_options"]
     base = f"http://{options['host']}:{options['port']}"
     for application in config["applications"]:
         if application["import_path"] == IDE:
             print(f"page       {base}{application['route_prefix']}/?key={key}")
     print(f"API        {base}/v1   (OpenAI's; Authorization: Bearer {key})")
-    print(
-        f"dashboard  http://{ray.get_runtime_context().worker.node.webui_url}   (token: `ray get-auth-token`)",
-        flush=True,
-    )
+    print(f"dashboard  {dashboard}   (token: `ray get-auth-token`)", flush=True)

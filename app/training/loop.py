@@ -29,7 +29,7 @@ from app.training.optimiser import make_optimiser
 from app.training.out_of_memory import Ladder
 from app.training.parallel import accumulating, clip, from_all_ranks, sum_over_ranks, world_size
 from app.training.saved_activations import Keep
-from app.training.schedule import learning_rate_at, share_of_epoch
+from app.training.schedule import is_checkpoint, learning_rate_at, share_of_epoch
 from app.training.state import Progress
 
 
@@ -108,7 +108,7 @@ def train(
                 else 0.0,
             )
         )
-        if progress.step % settings.checkpoint_every == 0 or progress.step == steps:
+        if is_checkpoint(progress.step, steps, settings):
             on_checkpoint(progress.step, state.gather(model, stepper.optimiser, progress, difficulty).save)
 
 

@@ -21,6 +21,11 @@ def total_steps(num_rows: int, settings: SftSettings) -> int:
     return min(steps, settings.max_steps) if settings.max_steps else steps
 
 
+def is_checkpoint(step: int, total: int, settings: SftSettings) -> bool:
+    """Whether a checkpoint follows a step, counted from 1."""
+    return step % settings.checkpoint_every == 0 or step == total
+
+
 def epoch_steps(num_rows: int, settings: SftSettings, epoch: int) -> int:
     """Of one epoch, counted from 0; its last rows that fill no step are left out."""
     size = rows_a_step(settings)

@@ -1,14 +1,14 @@
 """The SFT stage, on Ray Train: streams the packed shards to `num_workers` workers and trains a LoRA adapter.
 
-The driver builds a `TorchTrainer` and shows progress from metrics.jsonl; each worker is a shell over `loop.train`.
-Ray Train keeps the checkpoints under sft/work, and picks the newest one up when the stage is started again. Run:
-python -m app sft --profile P --run DIR
+The driver builds a `TorchTrainer` and shows what comes back (`reports`); each worker is a shell over `loop.train`. Ray
+Train keeps the checkpoints under sft/work, and picks the newest one up when a worker was lost, or when the stage is
+started again. Run: python -m app sft --profile P --run DIR
 """
 
+import contextlib
+import functools
 import shutil
-import threading
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,17 @@ from ray.train.torch import TorchTrainer
 from app.errors import UserError
 from app.files.json_files import (
     BrokenFileError,
-    append_json_line,
     read_json,
     read_json_lines,
     write_json,
-    write_json_lines,
 )
 from app.models.base import ensure_model
 from app.models.sizes import GIB
-from app.progress import copy_to, progress, say
+from app.progress import forward_to, say
 from app.runs import Run, git_commit
 from app.settings import Profile
 from app.training.memory import ALLOCATOR, choose_keep, shape_of, step_memory
+from app.training.reports import MAX_FAILURES, ProgressCallback, Reporter, send, shown
 from app.training.saved_activations import Keep
 from app.training.schedule import total_steps
 
@@ -83,35 +82,30 @@ def _fit(run: Run, profile: Profile, steps: int) -> Any:
     context.execution_options.preserve_order = True  # a resumed epoch must bring the same rows
     context.execution_no_progress_timeout_s = -1  # a worker that waits for its card is no fault
     resources = {"CPU": 1, "GPU": 1} if options.use_gpu else {"CPU": 1}
-    trainer = TorchTrainer(
-        train_loop,
-        train_loop_config={
-            "run": str(run.root),
-            "profile": profile.model_dump_json(),
-            "steps": steps,
-            "rows": read_json(run.corpus_manifest)["rows"],
-        },
-        datasets={"train": _dataset(run)},
-        dataset_config=ray.train.DataConfig(datasets_to_split=[]),  # each worker takes its own rows (`feed`)
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=options.num_workers, use_gpu=options.use_gpu, resources_per_worker=resources
-        ),
-        run_config=ray.train.RunConfig(
-            name=TRAIN_RUN,
-            storage_path=str(run.sft_work),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
-        ),
-    )
-    run.sft_said.parent.mkdir(parents=True, exist_ok=True)
-    run.sft_said.unlink(missing_ok=True)
-    done = threading.Event()
-    watcher = threading.Thread(target=_show_progress, args=(run, steps, done), daemon=True)
-    watcher.start()
-    try:
+    with shown(steps) as channel:
+        trainer = TorchTrainer(
+            train_loop,
+            train_loop_config={
+                "run": str(run.root),
+                "profile": profile.model_dump_json(),
+                "steps": steps,
+                "rows": read_json(run.corpus_manifest)["rows"],
+                "channel": channel,
+            },
+            datasets={"train": _dataset(run)},
+            dataset_config=ray.train.DataConfig(datasets_to_split=[]),  # each worker takes its own rows (`feed`)
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=options.num_workers, use_gpu=options.use_gpu, resources_per_worker=resources
+            ),
+            run_config=ray.train.RunConfig(
+                name=TRAIN_RUN,
+                storage_path=str(run.sft_work),
+                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+                failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
+                callbacks=[ProgressCallback(channel)],
+            ),
+        )
         return trainer.fit()
-    finally:
-        done.set()
-        watcher.join()
 
 
 def _dataset(run: Run) -> ray.data.Dataset:
@@ -132,22 +126,6 @@ def _forget_torn_snapshot(run: Run) -> None:
         shutil.rmtree(snapshot.parent)
 
 
-def _show_progress(run: Run, steps: int, done: threading.Event) -> None:
-    num_said = 0
-    with progress("sft", steps, "steps") as update:
-        is_done = False
-        while not is_done:
-            is_done = done.wait(2)
-            said = run.sft_said.read_text().splitlines() if run.sft_said.exists() else []
-            for line in said[num_said:]:
-                say(line)
-            num_said = len(said)
-            rows = read_json_lines(run.sft_metrics)
-            if rows:
-                speed = rows[-1]["tokens"] / max(1e-9, sum(row["seconds"] for row in rows))
-                update(rows[-1]["step"], f"loss {rows[-1]['loss']:.3f}, {speed:.0f} tokens/s")
-
-
 def _replace_folder(source: Path, target: Path) -> None:
     temporary = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -159,7 +137,6 @@ def _replace_folder(source: Path, target: Path) -> None:
 def train_loop(config: dict[str, Any]) -> None:
     """One Ray Train worker: model, data and reporting around `loop.train`."""
     import os
-    import tempfile
 
     os.environ.update(ALLOCATOR)  # before the first tensor on a card
     import torch
@@ -169,44 +146,32 @@ def train_loop(config: dict[str, Any]) -> None:
     from app.training.feed import micro_batches
 
     profile = Profile.model_validate_json(config["profile"])
-    options, run = profile.sft, Run(Path(config["run"]))
+    options, steps = profile.sft, config["steps"]
     device = ray.train.torch.get_device()
     _set_up_device(device, options.vram_gib)
     worker = ray.train.get_context().get_world_rank()
-    is_first = worker == 0
-    if is_first:
-        copy_to(run.sft_said)
+    if worker == 0:
+        forward_to(functools.partial(send, config["channel"]))
     model = _load(profile, device)
     keep = _keep(model, profile, device)
-    checkpoint = ray.train.get_checkpoint()
+    held = ray.train.get_checkpoint()
+    checkpoint = Path(held.path) if held else None
     difficulty = Difficulty() if options.data_dropout != "none" else None
-    recorder = MetricsRecorder(run, checkpoint) if is_first else None
-
-    def on_checkpoint(step: int, save: Any) -> None:
-        if not is_first:
-            return ray.train.report({"step": step})
-        with tempfile.TemporaryDirectory() as folder:
-            save(Path(folder))
-            return ray.train.report({"step": step}, checkpoint=ray.train.Checkpoint.from_directory(folder))
-
-    try:
+    with contextlib.closing(Reporter(Run(Path(config["run"])), checkpoint, options, steps, device)) as reporter:
         loop.train(
             model,
             lambda epoch: micro_batches(_rows(profile, epoch), profile, epoch, config["rows"], worker, difficulty),
             options,
-            config["steps"],
+            steps,
             device=device,
-            on_step=recorder.write if recorder else lambda metrics: None,
-            on_checkpoint=on_checkpoint,
-            resume_from=Path(checkpoint.path) if checkpoint else None,
+            on_step=reporter.on_step,
+            on_checkpoint=reporter.on_checkpoint,
+            resume_from=checkpoint,
             wrap=lambda module: parallel.wrap(module, options, device),
             keep=keep,
             corpus_rows=config["rows"],
             difficulty=difficulty,
         )
-    finally:
-        if recorder:
-            recorder.close()
     torch.cuda.empty_cache()
 
 
@@ -265,24 +230,3 @@ def _rows(profile: Profile, epoch: int) -> Iterator[dict[str, Any]]:
     ):
         for index in range(len(batch["labels"])):
             yield {name: column[index] for name, column in batch.items()}
-
-
-class MetricsRecorder:
-    """metrics.jsonl and TensorBoard, written by the first worker; steps after the checkpoint are dropped on resume."""
-
-    def __init__(self, run: Run, checkpoint: Any) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        first = read_json(Path(checkpoint.path) / "state.json")["step"] if checkpoint else 0
-        self._path = run.sft_metrics
-        write_json_lines(self._path, [row for row in read_json_lines(self._path) if row["step"] <= first])
-        self._board = SummaryWriter(str(run.sft_tensorboard), purge_step=first + 1)
-
-    def write(self, metrics: Any) -> None:
-        row = asdict(metrics)
-        append_json_line(self._path, row)
-        for name in ("loss", "learning_rate", "grad_norm", "effective_epochs", "flop_epochs"):
-            self._board.add_scalar(f"sft/{name}", row[name], metrics.step)
-
-    def close(self) -> None:
-        self._board.close()

@@ -1,13 +1,20 @@
 """A user's mistake ends with exit code 2 and one sentence: the value, the cause, the way out. Never a traceback."""
 
+import json
 import os
 import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from app.models.adapters import WEIGHTS, check_adapter, load_merged
+from app.profiles import smoke
 from app.runs import Run
+from app.settings import SftSettings
 from tests.conftest import ROOT, Cli
 
 
@@ -39,6 +46,8 @@ def one_sentence(done: subprocess.CompletedProcess[str]) -> str:
             ["max_lora_rank=7", "8"],
         ),
         (["keys", "remove", "nobody"], ["nobody"]),
+        (["truncate", "--adapter", "/no/adapter", "--rank", "4"], ["/no/adapter", "adapter_config.json"]),
+        (["truncate", "--adapter", "/no/adapter", "--rank", "0"], ["--rank 0", "give 1 or more"]),
     ],
     ids=lambda value: " ".join(value[:1] + value[-1:]) if isinstance(value, list) else None,
 )
@@ -69,6 +78,88 @@ def test_a_model_without_a_chat_template_is_told_so_before_anything_is_built(
     sentence = one_sentence(cli(command, *options, "--run", run))
     assert "the model has no chat template, which " in sentence and " needs: " in sentence
     assert not list(run.rglob("*.parquet")) and not (run / "corpus").exists() and not (run / "evaluation").exists()
+
+
+@pytest.fixture(scope="module")
+def adapter(smoke_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LoRA adapter of rank 8 on all linear layers of the smoke model, both of whose sides are drawn at random."""
+    from transformers import AutoModelForCausalLM
+
+    from app.training import lora
+
+    base = AutoModelForCausalLM.from_pretrained(smoke_model, dtype=torch.float32)
+    model = lora.attach(base, SftSettings(lora_r=8, lora_alpha=16), seed=0)
+    torch.manual_seed(1)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    folder = tmp_path_factory.mktemp("adapters") / "whole"
+    lora.save(model, folder)
+    return folder
+
+
+def products(folder: Path) -> dict[str, np.ndarray]:
+    """What an adapter adds to each weight, by the base model's name of it: [out, in], float64."""
+    config = json.loads((folder / "adapter_config.json").read_text())
+    tensors = {name: tensor.double().numpy() for name, tensor in load_file(folder / WEIGHTS).items()}
+    scale = config["lora_alpha"] / config["r"]
+    return {
+        name.removeprefix("base_model.model.").replace("lora_A.weight", "weight"): scale
+        * tensors[name.replace("lora_A", "lora_B")]
+        @ a
+        for name, a in tensors.items()
+        if "lora_A" in name
+    }
+
+
+def logits(model: torch.nn.Module) -> torch.Tensor:
+    with torch.no_grad():
+        found: torch.Tensor = model(input_ids=torch.arange(1000, 1064)[None]).logits
+    return found
+
+
+def test_truncate_writes_the_best_adapter_of_its_rank(cli: Cli, adapter: Path, smoke_model: Path) -> None:
+    """numpy cuts the whole products, and the base model with them in its weights is what the adapter has to make."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    done = cli("truncate", "--adapter", adapter, "--rank", "3")
+    small = adapter.with_name("whole-r3")
+    assert done.returncode == 0 and done.stdout.startswith("adapter of rank 3 from 8, "), done.stderr
+    assert done.stdout.strip().endswith(f": {small}") and len(done.stdout.splitlines()) == 1
+    expected = AutoModelForCausalLM.from_pretrained(smoke_model, dtype=torch.float32)
+    weights, found = dict(expected.named_parameters()), products(small)
+    left_out = total = 0.0
+    for name, whole in products(adapter).items():
+        u, values, v = np.linalg.svd(whole, full_matrices=False)
+        best = (u[:, :3] * values[:3]) @ v[:3]
+        assert np.abs(found[name] - best).max() < 1e-5 * np.abs(best).max() + 1e-7, name
+        weights[name].data += torch.from_numpy(best).float()
+        left_out, total = left_out + (values[3:] ** 2).sum(), total + (values**2).sum()
+    assert f", {(left_out / total) ** 0.5:.2%} off what the whole one adds" in done.stdout
+
+    settings = smoke().model
+    check_adapter(small, smoke_model)
+    merged = load_merged(smoke_model, settings, torch.device("cpu"), str(small))
+    plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(smoke_model, dtype=torch.float32), small)
+    for model in (merged, plain.eval()):
+        torch.testing.assert_close(logits(model), logits(expected.eval()), atol=1e-4, rtol=1e-4)
+    assert (
+        logits(load_merged(smoke_model, settings, torch.device("cpu"), str(adapter))) - logits(merged)
+    ).abs().max() > 1e-2
+
+    assert f"{small} is there already" in one_sentence(cli("truncate", "--adapter", adapter, "--rank", "3"))
+    assert "has rank 8 already" in one_sentence(cli("truncate", "--adapter", adapter, "--rank", "8"))
+    assert "can't grow to 257: 256 at most" in one_sentence(cli("truncate", "--adapter", adapter, "--rank", "257"))
+
+
+def test_truncate_to_more_ranks_says_that_it_fills_up(cli: Cli, adapter: Path, tmp_path: Path) -> None:
+    done = cli("truncate", "--adapter", adapter, "--rank", "12", "--out", tmp_path / "large")
+    assert done.stdout.strip() == (
+        f"rank 12 is more than the adapter's 8, so it was filled up and does the same: {tmp_path / 'large'}"
+    ), done.stderr
+    whole, large = products(adapter), products(tmp_path / "large")
+    assert all(np.abs(large[name] - whole[name]).max() < 1e-6 for name in whole)
 
 
 def test_a_profile_that_needs_a_card_says_so_instead_of_waiting(

@@ -48,15 +48,37 @@ def test_errors_of_an_actor_that_can_not_start(local_ray: None) -> None:
     assert _sentence(caught.value) == "no card here: choose another --profile"
 
 
-def test_errors_of_a_training_worker(local_ray: None, tmp_path: Path) -> None:
-    def diverge(config: dict[str, Any]) -> None:
-        raise FloatingPointError("loss is nan at step 1: lower sft.learning_rate")
+@pytest.mark.parametrize(
+    ("error", "tries", "sentence"),
+    [
+        (FloatingPointError("loss is nan: lower sft.learning_rate"), 1, "loss is nan: lower sft.learning_rate"),
+        (ConnectionResetError("by the other worker, which was lost"), 2, None),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_errors_of_a_training_worker(
+    local_ray: None, tmp_path: Path, error: Exception, tries: int, sentence: str | None
+) -> None:
+    """What another try would meet again ends the training at once, all else after as many as are allowed."""
+    from app.training.reports import ProgressCallback, shown
 
-    trainer = TorchTrainer(
-        diverge,
-        scaling_config=ray.train.ScalingConfig(num_workers=1),
-        run_config=ray.train.RunConfig(name="diverge", storage_path=str(tmp_path)),
-    )
-    with pytest.raises(Exception) as caught:  # noqa: B017
-        trainer.fit()
-    assert _sentence(caught.value) == "loss is nan at step 1: lower sft.learning_rate"
+    def fail_again(config: dict[str, Any]) -> None:
+        with (tmp_path / "tries").open("a") as file:
+            file.write("x")
+        raise error
+
+    with shown(steps=1) as channel:
+        trainer = TorchTrainer(
+            fail_again,
+            scaling_config=ray.train.ScalingConfig(num_workers=1),
+            run_config=ray.train.RunConfig(
+                name="fails",
+                storage_path=str(tmp_path),
+                failure_config=ray.train.FailureConfig(max_failures=1),
+                callbacks=[ProgressCallback(channel)],
+            ),
+        )
+        with pytest.raises(ray.train.TrainingFailedError) as caught:
+            trainer.fit()
+    assert (tmp_path / "tries").read_text() == "x" * tries
+    assert _sentence(caught.value) == sentence

@@ -2,10 +2,12 @@
 
 import os
 import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import ray
 import torch
@@ -17,6 +19,55 @@ from app.profiles import smoke
 from app.records import Prompt, Sampling
 from app.settings import SftSettings
 from app.training import lora
+
+
+def free_cores() -> int:
+    return int(ray.available_resources().get("CPU", 0))
+
+
+def wait_until(is_so: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_generator_that_finds_no_room_gives_up_with_a_sentence(
+    local_ray: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @ray.remote(num_cpus=1)
+    class Holder:
+        def here(self) -> None: ...
+
+    monkeypatch.setattr("actors.generator.PLACE_SECONDS", 3.0)
+    monkeypatch.setattr("actors.generator.SAY_EVERY_SECONDS", 1.0)
+    holder = Holder.remote()
+    ray.get(holder.here.remote())
+    start = time.monotonic()
+    with pytest.raises(
+        UserError, match="waits for {'num_cpus': 4, .* more than 3 s; the cluster has .*: end what holds"
+    ):
+        GeneratorClient(smoke().model, smoke().generation)
+    assert time.monotonic() - start < 10
+    assert "the generator waits for {'num_cpus': 4" in capsys.readouterr().err
+    ray.kill(holder)
+    wait_until(lambda: free_cores() == 4)  # nothing waits any more that would take them
+
+
+def test_a_generator_that_dies_while_it_loads_is_told_in_a_sentence(local_ray: None) -> None:
+    def end_it() -> None:
+        def actors() -> list[psutil.Process]:
+            return [c for c in psutil.Process().children(recursive=True) if "ray::Generator" in " ".join(c.cmdline())]
+
+        wait_until(lambda: bool(actors()))
+        actors()[0].kill()
+
+    killer = threading.Thread(target=end_it, daemon=True)
+    killer.start()
+    with pytest.raises(UserError, match="the generator's process ended .* lower generation.batch_size"):
+        GeneratorClient(smoke().model, smoke().generation)
+    killer.join()
+    wait_until(lambda: free_cores() == 4)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +98,7 @@ def test_a_slow_consumer_holds_the_actor_back(generator: GeneratorClient) -> Non
     prompt = Prompt(id="x", text="x", samples=tuple(range(wanted)))
     stream = generator.stream([prompt], Sampling(max_new_tokens=1, temperature=1.0))
     seen = [next(stream).sample]
-    asked = generator._actor.ready.remote()  # waits in the actor until the stream is through
+    asked = generator._actor.pid.remote()  # waits in the actor until the stream is through
     assert not ray.wait([asked], timeout=6)[0], "the actor drew all drafts although nobody took them"
     seen += [draft.sample for draft in stream]
     assert sorted(seen) == list(range(wanted))
@@ -80,7 +131,7 @@ def test_an_adapter_is_switched_on_and_off_per_call(
 
 def test_a_process_that_died_is_told_in_a_sentence(generator: GeneratorClient) -> None:
     """The last test: it ends the actor that the others use."""
-    pid = ray.get(generator._actor.ready.remote())
+    pid = ray.get(generator._actor.pid.remote())
     stream = generator.stream([Prompt(id="x", text="x", samples=tuple(range(5000)))], Sampling(max_new_tokens=20))
     next(stream)
     os.kill(pid, signal.SIGKILL)

@@ -42,6 +42,12 @@ def pool(local_ray: None) -> Iterator[JudgePool]:
         yield made
 
 
+def start_all(pool: JudgePool) -> None:
+    """Have as many jobs at once as there may be judges."""
+    list(pool.judge_all([(problem(number), [SORT]) for number in range(NUM_WORKERS)]))
+    assert len(pool._workers) == NUM_WORKERS
+
+
 def problem(number: int) -> Problem:
     return dataclasses.replace(FIXTURE, id=str(number))
 
@@ -52,7 +58,15 @@ def test_verdicts_come_in_the_order_of_the_problems(pool: JudgePool) -> None:
     results = list(pool.judge_all(jobs))
     assert [verdicts[0].problem_id for verdicts in results] == [str(number) for number in range(12)]
     assert all([verdict.status for verdict in verdicts] == ["passed", "wrong_answer"] for verdicts in results)
-    assert results[0][0].tier in pool.tiers
+    assert results[0][0].tier == Supervisor(SandboxSettings()).tier
+
+
+@pytest.mark.parametrize(("num_jobs", "num_judges"), [(1, 1), (3, 3), (9, 4)])
+def test_a_pool_starts_no_more_judges_than_there_is_work(local_ray: None, num_jobs: int, num_judges: int) -> None:
+    with contextlib.closing(JudgePool(SandboxSettings(num_workers=4))) as pool:
+        results = list(pool.judge_all([(problem(number), [SORT]) for number in range(num_jobs)]))
+        assert [verdicts[0].status for verdicts in results] == [Status.PASSED] * num_jobs
+        assert len({process.pid for process in _supervisors(pool)}) == num_judges
 
 
 def test_only_a_few_jobs_wait_for_each_worker(pool: JudgePool) -> None:
@@ -76,6 +90,7 @@ def test_judging_goes_on_while_the_source_of_jobs_is_slow(pool: JudgePool) -> No
             yield problem(number), ["import time\ntime.sleep(0.4)\n" + SORT]
             time.sleep(0.4)
 
+    start_all(pool)
     start = time.monotonic()
     for verdicts in pool.judge_all(source()):
         assert verdicts[0].status == Status.PASSED
@@ -119,8 +134,7 @@ class Fragile:
     def __init__(self, settings: SandboxSettings) -> None:
         self._supervisor = Supervisor(settings)
 
-    def ready(self) -> str:
-        return self._supervisor.tier
+    def ready(self) -> None: ...
 
     def judge(self, problem: Problem, programs: list[str]) -> list[Verdict]:
         time.sleep(0.1)  # the others wait behind it
@@ -207,7 +221,10 @@ def test_a_source_that_fails_leaves_no_work_behind(pool: JudgePool) -> None:
     assert pool.judge(problem(9), SORT).status == Status.PASSED
 
 
-def test_a_node_that_can_not_confine_says_so_in_one_sentence(local_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("can_first", [False, True])
+def test_a_node_that_can_not_confine_says_so_in_one_sentence(
+    local_ray: None, monkeypatch: pytest.MonkeyPatch, can_first: bool
+) -> None:
     from app.cli import _sentence
 
     @ray.remote
@@ -217,15 +234,22 @@ def test_a_node_that_can_not_confine_says_so_in_one_sentence(local_ray: None, mo
 
         def ready(self) -> None: ...
 
-    monkeypatch.setattr("actors.judges.Judge", Unconfined)
-    monkeypatch.setattr(JudgePool, "_start", lambda self: Unconfined.options(num_cpus=0).remote())
-    with pytest.raises(Exception) as caught:
-        JudgePool(SandboxSettings(num_workers=1))
+    start = JudgePool._start
+
+    def start_there(self: JudgePool) -> Any:
+        """The first judge finds a node that can confine, the second does not."""
+        return start(self) if can_first and not self._workers else Unconfined.options(num_cpus=0).remote()
+
+    monkeypatch.setattr(JudgePool, "_start", start_there)
+    monkeypatch.setattr("actors.judges.PAUSE_SECONDS", 0.0)
+    with pytest.raises(Exception) as caught, contextlib.closing(JudgePool(SandboxSettings(num_workers=2))) as pool:
+        list(pool.judge_all([(problem(number), [SORT]) for number in range(9)]))
     assert _sentence(caught.value) == "programs can't be confined on this machine"
 
 
 def test_a_thousand_hostile_programs_at_once_leave_the_machine_usable(pool: JudgePool) -> None:
     hostile = [CASES[number % len(CASES)] for number in range(1000)]
+    start_all(pool)
     supervisors, seen = _supervisors(pool), set()
     peak, start = 0, time.monotonic()
     jobs = ((dataclasses.replace(FIXTURE, id=str(n)), [case.program]) for n, case in enumerate(hostile))

@@ -1,11 +1,18 @@
-"""Ray Train with two workers: one adapter, every row once, the loss of the whole batch."""
+"""Ray Train: two workers make one adapter, see every row once and share their losses; a worker that is lost costs the
+steps since its checkpoint; what it says is shown."""
 
 import random
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from safetensors.torch import load_file
 
 from app.corpus.rows.assemble import TRAIN_SCHEMA
 from app.files.json_files import read_json, read_json_lines, write_json
@@ -66,3 +73,57 @@ def test_two_workers_know_of_each_others_documents(local_ray: None, tmp_path: Pa
         metrics, meta = read_json_lines(run.sft_metrics), read_json(run.sft_meta)
     assert [row["effective_epochs"] for row in metrics[7::4]] == [1.0, 1.5, 2.0, 2.5], "8 steps, 4, and 8"
     assert meta["steps"] == len(metrics) == 20 and meta["flop_epochs"] == 2.5
+
+
+WORKER = "ray::RayTrainWorker"
+
+
+def kill_a_worker(run: Run, is_time: Callable[[list[dict[str, Any]]], bool], killed: list[dict[str, Any]]) -> None:
+    """End one training worker of this process's Ray with SIGKILL when its metrics say so; they go to `killed`."""
+    deadline = time.monotonic() + 120
+    while not is_time(rows := read_json_lines(run.sft_metrics)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    workers = [child for child in psutil.Process().children(recursive=True) if WORKER in child.name() + _title(child)]
+    max(workers, key=lambda worker: worker.pid).kill()
+    killed.extend(rows)
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_training_whose_worker_is_killed_ends_as_an_undisturbed_one(
+    workers: int, local_ray: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from app.training.sft import run_sft
+
+    changes = [f"sft.num_workers={workers}", "sft.micro_batch=1", "sft.grad_accumulation=2", "sft.max_steps=16"]
+    profile = with_overrides(smoke(), [*changes, "sft.checkpoint_every=2"])
+    adapters, metrics, killed = [], [], []
+    for name in ("whole", "killed"):
+        with open_run(tmp_path / name, profile, resume=False) as run:
+            corpus(run)
+            if name == "killed":
+                arguments = (run, lambda rows: len(rows) >= 7, killed)
+                killer = threading.Thread(target=kill_a_worker, args=arguments, daemon=True)
+                killer.start()
+            run_sft(run, profile)
+            metrics.append(read_json_lines(run.sft_metrics))
+            adapters.append(load_file(run.sft_adapter / "adapter_model.safetensors"))
+    killer.join()
+    said = capsys.readouterr().err
+    assert said.count("was lost") == 1 and "training goes on from its last checkpoint" in said
+    assert 7 <= len(killed) < 16, "the worker was killed in the middle"
+    assert [row["step"] for row in metrics[1]] == list(range(1, 17)), "no step is lost, none is there twice"
+    assert metrics[1][:2] == killed[:2], "the training went on from a checkpoint, so these steps were not made again"
+    assert metrics[1][:7] != killed[:7] or len(killed) > 7, "and those after it were"
+    assert [row["loss"] for row in metrics[0]] == pytest.approx([row["loss"] for row in metrics[1]], rel=1e-5)
+    assert adapters[0].keys() == adapters[1].keys()
+    for name, tensor in adapters[0].items():
+        assert (tensor - adapters[1][name]).abs().max() <= 1e-5, name

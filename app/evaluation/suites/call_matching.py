@@ -27,16 +27,6 @@ WRONG_VALUE = "wrong value"
 WRONG_NUMBER = "wrong number of calls"
 CALLED = "called although nothing fits"
 DID_NOT_CALL = "did not call"
-RULES = (
-    WRONG_FUNCTION,
-    MISSING_PARAMETER,
-    UNEXPECTED_PARAMETER,
-    WRONG_TYPE,
-    WRONG_VALUE,
-    WRONG_NUMBER,
-    CALLED,
-    DID_NOT_CALL,
-)
 _PUNCTUATION = re.compile(r"[ ,./\-_*^]")
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),

@@ -10,7 +10,7 @@ from app.errors import UserError
 from app.evaluation.measure import render
 from app.evaluation.suites import humaneval
 from app.evaluation.suites.humaneval import HumanEval
-from app.prompting.protocols import answer, ask, chat_prompt, chat_texts, without_thought
+from app.prompting.protocols import chat_prompt, without_thought
 from app.prompting.replies import code_block
 from app.records import Problem
 
@@ -34,13 +34,6 @@ def test_the_chat_prompt_is_the_models_own_template(tokenizer: Any) -> None:
     text = render(tokenizer, SUITE, PROBLEMS["HumanEval/0"], "chat", ())
     assert text is not None
     assert text.endswith("<|im_start|>assistant\n") and "has_close_elements" in text
-
-
-def test_training_dialogues_ask_exactly_what_the_evaluation_asks(tokenizer: Any) -> None:
-    problem = PROBLEMS["HumanEval/0"]
-    prompt, completion = chat_texts(tokenizer, ask(problem.prompt), answer("def f(): pass"))
-    assert prompt == render(tokenizer, SUITE, problem, "chat", ())
-    assert completion == "```python\ndef f(): pass\n```<|im_end|>"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,4 @@
-"""A nested adapter cut to a rank is what was trained under that rank; a grown one does what it did; one cut by singular
-values is the nearest of its rank."""
+"""A nested adapter cut to a rank is what was trained under that rank."""
 
 from pathlib import Path
 
@@ -12,9 +11,10 @@ from app.overrides import with_overrides
 from app.profiles import smoke
 from app.settings import SftSettings
 from app.training import lora
-from app.training.experimental.ranks import RankSwitch, attach_switch, grow, svd_truncate, truncate
+from app.training.experimental.ranks import RankSwitch, attach_switch, truncate
 from app.training.loss import CausalLMLoss, FusedLoss
-from tests.unit.training.test_fused import CONFIGS, loss_and_gradients, packed_rows, tuned
+from tests.unit.models.test_adapter_ranks import loaded, logits
+from tests.unit.training.test_fused import CONFIGS, loss_and_gradients, tuned
 
 NESTED = SftSettings(lora_r=4, lora_alpha=8, lora_dropout=0.0, nested_ranks=(1, 2, 4))
 
@@ -29,20 +29,6 @@ def switched(rank: int) -> tuple[PeftModel, RankSwitch]:
     return model, switch
 
 
-def logits(model: torch.nn.Module) -> torch.Tensor:
-    batch = packed_rows()
-    with torch.no_grad():
-        found: torch.Tensor = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"]).logits
-    return found
-
-
-def loaded(folder: Path) -> PeftModel:
-    """A fresh base model with the adapter of a folder."""
-    torch.manual_seed(0)
-    base = tuned(CONFIGS[0]).unload()
-    return PeftModel.from_pretrained(base, folder)
-
-
 @pytest.mark.parametrize("rank", [1, 2, 4])
 def test_a_cut_adapter_is_what_was_trained_under_its_rank(rank: int, tmp_path: Path) -> None:
     model, _ = switched(rank)
@@ -52,19 +38,6 @@ def test_a_cut_adapter_is_what_was_trained_under_its_rank(rank: int, tmp_path: P
     cut = loaded(tmp_path / "cut")
     assert cut.peft_config["default"].r == rank
     assert torch.allclose(logits(cut), masked, atol=1e-5)
-
-
-@pytest.mark.parametrize("rank", [4, 5, 16])
-def test_a_grown_adapter_does_what_it_did(rank: int, tmp_path: Path) -> None:
-    model = tuned(CONFIGS[0])
-    lora.save(model, tmp_path / "small")
-    grow(tmp_path / "small", tmp_path / "grown", rank)
-    grown = loaded(tmp_path / "grown")
-    assert grown.peft_config["default"].r == rank
-    assert (logits(grown) - logits(model)).abs().max() <= 1e-5
-    if rank > 4:
-        new = next(p for name, p in grown.named_parameters() if "lora_A" in name)[4:]
-        assert new.abs().max() > 0, "new ranks that are all zero could never learn"
 
 
 @pytest.mark.parametrize("rank", [1, 2, 4])
@@ -112,37 +85,4 @@ def test_ranks_that_the_adapter_has_not_are_refused(tmp_path: Path) -> None:
     lora.save(model, tmp_path / "four")
     with pytest.raises(UserError, match="has rank 4, so it can't be cut to 5"):
         truncate(tmp_path / "four", tmp_path / "five", 5)
-    with pytest.raises(UserError, match="has rank 4, so it can't grow to 2"):
-        grow(tmp_path / "four", tmp_path / "two", 2)
-    with pytest.raises(UserError, match="holds no adapter"):
-        grow(tmp_path, tmp_path / "none", 8)
     assert not (tmp_path / "five").exists()
-
-
-def effective(folder: Path) -> dict[str, torch.Tensor]:
-    """What an adapter adds to each weight, scale and all: [out, in]."""
-    layers = {name: layer for name, layer in loaded(folder).named_modules() if hasattr(layer, "lora_A")}
-    return {name: layer.get_delta_weight("default").detach() for name, layer in layers.items()}
-
-
-def test_a_cut_by_singular_values_is_the_nearest_of_its_rank(tmp_path: Path) -> None:
-    lora.save(tuned(CONFIGS[0]), tmp_path / "whole")
-    whole = effective(tmp_path / "whole")
-    errors = []
-    for rank in (1, 2, 3, 4):
-        svd_truncate(tmp_path / "whole", tmp_path / f"{rank}", rank)
-        cut = effective(tmp_path / f"{rank}")
-        errors.append({name: (cut[name] - weight).norm().item() for name, weight in whole.items()})
-        for name, weight in whole.items():
-            left_out = torch.linalg.svdvals(weight)[rank:]
-            assert errors[-1][name] == pytest.approx(left_out.norm().item(), abs=1e-5), name
-    for before, after in zip(errors, errors[1:], strict=False):
-        assert all(after[name] < before[name] for name in whole)
-
-
-def test_a_cut_to_more_ranks_than_a_layer_is_wide_changes_nothing(tmp_path: Path) -> None:
-    lora.save(tuned(CONFIGS[0]), tmp_path / "small")
-    grow(tmp_path / "small", tmp_path / "wide", 128)
-    svd_truncate(tmp_path / "wide", tmp_path / "cut", 100)  # layers are 32 to 96 wide
-    small, cut = effective(tmp_path / "small"), effective(tmp_path / "cut")
-    assert all(torch.allclose(cut[name], weight, atol=1e-5) for name, weight in small.items())

@@ -1,0 +1,185 @@
+"""What a training tells while it runs: each step to metrics.jsonl and TensorBoard, figures and warnings to the driver.
+
+worker: loop.train -> Reporter -> ray.train.report -> Ray's controller: ProgressCallback -> queue -> driver: shown
+        say -> queue -> driver: shown
+"""
+
+import contextlib
+import resource
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray.train
+from ray.exceptions import RayError
+from ray.util.queue import Queue
+
+from app.errors import UserError
+from app.files.json_files import append_json_line, read_json, read_json_lines, write_json_lines
+from app.models.sizes import GIB
+from app.progress import progress, say
+from app.runs import Run
+from app.settings import SftSettings
+from app.training.schedule import is_checkpoint
+
+if TYPE_CHECKING:
+    import torch
+
+    from app.training.loop import StepMetrics
+
+REPORT_EVERY_S = 5.0
+"""Between checkpoints. Ray's controller takes one report in two seconds, and a worker that has two waits for it."""
+MAX_FAILURES = 3
+"""How often a training goes on from its last checkpoint after a worker was lost. Preempted nodes are not counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What `ray.train.report` carries. Made by `Reporter`; shown by the driver and in Ray's dashboard."""
+
+    step: int
+    loss: float
+    """Of this step; a mean over its labelled tokens, nats."""
+    tokens_per_second: float
+    """Since the report before, checkpoints included; all workers, padding included."""
+    memory_gib: float
+    """The peak since the worker's start: what torch has reserved of the card, without one the resident memory."""
+
+
+class Reporter:
+    """A worker's side, for `loop.train` to call. Every worker makes one: a report waits for all of them.
+
+    run: where the first worker keeps its metrics. checkpoint: what the training goes on from.
+    """
+
+    def __init__(
+        self, run: Run, checkpoint: Path | None, settings: SftSettings, steps: int, device: "torch.device"
+    ) -> None:
+        state = read_json(checkpoint / "state.json") if checkpoint else {"step": 0, "tokens": 0}
+        self._settings, self._steps, self._device = settings, steps, device
+        self._is_first = ray.train.get_context().get_world_rank() == 0
+        self._recorder = MetricsRecorder(run, state["step"]) if self._is_first else None
+        self._tokens, self._time = state["tokens"], time.monotonic()
+        self._latest: StepMetrics | None = None
+
+    def on_step(self, metrics: "StepMetrics") -> None:
+        self._latest = metrics
+        if self._recorder:
+            self._recorder.write(metrics)
+        if not is_checkpoint(metrics.step, self._steps, self._settings) and self._is_due():
+            self._report(None)
+
+    def on_checkpoint(self, step: int, save: Callable[[Path], None]) -> None:
+        if not self._is_first:
+            return self._report(None)
+        with tempfile.TemporaryDirectory() as folder:
+            save(Path(folder))
+            return self._report(ray.train.Checkpoint.from_directory(folder))
+
+    def close(self) -> None:
+        if self._recorder:
+            self._recorder.close()
+
+    def _is_due(self) -> bool:
+        """By the first worker's clock, on all workers alike."""
+        from app.training.parallel import sum_over_ranks
+
+        is_late = time.monotonic() - self._time >= REPORT_EVERY_S
+        return sum_over_ranks(float(self._is_first and is_late), self._device) > 0
+
+    def _report(self, checkpoint: ray.train.Checkpoint | None) -> None:
+        assert self._latest is not None, "a step comes before its checkpoint"
+        now, latest = time.monotonic(), self._latest
+        figures = Figures(
+            step=latest.step,
+            loss=latest.loss,
+            tokens_per_second=(latest.tokens - self._tokens) / max(1e-9, now - self._time),
+            memory_gib=_peak_bytes(self._device) / GIB,
+        )
+        self._tokens, self._time = latest.tokens, now
+        ray.train.report(asdict(figures), checkpoint=checkpoint)
+
+
+def _peak_bytes(device: "torch.device") -> int:
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_reserved(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+class MetricsRecorder:
+    """metrics.jsonl and TensorBoard, written by the first worker; steps after the checkpoint are dropped on resume."""
+
+    def __init__(self, run: Run, last_step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._path = run.sft_metrics
+        write_json_lines(self._path, [row for row in read_json_lines(self._path) if row["step"] <= last_step])
+        self._board = SummaryWriter(str(run.sft_tensorboard), purge_step=last_step + 1)
+
+    def write(self, metrics: "StepMetrics") -> None:
+        row = asdict(metrics)
+        append_json_line(self._path, row)
+        for name in ("loss", "learning_rate", "grad_norm", "effective_epochs", "flop_epochs"):
+            self._board.add_scalar(f"sft/{name}", row[name], metrics.step)
+
+    def close(self) -> None:
+        self._board.close()
+
+
+class ProgressCallback(ray.train.UserCallback):
+    """The controller's side: hands what workers report to the driver, and ends what another try can't mend."""
+
+    def __init__(self, channel: Queue) -> None:
+        self._channel = channel
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+        peak = max(worker["memory_gib"] for worker in metrics)
+        send(self._channel, Figures(**metrics[0] | {"memory_gib": peak}))
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        """Raises the error that each try would meet again: Ray then ends the training instead of retrying."""
+        for error in worker_exceptions.values():
+            if isinstance(error, UserError | FloatingPointError):
+                raise error
+        rank, error = next(iter(worker_exceptions.items()))
+        send(
+            self._channel,
+            f"  training worker {rank} was lost ({type(error).__name__}): training goes on from its last checkpoint, "
+            f"{MAX_FAILURES} times at most",
+        )
+
+
+def send(channel: Queue, told: Figures | str | None) -> None:
+    """Where nobody hears it any more, nothing happens: a training doesn't end for that."""
+    with contextlib.suppress(RayError):
+        channel.put(told)
+
+
+@contextlib.contextmanager
+def shown(steps: int) -> Iterator[Queue]:
+    """The driver's side: a queue whose figures and lines are shown until the block ends."""
+    channel = Queue(actor_options={"num_cpus": 0})
+    watcher = threading.Thread(target=_show, args=(channel, steps), daemon=True)
+    watcher.start()
+    try:
+        yield channel
+    finally:
+        send(channel, None)
+        watcher.join()
+        channel.shutdown()
+
+
+def _show(channel: Queue, steps: int) -> None:
+    with progress("sft", steps, "steps") as update, contextlib.suppress(RayError):
+        while (told := channel.get()) is not None:
+            if isinstance(told, str):
+                say(told)
+            else:
+                note = f"loss {told.loss:.3f}, {told.tokens_per_second:.0f} tokens/s, {told.memory_gib:.2f} GiB"
+                update(told.step, note)
