@@ -1,0 +1,1 @@
+"""Rows of benchmark files as problems with tests: what suites measure and what the corpus trains on."""
