@@ -2,7 +2,7 @@
 #   PYTHON=python3.12       another interpreter
 #   TORCH_INDEX=URL         where to take torch from: without a card, PyTorch's CPU index saves gigabytes (optional)
 #   PROFILE=laptop          profile of `make run`; left out, the machine decides, and with RUN the run
-#   WORKERS=3               processes that run tests: most of them wait much of their time
+#   WORKERS=2               processes that run tests: one for what starts Ray, the others for the rest
 #   RUN=DIR                 go on with this run, under its own settings
 PYTHON ?= python3
 TORCH_INDEX ?=
@@ -11,7 +11,7 @@ CARD_MIB := $(shell nvidia-smi --query-gpu=memory.total --format=csv,noheader,no
 ACCELERATOR := $(if $(CARD_MIB),gpu,cpu)
 PROFILE ?= $(if $(CARD_MIB),$(shell [ $(CARD_MIB) -ge 22000 ] && echo workstation || echo rtx3070),laptop)
 RUN ?=
-WORKERS ?= 3
+WORKERS ?= 2
 IS_GIVEN := $(filter-out file default undefined,$(origin PROFILE))
 PY := .venv/bin/python
 PINS := constraints/$(ACCELERATOR).txt

@@ -14,22 +14,19 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
-LONGEST = ("e2e/test_serve", "ray/", "e2e/test_ide_page", "e2e/test_sandbox", "e2e/")
-"""What begins first where several workers share the tests. Pages and sandbox come before what waits for the submitted
-job, which the first of these makes."""
+ON_RAY = ("e2e/test_serve", "e2e/test_pipeline", "e2e/test_evaluate", "e2e/test_cli", "ray/")
+"""Tests that start Ray and engines keep two cores busy by themselves: one after the other."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Under xdist (`--dist loadgroup`) a file's tests go to one worker, in their order, so that what they share is made
-    once; and so do all tests on the local Ray, which is to be alone in its process."""
+    """Under xdist (`--dist loadgroup`) what starts Ray runs in one worker, and first, since it takes longest. A file's
+    other tests go to one worker too, in their order, so that what they share is made once."""
     if config.getoption("dist", "no") == "no":
         return
     places = {item: item.path.relative_to(ROOT / "tests").as_posix() for item in items}
     for item, place in places.items():
-        shares_ray = "local_ray" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("local Ray" if shares_ray else place))
-    ranks = {item: [place.startswith(start) for start in LONGEST] for item, place in places.items()}
-    items.sort(key=lambda item: ranks[item].index(True) if True in ranks[item] else len(LONGEST))
+        item.add_marker(pytest.mark.xdist_group("Ray" if place.startswith(ON_RAY) else place))
+    items.sort(key=lambda item: not places[item].startswith(ON_RAY))
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
