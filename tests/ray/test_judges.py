@@ -234,6 +234,10 @@ def test_a_node_that_can_not_confine_says_so_in_one_sentence(
 
         def ready(self) -> None: ...
 
+        def judge(self, problem: Problem, programs: list[str]) -> None: ...
+
+        def close(self) -> None: ...
+
     start = JudgePool._start
 
     def start_there(self: JudgePool) -> Any:
