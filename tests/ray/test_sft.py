@@ -80,7 +80,7 @@ WORKER = "ray::RayTrainWorker"
 
 def kill_a_worker(run: Run, is_time: Callable[[list[dict[str, Any]]], bool], killed: list[dict[str, Any]]) -> None:
     """End one training worker of this process's Ray with SIGKILL when its metrics say so; they go to `killed`."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not is_time(rows := read_json_lines(run.sft_metrics)):
         assert time.monotonic() < deadline
         time.sleep(0.01)
