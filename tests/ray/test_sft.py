@@ -97,20 +97,19 @@ def _title(process: psutil.Process) -> str:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("workers", [1, 2])
 def test_a_training_whose_worker_is_killed_ends_as_an_undisturbed_one(
-    workers: int, local_ray: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    local_ray: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from app.training.sft import run_sft
 
-    changes = [f"sft.num_workers={workers}", "sft.micro_batch=1", "sft.grad_accumulation=2", "sft.max_steps=16"]
+    changes = ["sft.num_workers=2", "sft.micro_batch=1", "sft.grad_accumulation=2", "sft.max_steps=9"]
     profile = with_overrides(smoke(), [*changes, "sft.checkpoint_every=2"])
     adapters, metrics, killed = [], [], []
     for name in ("whole", "killed"):
         with open_run(tmp_path / name, profile, resume=False) as run:
             corpus(run)
             if name == "killed":
-                arguments = (run, lambda rows: len(rows) >= 7, killed)
+                arguments = (run, lambda rows: len(rows) >= 3, killed)
                 killer = threading.Thread(target=kill_a_worker, args=arguments, daemon=True)
                 killer.start()
             run_sft(run, profile)
@@ -119,10 +118,10 @@ def test_a_training_whose_worker_is_killed_ends_as_an_undisturbed_one(
     killer.join()
     said = capsys.readouterr().err
     assert said.count("was lost") == 1 and "training goes on from its last checkpoint" in said
-    assert 7 <= len(killed) < 16, "the worker was killed in the middle"
-    assert [row["step"] for row in metrics[1]] == list(range(1, 17)), "no step is lost, none is there twice"
+    assert 3 <= len(killed) < 9, "the worker was killed in the middle"
+    assert [row["step"] for row in metrics[1]] == list(range(1, 10)), "no step is lost, none is there twice"
     assert metrics[1][:2] == killed[:2], "the training went on from a checkpoint, so these steps were not made again"
-    assert metrics[1][:7] != killed[:7] or len(killed) > 7, "and those after it were"
+    assert metrics[1][:3] != killed[:3] or len(killed) > 3, "and those after it were"
     assert [row["loss"] for row in metrics[0]] == pytest.approx([row["loss"] for row in metrics[1]], rel=1e-5)
     assert adapters[0].keys() == adapters[1].keys()
     for name, tensor in adapters[0].items():
