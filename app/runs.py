@@ -34,7 +34,6 @@ from app.run_settings import settle
 from app.settings import Profile
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-STAGES = ("corpus", "sft", "evaluate", "report")
 VERSIONS_OF = ("ray", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "pyarrow", "pydantic")
 
 
