@@ -1,8 +1,10 @@
 """Whose settings a command has, and which settings of a run may still change.
 
 A run keeps those it was made with, and `--set` goes on top of them. A stage binds what decides its outcome once it is
-complete; what an incomplete stage made under other settings is set aside, and it begins anew. Evaluation, generation,
-sandbox, serving and cluster decide nothing that other stages made: a measurement binds its own (`app.evaluation`).
+complete; what an incomplete stage made under other settings is set aside, and it begins anew. A complete corpus also
+binds the sandbox's limits, under which its problems were proved; an incomplete one proves anew what they decide.
+Evaluation, generation, serving and cluster decide nothing that other stages made. A measurement binds its own settings,
+those of the sandbox included (`app.evaluation`).
 """
 
 import json
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 WHICH_MODEL = ("model.source", "model.name", "model.revision")
 CORPUS = ("seed", *WHICH_MODEL, "corpus")
 SFT = (*CORPUS, "model", "sft")
+DECISIVE_SANDBOX = ("timeout_s", "memory_bytes")
+"""Settings of the sandbox that decide which problems pass, and so belong to a corpus."""
 HOW_ONLY = (
     "corpus.num_workers",
     "sft.checkpoint_every",
@@ -95,7 +99,7 @@ def _bound(run: "Run") -> tuple[str, ...]:
     if any(path.stat().st_size for path in run.evaluation.glob("*/*/samples.jsonl")):
         found += WHICH_MODEL
     if run.corpus_manifest.exists():
-        found += CORPUS
+        found += (*CORPUS, *(f"sandbox.{key}" for key in DECISIVE_SANDBOX))
     if run.sft_meta.exists():
         found += SFT
     return found

@@ -8,8 +8,8 @@
                   superseded/                 what was made under other settings or weights, kept and not read
                   report.md report.html       written last, html after md
 
-Nothing else in the project builds a path inside a run. Work that a complete stage no longer needs lies under
-`<stage>/work`.
+Nothing else in the project builds a path inside a run, except that a stage names what lies in its own `<stage>/work`:
+what is not needed once the stage is complete.
 """
 
 import contextlib
@@ -34,7 +34,6 @@ from app.run_settings import settle
 from app.settings import Profile
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-STAGES = ("corpus", "sft", "evaluate", "report")
 VERSIONS_OF = ("ray", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "pyarrow", "pydantic")
 
 

@@ -2,9 +2,10 @@
 
     make rooms        # python -m tests.rooms: writes the picture and the table into the page
 
-A room is a folder of app/, a file at its level that imports a room, or one of the folders beside app/. The other files
-of app/ (records, settings, paths, errors) are open to every room and are left out. The picture leaves out an arrow
-that a longer way says already; the table has them all. tests/unit/test_docs.py fails when the page is behind the code.
+A room is a folder of app/, a file at its level that imports another room than app/files, or one of the folders beside
+app/. The other files of app/ (records, settings, runs, errors, ...) are open to every room and are left out. If A
+reaches C through B, the picture leaves out the arrow A to C; the table has them all. tests/unit/test_docs.py fails when
+the page is behind the code.
 """
 
 import ast
@@ -85,7 +86,7 @@ def reached(found: Arrows, start: str) -> set[str]:
 
 
 def without_shortcuts(found: Arrows) -> Arrows:
-    """The arrows that no longer way says. Those of a cycle stay."""
+    """The arrows from A to C without those where A reaches C through a room B. Arrows of a cycle stay."""
     within = {room: reached(found, room) for room in found}
     return {
         room: {

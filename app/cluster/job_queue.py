@@ -28,6 +28,8 @@ from app.progress import progress, say
 
 TRIES = 3
 POLL_S = 1.0
+HANGS, CRASHES = LEFT_OUT = ("hangs", "crashes")
+"""What the reasons begin with that `at` gives."""
 MAX_LOST = 10
 """Nodes that a job may lose before the queue gives up; a lost node is charged to nothing."""
 
@@ -190,9 +192,9 @@ class _Queue(Generic[J, A]):
             (self._suspects if tries == TRIES - 1 else self._waiting).append(job)
             return
         if running.hangs:
-            reason = f"hangs: it took longer than {self._limit_s:.0f} s, {TRIES} times"
+            reason = f"{HANGS}: it took longer than {self._limit_s:.0f} s, {TRIES} times"
         else:
-            reason = f"crashes: its worker died {TRIES} times ({how})"
+            reason = f"{CRASHES}: its worker died {TRIES} times ({how})"
         left_out = self._left_out[job.index]
         if self._notes is None or what in left_out:
             raise UserError(

@@ -31,7 +31,6 @@ from app.corpus.clean.duplicates import Duplicates, find_duplicates
 from app.corpus.clean.extract import ExtractJob, ShardFile, extract_shard
 from app.corpus.clean.guard import GUARD, Guard, guard_of, signs_bytes
 from app.corpus.identity import (
-    DECISIVE_SANDBOX,
     BuildIdentity,
     changes,
     contents_sha256,
@@ -72,6 +71,7 @@ from app.files.json_files import read_json, write_atomic, write_json
 from app.models.base import ensure_model
 from app.progress import say
 from app.records import BenchmarkText
+from app.run_settings import DECISIVE_SANDBOX
 from app.runs import Run
 from app.settings import Profile
 

@@ -27,6 +27,7 @@ from app.errors import UserError
 from app.files.json_files import read_json
 from app.overrides import differences, parse_settings
 from app.progress import say
+from app.run_settings import DECISIVE_SANDBOX
 from app.runs import Run
 from app.settings import Profile
 
@@ -34,8 +35,6 @@ VERSIONS = {"plan": 2, "extract": 3, "mine": 4, "prove": 2, "render": 3, "assemb
 """The code version of each stage: raised by hand when its bytes change."""
 DECISIVE = ("seq_len", "max_files", "max_mined_files", "files_per_shard")
 """Corpus settings that decide bytes, beside the recipe."""
-DECISIVE_SANDBOX = ("timeout_s", "memory_bytes")
-"""They decide which problems pass."""
 NOT_DECISIVE = ("name", "num_connections", "credentials")
 """Keys of a recipe and its sources."""
 OF_TOKENIZER = ("*.json", "*.jinja", "additional_chat_templates/*.jinja", "*.txt", "*.model", "*.tiktoken")

@@ -1,7 +1,9 @@
 """What a build says about itself: rejected.parquet, attribution.csv, and the facts of manifest.json.
 
-Every file, function and candidate that is not in the corpus stands in rejected.parquet with its reason; every
-distribution that is stands in attribution.csv with its licence and its files.
+Every distribution, file, function and problem that was looked at and refused is in rejected.parquet with its reason.
+What was never looked at is not (files beyond max_files; those of the validation and test sides, unless mined), nor are
+examples that the shares had no room for. Every distribution that something was kept of is in attribution.csv with its
+licence and its files.
 """
 
 import csv

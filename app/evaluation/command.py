@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from app.evaluation.measurement import Engines
 
 FREE = ("evaluation", "generation", "sandbox")
-"""Groups of settings that an evaluation may choose anew, because nothing in the run depends on them."""
+"""Groups of settings that an evaluation may choose anew for its measurements, without changing the run's."""
 
 
 def evaluate(arguments: argparse.Namespace, engines: "Engines") -> None:

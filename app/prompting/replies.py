@@ -1,14 +1,16 @@
 """The program in a model's reply: one function for suites, rewards and page.
 
 The rules, in their order:
-1. A reply that is Python by itself, and defines what is asked for, is the program as it is.
+1. A reply that is Python by itself, and defines what is asked for, is the program as it is; so is the indented body of
+   a function that was begun.
 2. Else its fenced blocks are read as CommonMark has them (`app.prompting.fences`). Chosen is the first one that defines
    the entry point by its whole name (function, class or assignment, at the top level before nested), parses, and does
    more than repeat the question; failing that one that means to define it but does not parse; failing that the first
    block of Python, of no language, of any. A script has no entry point: chosen is the first block that does something
    when run.
 3. Where that gives no program that parses and has the entry point, the blocks within those blocks are looked at, then
-   those that `lax_fences` reads; the first reading that gives one is taken.
+   those that `lax_fences` reads; the first reading that gives one is taken, and where 2. found no block, also one that
+   means to define the entry point but does not parse.
 4. What the chosen block uses and neither it nor `given` defines comes from the reply's other blocks: the imports,
    functions, classes and assignments that bind those names, and what these use in turn, before the block. Nothing else
    of another block is taken: no example, no assertion, no second version.

@@ -2,7 +2,8 @@
 
 The way of a program, file by file:
 
-    supervisor.py   sets a candidate before a judge, holds the limits, makes the verdict
+    supervisor.py   starts a candidate and a judge, holds the limits, makes the verdict (local.py: one a core, in
+                    threads; `actors.judges`: on a cluster)
     process.py      starts the two zygotes, spawns and reaps their children, kills by pidfd (limits.py: the clock)
     tiers.py        what this machine can confine, found by trying (readable_paths.py: what a program may read)
     zygote.py       inside: gives up its rights once, then forks a child a run
@@ -11,9 +12,10 @@ The way of a program, file by file:
     candidate.py    inside: runs the program, answers calls
     marks.py        marks the assertions of tests (splitting.py: whether program and tests can be kept apart)
     judge.py        inside, in another process: runs the tests (evidence.py: what held; test_source.py: what of
-                    the tests the candidate has to evaluate; stub.py: asks the candidate)
+                    the tests the candidate has to evaluate; stub.py: asks the candidate; judge_process.py: the
+                    judge as the supervisor sees it)
     wire.py         the frames between the two (values.py, decoder.py, iterators.py, raised.py: what they may hold)
-    stdio.py, in_process.py   the two other kinds of tests
+    stdio.py, in_process.py   the two other kinds of tests (script.py: one run of a script)
     catalogue.py    the command `python -m app sandbox`
 
 Known limits

@@ -1,13 +1,15 @@
-"""Run one program after another against its problem's tests. This is the only place where a verdict is made.
+"""Run one program after another against its problem's tests, and make the verdict on each.
 
-It also runs a program without tests, for people who want to see what it prints.
+Two verdicts are made elsewhere: `actors.judges` makes that of a problem whose judges end again and again, a suite in
+which nothing runs makes its own. A program is also run without tests, for people who want to see what it prints.
 
     supervisor --- candidate zygote --- candidate      (the program)
          |                                 | |  two pipes, values only
          +-------- judge zygote ------- judge          (the tests)
 
 Limits are held from outside: CPU time of both processes decides `timeout`, a wall limit catches programs that sleep,
-the kernel bounds memory. A verdict comes from the judge's word and the candidate's wait status together. A fault
+the kernel bounds memory. A verdict comes from the judge's word and the candidate's wait status together (of scripts:
+from their output). A fault
 without a candidate to blame is `infra`: tried twice more with fresh zygotes, then reported. One supervisor a core, no
 threads, no Ray: `actors.judges` makes a pool of them.
 """

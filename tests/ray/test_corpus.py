@@ -59,6 +59,19 @@ def run_lengths(text):
     return found
 '''
 
+BESIDE = '''"""A module that shows a sibling, which kills whoever parses it."""
+
+from .kills import kills_lengths
+
+
+def longest_run(text):
+    """Return the length of the longest run of equal characters in a text, 0 for an empty one."""
+    longest = 0
+    for _, length in kills_lengths(text):
+        longest = max(longest, length)
+    return longest
+'''
+
 
 @pytest.fixture(scope="module")
 def profile(tmp_path_factory: pytest.TempPathFactory) -> Profile:
@@ -154,6 +167,7 @@ def test_a_file_that_kills_or_hangs_every_worker_is_left_out_and_named_and_the_b
     (tree / "pyproject.toml").write_text('[project]\nname = "odd"\nversion = "1"\nlicense = "MIT"\n')
     for name in ("kills", "hangs", "good"):
         (tree / f"{name}.py").write_text(DOCTESTED.replace("run_lengths", f"{name}_lengths"))
+    (tree / "beside.py").write_text(BESIDE)
     os.mkfifo(tree / "pipe.py")
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
@@ -167,7 +181,7 @@ def test_a_file_that_kills_or_hangs_every_worker_is_left_out_and_named_and_the_b
     reasons = {row["path"]: row["reason"] for row in rejected if row["what"] == "file"}
     assert reasons["kills.py"].startswith("crashes: its worker died 3 times")
     assert reasons["hangs.py"].startswith("hangs: it took longer than 6 s")
-    assert "a named pipe" in reasons["pipe.py"] and "good.py" not in reasons
+    assert "a named pipe" in reasons["pipe.py"] and reasons.keys() == {"kills.py", "hangs.py", "pipe.py"}
     manifest = read_json(tmp_path / "run/corpus/manifest.json")
     assert manifest["rejected"]["crashes"] == manifest["rejected"]["hangs"] == 1 and manifest["rows"] > 0
 

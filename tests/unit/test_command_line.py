@@ -1,5 +1,6 @@
 """A command given a run knows the run's settings, and paths of every option may begin with a tilde."""
 
+import argparse
 import json
 import os
 import shlex
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.cli import _parser
+from app.cli import COMMANDS, _parser
 from app.errors import UserError
 from app.files.user_files import user_path
 from app.overrides import with_overrides
@@ -38,6 +39,16 @@ def test_a_command_that_can_not_know_its_settings_says_so(tmp_path: Path) -> Non
         chosen_profile(None, None)
     with pytest.raises(UserError, match="holds no run.json, so it is no run"):
         chosen_profile(tmp_path, None)
+
+
+def test_a_stage_is_named_by_its_entry_among_the_commands_alone(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No function asks under which name it was called, so that no command falls through to another one's stage."""
+    choices = next(action.choices for action in _parser()._actions if action.dest == "command")
+    assert choices is not None and {*choices} == COMMANDS.keys() and len({*COMMANDS.values()}) == len(COMMANDS)
+    (own / "sft").mkdir()
+    (own / "sft/meta.json").write_text("{}")
+    COMMANDS["sft"](argparse.Namespace(run=own, profile=None, overrides=[]))
+    assert capsys.readouterr().out == f"sft: {own / 'sft'}\n"
 
 
 @pytest.mark.parametrize("command", ["plan", "pull"])

@@ -19,7 +19,7 @@ OF_TODAY = [page for page in PAGES if page.parent != DOCS / "log"]
 PATH = re.compile(r"`((?:app|actors|tune_spaces|tests|benchmarks|datasets|serve_configs|docs)/[\w./-]*)`")
 NAME_IN = re.compile(r"`(\w+)`(?: and `(\w+)`)?\s+(?:in|of)\s+`([\w/]+\.py)`")
 LINK = re.compile(r"(?:\]\(|src=\")([^)\s\"]+)")
-EXAMPLES = {"app/evaluation/suites/NAME.py", "serve_configs/NAME.yaml"}
+EXAMPLES = {"app/NAME/", "app/evaluation/suites/NAME.py", "serve_configs/NAME.yaml"}
 
 
 def shown(page: Path) -> str:

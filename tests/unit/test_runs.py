@@ -143,6 +143,16 @@ def test_what_an_incomplete_stage_made_under_other_settings_is_kept_and_not_gone
     assert read_json_lines(tmp_path / "superseded/sft-1/metrics.jsonl") == [{"step": 1}]
 
 
+def test_an_incomplete_corpus_goes_on_under_other_limits_of_the_sandbox(tmp_path: Path) -> None:
+    with open_run(tmp_path, smoke(), resume=False) as run:
+        write_atomic(run.corpus_work / "documents/part-00000.parquet", "made")
+    with open_run(tmp_path, with_overrides(smoke(), ["sandbox.timeout_s=9"]), resume=True) as run:
+        assert (run.corpus_work / "documents/part-00000.parquet").exists()
+        write_json(run.corpus_manifest, {"rows": 1})
+    with open_run(tmp_path, with_overrides(smoke(), ["sandbox.timeout_s=9", "sandbox.num_workers=1"]), resume=True):
+        pass
+
+
 def test_a_broken_line_inside_a_file_of_a_run_is_told_with_file_and_line(tmp_path: Path) -> None:
     path = tmp_path / "samples.jsonl"
     for broken in (b'{"step": 2, "lo', b"[2]", b'{"step": "\xff"}', b"\x00\x00", b'{"step": 2, "step": 3}'):

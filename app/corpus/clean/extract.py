@@ -166,11 +166,17 @@ def names_in(document: Document) -> list[str]:
 
 
 def _sibling(origin: Origin, recipe: Recipe, guard: Decontaminator, file: SourceFile) -> str:
-    """Text of another file of the distribution. origin: of the file beside it. Raises RejectedFileError."""
-    cleaned = _cleaned(file, origin, recipe)
-    if reason := guard.hit(cleaned.text, defined_names(cleaned.tree)):
-        raise RejectedFileError(f"benchmark {reason}")
-    return cleaned.text
+    """Text of another file of the distribution. origin: of the file beside it, which is not charged with what reading
+    this one does. Raises RejectedFileError."""
+    try:
+        if reason := at(f"{origin.distribution}: {file.path}"):
+            raise RejectedFileError(reason)
+        cleaned = _cleaned(file, origin, recipe)
+        if reason := guard.hit(cleaned.text, defined_names(cleaned.tree)):
+            raise RejectedFileError(f"benchmark {reason}")
+        return cleaned.text
+    finally:
+        at(f"{origin.distribution}: {origin.path}")
 
 
 def _cleaned(file: SourceFile, origin: Origin, recipe: Recipe) -> Cleaned:

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from app.cluster.job_queue import at
+from app.cluster.job_queue import LEFT_OUT, at
 from app.corpus.clean.extract import COPY_FIELDS, copy_fields
 from app.corpus.clean.guard import guard_of_build
 from app.corpus.jobs import Job
@@ -233,4 +233,7 @@ def _solved(row: dict[str, Any]) -> SolvedProblem:
 
 
 def _told(rejected: Iterable[Rejected]) -> Iterator[Rejected]:
-    return (replace(one, reason=f"no problem: {one.reason}") for one in rejected)
+    """With "no problem" as the kind of each reason; what the queue left out keeps its own."""
+    for one in rejected:
+        is_left_out = one.reason.partition(":")[0] in LEFT_OUT
+        yield one if is_left_out else replace(one, reason=f"no problem: {one.reason}")

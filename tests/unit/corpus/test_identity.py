@@ -23,7 +23,7 @@ from app.files.json_files import write_json
 from app.overrides import with_overrides
 from app.profiles import smoke
 from app.records import BenchmarkText
-from app.runs import Run
+from app.runs import Run, open_run
 from app.settings import Profile
 from tests.unit.corpus.builds import build_in
 
@@ -98,6 +98,32 @@ def refusal(run: Run, profile: Profile, model: Path, **more: Any) -> str:
     except UserError as error:
         return str(error)
     return ""
+
+
+DECIDING = ("corpus.seq_len", "corpus.max_files", "corpus.max_mined_files", "corpus.files_per_shard")
+DECIDING += ("sandbox.timeout_s", "sandbox.memory_bytes")
+
+
+def test_the_settings_of_an_identity_are_tried_below(write: Callable[..., Profile], model: Path) -> None:
+    settings = identify(write(), load_recipe(write().corpus.recipe), model, None).settings
+    assert {*settings} == {key.removeprefix("corpus.") for key in DECIDING}
+
+
+@pytest.mark.parametrize("key", DECIDING)
+def test_a_setting_that_a_complete_corpus_was_built_with_is_refused_before_the_run_takes_it(
+    write: Callable[..., Profile], model: Path, tmp_path: Path, key: str
+) -> None:
+    """Once it stood in run.json, the run could not be resumed under its old settings either."""
+    other = write(f"{key}={1 << 29 if key == 'sandbox.memory_bytes' else 77}")
+    with open_run(tmp_path / "run", write(), resume=False) as run:
+        complete(run, write(), model)
+    held = run.info.read_bytes()
+    assert key.removeprefix("corpus.") in refusal(run, other, model)
+    with pytest.raises(UserError, match=f"holds another run .{key}"), open_run(run.root, other, resume=True):
+        pass
+    assert run.info.read_bytes() == held
+    with open_run(run.root, write(), resume=True):
+        assert refusal(run, write(), model) == ""
 
 
 def test_a_recipe_edited_after_the_plan_is_planned_anew(run: Run, write: Callable[..., Profile]) -> None:

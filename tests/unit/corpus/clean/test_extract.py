@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from app.corpus.clean import extract
 from app.corpus.clean.extract import ExtractJob, ShardFile, extract_shard
 from app.corpus.clean.guard import guard_of
 from app.corpus.mining.storage import PROBLEM_SCHEMA, problem_row, read_problems, write_problems
@@ -258,6 +259,41 @@ def test_code_that_a_link_brings_in_from_elsewhere_is_not_shown_beside_its_impor
     extract_shard(with_forms(job, multi_file=1))
     shown = {row["path"]: "return 2 * x" in row["context"] for row in kept(job) if row["name"]}
     assert shown == {"pkg/of_0.py": True, "pkg/of_1.py": False, "pkg/of_2.py": False}
+
+
+def test_what_reading_a_sibling_does_is_charged_to_the_sibling(
+    job: ExtractJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main = 'from .beside import twice\n\n\ndef four(x):\n    """Return four times the number x, as it is."""\n'
+    main += "    value = twice(x)\n    return twice(value)\n# " + "x" * 60 + "\n"
+    for name in ("good", "kills"):
+        (tmp_path / f"tree/{name}").mkdir(parents=True)
+        (tmp_path / f"tree/{name}/main.py").write_text(main)
+        (tmp_path / f"tree/{name}/beside.py").write_text("def twice(x):\n    return 2 * x\n# " + "x" * 90 + "\n")
+    paths = ["good/main.py", "kills/main.py"]
+    job = replace(job, files=files_of({path: tmp_path / "tree" / path for path in paths}, "odd"))
+    events, real = [""], extract.clean
+
+    def at(what: str) -> str:
+        events.append(what)
+        return "crashes: its worker died" if what == "odd: kills/beside.py" else ""
+
+    def clean(raw: bytes, path: str, *given: Any) -> Any:
+        events.append(f"clean {path}")
+        return real(raw, path, *given)
+
+    monkeypatch.setattr(extract, "at", at)
+    monkeypatch.setattr(extract, "clean", clean)
+    extract_shard(with_forms(job, multi_file=1))
+    shown = {row["path"]: "return 2 * x" in row["context"] for row in kept(job) if row["name"]}
+    assert shown == {"good/main.py": True, "kills/main.py": False}
+    assert pq.read_table(job.part("rejected")).num_rows == 0
+    around = {
+        (before, after)
+        for before, event, after in zip(events, events[1:], events[2:], strict=False)
+        if event == "clean good/beside.py"
+    }
+    assert around == {("odd: good/beside.py", "odd: good/main.py")} and "clean kills/beside.py" not in events
 
 
 @pytest.mark.parametrize("kept_out", [{"exclude_paths": ["pkg/helpers.py"]}, {"include_paths": ["pkg/main.py"]}])

@@ -76,6 +76,18 @@ def test_what_the_queue_left_out_is_not_touched_again(
     assert "hangs: too long" in [rejection.reason for rejection in mined.rejections]
 
 
+@pytest.mark.parametrize("reason", ["hangs: it took longer than 6 s, 3 times", "crashes: its worker died 3 times"])
+def test_what_the_queue_left_out_is_counted_as_what_it_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    monkeypatch.setattr(find, "at", lambda what: reason if what.endswith("oldest") else "")
+    files = {"pkg/a.py": GOOD.replace("longest", "oldest"), "pkg/b.py": SURROGATE.replace("oldest", "eldest")}
+    job = job_of(tmp_path, files)
+    mine_distribution(job)
+    assert rejected(job)["oldest"] == reason
+    assert rejected(job)["eldest"].startswith("no problem: failed: UnicodeEncodeError")
+
+
 def test_a_test_file_that_the_queue_left_out_has_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     left_out = "pkg: pkg/test_a.py"
     monkeypatch.setattr(find, "at", lambda what: "hangs: too long" if what == left_out else "")
