@@ -1,6 +1,5 @@
 """What cards can do by their makers' datasheets, and which one a plan is for."""
 
-import re
 from dataclasses import dataclass
 
 from app.hardware import describe
@@ -8,8 +7,6 @@ from app.settings import Profile
 
 CONTEXT_GIB = 0.4
 """What the driver takes for a process before its first tensor; taken for this, not measured."""
-REFERENCES = ("RTX 3070", "RTX 3090")
-"""The cards that profiles are made for: with 8 GiB, and with 24."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,34 +19,21 @@ class Card:
     gib: float
 
 
-CARDS = tuple(
-    Card(name=name, tflops=tflops, gb_per_s=gb_per_s, gib=gib)
+CARDS = {
+    name: Card(name=name, tflops=tflops, gb_per_s=gb_per_s, gib=gib)
     for name, tflops, gb_per_s, gib in (
         # GeForce: with 16-bit sums twice as much, with zeros left out twice as much again (GA102, GA104 and Ada papers)
         ("RTX 3060", 25.5, 360, 12), ("RTX 3070", 40.6, 448, 8), ("RTX 3070 Ti", 43.5, 608, 8),
         ("RTX 3080", 59.5, 760, 10), ("RTX 3090", 71.2, 936, 24), ("RTX 4060", 30.2, 272, 8),
         ("RTX 4070", 58.3, 504, 12), ("RTX 4090", 165.2, 1008, 24),
-        ("A100", 312.0, 1555, 40), ("A100 PCIE 40GB", 312.0, 1555, 40), ("A100 80GB PCIe", 312.0, 1935, 80),
-        ("A100 SXM4 80GB", 312.0, 2039, 80), ("H100", 989.4, 3350, 80), ("H200", 989.4, 4800, 141),
+        ("H100 80GB HBM3", 989.4, 3350, 80), ("H200", 989.4, 4800, 141),
     )
-)  # fmt: skip
-VARIANTS = {"ti", "super", "laptop", "mobile", "max", "pcie", "nvl"}
-"""Words behind a card's name that make it another card, some of them slower."""
+}  # fmt: skip
 
 
 def find_card(name: str) -> Card | None:
-    """By the longest name of the table whose words are in this one; None for a card that isn't in it."""
-
-    def words(text: str) -> list[str]:
-        return re.split(r"[\s-]+", text.lower())
-
-    def is_named(wanted: list[str]) -> bool:
-        ends = [at + len(wanted) for at in range(len(said)) if said[at : at + len(wanted)] == wanted]
-        return any(VARIANTS.isdisjoint(said[end:]) for end in ends)
-
-    said = words(name)
-    known = [card for card in CARDS if is_named(words(card.name))]
-    return max(known, key=lambda card: len(card.name), default=None)
+    """By the driver's name, whole: a Ti, a laptop's or a PCIe card is another one. None for a card not in the table."""
+    return CARDS.get(name.removeprefix("NVIDIA ").removeprefix("GeForce "))
 
 
 def present_card() -> tuple[str, float] | None:
@@ -62,8 +46,5 @@ def present_card() -> tuple[str, float] | None:
 
 
 def reference_card(profile: Profile) -> Card:
-    """The card that a profile is made for, by what its server may take of it."""
-    name = REFERENCES[profile.serving.vram_gib > 12]
-    card = find_card(name)
-    assert card is not None, name
-    return card
+    """The card that a profile is made for, with 8 GiB or with 24, by what its server may take of it."""
+    return CARDS["RTX 3090" if profile.serving.vram_gib > 12 else "RTX 3070"]

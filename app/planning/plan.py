@@ -2,12 +2,12 @@
 is fetched or run.
 
 All of it comes from the model's config, the profile's settings and a few measured constants, each with its source
-beside it. Speeds are those of `app.planning.calibration` where this machine was measured, else projections by
-`app.planning.speed`; without a card, figures of two cores. Self-reward and evolution will be two more functions in
-PHASES.
+beside it. The speed of training is this machine's where it was measured (`app.planning.calibration`); all others are
+projections by `app.planning.speed`, and without a card figures of two cores.
 Run: python -m app plan --profile P [--run DIR] [--calibrate] [--json]
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,26 +18,24 @@ from app.evaluation.suites.registry import NUM_PROBLEMS, get_suite
 from app.hardware import num_cores
 from app.models.config import config_of
 from app.models.sizes import BYTES, GIB
-from app.planning import calibration
+from app.planning import speed
+from app.planning.calibration import measured_speed, processor
 from app.planning.cards import CONTEXT_GIB, Card, find_card, present_card, reference_card
 from app.planning.corpus_size import CorpusSize, size_of
-from app.planning.speed import Speed, drafting_memory, drafting_speed, fused_speed, plain_speed, rows_at_once
-from app.planning.training_choice import Choice, choice_of, flops_of, goes_fused
+from app.planning.training_choice import Choice, choice_of
 from app.serving.plan import MIN_MODEL_LEN, plan_of
 from app.settings import Profile
 from app.training.memory import Shape, shape_of
 from app.training.schedule import rows_a_step, total_steps
 
 MAX_VRAM_GIB, MAX_RAM_GIB, MAX_CORPUS_RAM_GIB, MAX_DAYS = 8.0, 32.0, 6e9 / GIB, 7.0
-"""What the project allows itself; a card with more may be filled (`limit_of_card`)."""
+"""What the project allows itself; a card with more may be filled (`Inputs.limit_gib`)."""
 RAY_GIB, CORPUS_WORKER_GIB = 1.46, 0.4
 """Main memory: a build of any size took 2.26 GiB with two workers (docs/log); of it a worker is taken for 0.4."""
 TORCH_GIB = {True: 3.0, False: 1.0}
 """A process that holds torch, with a card's libraries and without; taken for this, not measured."""
 DOWNLOAD = 12.5e6
 """Bytes a second: a line of 100 Mbit/s. Assumed."""
-CORPUS_START_S, CORPUS_S_A_BYTE, CORPUS_S_A_DISTRIBUTION = 20.0, 150.4 / 419.4e6, 1047 / 836
-"""A build on two cores (docs/log): 150.4 s for 419.4 MB; mined as well, 17 min 27 s for 836 distributions."""
 BYTES_A_TOKEN = 3.4
 """Of a packed row on disk with all that lies beside it: 3.7 MB for 1.08 M tokens."""
 SFT_START_S, EVALUATE_START_S = 50.0, 60.0
@@ -63,17 +61,20 @@ class Inputs:
     card: Card | None
     """With the memory of the one that is here, if one is. None: this profile uses no card."""
     device: str
-    """Whose measurements count, where a phase uses the card (`device_of`)."""
+    """The card's name as the driver has it, or the processor's."""
     corpus: CorpusSize | None
     choice: Choice
     """The training as it is set."""
 
     @property
-    def weight_bytes(self) -> float:
-        return (self.shape.linear + self.shape.others) * BYTES[self.profile.model.dtype]
+    def weights_gib(self) -> float:
+        return (self.shape.linear + self.shape.others) * BYTES[self.profile.model.dtype] / GIB
 
-    def device_of(self, use_gpu: bool) -> str:
-        return self.device if use_gpu else calibration.processor()
+    @property
+    def limit_gib(self) -> float:
+        """Of the card, that a phase may take: 8, or for a profile with a larger card what that one has; never more than
+        there is."""
+        return min(max(MAX_VRAM_GIB, reference_card(self.profile).gib), self.card.gib) if self.card else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +90,12 @@ class Phase:
     detail: dict[str, float] = field(default_factory=dict)
     """What it takes of the card at most, GiB by what takes them, with the CUDA context."""
     how: str = ""
-    """The arithmetic of its hours."""
+    """The work that its hours are for."""
     problem: str = ""
-    """What doesn't fit, and what to change; empty where all does."""
+    """What can't run, and what to change; empty where all can."""
+    less_vram: str = ""
+    less_ram: str = "take fewer sft.num_workers or a smaller model"
+    """What to change where it takes more than there is."""
 
     @property
     def peak_vram_gib(self) -> float:
@@ -108,8 +112,13 @@ def inputs_of(profile: Profile, run: Path | None) -> Inputs:
             f"model {profile.model.name} can't be planned for ({error}): plans are made for Llama-like decoders, such "
             "as Qwen2, Qwen3 and SmolLM2"
         ) from None
-    card, device = _card_of(profile)
-    is_fused = goes_fused(config, profile.model, profile.sft)
+    card, device = None, processor()
+    if profile.sft.use_gpu or profile.generation.use_gpu or profile.serving.use_gpu:
+        card = reference_card(profile)
+        device = card.name
+        if present := present_card():
+            device = present[0]
+            card = replace(find_card(device) or card, gib=present[1])
     return Inputs(
         profile=profile,
         config=config,
@@ -118,159 +127,134 @@ def inputs_of(profile: Profile, run: Path | None) -> Inputs:
         card=card,
         device=device,
         corpus=size_of(profile, run),
-        choice=choice_of(shape, profile.model, profile.sft, profile.corpus.seq_len, is_fused),
+        choice=choice_of(shape, config, profile),
     )
 
 
-def _card_of(profile: Profile) -> tuple[Card | None, str]:
-    """The card that a plan is for, with the name that its measurements have: this machine's, where it has one, else the
-    one that the profile is made for."""
-    if not (profile.sft.use_gpu or profile.generation.use_gpu or profile.serving.use_gpu):
-        return None, calibration.processor()
-    reference, present = reference_card(profile), present_card()
-    if present is None:
-        return reference, reference.name
-    known = find_card(present[0]) or reference
-    return replace(known, gib=present[1]), present[0]
+def training_speed(choice: Choice, inputs: Inputs) -> tuple[float, bool]:
+    """Tokens a second of one worker, and whether that was measured on this device."""
+    card = inputs.card if choice.profile.sft.use_gpu else None
+    measured = measured_speed(inputs.shape, choice, inputs.device if card else processor())
+    if measured is not None:
+        return measured, True
+    if card:
+        return speed.training_speed(card, inputs.shape, choice), False
+    return CORES_TRAIN / speed.flops_of(inputs.shape, choice), False
 
 
-def limit_of_card(inputs: Inputs) -> float:
-    """GiB that a phase may take: 8, or for a profile with a larger card what that one has; never more than there is."""
-    return min(max(MAX_VRAM_GIB, reference_card(inputs.profile).gib), inputs.card.gib) if inputs.card else 0.0
-
-
-def training_speed(choice: Choice, inputs: Inputs) -> Speed:
-    """Of one worker: measured on this device, else projected."""
-    if measured := calibration.training_speed(choice, inputs.shape, inputs.device_of(choice.sft.use_gpu)):
-        return measured
-    if inputs.card is None or not choice.sft.use_gpu:
-        tokens_per_s = CORES_TRAIN / flops_of(choice, inputs.shape)
-        how = f"SmolLM2-135M made 88 tokens/s on 2 cores by plain layers; by operations {tokens_per_s:,.0f} tokens/s"
-        return Speed(tokens_per_s=tokens_per_s, how=how)
-    if choice.keep:
-        return fused_speed(inputs.card, inputs.shape, choice.model, choice.sft, choice.seq_len, choice.keep)
-    return plain_speed(inputs.card, inputs.shape, choice.sft, choice.seq_len)
+def rounded_down(value: float) -> float:
+    """To hundredths."""
+    return math.floor(value * 100 + 1e-6) / 100
 
 
 def pull(inputs: Inputs) -> Phase:
-    """The weights: repositories hold 16-bit ones whatever model.dtype makes of them, and a tied head as well; what is
-    made here is float32."""
-    shape, model = inputs.shape, inputs.profile.model
-    if model.source == "path":
-        return Phase(name="pull", peak_ram_gib=0.5, how=f"nothing is fetched: weights are in {model.name}")
-    size, hours, how = 4.0 * (shape.linear + shape.others), 0.0, "made here in less than a minute"
-    if model.source == "hub":
+    """The weights: the Hub holds 16-bit ones whatever model.dtype makes of them, and a tied head as well; what is made
+    here is float32."""
+    shape, source = inputs.shape, inputs.profile.model.source
+    if source == "hub":
         size = 2.0 * (shape.linear + shape.others + shape.vocabulary * shape.width * shape.is_tied)
-        hours, how = size / DOWNLOAD / 3600, f"{size / 1e9:.2f} GB / {DOWNLOAD / 1e6:g} MB/s"
-    ram = 0.5 + (2 * size / GIB if model.source == "package" else 0)
-    return Phase(name="pull", peak_ram_gib=ram, disk_gib=size / GIB, hours=hours, how=how)
+        how = f"{size / 1e9:.2f} GB at {DOWNLOAD / 1e6:g} MB/s"
+        return Phase(name="pull", peak_ram_gib=0.5, disk_gib=size / GIB, hours=size / DOWNLOAD / 3600, how=how)
+    size = 0 if source == "path" else 4 * (shape.linear + shape.others) / GIB
+    return Phase(name="pull", peak_ram_gib=0.5 + 2 * size, disk_gib=size, how="nothing is fetched")
 
 
 def corpus(inputs: Inputs) -> Phase:
-    size, settings = inputs.corpus, inputs.profile.corpus
-    cores = inputs.profile.cluster.num_cpus or num_cores()
-    shards = -(-size.num_files // settings.files_per_shard) if size and size.num_files else cores
-    workers = min(shards, settings.num_workers or cores)
-    ram = RAY_GIB + CORPUS_WORKER_GIB * workers
-    if size is None:
-        return Phase(name="corpus", peak_ram_gib=ram, how="its size is unknown until it is built")
-    disk = size.tokens * BYTES_A_TOKEN / GIB
-    if not size.source_bytes:
-        return Phase(name="corpus", peak_ram_gib=0.0, disk_gib=disk, how=f"built: {size.how}")
-    work = size.source_bytes * CORPUS_S_A_BYTE + size.distributions * CORPUS_S_A_DISTRIBUTION
-    seconds = CORPUS_START_S + work * 2 / min(workers, cores)
-    how = f"{size.how}; measured on 2 cores, planned on {min(workers, cores)}"
-    return Phase(name="corpus", peak_ram_gib=ram, disk_gib=disk, hours=seconds / 3600, how=how)
+    size, cores = inputs.corpus, inputs.profile.cluster.num_cpus or num_cores()
+    workers = inputs.profile.corpus.num_workers or cores
+    most = int((MAX_CORPUS_RAM_GIB - RAY_GIB) / CORPUS_WORKER_GIB)
+    return Phase(
+        name="corpus",
+        peak_ram_gib=RAY_GIB + CORPUS_WORKER_GIB * workers if size is None or size.build_s else 0.0,
+        disk_gib=size.rows * inputs.profile.corpus.seq_len * BYTES_A_TOKEN / GIB if size else 0.0,
+        hours=size.build_s * 2 / min(workers, cores) / 3600 if size else 0.0,
+        how=size.how if size else "its size is unknown until it is built",
+        less_ram=f"--set corpus.num_workers={most}",
+    )
 
 
 def sft(inputs: Inputs) -> Phase:
-    choice, speed = inputs.choice, training_speed(inputs.choice, inputs)
-    memory, settings = choice.memory, inputs.profile.sft
+    choice, memory, settings = inputs.choice, inputs.choice.memory, inputs.profile.sft
+    tokens_per_s, is_measured = training_speed(choice, inputs)
     detail = {name: getattr(memory, name) / GIB for name in ("weights", "adapters", "kept", "working")}
     detail |= {"reserve": memory.total / GIB - sum(detail.values()), "context": CONTEXT_GIB}
-    held = inputs.weight_bytes / GIB if settings.use_gpu else memory.total / GIB
-    tokens = sft_tokens(inputs)
-    problem = "" if choice.fits else f"a micro-batch takes {memory}, more than sft.vram_gib={settings.vram_gib:g}"
-    if tokens == 0 and inputs.corpus:
-        problem = (  # as `app.training.sft` refuses it
-            f"the corpus has {inputs.corpus.rows} rows, fewer than one step takes: "
-            "lower sft.grad_accumulation or add sources to the recipe"
-        )
-    said = "the corpus's size is unknown" if tokens is None else f"{tokens / 1e6:.2f} M tokens"
+    held = inputs.weights_gib if settings.use_gpu else memory.total / GIB
+    tokens, problem = 0, ""
+    if inputs.corpus:
+        tokens = total_steps(inputs.corpus.rows, settings) * rows_a_step(settings) * inputs.profile.corpus.seq_len
+        if not tokens:
+            what = f"the corpus has {inputs.corpus.rows} rows, fewer than one step takes"
+            problem = f"{what}: lower sft.grad_accumulation or add sources to the recipe"
+    if not choice.fits:
+        problem = f"a micro-batch takes {memory}, more than sft.vram_gib={settings.vram_gib:g}"
+    each = f"{tokens_per_s:,.0f} a second, {'measured' if is_measured else 'projected'}"
+    said = f"{tokens / 1e6:.2f} M tokens" if inputs.corpus else "a corpus of unknown size"
     workers = f" x {settings.num_workers} workers" if settings.num_workers > 1 else ""
     return Phase(
         name="sft",
         peak_ram_gib=RAY_GIB + settings.num_workers * (TORCH_GIB[settings.use_gpu] + held),
         disk_gib=3 * inputs.shape.adapter(settings.lora_r) * (4 + 8) / GIB,  # checkpoints
-        hours=((tokens or 0) / speed.tokens_per_s / settings.num_workers + SFT_START_S) / 3600,
+        hours=(tokens / tokens_per_s / settings.num_workers + SFT_START_S) / 3600,
         detail=detail if settings.use_gpu else {},
-        how=f"{said}, {choice.words()}; {speed.how}{workers}",
+        how=f"{said} at {each}{workers}: {choice.words()}",
         problem=problem,
+        less_vram=f"--set sft.vram_gib={sft_vram_gib(inputs):g}",
     )
 
 
-def sft_tokens(inputs: Inputs) -> int | None:
-    """Padding included, over all epochs; None where the corpus's size is not known."""
-    if inputs.corpus is None:
-        return None
-    settings = inputs.profile.sft
-    return total_steps(inputs.corpus.rows, settings) * rows_a_step(settings) * inputs.corpus.seq_len
+def sft_vram_gib(inputs: Inputs) -> float:
+    """sft.vram_gib, or where the card has no room for it what it allows: some is left beside the context."""
+    wanted, limit = inputs.profile.sft.vram_gib, inputs.limit_gib
+    return wanted if wanted + CONTEXT_GIB <= limit else max(0.1, rounded_down(limit - 2.5 * CONTEXT_GIB))
 
 
 def evaluate(inputs: Inputs) -> Phase:
-    profile, settings = inputs.profile, inputs.profile.evaluation
+    profile, settings, engine = inputs.profile, inputs.profile.evaluation, inputs.profile.generation
     drafts = 0
     for name in settings.suites:
         get_suite(name)
         problems = min(NUM_PROBLEMS[name], settings.num_problems or NUM_PROBLEMS[name])
         drafts += problems * TURNS.get(name, 1) * len(settings.protocols) * settings.num_samples * CANDIDATES
-    tokens = drafts * settings.max_new_tokens
-    speed = _drafting_speed(inputs)
-    detail: dict[str, float] = {}
-    ram = RAY_GIB + TORCH_GIB[profile.generation.use_gpu] + inputs.weight_bytes / GIB + 1.0  # and the judges
-    if inputs.card and profile.generation.use_gpu:
-        detail = drafting_memory(inputs.shape, profile.model, profile.generation, inputs.card, settings.max_new_tokens)
+    ram, detail, less = RAY_GIB + TORCH_GIB[engine.use_gpu] + inputs.weights_gib + 1.0, {}, ""  # and the judges
+    if inputs.card and engine.use_gpu:
+        given = inputs.card, inputs.shape, profile.model, engine, settings.max_new_tokens
+        detail, tokens_per_s = speed.drafting_memory(*given), speed.drafting_speed(*given)
+        cache = inputs.limit_gib - sum(detail.values()) + detail["cache"]
+        less = f"--set generation.kv_cache_bytes={int(cache * 1024) << 20}"
+        if engine.engine == "vllm":
+            share = rounded_down((cache + detail["weights"]) / inputs.card.gib)
+            less = f"--set generation.gpu_memory_utilization={share:g}"
+        less = less if cache >= 1 / 16 else "take a smaller model: its weights alone are more"
     else:
-        ram += profile.generation.kv_cache_bytes / GIB
+        ram += engine.kv_cache_bytes / GIB
+        tokens_per_s = CORES_DRAFT[engine.engine] / (inputs.shape.linear + inputs.shape.others)
     return Phase(
         name="evaluate",
         peak_ram_gib=ram,
         disk_gib=drafts * 10e3 / GIB,
-        hours=(tokens / speed.tokens_per_s + EVALUATE_START_S * CANDIDATES) / 3600,
+        hours=(drafts * settings.max_new_tokens / tokens_per_s + EVALUATE_START_S * CANDIDATES) / 3600,
         detail=detail,
-        how=f"{drafts:,} drafts x {settings.max_new_tokens} tokens at most; {speed.how}",
+        how=f"{drafts:,} drafts of {settings.max_new_tokens} tokens at most at {tokens_per_s:,.0f} a second, projected",
+        less_vram=less,
     )
-
-
-def _drafting_speed(inputs: Inputs) -> Speed:
-    profile, new_tokens = inputs.profile, inputs.profile.evaluation.max_new_tokens
-    rows = rows_at_once(inputs.shape, profile.model, profile.generation, new_tokens)
-    device = inputs.device_of(profile.generation.use_gpu)
-    if measured := calibration.drafting_speed(profile.model, profile.generation, device, rows):
-        return measured
-    if inputs.card and profile.generation.use_gpu:
-        return drafting_speed(inputs.card, inputs.shape, profile.model, profile.generation, new_tokens)
-    speed = CORES_DRAFT[profile.generation.engine] / (inputs.shape.linear + inputs.shape.others)
-    return Speed(tokens_per_s=speed, how=f"by SmolLM2-135M on 2 cores and parameters, {speed:,.0f} tokens/s")
 
 
 def serve(inputs: Inputs) -> Phase:
     """Runs until it is stopped: no hours."""
     settings = inputs.profile.serving
     plan = plan_of(inputs.config, inputs.profile.model, settings)
-    ram = RAY_GIB + 2 * TORCH_GIB[settings.use_gpu] + inputs.weight_bytes / GIB + settings.kv_offload_gib
-    detail: dict[str, float] = {}
-    if settings.use_gpu:
-        detail = {"weights": plan.weights_gib, "adapters": plan.adapters_gib, "working": plan.working_gib}
-        detail["cache"] = max(plan.cache_gib, 0.0)
-    else:
-        ram += plan.cache_gib
-    how = f"prompt and answer up to {plan.max_model_len:,} tokens, cache for {plan.cache_tokens:,}"
-    problem = "" if plan.cache_tokens >= MIN_MODEL_LEN else (
-        f"no room is left for a cache ({plan}): --set serving.weights=bitsandbytes, fewer serving.max_loras, or a "
-        "higher serving.vram_gib"
-    )  # fmt: skip
-    return Phase(name="serve", peak_ram_gib=ram, detail=detail, how=how, problem=problem)
+    ram = RAY_GIB + 2 * TORCH_GIB[settings.use_gpu] + inputs.weights_gib + settings.kv_offload_gib
+    parts = {"weights": plan.weights_gib, "adapters": plan.adapters_gib, "working": plan.working_gib}
+    has_room = plan.cache_tokens >= MIN_MODEL_LEN
+    mend = "--set serving.weights=bitsandbytes, fewer serving.max_loras, or a higher serving.vram_gib"
+    return Phase(
+        name="serve",
+        peak_ram_gib=ram if settings.use_gpu else ram + plan.cache_gib,
+        detail=parts | {"cache": max(plan.cache_gib, 0.0)} if settings.use_gpu else {},
+        how=f"prompt and answer up to {plan.max_model_len:,} tokens, cache for {plan.cache_tokens:,}",
+        problem="" if has_room else f"no room is left for a cache ({plan}): {mend}",
+        less_vram=f"--set serving.vram_gib={rounded_down(inputs.limit_gib):g}",
+    )
 
 
 PHASES: tuple[Callable[[Inputs], Phase], ...] = (pull, corpus, sft, evaluate, serve)

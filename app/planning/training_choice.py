@@ -1,7 +1,5 @@
-"""Which micro-batch, base and keeping make training fastest under a limit of memory, from the model's config alone.
-
-Tried are all micro-batches that leave the effective batch as it is, with 16-bit and with 4-bit weights, each with the
-most that its layers can keep. Needs no torch.
+"""The ways to train that a plan compares: every micro-batch that leaves the effective batch as it is, with 16-bit and
+with 4-bit weights, each with the most that its layers can keep under the limit of memory. Needs no torch.
 """
 
 from collections.abc import Iterator
@@ -9,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.models.sizes import GIB
-from app.planning.speed import fused_flops, plain_flops
+from app.overrides import with_overrides
 from app.settings import ModelSettings, Profile, SftSettings
 from app.training.memory import Shape, StepMemory, choose_keep, plain_step_memory, step_memory
 from app.training.saved_activations import Keep, plain_by_settings
 
-BASES = ("none", "nf4")
 FUSED = ("llama", "qwen2", "qwen3")
 """Types of models that are known to go the fused way; of others only the model itself tells."""
 
@@ -23,22 +20,27 @@ FUSED = ("llama", "qwen2", "qwen3")
 class Choice:
     """One way to train. Made by `choice_of`; read by the plan."""
 
-    model: ModelSettings
-    sft: SftSettings
-    seq_len: int
+    profile: Profile
+    options: tuple[str, ...]
+    """`key=value` texts that make it of the profile that is planned."""
     keep: tuple[Keep, ...]
     """What each layer keeps; empty where layers go the plain way."""
     memory: StepMemory
-    fits: bool
-    """Under sft.vram_gib."""
+    """The least that it can do with, where it doesn't fit."""
+
+    @property
+    def fits(self) -> bool:
+        """Under sft.vram_gib."""
+        return self.memory.total <= _limit(self.profile.sft)
 
     def words(self) -> str:
-        base = {"none": self.model.dtype, "nf4": "NF4"}[self.model.quantization]
-        levels = [(self.keep.count(level), level.name.lower()) for level in Keep if level in self.keep]
-        kept = ", ".join(f"{count} layers keep {name}" for count, name in levels)
-        if not self.keep:
-            kept = "layers' inputs kept" if self.sft.gradient_checkpointing or self.sft.offload else "all kept"
-        return f"{'fused' if self.keep else 'plain'} layers, {base}, micro-batch {self.sft.micro_batch}, {kept}"
+        model = self.profile.model
+        base = {"none": model.dtype, "nf4": "NF4"}[model.quantization]
+        return f"{'fused' if self.keep else 'plain'} layers, {base}, micro-batch {self.profile.sft.micro_batch}"
+
+
+def _limit(sft: SftSettings) -> float:
+    return sft.vram_gib * GIB if sft.use_gpu else float("inf")
 
 
 def goes_fused(config: Any, model: ModelSettings, sft: SftSettings) -> bool:
@@ -53,48 +55,33 @@ def goes_fused(config: Any, model: ModelSettings, sft: SftSettings) -> bool:
     )
 
 
-def choices(shape: Shape, profile: Profile, can_fuse: bool) -> Iterator[Choice]:
-    """Everything that is tried, whether it fits or not, with the effective batch of the profile. can_fuse: without
-    dropout."""
-    sft = profile.sft.model_copy(update={"lora_dropout": 0.0}) if can_fuse else profile.sft
-    rows = sft.micro_batch * sft.grad_accumulation
-    stay = not plain_by_settings(sft)  # packed weights can't move (`Profile`)
-    for base in BASES if profile.model.dtype == "bfloat16" and stay else (profile.model.quantization,):
-        model = profile.model.model_copy(update={"quantization": base})
-        for micro_batch in (size for size in range(1, rows + 1) if rows % size == 0):
-            changed = sft.model_copy(update={"micro_batch": micro_batch, "grad_accumulation": rows // micro_batch})
-            yield choice_of(shape, model, changed, profile.corpus.seq_len, can_fuse)
-
-
-def choice_of(shape: Shape, model: ModelSettings, sft: SftSettings, seq_len: int, is_fused: bool) -> Choice:
-    """What the settings ask for; one that doesn't fit has the least memory that it can do with."""
-    limit = sft.vram_gib * GIB if sft.use_gpu else float("inf")
+def choice_of(shape: Shape, config: Any, profile: Profile, options: tuple[str, ...] = ()) -> Choice:
+    """What the profile with the options asks for."""
+    profile = with_overrides(profile, options)
+    model, sft, seq_len = profile.model, profile.sft, profile.corpus.seq_len
     keep: list[Keep] = []
-    if is_fused:
-        keep = choose_keep(shape, model, sft, seq_len, limit) or [Keep.INPUT] * shape.layers
+    if goes_fused(config, model, sft):
+        keep = choose_keep(shape, model, sft, seq_len, _limit(sft)) or [Keep.INPUT] * shape.layers
         memory = step_memory(shape, model, sft, seq_len, keep)
     else:
         memory = plain_step_memory(shape, model, sft, seq_len)
-    fits = memory.total <= limit
-    return Choice(model=model, sft=sft, seq_len=seq_len, keep=tuple(keep), memory=memory, fits=fits)
+    return Choice(profile=profile, options=options, keep=tuple(keep), memory=memory)
 
 
-def flops_of(choice: Choice, shape: Shape) -> float:
-    """Operations a token."""
-    if choice.keep:
-        return fused_flops(shape, choice.sft.lora_r, choice.keep)
-    return plain_flops(shape, choice.sft, choice.seq_len)
+def choices(shape: Shape, config: Any, profile: Profile, seq_len: int, vram_gib: float) -> Iterator[Choice]:
+    """Everything that is tried with rows of this length under this limit, whether it fits or not, with dropout given up
+    where that lets layers go the fused way."""
+    model, sft = profile.model, profile.sft
+    can_fuse = goes_fused(config, model, sft.model_copy(update={"lora_dropout": 0.0}))
+    rows, dropout = sft.micro_batch * sft.grad_accumulation, 0.0 if can_fuse else sft.lora_dropout
+    is_free = model.dtype == "bfloat16" and not plain_by_settings(sft)  # packed weights can't move (`Profile`)
+    for base in ("none", "nf4") if is_free else (model.quantization,):
+        for micro_batch in (size for size in range(1, rows + 1) if rows % size == 0):
+            same = f"corpus.seq_len={seq_len}", f"sft.vram_gib={vram_gib:g}", f"sft.lora_dropout={dropout:g}"
+            batch = f"sft.micro_batch={micro_batch}", f"sft.grad_accumulation={rows // micro_batch}"
+            yield choice_of(shape, config, profile, (f"model.quantization={base}", *batch, *same))
 
 
 def set_options(profile: Profile, choice: Choice) -> str:
-    """The `--set` options that turn the profile into the choice."""
-    before = {"model": profile.model, "sft": profile.sft}
-    found = [
-        f"--set {part}.{key}={f'{value:g}' if isinstance(value, float) else value}"
-        for part, settings in (("model", choice.model), ("sft", choice.sft))
-        for key, value in settings.model_dump().items()
-        if value != getattr(before[part], key)
-    ]
-    if choice.seq_len != profile.corpus.seq_len:
-        found.append(f"--set corpus.seq_len={choice.seq_len}")
-    return " ".join(found)
+    """The `--set` options of the choice that change something of the profile."""
+    return " ".join(f"--set {option}" for option in choice.options if with_overrides(profile, [option]) != profile)

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("alone")
 
 def test_what_does_not_fit_is_said_with_what_to_change(manifest: Path) -> None:
     _, plan = planned("rtx3070", manifest, "sft.epochs=90")
-    assert not plan["fits"] and any("more than 7" in line and "--set sft.epochs=" in line for line in plan["advice"])
+    assert not plan["fits"] and any("more than 7" in line and "--set sft.max_steps=" in line for line in plan["advice"])
     _, plan = planned("rtx3070", manifest, "sft.vram_gib=2.2")
     assert not plan["fits"] and any("--set corpus.seq_len=" in line for line in plan["advice"])
     big = ("generation.batch_size=256", "generation.kv_cache_bytes=8000000000")
@@ -40,7 +40,8 @@ def test_the_advised_settings_are_accepted_fit_and_are_as_fast_as_said(manifest:
 def test_weights_that_move_are_never_advised_to_be_packed(manifest: Path) -> None:
     for moves in ("sft.offload=true", "sft.parallelism=fsdp"):
         inputs, plan = planned("rtx3070", manifest, "model.quantization=none", moves)
-        assert {choice.model.quantization for choice in choices(inputs.shape, inputs.profile, False)} == {"none"}
+        tried = choices(inputs.shape, inputs.config, inputs.profile, 2048, 7.0)
+        assert {choice.profile.model.quantization for choice in tried} == {"none"}
         (line,) = [line for line in plan["advice"] if "fastest" in line]
         options = [word for word in line.partition(" (")[0].split() if "=" in word]
         with_overrides(inputs.profile, options)
@@ -63,7 +64,7 @@ def test_a_card_with_less_memory_than_the_profile_is_made_for_bounds_the_plan(
     inputs, mended = planned("rtx3070", manifest, *(w for m in mends for w in m.split(" (")[0].split() if "=" in w))
     assert mended["fits"]
     text = as_text(inputs, [phase(inputs) for phase in PHASES])
-    assert text.splitlines()[0].endswith(" on RTX 3060") and "fits: 6 GiB of the card" in text
+    assert text.splitlines()[0].endswith(" on NVIDIA GeForce RTX 3060") and "fits: 6 GiB of the card" in text
 
 
 def test_a_laptops_card_is_named_and_said_to_be_planned_as_another(
@@ -87,14 +88,14 @@ def test_vllms_share_of_the_card_is_what_is_advised_where_it_takes_too_much(
     assert planned("rtx3070", manifest, vllm, line.split()[-1])[1]["fits"]
 
 
-def test_fewer_epochs_are_accepted_and_enough_with_data_dropout_as_well(manifest: Path) -> None:
+def test_fewer_steps_are_accepted_and_enough_with_data_dropout_as_well(manifest: Path) -> None:
     for dropout in ((), ("sft.data_dropout=smrd", "sft.data_dropout_keep=0.9")):
         options = (*dropout, "sft.epochs=99")
         _, plan = planned("rtx3070", manifest, *options)
-        (mend,) = [line.split()[-1] for line in plan["advice"] if "--set sft.epochs=" in line and "days" in line]
-        fewer = int(mend.split("=")[1])
+        (mend,) = [line.split()[-1] for line in plan["advice"] if "days, more than 7" in line]
+        steps = int(mend.removeprefix("sft.max_steps="))
         assert planned("rtx3070", manifest, *options, mend)[1]["fits"]
-        assert not planned("rtx3070", manifest, *options, f"sft.epochs={fewer + 1}")[1]["fits"]
+        assert not planned("rtx3070", manifest, *options, f"sft.max_steps={steps + 1}")[1]["fits"]
 
 
 def test_steps_are_advised_where_three_epochs_with_dropout_are_too_many(manifest: Path) -> None:
