@@ -161,7 +161,8 @@ class JudgePool:
                 self._forget(job)
                 if mistake := _mistake(failure):
                     raise mistake
-                return [_infra(job.problem, f"judging failed {MAX_TRIES} times: {failure}") for _ in job.programs]
+                detail = f"judging failed {MAX_TRIES} times: {failure}"[:300]
+                return [Verdict(problem_id=job.problem.id, status=Status.INFRA, detail=detail)] * len(job.programs)
 
     def _left_by(self, actor: Any) -> list[_Job]:
         """What a worker that ended had not finished. It was at the first: it takes them in the order of sending."""
@@ -192,14 +193,3 @@ def _mistake(failure: RayError) -> UserError | None:
     """What the judge's constructor says of its node, if that is how it failed."""
     raised = getattr(failure.args[0], "cause", None) if failure.args else None
     return raised if isinstance(raised, UserError) else None
-
-
-def _infra(problem: Problem, detail: str) -> Verdict:
-    return Verdict(
-        problem_id=problem.id,
-        status=Status.INFRA,
-        detail=detail[:300],
-        cpu_seconds=0.0,
-        wall_seconds=0.0,
-        tier="",
-    )

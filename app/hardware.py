@@ -5,7 +5,6 @@ import platform
 import shutil
 import subprocess
 import threading
-from types import TracebackType
 from typing import Any
 
 import psutil
@@ -54,9 +53,7 @@ class PeakMemory:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
 

@@ -2,21 +2,22 @@
 
 import contextlib
 import datetime
-import difflib
+import textwrap
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from app.errors import UserError
+from app.errors import UserError, did_you_mean
 from app.settings import Profile, Settings
 
-T = TypeVar("T", bound=Settings)
+T = TypeVar("T", bound=BaseModel)
 
 
 def with_overrides(profile: Profile, overrides: Sequence[str]) -> Profile:
@@ -60,15 +61,26 @@ def with_overrides(profile: Profile, overrides: Sequence[str]) -> Profile:
     return profile
 
 
-def parse_settings(model: type[T], data: Any, what: str) -> T:
+def read_yaml(path: Path, what: str, way_out: str) -> Any:
+    """The data of a YAML file. Raises UserError, in which `what` names the file, for one that can't be read."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{what} can't be read as YAML ({' '.join(str(error).split())}): {way_out}") from None
+
+
+def parse_settings(model: type[T], data: Any, what: str, way_out: str = "") -> T:
     """Validate data read from a file; `what` names the file in the error."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the file"
-        hint = ": text that looks like a number, a date or a truth value needs quotes" * _lacks_quotes(first)
-        raise UserError(f"{what}: {key} = {first['input']!r} is not possible ({first['msg']}){hint}") from None
+        found = textwrap.shorten(repr(first["input"]), 80)
+        if _lacks_quotes(first):
+            way_out = "text that looks like a number, a date or a truth value needs quotes"
+        ends = f": {way_out}" if way_out else ""
+        raise UserError(f"{what}: {key} = {found} is not possible ({first['msg']}){ends}") from None
 
 
 def _lacks_quotes(error: Any) -> bool:
@@ -142,8 +154,7 @@ def _sub_model(model: type[Settings], group: str, key: str) -> type[Settings]:
 
 
 def _unknown_key(key: str, part: str, model: type[Settings]) -> str:
-    near = difflib.get_close_matches(part, model.model_fields, n=1)
-    hint = f"did you mean {near[0]!r}" if near else f"known here are {', '.join(model.model_fields)}"
+    hint = did_you_mean(part, model.model_fields, f"known here are {', '.join(model.model_fields)}")
     return f"--set {key}: unknown key {part!r}; {hint}"
 
 

@@ -1,9 +1,8 @@
 """Profiles: named functions, each returning the whole settings of a run on one kind of machine."""
 
-import difflib
 from collections.abc import Callable
 
-from app.errors import UserError
+from app.errors import UserError, did_you_mean
 from app.hardware import describe
 from app.settings import (
     ClusterSettings,
@@ -81,8 +80,7 @@ PROFILES: dict[str, Callable[[], Profile]] = {make.__name__: make for make in (s
 
 def get_profile(name: str) -> Profile:
     if name not in PROFILES:
-        near = difflib.get_close_matches(name, PROFILES, n=1)
-        hint = f"did you mean {near[0]!r}" if near else f"there are {', '.join(PROFILES)}"
+        hint = did_you_mean(name, PROFILES, f"there are {', '.join(PROFILES)}")
         raise UserError(f"unknown profile {name!r}: {hint}")
     return PROFILES[name]()
 

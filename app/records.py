@@ -148,9 +148,9 @@ class Verdict:
     status: Status
     detail: str
     """Last line of the error, for people."""
-    cpu_seconds: float
-    wall_seconds: float
-    tier: str
+    cpu_seconds: float = 0.0
+    wall_seconds: float = 0.0
+    tier: str = ""
     """How the program was confined (`app.sandbox.tiers`); a weaker tier marks the score."""
 
     @property

@@ -177,10 +177,7 @@ def _plot_loss(metrics: list[dict[str, Any]], window: int, path: Path) -> None:
 
 def _plot_corpus(corpus: dict[str, Any], path: Path) -> None:
     """Learnt tokens by form, and how full the rows are."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 3.6), dpi=110, layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = _figure(height=3.6, columns=2)
     learnt = corpus.get("learnt_tokens_by_form") or corpus["tokens_by_form"]
     forms = sorted(learnt.items(), key=lambda item: item[1])
     left.barh([name for name, _ in forms], [count / 1e6 for _, count in forms], color="#1f77b4")
@@ -210,11 +207,12 @@ def _plot_results(results: list[SuiteResult], path: Path) -> None:
     _save(figure, path)
 
 
-def _figure(height: float = 4) -> tuple[Any, Any]:
+def _figure(height: float = 4, columns: int = 1) -> tuple[Any, Any]:
+    """A figure and its axes: one, or an array of them for several columns."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, height), dpi=110, layout="constrained")
-    return figure, figure.subplots()
+    return figure, figure.subplots(1, columns)
 
 
 def _save(figure: Any, path: Path) -> None:

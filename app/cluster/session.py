@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from app.cluster.folders import choose_temporary_folder, make_private_token
-from app.errors import UserError
+from app.errors import UserError, first_line
 from app.files.home import cache_root
 from app.progress import say
 from app.runs import REPOSITORY
@@ -90,7 +90,7 @@ def _join(address: str, in_job: bool) -> Any:
         context = ray.init(runtime_env=runtime_env, logging_level=logging.WARNING, log_to_driver=False)
     except (ConnectionError, ValueError, RuntimeError, AuthenticationError) as error:
         raise UserError(
-            f"the Ray cluster at RAY_ADDRESS={address!r} can't be joined ({str(error).strip().splitlines()[0]}): "
+            f"the Ray cluster at RAY_ADDRESS={address!r} can't be joined ({first_line(error)}): "
             "check that it runs, RAY_AUTH_MODE and the token, or unset RAY_ADDRESS to start one here"
         ) from None
     say(f"joined the Ray cluster at {ray.get_runtime_context().gcs_address}")

@@ -4,17 +4,15 @@ A recipe is a YAML file (datasets/recipes/*.yaml), read by `load_recipe`; `app.c
 with one before anything is built. docs/corpus.md explains every key.
 """
 
-import difflib
 import fnmatch
 import hashlib
 from typing import Annotated, Any, ClassVar, Literal
 
-import yaml
 from pydantic import Field, model_validator
 
-from app.errors import UserError
+from app.errors import UserError, did_you_mean
 from app.files.user_files import user_path
-from app.overrides import parse_settings
+from app.overrides import parse_settings, read_yaml
 from app.runs import REPOSITORY
 from app.settings import Settings
 
@@ -29,8 +27,7 @@ class RecipePart(Settings):
     def _keys_are_known(cls, data: Any) -> Any:
         for key in data if isinstance(data, dict) else ():
             if key not in cls.model_fields:
-                near = difflib.get_close_matches(str(key), cls.model_fields, n=1)
-                hint = f"did you mean {near[0]!r}" if near else f"known here are {', '.join(cls.model_fields)}"
+                hint = did_you_mean(str(key), cls.model_fields, f"known here are {', '.join(cls.model_fields)}")
                 raise ValueError(f"unknown key {key!r}: {hint}")
         return data
 
@@ -263,19 +260,11 @@ class Recipe(RecipePart):
 def load_recipe(path_text: str) -> Recipe:
     """A relative path counts from the repository's root, `~` is a home directory. Raises UserError naming the file and
     the key."""
-    path = REPOSITORY / user_path(path_text)
-    try:
-        data = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        known = ", ".join(
-            sorted(str(p.relative_to(REPOSITORY)) for p in (REPOSITORY / "datasets/recipes").glob("*.yaml"))
-        )
-        raise UserError(
-            f"recipe {path_text!r} does not exist: set corpus.recipe to one of {known}, or to a file of yours"
-        ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"recipe {path_text!r} can't be read ({' '.join(str(error).split())}): mend the file") from None
-    return parse_settings(Recipe, data, f"recipe {path_text!r}")
+    path, what = REPOSITORY / user_path(path_text), f"recipe {path_text!r}"
+    if not path.exists():
+        ours = sorted(str(p.relative_to(REPOSITORY)) for p in (REPOSITORY / "datasets/recipes").glob("*.yaml"))
+        raise UserError(f"{what} does not exist: set corpus.recipe to one of {', '.join(ours)}, or to a file of yours")
+    return parse_settings(Recipe, read_yaml(path, what, "mend the file"), what)
 
 
 def split_of(name: str, seed: int, recipe: Recipe) -> str:

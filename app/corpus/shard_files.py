@@ -1,7 +1,6 @@
 """Files of the build's tasks: one Parquet file a shard, written whole, with the identity of what it was made from. What
 is there under the identity that is asked for needs no second look."""
 
-import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -52,25 +51,5 @@ def write_rows(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> Non
 def writable(row: dict[str, Any]) -> dict[str, Any]:
     """The row with question marks for half surrogate pairs, which names and reasons may hold and UTF-8 does not."""
     return {
-        key: value if not isinstance(value, str) or _is_whole(value) else _mended(value) for key, value in row.items()
+        key: value.encode(errors="replace").decode() if isinstance(value, str) else value for key, value in row.items()
     }
-
-
-def _is_whole(text: str) -> bool:
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _mended(text: str) -> str:
-    return text.encode(errors="replace").decode()
-
-
-def is_drawn(seed: int, what: str, digest: bytes, share: float) -> bool:
-    """A draw that is the same on every machine: by hash of the seed, what is drawn for, and the thing's own digest."""
-    draw = hashlib.sha256(f"{seed}:{what}:".encode() + digest).digest()
-    return int.from_bytes(draw[:4], "big") < share * 2**32

@@ -1,7 +1,6 @@
 """The command `evaluate`: measure a run or any model, score given samples, show a prompt, or look for contamination."""
 
 import argparse
-import difflib
 import hashlib
 import json
 from contextlib import ExitStack, closing
@@ -9,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.errors import UserError
+from app.errors import UserError, did_you_mean
 from app.files.user_files import user_path
 from app.overrides import with_overrides
 from app.profiles import get_profile, profile_of_machine
@@ -141,8 +140,7 @@ def _show_prompt(profile: Profile, problem_id: str) -> None:
                     print(render(tokenizer, suite, problem, protocol, ()))
                 return
         names += [problem.id for problem in problems]
-    near = difflib.get_close_matches(problem_id, names, n=1)
-    hint = f"did you mean {near[0]!r}" if near else f"the first one is {names[0]!r}"
+    hint = did_you_mean(problem_id, names, f"the first one is {names[0]!r}")
     raise UserError(f"{', '.join(profile.evaluation.suites)} has no problem {problem_id!r}: {hint}")
 
 

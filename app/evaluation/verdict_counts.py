@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from app.errors import UserError
@@ -14,24 +13,18 @@ DISCORDANCE = 0.1
 """Share of problems assumed to change between two candidates, for a result by itself."""
 
 
-@dataclass(slots=True)
-class _Count:
-    samples: int = 0
-    passed: int = 0
-
-
 class Tally:
     """Add each sample's status and tier; `result` is what they come to."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self._categories = {problem.id: problem.difficulty for problem in problems}
-        self._counts: dict[str, _Count] = {}
+        self._judged: Counter[str] = Counter()  # samples that count, by problem
+        self._passed: Counter[str] = Counter()
         self._statuses: Counter[str] = Counter()
         self._tiers: Counter[str] = Counter()
-        self._masked = self._unsplit = self._passed_unsplit = 0
+        self._unsplit = self._passed_unsplit = 0
         self._drafts = self._tokens = 0
         self._logprob_sum = 0.0
-        self.num_passed = 0
 
     def add(self, problem_id: str, status: str, tier: str, draft: dict[str, Any] | None = None) -> None:
         """draft: fields of `records.Draft`, where the sample is ours."""
@@ -43,30 +36,30 @@ class Tally:
             self._drafts += 1
             self._tokens += draft["num_tokens"]
             self._logprob_sum += draft["mean_logprob"]
-        if status == Status.INFRA:
-            self._masked += 1
-        elif tier == IN_PROCESS:
+        if tier == IN_PROCESS and status != Status.INFRA:
             self._unsplit += 1
             self._passed_unsplit += passed
-        else:
-            count = self._counts.setdefault(problem_id, _Count())
-            count.samples += 1
-            count.passed += passed
-            self.num_passed += passed
+        elif status != Status.INFRA:
+            self._judged[problem_id] += 1
+            self._passed[problem_id] += passed
 
     @property
     def num_samples(self) -> int:
         """All that were added."""
         return self._statuses.total()
 
+    @property
+    def num_passed(self) -> int:
+        return self._passed.total()
+
     def pass_rates(self) -> dict[str, float]:
         """Share of samples that passed, by problem, in the suite's order."""
-        known = (problem for problem in self._categories if problem in self._counts)
-        return {problem: self._counts[problem].passed / self._counts[problem].samples for problem in known}
+        known = (problem for problem in self._categories if problem in self._judged)
+        return {problem: self._passed[problem] / self._judged[problem] for problem in known}
 
     def result(self, suite: str, protocol: str, candidate: str) -> SuiteResult:
         """Raises UserError when nothing that counts was added, which gives no score."""
-        if not self._counts:
+        if not self._judged:
             raise UserError(
                 f"no sample of {suite} could be judged in the sandbox ({dict(self._statuses)}): see the details in its "
                 "samples.jsonl, and whether this machine can confine programs (docs/security.md)"
@@ -79,9 +72,9 @@ class Tally:
             suite=suite,
             protocol=protocol,
             candidate=candidate,
-            num_samples=sum(count.samples for count in self._counts.values()),
+            num_samples=self._judged.total(),
             num_passed=self.num_passed,
-            num_masked=self._masked,
+            num_masked=self._statuses[Status.INFRA],
             num_unsplit=self._unsplit,
             num_passed_unsplit=self._passed_unsplit,
             pass_at=self._pass_at(),
@@ -94,9 +87,9 @@ class Tally:
         )
 
     def _pass_at(self) -> dict[str, Score]:
-        fewest = min(count.samples for count in self._counts.values())
+        fewest = min(self._judged.values())
         return {
-            str(k): _score([pass_at_k(count.samples, count.passed, k) for count in self._counts.values()])
+            str(k): _score([pass_at_k(count, self._passed[problem], k) for problem, count in self._judged.items()])
             for k in KS
             if k <= fewest
         }

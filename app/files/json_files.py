@@ -58,17 +58,11 @@ def append_json_line(path: Path, row: Mapping[str, Any]) -> None:
         file.write(json.dumps(row) + "\n")
 
 
-def iter_json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of the file, one at a time; none without a file.
+def numbered_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The lines of the file with their numbers, one at a time; none without a file.
 
     A last line that a killed writer left unfinished is passed over. Raises UserError naming a line that is broken.
     """
-    for _, row in numbered_json_lines(path):
-        yield row
-
-
-def numbered_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The same with each line's number."""
     if not path.exists():
         return
     with open(path, "rb") as file:
@@ -77,7 +71,7 @@ def numbered_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    return list(iter_json_lines(path))
+    return [row for _, row in numbered_json_lines(path)]
 
 
 def trim_json_lines(path: Path) -> None:

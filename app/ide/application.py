@@ -38,13 +38,13 @@ CALLS = ("queue/join", "queue/data", "cancel", "reset", "startup-events", "info"
 """The part of Gradio's own API that the page calls. The rest (upload, files, proxy, login, ...) is of no use here."""
 
 
-def build_application(assistant: Assistant, runner: Runner, *, num_chats: int = 8, num_runs: int = 1) -> FastAPI:
-    """num_chats, num_runs: answers and programs at the same time. State is kept in the process: run one replica."""
+def build_application(assistant: Assistant, runner: Runner) -> FastAPI:
+    """The page as an application, whose state is kept in the process: run one replica."""
     app = FastAPI(openapi_url=None)
     app.add_middleware(OnlyThePage)
     return gr.mount_gradio_app(
         app,
-        build_page(assistant, runner, num_chats=num_chats, num_runs=num_runs),
+        build_page(assistant, runner),
         path="/",
         ssr_mode=False,
         theme=page_theme(),

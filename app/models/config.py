@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from app.errors import UserError
+from app.errors import UserError, first_line
 from app.files.user_files import user_path
-from app.models.base import packaged_config, pulled_folder, random_config
+from app.models.base import PACKAGED, packaged_config, pulled_folder, random_config
 from app.settings import ModelSettings
 
 QWEN3_1_7B = {
@@ -30,7 +30,7 @@ def config_of(settings: ModelSettings) -> tuple[Any, str]:
         return AutoConfig.from_pretrained(folder), ""
     match settings.source:
         case "random":
-            return random_config(packaged_config("SmolLM2-135M-Instruct").vocab_size), ""
+            return random_config(packaged_config(PACKAGED).vocab_size), ""
         case "package":
             return packaged_config(settings.name), ""
         case "path":
@@ -54,7 +54,7 @@ def _from_folder(name: str) -> Any:
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder / 'config.json'} can't be read ({_first_line(error)}): mend or fetch it") from None
+        raise UserError(f"{folder / 'config.json'} can't be read ({first_line(error)}): mend or fetch it") from None
 
 
 def _from_hub(settings: ModelSettings) -> Any:
@@ -73,10 +73,6 @@ def _from_hub(settings: ModelSettings) -> Any:
     except (HTTPError, HFValidationError, OfflineModeIsEnabled, OSError, ValueError) as error:
         raise UserError(
             f"the config of model {settings.name!r} is not here and can't be fetched from the Hugging Face Hub "
-            f"({_first_line(error)}): go online once, or give a local copy with --set model.source=path "
+            f"({first_line(error)}): go online once, or give a local copy with --set model.source=path "
             "--set model.name=FOLDER"
         ) from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from app.problem_sets.problem_files import reading, with_texts
+from app.problem_sets.problem_files import read_tasks
 from app.problem_sets.task import Task
 from app.records import Problem, ProblemStyle
 
@@ -46,16 +46,19 @@ def check(candidate):
 
 def tasks_of(read: Iterable[dict[str, Any]], place: str, difficulty: str) -> tuple[list[Task], int]:
     """Tasks of a grade (of all for an empty one), and how many of it have no readable tests."""
-    tasks, num_untested = [], 0
-    for number, row in enumerate(read, 1):
-        with reading(place, number, row.get("problem_id"), "APPS", f"test.jsonl or train.jsonl of {HUB}"):
-            if difficulty and row["difficulty"] != difficulty:
-                continue
-            in_out = _tests_of(row["input_output"])
-            if in_out.get("inputs"):
-                tasks.append(with_texts(_task(row, in_out)))
-            else:
-                num_untested += 1
+    num_untested = 0
+
+    def make(row: dict[str, Any]) -> Task | None:
+        nonlocal num_untested
+        if difficulty and row["difficulty"] != difficulty:
+            return None
+        in_out = _tests_of(row["input_output"])
+        if in_out.get("inputs"):
+            return _task(row, in_out)
+        num_untested += 1
+        return None
+
+    tasks = read_tasks(read, make, place, "APPS", f"test.jsonl or train.jsonl of {HUB}")
     return tasks, num_untested
 
 

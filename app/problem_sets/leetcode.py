@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from app.problem_sets import linked_nodes
-from app.problem_sets.problem_files import reading, with_texts
+from app.problem_sets.problem_files import read_tasks
 from app.problem_sets.task import Task
 from app.records import Problem
 
@@ -16,11 +16,7 @@ _STARTER = re.compile(r"\s*(?:Please complete the following[^\n]*\n)?```(?:pytho
 
 
 def tasks_of(read: Iterable[dict[str, Any]], place: str) -> list[Task]:
-    tasks = []
-    for number, row in enumerate(read, 1):
-        with reading(place, number, row.get("task_id"), "LeetCodeDataset", f"LeetCodeDataset-test.jsonl of {HUB}"):
-            tasks.append(with_texts(_task(row)))
-    return tasks
+    return read_tasks(read, _task, place, "LeetCodeDataset", f"LeetCodeDataset-test.jsonl of {HUB}")
 
 
 def _task(row: dict[str, Any]) -> Task:

@@ -1,11 +1,11 @@
 """Rows of MBPP (arXiv 2108.07732) as problems, whole or of its sanitized half: a function and its assertions."""
 
 import ast
+import functools
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
-from app.problem_sets.problem_files import reading, rows, with_texts
+from app.problem_sets.problem_files import read_tasks
 from app.problem_sets.task import Task
 from app.records import Problem, ProblemStyle
 
@@ -14,25 +14,18 @@ SPLITS = {range(1, 11): "few_shot", range(11, 511): "test", range(511, 601): "va
 """By task id, as the paper divides them."""
 
 
-def tasks_of_file(path: Path, text_field: str | None = None) -> list[Task]:
-    """Every task of the file, all splits. text_field: insist on the whole (text) or the sanitized (prompt) form.
+def tasks_of(read: Iterable[dict[str, Any]], place: str, text_field: str = "") -> list[Task]:
+    """Every task, all splits. text_field: insist on the whole (text) or the sanitized (prompt) form.
 
-    Raises UserError when it is no such file.
+    Raises UserError when the rows are none of MBPP's.
     """
-    return tasks_of(rows(path), str(path), text_field)
-
-
-def tasks_of(read: Iterable[dict[str, Any]], place: str, text_field: str | None) -> list[Task]:
     form = "sanitized MBPP (sanitized-mbpp.json)" if text_field == "prompt" else "MBPP (mbpp.jsonl)"
     source = "the file of https://github.com/google-research/google-research/tree/master/mbpp"
-    tasks = []
-    for number, row in enumerate(read, 1):
-        with reading(place, number, row.get("task_id"), form, source):
-            tasks.append(with_texts(_task(row, text_field or ("text" if "text" in row else "prompt"))))
-    return tasks
+    return read_tasks(read, functools.partial(_task, text_field=text_field), place, form, source)
 
 
 def _task(row: dict[str, Any], text_field: str) -> Task:
+    text_field = text_field or ("text" if "text" in row else "prompt")
     tests = [_unix(test) for test in row["test_list"]]
     code = _unix(row["code"])
     return Task(

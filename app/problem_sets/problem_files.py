@@ -1,13 +1,12 @@
 """Where benchmark problems come from: files of the user's, or a data set on the Hugging Face Hub."""
 
-import contextlib
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from app.errors import UserError
+from app.errors import UserError, first_line
 from app.files.errors import sentence_of
 from app.files.user_files import read_rows
 from app.problem_sets.task import Task
@@ -16,29 +15,35 @@ ODD = (SyntaxError, LookupError, TypeError, ValueError, AttributeError, Recursio
 """What a row of another form raises in whoever makes a problem of it."""
 
 
-@contextlib.contextmanager
-def reading(place: str, number: int, name: Any, form: str, source: str) -> Iterator[None]:
-    """Raise a UserError that names the row instead of what making a problem of it raises.
+def read_tasks(
+    read: Iterable[dict[str, Any]], make: Callable[[dict[str, Any]], Task | None], place: str, form: str, source: str
+) -> list[Task]:
+    """The problems that `make` finds in the rows, without those rows of which it makes None.
 
-    number: of the row, from 1; name: the id that it gives itself; form: what the file should hold; source: where to
-    get such a file.
+    place: of the rows; form: what they should be; source: where to get such a file. Raises UserError that names the row
+    instead of what making a problem of it raises.
     """
-    try:
-        yield
-    except ODD as error:
-        raise UserError(
-            f"{place}, row {number} ({name!r:.80}) can't be read as {form} ({type(error).__name__}: {error}): "
-            f"mend it, or give {source}"
-        ) from None
+    tasks = []
+    for number, row in enumerate(read, 1):
+        try:
+            if task := make(row):
+                _check_texts(task)
+                tasks.append(task)
+        except ODD as error:
+            name = row.get("task_id", row.get("problem_id"))
+            raise UserError(
+                f"{place}, row {number} ({name!r:.80}) can't be read as {form} ({type(error).__name__}: {error}): "
+                f"mend it, or give {source}"
+            ) from None
+    return tasks
 
 
-def with_texts(task: Task) -> Task:
-    """The task. Raises TypeError where what should be text is not."""
+def _check_texts(task: Task) -> None:
+    """Raises TypeError where what should be text is not."""
     for field in dataclasses.fields(task.problem):
         value = getattr(task.problem, field.name)
         if field.type in (str, "str") and not isinstance(value, str):
             raise TypeError(f"{field.name} is {value!r:.40}, not text")
-    return task
 
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -62,20 +67,27 @@ def rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def hub_rows(suite: str, repository: str, file: str) -> Iterator[dict[str, Any]]:
-    """The rows of one file of a data set on the Hub, fetched once into the Hub's own cache."""
+    """The rows of one file of a data set on the Hub."""
+    yield from rows(hub_file(suite, repository, file, "--problems PATH"))
+
+
+def hub_file(name: str, repository: str, file: str, option: str) -> Path:
+    """One file of a data set on the Hub, fetched once into the Hub's own cache. option: by which else it can be given.
+
+    Raises UserError, with the name of what needs it, when it can't be fetched.
+    """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        path = hf_hub_download(repository, file, repo_type="dataset")
+        return Path(hf_hub_download(repository, file, repo_type="dataset"))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         if isinstance(error, OSError) and sentence_of(error):
             raise  # of the Hub's own cache, not of the Hub
         raise UserError(
-            f"{suite} is not here and can't be fetched from the Hugging Face Hub ({repository}, {file}: "
-            f"{str(error).splitlines()[0]}): connect to it, or give the file by --problems PATH"
+            f"{name} is not here and can't be fetched from the Hugging Face Hub ({repository}, {file}: "
+            f"{first_line(error)}): connect to it, or give the file by {option}"
         ) from None
-    yield from rows(Path(path))
 
 
 def _array(path: Path) -> list[dict[str, Any]] | None:

@@ -9,9 +9,10 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from app.prompting.tool_schema import Source
+from app.settings import Settings
 
 _WORD = re.compile(r"[^\W_]+")
 _STOP_WORDS = frozenset(
@@ -21,10 +22,8 @@ _STOP_WORDS = frozenset(
 _K1, _B = 1.2, 0.75
 
 
-class Passage(BaseModel):
+class Passage(Settings):
     """A piece of documentation that a search may bring up."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: Source
     text: str = Field(min_length=20)

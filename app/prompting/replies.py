@@ -86,7 +86,7 @@ def behind_future(source: str, *more: str) -> str:
     return "\n".join(lines[:cut]) + "\n" * bool(cut) + "".join(more) + "\n".join(lines[cut:])
 
 
-def parsed(source: str) -> ast.Module | None:
+def parsed(source: str | bytes) -> ast.Module | None:
     """None for what is no Python, or too deeply nested for its parser."""
     try:
         with warnings.catch_warnings():
@@ -182,6 +182,11 @@ def _leaves(node: ast.stmt) -> Iterator[ast.stmt]:
             pending += ast.iter_child_nodes(inner)
         elif isinstance(inner, ast.stmt):
             yield inner
+
+
+def bound_names(tree: ast.Module) -> set[str]:
+    """What a program binds at its top level."""
+    return {name for node in tree.body for name in _defined(node) | _imported(node)}
 
 
 def _defined(node: ast.stmt) -> set[str]:

@@ -156,17 +156,14 @@ class Evidence:
 
     def leaving(self, last_line: int) -> None:
         """`return`, `break` or `continue` in a `finally`."""
-        error = sys.exception()
-        if error is not None:
-            self.look_for_evasion(error, sys._getframe(1), last_line)
-            self._answers.was_caught(error)
+        self.left(sys.exception(), sys._getframe(1), last_line)
 
     def context(self, number: int, manager: Any, is_evidence: bool, last_line: int) -> "_Watched":
         """`with manager:`, which is evidence where it expects an exception."""
         return _Watched(self, manager, is_evidence, last_line)
 
     def left(self, error: BaseException | None, frame: FrameType, last_line: int) -> None:
-        """A context manager was left, and swallowed the error if there is one."""
+        """A context manager or a `finally` was left, and swallowed the error if there is one."""
         if error is not None:
             self.look_for_evasion(error, frame, last_line)
             self._answers.was_caught(error)

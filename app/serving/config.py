@@ -4,17 +4,15 @@
 `app.serving.arguments`.
 """
 
-import difflib
 import typing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from app.errors import UserError
-from app.overrides import parse_settings
+from app.errors import UserError, did_you_mean
+from app.overrides import parse_settings, read_yaml
 from app.serving.arguments import ApplicationArguments, IdeArguments, LLMArguments
 
 LLM, IDE = "actors.llm_server:build", "actors.ide:build"
@@ -26,24 +24,16 @@ def load_config(path: Path) -> dict[str, Any]:
     """The file as a dict that Serve accepts. Raises UserError naming the first key or value that is wrong."""
     from ray.serve.schema import ServeDeploySchema
 
-    try:
-        config = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"there is no serve config {path}: give one of serve_configs/*.yaml") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"serve config {path} can't be read ({' '.join(str(error).split())})") from None
+    if not path.exists():
+        raise UserError(f"there is no serve config {path}: give one of serve_configs/*.yaml")
+    config = read_yaml(path, f"serve config {path}", "mend the file")
     check_config(config, str(path), ServeDeploySchema)
     return config
 
 
 def check_config(config: Any, name: str, schema: type[BaseModel]) -> None:
     _check_keys(config, schema, name, "")
-    try:
-        schema.model_validate(config)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise UserError(f"serve config {name}: {place}: {first['msg']}, got {first['input']!r:.80}") from None
+    parse_settings(schema, config, f"serve config {name}")
     for application in config.get("applications", ()):
         arguments = ARGUMENTS.get(application.get("import_path"))
         if arguments is None:
@@ -69,8 +59,7 @@ def _check_keys(value: Any, schema: type[BaseModel], name: str, place: str) -> N
     known = {alias: field for key, field in schema.model_fields.items() for alias in (key, field.alias) if alias}
     for key, inner in value.items():
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {near[0]!r}" if near else f"known are {', '.join(sorted(known))}"
+            hint = did_you_mean(str(key), known, f"known are {', '.join(sorted(known))}")
             raise UserError(f"serve config {name}: unknown key {key!r} in {place or 'the file'}; {hint}")
         model = next(_models(known[key].annotation), None)
         for item in inner if isinstance(inner, list) else [inner]:

@@ -42,39 +42,20 @@ LOGIN_POLICY = (
 """The content security policy of the guard's own answers; the page has one of its own (`app.ide.application`)."""
 
 
-def guard_edge(
-    app: ASGIApp,
-    keys: Keys,
-    *,
-    allowed_hosts: Iterable[str] = (),
-    routes: Sequence[Route] = EDGE_ROUTES,
-    max_body: int = MAX_BODY,
-) -> "Guard":
-    return Guard(app, keys=keys, allowed_hosts=allowed_hosts, routes=routes, policy=EDGE_POLICY, max_body=max_body)
+def guard_edge(app: ASGIApp, keys: Keys, *, allowed_hosts: Iterable[str] = ()) -> "Guard":
+    return Guard(app, keys=keys, allowed_hosts=allowed_hosts, routes=EDGE_ROUTES, policy=EDGE_POLICY)
 
 
-def guard_ide(
-    app: ASGIApp,
-    keys: Keys,
-    *,
-    prefix: str = "/ide",
-    allowed_hosts: Iterable[str] = (),
-    max_body: int = MAX_BODY,
-) -> "Guard":
-    """`prefix` is where browsers see the app, used where the mounting server gives no root_path."""
-    return Guard(
-        app,
-        keys=keys,
-        allowed_hosts=allowed_hosts,
-        policy=LOGIN_POLICY,
-        max_body=max_body,
-        prefix=prefix.rstrip("/"),
-        sessions=Sessions(keys),
-    )
+def guard_ide(app: ASGIApp, keys: Keys, *, allowed_hosts: Iterable[str] = ()) -> "Guard":
+    sessions = Sessions(keys)
+    return Guard(app, keys=keys, allowed_hosts=allowed_hosts, policy=LOGIN_POLICY, prefix="/ide", sessions=sessions)
 
 
 class Guard:
-    """With `routes`, nothing else exists; without, every path does. `sessions` lets browsers sign in."""
+    """With `routes`, nothing else exists; without, every path does. `sessions` lets browsers sign in.
+
+    prefix: where browsers see the app, for a mounting server that gives no root_path.
+    """
 
     def __init__(
         self,

@@ -19,7 +19,7 @@ import secrets
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from app.errors import UserError
 from app.files.home import home
@@ -162,28 +162,22 @@ def _stamp(path: Path) -> Stamp:
 def _read(path: Path) -> list[dict[str, str]]:
     """The entries; none without a file. Raises UserError for a file that can't be read or is not ours."""
     try:
-        data = json.loads(path.read_text())
+        entries = json.loads(path.read_text())["keys"]
+        is_ours = isinstance(entries, list) and all(map(_is_entry, entries))
     except FileNotFoundError:
         return []
     except OSError as error:
         raise UserError(f"keys file {path} can't be read ({error.strerror}): make it yours and mode 600") from None
-    except (ValueError, RecursionError):
-        data = None
-    if not _is_keys(data):
+    except (ValueError, LookupError, TypeError, RecursionError):
+        is_ours = False
+    if not is_ours:
         raise UserError(f"keys file {path} is no list of keys: mend it, or remove it and add the keys anew")
-    return cast(list[dict[str, str]], data["keys"])
+    return entries
 
 
-def _is_keys(data: Any) -> bool:
-    if not isinstance(data, dict) or not isinstance(data.get("keys"), list):
-        return False
-    return all(
-        isinstance(entry, dict)
-        and all(isinstance(entry.get(field), str) for field in ("name", "sha256", "created"))
-        and NAME.fullmatch(entry["name"])
-        and DIGEST.fullmatch(entry["sha256"])
-        for entry in data["keys"]
-    )
+def _is_entry(entry: dict[str, Any]) -> bool:
+    is_named = NAME.fullmatch(entry["name"]) and DIGEST.fullmatch(entry["sha256"])
+    return is_named is not None and isinstance(entry["created"], str)
 
 
 def _write(path: Path, entries: list[dict[str, str]]) -> None:

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from app.files.text import has_surrogates
 from app.serving.errors import ApiError, invalid, malformed
 from app.serving.schema import ChatRequest, CompletionRequest, Request
 
@@ -96,13 +97,13 @@ def _finite(text: str) -> float:
 
 def _check_tree(field: str, value: Any, max_depth: int) -> None:
     """Refuse deep nesting and text that can't be sent on, without recursion of our own."""
-    if not _is_unicode(field):
+    if has_surrogates(field):
         raise invalid(f"the field {_short(field)} is no Unicode: half of a surrogate pair is missing", None)
     pending = [(value, 1)]
     while pending:
         node, depth = pending.pop()
         if isinstance(node, str):
-            if not _is_unicode(node):
+            if has_surrogates(node):
                 raise invalid(f"{field}: {_short(node)} is no Unicode: half of a surrogate pair is missing", field)
             continue
         if not isinstance(node, dict | list):
@@ -118,16 +119,6 @@ def _children(node: dict[str, Any] | list[Any]) -> Iterator[Any]:
         yield from node.values()
     else:
         yield from node
-
-
-def _is_unicode(text: str) -> bool:
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _check_caps(request: Request, limits: Limits) -> None:

@@ -13,7 +13,7 @@ from app.errors import UserError
 from app.files.home import cache_root
 from app.files.json_files import (
     append_json_line,
-    iter_json_lines,
+    numbered_json_lines,
     read_json,
     read_json_lines,
     trim_json_lines,
@@ -173,11 +173,11 @@ def test_lines_can_be_appended_after_a_kill_and_no_whole_line_is_lost(tmp_path: 
 def test_what_is_written_while_a_file_is_read_is_no_broken_line(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"st')
-    rows = iter_json_lines(path)
-    assert next(rows) == {"step": 1}
+    rows = numbered_json_lines(path)
+    assert next(rows) == (1, {"step": 1})
     with path.open("a") as file:
         file.write('ep": 2}\n')
-    assert list(rows) in ([], [{"step": 2}])
+    assert list(rows) in ([], [(2, {"step": 2})])
 
 
 def test_a_broken_file_of_a_run_is_told_in_a_sentence(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 
 from app.corpus.records import FILE, FUNCTION, Document
+from app.prompting.replies import parsed
 
 __all__ = ["FILE", "FUNCTION", "FILE_MARK", "Document", "functions"]
 FILE_MARK = "# file: "
@@ -215,10 +216,8 @@ def _file_of(node: ast.ImportFrom, path: str, siblings: Mapping[str, str]) -> st
 
 def _body(source: str) -> list[ast.stmt]:
     """Its statements; none where it does not stand alone."""
-    try:
-        return ast.parse(source).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return []
+    tree = parsed(source)
+    return tree.body if tree else []
 
 
 @functools.lru_cache(maxsize=64)

@@ -4,7 +4,6 @@ Its output is written whole, with the identity of what it was made from, so a ta
 do: that is how a killed build goes on.
 """
 
-import ast
 import functools
 import hashlib
 import json
@@ -29,6 +28,7 @@ from app.corpus.sources.find import read_source
 from app.corpus.sources.folders import vendored_in
 from app.corpus.sources.packages import SourceFile
 from app.corpus.sources.untrusted import failure, leads_out
+from app.prompting.replies import parsed
 
 OF_FUNCTIONS = ("doc_to_code", "code_to_doc", "fill_in", "multi_file", "tool_use", "completion")
 """Forms that functions are shown in."""
@@ -159,10 +159,8 @@ def _documents(
 
 def names_in(document: Document) -> list[str]:
     """Names that a function and the code shown with it define."""
-    try:
-        return [document.name, *defined_names(ast.parse(document.context))]
-    except SyntaxError:
-        return [document.name]
+    context = parsed(document.context)
+    return [document.name, *(defined_names(context) if context else ())]
 
 
 def _sibling(origin: Origin, recipe: Recipe, guard: Decontaminator, file: SourceFile) -> str:

@@ -20,9 +20,8 @@ from app.corpus.clean.tokens import code_tokens, grams, mixed
 
 NUM_PERMUTATIONS = 256
 SHINGLE_TOKENS = 5
-THRESHOLD = 0.7
-# The (bands, rows) of at most 256 permutations with the least sum of false positives and false negatives at the
-# threshold (Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets", section 3.4.2; datasketch finds the same two).
+# The (bands, rows) of at most 256 permutations with the least sum of false positives and false negatives at 0.7
+# (Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets", section 3.4.2; datasketch finds the same two).
 NUM_BANDS = 25
 ROWS = 10
 BANDS_BYTES = 8 * NUM_BANDS

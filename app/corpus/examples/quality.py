@@ -20,6 +20,7 @@ import sys
 
 from app.corpus.mining.statement import is_trivial
 from app.corpus.records import Document
+from app.prompting import replies
 
 MAX_LINES = 60
 MIN_WORDS = 5
@@ -79,11 +80,8 @@ def unfit_reason(document: Document) -> str:
 @functools.lru_cache(maxsize=4)
 def parsed(text: str) -> Function | None:
     """The function that the source defines."""
-    try:
-        node = ast.parse(text).body[0]
-    except (SyntaxError, ValueError, IndexError, RecursionError, MemoryError):
-        return None
-    return node if isinstance(node, Function) else None
+    tree = replies.parsed(text)
+    return tree.body[0] if tree and tree.body and isinstance(tree.body[0], Function) else None
 
 
 def prose_of(docstring: str) -> str:
@@ -166,11 +164,8 @@ def _given(context: str) -> tuple[set[str], set[str]]:
     attributes that this code defines."""
     modules: set[str] = set()
     shown: set[str] = set()
-    try:
-        body = ast.parse(context).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return modules, shown
-    for node in body:
+    tree = replies.parsed(context)
+    for node in tree.body if tree else ():
         if isinstance(node, ast.Import | ast.ImportFrom):
             modules |= _stdlib_names(node)
         elif isinstance(node, Function | ast.ClassDef):

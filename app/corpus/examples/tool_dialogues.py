@@ -30,22 +30,13 @@ OTHERS = 5
 """Passages beside the one that answers."""
 
 
-def tool_examples(
-    documents: Sequence[tuple[str, Document]], forms: Mapping[str, float], seed: int
-) -> Iterator[tuple[int, Example]]:
-    """A dialogue for each function that is drawn for "tool_use" and says enough, with the function's place.
-
-    documents: functions with the names of their distributions; those that are not drawn serve as further passages.
-    """
-    for place in range(len(documents)):
-        for example in tool_example(documents, place, forms, seed):
-            yield place, example
-
-
 def tool_example(
     documents: Sequence[tuple[str, Document]], place: int, forms: Mapping[str, float], seed: int
 ) -> Iterator[Example]:
-    """The dialogue about the function at this place, if it is drawn and says enough."""
+    """The dialogue about the function at this place, if it is drawn for "tool_use" and says enough.
+
+    documents: functions with the names of their distributions; those beside the place serve as further passages.
+    """
     distribution, document = documents[place]
     if drawn(forms, "tool_use", document.text, seed):
         draws = Draws(f"{seed}:dialogue:{document.text}")

@@ -5,7 +5,6 @@ Limits: it takes one style a docstring, and nothing of one with a malformed entr
 """
 
 import ast
-import copy
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +13,7 @@ from docstring_parser import Docstring, ParseError, parse
 from app.corpus.draws import Draws
 from app.corpus.examples.quality import parsed, poor_docstring, prose_of
 from app.corpus.examples.words import base_of, first_sentences
+from app.corpus.mining.statement import bare_arguments
 from app.corpus.records import Document
 
 Kind = Literal["default", "summary", "which", "argument", "error"]
@@ -54,11 +54,8 @@ def described(document: Document, draws: Draws, *, is_altered: bool) -> Describe
     is_hidden = document.name.startswith("_") or document.name == "main"  # no documentation tells of such
     if function is None or is_hidden or not docstring or poor_docstring(docstring):
         return None
-    arguments = copy.deepcopy(function.args)
+    arguments = bare_arguments(function.args)
     everyone = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
-    for argument in (*everyone, arguments.vararg, arguments.kwarg):
-        if argument:
-            argument.annotation = None
     if is_altered:
         for default in (*arguments.defaults, *arguments.kw_defaults):
             if isinstance(default, ast.Constant):

@@ -3,61 +3,57 @@
 import functools
 from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from app.corpus.examples.tool_facts import Kind
-from app.errors import UserError
+from app.overrides import parse_settings, read_yaml
 from app.prompting.tool_schema import Source
 from app.runs import REPOSITORY
+from app.settings import Settings
 
 WORDS_PATH = REPOSITORY / "datasets" / "tool_dialogues.yaml"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class System(_Strict):
+class System(Settings):
     weight: int = Field(ge=1)
     text: str
 
 
-class Libraries(_Strict):
+class Libraries(Settings):
     begin: tuple[str, ...]
     middle: tuple[str, ...]
     end: tuple[str, ...]
 
 
-class Asked(_Strict):
+class Asked(Settings):
     questions: tuple[str, ...] = Field(min_length=1)
     queries: tuple[str, ...] = Field(min_length=1)
     answers: tuple[str, ...] = Field(min_length=1)
 
 
-class UnknownQuestion(_Strict):
+class UnknownQuestion(Settings):
     question: str
     query: str
     fact: str
 
 
-class Unknown(_Strict):
+class Unknown(Settings):
     questions: tuple[UnknownQuestion, ...]
     answers: tuple[str, ...]
     missing: tuple[str, ...]
 
 
-class Fixed(_Strict):
+class Fixed(Settings):
     question: str
     answer: str
 
 
-class NoSearch(_Strict):
+class NoSearch(Settings):
     explain: tuple[str, ...]
     fixed: tuple[Fixed, ...]
 
 
-class Words(_Strict):
+class Words(Settings):
     """datasets/tool_dialogues.yaml, whose head says what its fields mean."""
 
     systems: tuple[System, ...]
@@ -72,11 +68,5 @@ class Words(_Strict):
 @functools.cache
 def load_words() -> Words:
     """Raises UserError naming the file and the field."""
-    try:
-        return Words.model_validate(yaml.safe_load(WORDS_PATH.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{WORDS_PATH} can't be read ({error}): restore it from the repository") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise UserError(f"{WORDS_PATH}: {place}: {first['msg']}: restore it from the repository") from None
+    place, way_out = str(WORDS_PATH), "restore it from the repository"
+    return parse_settings(Words, read_yaml(WORDS_PATH, place, way_out), place, way_out)

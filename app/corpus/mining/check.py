@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from app.cluster.job_queue import at
 from app.corpus.mining.facts import shape_of
 from app.corpus.mining.inputs import more_calls
-from app.corpus.mining.recording import NotRecordedError, Pair, is_stable, recorded, tests_of
-from app.corpus.mining.records import STAGES, Candidate, Mined
+from app.corpus.mining.recording import Pair, is_stable, recorded, tests_of
+from app.corpus.mining.records import STAGES, Candidate, Mined, NoProblemError
 from app.corpus.mining.statement import description_of, difficulty_of, function_of, program_of, prompt_of
 from app.corpus.mining.validation import UnprovedError, prove, short
 from app.corpus.records import SolvedProblem
@@ -32,10 +32,6 @@ TELLS_OF_EMPTY = re.compile(r"\b(empty|blank)\b|''|\"\"|\[\]|\(\)|\{\}", re.I)
 _RECORDED, _PASSES, _FAILS = STAGES[3:]
 
 
-class _NoProblemError(ValueError):
-    """The candidate becomes no problem; the text is the reason."""
-
-
 def check_candidates(
     candidates: Sequence[Candidate], settings: SandboxSettings, confined: Confinement | None = None
 ) -> Mined:
@@ -49,12 +45,12 @@ def check_candidates(
         for candidate in candidates:
             try:
                 if reason := at(candidate.id):
-                    raise _NoProblemError(reason)
+                    raise NoProblemError(reason)
                 mined.problems.append(_problem(candidate, patient, strict, mined))
             except (UserError, OSError):
                 raise
             except Exception as error:  # whatever a candidate holds is its own matter: it ends no build
-                reason = str(error) if isinstance(error, _NoProblemError) else failure(error)
+                reason = str(error) if isinstance(error, NoProblemError) else failure(error)
                 mined.rejections.append(candidate.refused(reason))
     return mined
 
@@ -62,10 +58,7 @@ def check_candidates(
 def _problem(candidate: Candidate, patient: Supervisor, strict: Supervisor, mined: Mined) -> SolvedProblem:
     function = function_of(candidate)
     inputs = more_calls(candidate.entry_point, candidate.calls, function)
-    try:
-        pairs = recorded(candidate, inputs, patient)
-    except NotRecordedError as error:
-        raise _NoProblemError(str(error)) from None
+    pairs = recorded(candidate, inputs, patient)
     told = [pair for pair in pairs if is_stable(pair.value) and not _is_untold(pair, candidate.docstring)]
     examples = _examples(candidate, told)
     shapes = {pair.shape for pair in told if pair.call in examples}
@@ -90,7 +83,7 @@ def _problem(candidate: Candidate, patient: Supervisor, strict: Supervisor, mine
         bugs = prove(problem, solution, patient, strict)
     except UnprovedError as error:
         mined.counts[_PASSES] += error.passes
-        raise _NoProblemError(str(error)) from None
+        raise
     mined.counts[_PASSES] += 1
     mined.counts[_FAILS] += 1
     return SolvedProblem(
@@ -114,17 +107,17 @@ def _is_untold(pair: Pair, docstring: str) -> bool:
 def _chosen(pairs: list[Pair]) -> list[Pair]:
     """Pairs that become tests: some that were given, and of the others each result in turn."""
     if not any(pair.given for pair in pairs):
-        raise _NoProblemError("no call that was seen gives plain data")
+        raise NoProblemError("no call that was seen gives plain data")
     given = _by_result([pair for pair in pairs if pair.given])[:MAX_GIVEN]
     rest = _by_result([pair for pair in pairs if pair not in given])
     chosen = [*given, *rest][:MAX_TESTS]
     if len(chosen) < MIN_TESTS:
-        raise _NoProblemError(f"too few inputs give plain data: {len(chosen)}")
+        raise NoProblemError(f"too few inputs give plain data: {len(chosen)}")
     if len({pair.result for pair in chosen}) == 1:
-        raise _NoProblemError("trivial: all outputs are equal")
+        raise NoProblemError("trivial: all outputs are equal")
     num_args = min(len(pair.args) for pair in chosen)
     if any(all(pair.result == pair.args[place] for pair in chosen) for place in range(num_args)):
-        raise _NoProblemError("trivial: it gives back an argument")
+        raise NoProblemError("trivial: it gives back an argument")
     return chosen
 
 
@@ -145,10 +138,10 @@ def _examples(candidate: Candidate, pairs: list[Pair]) -> dict[str, str]:
         return {}
     given = [pair for pair in pairs if pair.given and pair.value is not None]
     if not given:
-        raise _NoProblemError("no call that was seen gives plain data")
+        raise NoProblemError("no call that was seen gives plain data")
     shown = [pair for pair in given if len(pair.call) + len(pair.result) <= MAX_EXAMPLE_CHARS]
     if not shown:
-        raise _NoProblemError("no call that was seen is short enough for an example")
+        raise NoProblemError("no call that was seen is short enough for an example")
     longest = sorted(shown, key=lambda pair: len(pair.call) + len(pair.result), reverse=True)
     by_result = _by_result(longest)[:MAX_EXAMPLES]
     return {pair.call: pair.result for pair in shown if pair in by_result}

@@ -5,9 +5,7 @@ call on plain data, and that stands alone (`module`).
 """
 
 import ast
-import copy
 import hashlib
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -18,9 +16,10 @@ from app.corpus.mining.closure import Package, dotted
 from app.corpus.mining.dangers import NotSelfContainedError
 from app.corpus.mining.docstring_examples import from_docstring
 from app.corpus.mining.module import Module
-from app.corpus.mining.records import STAGES, Call, Candidate, Mined
+from app.corpus.mining.records import STAGES, Call, Candidate, Mined, NoProblemError
 from app.corpus.mining.statement import (
     MAX_DOCSTRING_CHARS,
+    bare_arguments,
     is_too_poor,
     is_trivial,
     without_lines,
@@ -30,6 +29,7 @@ from app.corpus.recipes import Cleaning
 from app.corpus.records import PROBLEM, Origin, Rejected, RejectedFileError
 from app.corpus.sources.packages import Distribution, SourceFile
 from app.corpus.sources.untrusted import failure
+from app.prompting.replies import parsed
 
 MAX_FUNCTION_LINES = 100
 """Without the docstring."""
@@ -47,10 +47,6 @@ class _Function:
 
     module: Module
     node: ast.FunctionDef
-
-
-class RejectedFunctionError(ValueError):
-    """The function becomes no candidate; the text is the reason."""
 
 
 def find_candidates(
@@ -81,14 +77,14 @@ def find_candidates(
         path, name = function.module.path, function.node.name
         try:
             if reason := at(f"{distribution.name}: {path}: {name}"):
-                raise RejectedFunctionError(reason)
+                raise NoProblemError(reason)
             candidate = _candidate(function, package, calls, distribution, split, mined, rules.min_docstring_chars)
             if candidate is not None:
                 if candidate.digest in digests:
-                    raise RejectedFunctionError("a copy of another function")
+                    raise NoProblemError("a copy of another function")
                 digests.add(candidate.digest)
                 mined.candidates.append(candidate)
-        except (NotSelfContainedError, RejectedFunctionError, RecursionError, SyntaxError) as error:
+        except (NotSelfContainedError, NoProblemError, RecursionError, SyntaxError) as error:
             reason = _UNEXPECTED.get(type(error), str(error))
             mined.rejections.append(refused(distribution, path, reason, name))
         except Exception as error:  # whatever a function holds is its own matter: it ends no build
@@ -134,15 +130,10 @@ def _tests(distribution: Distribution, read: Read, mined: Mined) -> Iterator[ast
                 continue
             try:
                 raw = read(file)
-                if len(raw) <= MAX_TEST_BYTES:
-                    with warnings.catch_warnings():
-                        warnings.simplefilter("ignore")
-                        tree = ast.parse(raw)
-                else:
-                    continue
-            except (RejectedFileError, OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+            except (RejectedFileError, OSError):
                 continue
-            yield tree
+            if len(raw) <= MAX_TEST_BYTES and (tree := parsed(raw)):
+                yield tree
 
 
 def _calls_in_tests(functions: list[_Function], tests: Iterable[ast.Module]) -> list[list[Call]]:
@@ -185,7 +176,7 @@ def _candidate(
     mined: Mined,
     min_docstring_chars: int,
 ) -> Candidate | None:
-    """None for a function without documented examples or calls. Raises NotSelfContainedError, RejectedFunctionError."""
+    """None for a function without documented examples or calls. Raises NotSelfContainedError, NoProblemError."""
     node, module = function.node, function.module
     docstring = ast.get_docstring(node)
     if not docstring or node.name.startswith("__"):
@@ -197,14 +188,14 @@ def _candidate(
     mined.counts[_SEEDS] += 1
     _refuse_unfit(node)
     if len(docstring) < min_docstring_chars:
-        raise RejectedFunctionError(f"too short a docstring: {len(docstring)} characters")
+        raise NoProblemError(f"too short a docstring: {len(docstring)} characters")
     has_examples = any(call.from_docstring for call in examples.calls)
     docstring = without_lines(docstring, examples.lines_to_drop if has_examples else examples.lines)
     docstring = without_paths(docstring, node.name)
     if len(docstring) > MAX_DOCSTRING_CHARS:
-        raise RejectedFunctionError(f"too long a docstring: {len(docstring)} characters")
+        raise NoProblemError(f"too long a docstring: {len(docstring)} characters")
     if is_too_poor(docstring):
-        raise RejectedFunctionError("says too little: its docstring")
+        raise NoProblemError("says too little: its docstring")
     signature, body, prelude = _standing_alone(node, module, package)
     return Candidate(
         id=f"{distribution.name}/{function.module.path}/{node.name}",
@@ -223,16 +214,16 @@ def _candidate(
 
 def _refuse_unfit(node: ast.FunctionDef) -> None:
     if len(node.body) == 1:
-        raise RejectedFunctionError("trivial: it has no body")
+        raise NoProblemError("trivial: it has no body")
     if is_trivial(node):
-        raise RejectedFunctionError("trivial: it only gives back or passes on its arguments")
+        raise NoProblemError("trivial: it only gives back or passes on its arguments")
     if _is_generator(node):
-        raise RejectedFunctionError("a generator: its values can't be compared")
+        raise NoProblemError("a generator: its values can't be compared")
     first, second = node.body[:2]
     if (num_lines := (node.end_lineno or 0) - (first.end_lineno or 0)) > MAX_FUNCTION_LINES:
-        raise RejectedFunctionError(f"too long a function: {num_lines} lines")
+        raise NoProblemError(f"too long a function: {num_lines} lines")
     if first.lineno <= node.lineno or second.lineno <= (first.end_lineno or 0):
-        raise RejectedFunctionError("laid out on one line")
+        raise NoProblemError("laid out on one line")
 
 
 def _is_generator(node: ast.FunctionDef) -> bool:
@@ -256,21 +247,13 @@ def _standing_alone(node: ast.FunctionDef, module: Module, package: Package) -> 
     starts = dict.fromkeys((first, node.lineno))
     signatures = ["".join(module.lines[start - 1 : docstring.lineno - 1]) for start in starts]
     refusal: NotSelfContainedError | None = None
-    for signature in (*signatures, f"def {node.name}({_bare_arguments(node.args)}):\n"):
+    for signature in (*signatures, f"def {node.name}({ast.unparse(bare_arguments(node.args))}):\n"):
         try:
             return signature, body, package.prelude(module, node.name, signature + body)
         except NotSelfContainedError as error:
             refusal = refusal or error
     assert refusal is not None
     raise refusal
-
-
-def _bare_arguments(arguments: ast.arguments) -> str:
-    bare = copy.deepcopy(arguments)
-    for argument in ast.walk(bare):
-        if isinstance(argument, ast.arg):
-            argument.annotation = None
-    return ast.unparse(bare)
 
 
 def _digest(node: ast.FunctionDef) -> str:

@@ -95,28 +95,19 @@ def _turned(call: Call, flag: tuple[str, bool]) -> Call:
 
 def _changed_call(base: Call, seeds: Sequence[Call], draws: Draws) -> Call | None:
     """One or two arguments changed; None for a call without arguments."""
-    args, kwargs = list(base.args), dict(base.kwargs)
-    places: list[int | str] = [*range(len(args)), *kwargs]
-    if not places:
+    values = _by_place(base)
+    if not values:
         return None
     for _ in range(1 + draws.below(2)):
-        place = draws.one_of(places)
-        seen = [_argument(seed, place) for seed in seeds if _has(seed, place)]
-        old = args[place] if isinstance(place, int) else kwargs[place]
-        new = _changed(old, seen, draws)
-        if isinstance(place, int):
-            args[place] = new
-        else:
-            kwargs[place] = new
-    return Call(args=tuple(args), kwargs=tuple(kwargs.items()))
+        place = draws.one_of(list(values))
+        seen = [held[place] for held in map(_by_place, seeds) if place in held]
+        values[place] = _changed(values[place], seen, draws)
+    args = tuple(values.pop(place) for place in range(len(base.args)))
+    return Call(args=args, kwargs=tuple((str(name), value) for name, value in values.items()))
 
 
-def _has(call: Call, place: int | str) -> bool:
-    return place < len(call.args) if isinstance(place, int) else any(key == place for key, _ in call.kwargs)
-
-
-def _argument(call: Call, place: int | str) -> Any:
-    return call.args[place] if isinstance(place, int) else dict(call.kwargs)[place]
+def _by_place(call: Call) -> dict[int | str, Any]:
+    return {**dict(enumerate(call.args)), **dict(call.kwargs)}
 
 
 def _changed(value: Any, seen: list[Any], draws: Draws) -> Any:

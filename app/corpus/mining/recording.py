@@ -12,17 +12,13 @@ from app.corpus.mining import recorder
 from app.corpus.mining.facts import shape_of
 from app.corpus.mining.inputs import Inputs, call_text
 from app.corpus.mining.literals import NotLiteralError, holds_float, written
-from app.corpus.mining.records import Call, Candidate
+from app.corpus.mining.records import Call, Candidate, NoProblemError
 from app.corpus.mining.statement import program_of, prompt_of
 from app.records import Status
 from app.sandbox.supervisor import Supervisor
 
 _RECORDER = inspect.getsource(recorder)
 _FIELDS = {"number", "results", "holds", "printed"}
-
-
-class NotRecordedError(ValueError):
-    """The function can't become a problem; the text is the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +40,7 @@ class Pair:
 def recorded(candidate: Candidate, inputs: Inputs, supervisor: Supervisor) -> list[Pair]:
     """Inputs whose result is plain data, in their order; probes are left out.
 
-    Raises NotRecordedError for a function that does not do what its docstring's examples say, that depends on the
+    Raises NoProblemError for a function that does not do what its docstring's examples say, that depends on the
     order of a set or on chance, or that prints.
     """
     program = program_of(candidate, prompt_of(candidate))
@@ -60,9 +56,9 @@ def recorded(candidate: Candidate, inputs: Inputs, supervisor: Supervisor) -> li
     run = supervisor.run_script(f"{_RECORDER}\n\nrecord(json.loads({json.dumps(job)!r}))\n")
     rows = list(_rows(run.output, len(calls)))
     if not rows:
-        raise NotRecordedError(f"does not run alone: {run.status}: {run.detail}"[:200])
+        raise NoProblemError(f"does not run alone: {run.status}: {run.detail}"[:200])
     if run.status != Status.PASSED and len(rows) < num_given:
-        raise NotRecordedError(f"an example does not end: {run.status}: {run.detail}"[:200])
+        raise NoProblemError(f"an example does not end: {run.status}: {run.detail}"[:200])
     pairs = []
     for row in rows:
         number, call = row["number"], calls[row["number"]]
@@ -87,7 +83,7 @@ def recorded(candidate: Candidate, inputs: Inputs, supervisor: Supervisor) -> li
 def _rows(output: str, num_calls: int) -> Iterator[dict[str, Any]]:
     """What the recorder wrote, up to where the output was cut for its size.
 
-    Raises NotRecordedError where the function has written between: what it says is not taken for the recorder's word.
+    Raises NoProblemError where the function has written between: what it says is not taken for the recorder's word.
     """
     for number, line in enumerate(output.split("\n")):
         if number == num_calls or not line.endswith("}"):
@@ -97,23 +93,23 @@ def _rows(output: str, num_calls: int) -> Iterator[dict[str, Any]]:
         except ValueError:
             return
         if not isinstance(row, dict) or row.keys() != _FIELDS or row["number"] != number:
-            raise NotRecordedError("writes to the standard output behind Python's back")
+            raise NoProblemError("writes to the standard output behind Python's back")
         yield row
 
 
 def _refuse(row: dict[str, Any], call: Call, candidate: Candidate) -> None:
     text = call_text(candidate.entry_point, call)[:100]
     if row["printed"]:
-        raise NotRecordedError(f"prints: {text}")
+        raise NoProblemError(f"prints: {text}")
     if call.from_docstring and row["holds"] is not True:
-        raise NotRecordedError(f"its docstring is wrong: {call.claim[:150]}")
+        raise NoProblemError(f"its docstring is wrong: {call.claim[:150]}")
     if candidate.undecorated and row["holds"] is False:
-        raise NotRecordedError(f"differs without its decorators: {call.claim[:150]}")
+        raise NoProblemError(f"differs without its decorators: {call.claim[:150]}")
     plain, forwards, backwards = row["results"]
     if forwards != backwards:
-        raise NotRecordedError(f"depends on chance or on the order of a set: {text}")
+        raise NoProblemError(f"depends on chance or on the order of a set: {text}")
     if plain[0] == "ok" and " at 0x" in plain[1]:
-        raise NotRecordedError(f"shows an address: {text}")
+        raise NoProblemError(f"shows an address: {text}")
 
 
 def assertion(pair: Pair) -> str:

@@ -10,6 +10,10 @@ STAGES = ("seen", "seeds", "self-contained", "outputs recorded", "original passe
 """Of the funnel, in order: module-level functions; those with examples or test calls; ..."""
 
 
+class NoProblemError(ValueError):
+    """The function becomes no problem; the text is the reason."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """One call of a function on plain data, found in a docstring or a test. Made by `seeds`; read by the recording."""

@@ -2,6 +2,7 @@
 looks."""
 
 import ast
+import copy
 import re
 
 from app.corpus.mining.records import Candidate
@@ -92,6 +93,15 @@ def without_paths(docstring: str, name: str) -> str:
     path = re.compile(rf"(?<![\w.])(?:[A-Za-z_]\w*\.)+{re.escape(name)}\(")
     lines = docstring.split("\n")
     return "\n".join(path.sub(f"{name}(", line) if line.lstrip().startswith((">>>", "...")) else line for line in lines)
+
+
+def bare_arguments(arguments: ast.arguments) -> ast.arguments:
+    """A copy without annotations."""
+    bare = copy.deepcopy(arguments)
+    for argument in ast.walk(bare):
+        if isinstance(argument, ast.arg):
+            argument.annotation = None
+    return bare
 
 
 def difficulty_of(function: ast.FunctionDef) -> str:

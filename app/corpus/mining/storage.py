@@ -7,6 +7,7 @@
 A function that two distributions hold is one problem. Limits: see `app.corpus.mining`.
 """
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -185,18 +186,10 @@ def _candidates(job: CheckJob, index: int, rows: Sequence[int]) -> list[Candidat
 
 def chunks(kept: Sequence[Iterable[int]], size: int) -> Iterator[list[tuple[int, list[int]]]]:
     """Rows to keep of each candidate file, cut into jobs of about `size` candidates."""
-    chunk: list[tuple[int, list[int]]] = []
-    room = size
-    for index, rows in enumerate(kept):
-        left = [int(row) for row in rows]
-        while left:
-            chunk.append((index, left[:room]))
-            room, left = room - len(left[:room]), left[room:]
-            if not room:
-                yield chunk
-                chunk, room = [], size
-    if chunk:
-        yield chunk
+    pairs = [(index, int(row)) for index, rows in enumerate(kept) for row in rows]
+    for start in range(0, len(pairs), size):
+        by_file = itertools.groupby(pairs[start : start + size], key=lambda pair: pair[0])
+        yield [(index, [row for _, row in group]) for index, group in by_file]
 
 
 def write_problems(folder: Path, parts: Iterable[Path]) -> dict[str, Counter[str]]:

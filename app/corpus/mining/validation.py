@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from app.corpus.draws import Draws
 from app.corpus.mining.mutants import mutants
+from app.corpus.mining.records import NoProblemError
 from app.corpus.records import Bug
 from app.records import Problem, ProblemStyle, Status
 from app.sandbox.supervisor import Supervisor
@@ -42,7 +43,7 @@ __run_tests(%r, globals())
 """
 
 
-class UnprovedError(ValueError):
+class UnprovedError(NoProblemError):
     """The problem proves nothing; the text is the reason. `passes`: whether its solution at least passes."""
 
     def __init__(self, reason: str, *, passes: bool) -> None:

@@ -7,7 +7,7 @@ that keeps pieces from attending to each other.
 
 import bisect
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -107,23 +107,16 @@ def pack(samples: Sequence[Sample], seq_len: int, pad_id: int) -> list[PackedRow
     return [_row(held, seq_len, pad_id) for held in rows]
 
 
-def packing_stats(rows: Iterable[PackedRow]) -> PackingStats:
-    num_rows = tokens = pieces = cut = space = 0
-    by_fill = Counter[int]()
-    for row in rows:
-        num_rows += 1
-        tokens += row.num_tokens
-        pieces += row.num_pieces
-        cut += row.num_cut
-        space += len(row.input_ids)
-        by_fill[100 * row.num_tokens // len(row.input_ids)] += 1
+def packing_stats(rows: Sequence[PackedRow]) -> PackingStats:
+    tokens, pieces = sum(row.num_tokens for row in rows), sum(row.num_pieces for row in rows)
+    by_fill = Counter(100 * row.num_tokens // len(row.input_ids) for row in rows)
     return PackingStats(
-        rows=num_rows,
+        rows=len(rows),
         tokens=tokens,
-        fill=tokens / max(1, space),
+        fill=tokens / max(1, sum(len(row.input_ids) for row in rows)),
         pieces=pieces,
-        pieces_per_row=pieces / max(1, num_rows),
-        cut=cut,
+        pieces_per_row=pieces / max(1, len(rows)),
+        cut=sum(row.num_cut for row in rows),
         rows_by_fill={str(percent): by_fill[percent] for percent in sorted(by_fill)},
     )
 

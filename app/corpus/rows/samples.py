@@ -33,6 +33,7 @@ from app.corpus.rows.packing import Sample, num_learnt, too_long
 from app.corpus.rows.render import fills_in, tokenise_all, unrolled
 from app.corpus.shard_files import IDENTITY, ORIGIN_FIELDS, TEXT, is_made, write_rejected, write_table
 from app.corpus.sources.untrusted import failure
+from app.files.text import has_surrogates
 from app.models.base import ensure_model, load_tokenizer
 from app.records import BenchmarkText
 from app.settings import ModelSettings
@@ -119,11 +120,8 @@ def _samples(sources: Sequence[_Source], tokenizer: Any) -> Iterator[Sample | st
 
 def _unwritable(example: Example) -> str:
     """Why the example's texts can't be tokenised: what a docstring evaluates to may hold half surrogate pairs."""
-    try:
-        "".join((example.prompt, example.completion, *(str(turn["content"]) for turn in example.turns))).encode()
-    except UnicodeEncodeError:
-        return "encoding: half a surrogate pair"
-    return ""
+    text = "".join((example.prompt, example.completion, *(str(turn["content"]) for turn in example.turns)))
+    return "encoding: half a surrogate pair" if has_surrogates(text) else ""
 
 
 def _sources(job: RenderJob, with_tokens: bool, rejected: list[Rejected]) -> Iterator[_Source]:

@@ -29,6 +29,7 @@ from app.corpus.sources.untrusted import one_line
 from app.errors import UserError
 from app.files.user_files import user_path
 from app.problem_sets import apps, leetcode, linked_nodes, mbpp
+from app.problem_sets.problem_files import hub_file
 from app.problem_sets.task import Task
 from app.records import Problem
 
@@ -129,37 +130,24 @@ def _read(source: TaskSource, row: dict[str, Any]) -> list[Task]:
     """The row's problem as its suite reads it; none where it has no tests. Raises UserError and what odd values do."""
     match source:
         case MbppTrain():
-            return list(mbpp.tasks_of([row], "the row", None))
+            return mbpp.tasks_of([row], "the row")
         case LeetCodeTrain():
-            return list(leetcode.tasks_of([row], "the row"))
+            return leetcode.tasks_of([row], "the row")
         case _:
-            return list(apps.tasks_of([row], "the row", "")[0])
+            return apps.tasks_of([row], "the row", "")[0]
 
 
 def file_of(source: TaskSource) -> Path:
     """The user's file, or the Hub's. A file that is named as a test file is refused."""
     if not source.path:
-        return _from_hub(source.kind)
+        repository, file, _ = HUB_FILES[source.kind]
+        return hub_file(f"source {source.kind}", repository, file, "the source's path")
     path = user_path(source.path).resolve()
     if not path.is_file():
         raise UserError(f"source path {source.path!r} is no file: give the training file of {source.kind}")
     if not isinstance(source, MbppTrain) and "test" in path.name.lower():
         raise UserError(f"source path {source.path!r} is a test file by its name: give the training file")
     return path
-
-
-def _from_hub(kind: str) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    repository, file, _ = HUB_FILES[kind]
-    try:
-        return Path(hf_hub_download(repository, file, repo_type="dataset"))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise UserError(
-            f"source {kind} is not here and can't be fetched from the Hugging Face Hub ({repository}, {file}: "
-            f"{str(error).splitlines()[0]}): connect to it, or give the file by the source's path"
-        ) from None
 
 
 def _made(source: TaskSource, task: Task, recipe: Recipe, seed: int) -> SolvedProblem | RejectedProblem:

@@ -7,8 +7,8 @@ decoded by `src_encoding`. A file is taken when `license_type` is "permissive" a
 Files are taken in the data set's order.
 
 Its terms ask to drop what authors have taken back, by moving to the newest version: each build asks for the newest
-revision, says which it is, keeps it with what it fetched (`revision_of`), and does not use what an older one gave. In
-bulk, contents need an agreement with Software Heritage and INRIA (datasets@softwareheritage.org).
+revision, says which it is, keeps it with what it fetched (in each part's metadata), and does not use what an older one
+gave. In bulk, contents need an agreement with Software Heritage and INRIA (datasets@softwareheritage.org).
 
 Needs: a Hub token of an account that has accepted the terms, and AWS credentials. Limits: never run against the two
 services from here, which it can't reach; the tests run it on tables and blobs of that form on a disk.
@@ -31,7 +31,7 @@ from app.corpus.recipes import TheStackV2
 from app.corpus.sources.folders import vendored_in
 from app.corpus.sources.tables import NO_REPOSITORY, judge_row, python_bytes, write_table
 from app.corpus.sources.untrusted import MAX_FILE_BYTES, odd_path, why
-from app.errors import UserError
+from app.errors import UserError, first_line
 from app.progress import progress, say
 
 BUCKET = "softwareheritage/content"
@@ -97,7 +97,7 @@ def fetch(source: TheStackV2, allow: frozenset[str], cache: Path) -> list[Path]:
         folder = f"datasets/{source.dataset}@{revision}/data"
         names = sorted(hub.glob(f"{folder}/*.parquet") or hub.glob(f"{folder}/{source.language}/*.parquet"))
     except (HTTPError, OSError) as error:
-        raise UserError(f"{needs(source)}; the Hub did not answer ({_first_line(error)})") from None
+        raise UserError(f"{needs(source)}; the Hub did not answer ({first_line(error)})") from None
     if not names:
         raise UserError(f"{source.dataset} at revision {revision} has no {source.language} table: its form has changed")
     say(f"  {source.dataset} at its newest revision, {revision}")
@@ -109,13 +109,8 @@ def fetch(source: TheStackV2, allow: frozenset[str], cache: Path) -> list[Path]:
         )
     except (HTTPError, OSError) as error:
         raise UserError(
-            f"{source.kind}: fetching broke off ({_first_line(error)}); what was fetched is kept: start again to go on"
+            f"{source.kind}: fetching broke off ({first_line(error)}); what was fetched is kept: start again to go on"
         ) from None
-
-
-def revision_of(part: Path) -> str:
-    """The data set's revision that a fetched file is from; empty for a table of another kind."""
-    return (pq.read_schema(part).metadata or {}).get(b"revision", b"").decode()
 
 
 def write_parts(
@@ -136,7 +131,7 @@ def write_parts(
     done, kept = int(held.get(b"next", 0)), int(held.get(b"kept", 0))
     if held.get(b"last") == b"yes":
         return parts
-    files = _Counted(itertools.islice(_files(source, names, open_table), done, None), done)
+    files = itertools.islice(_files(source, names, open_table), done, None)
     with (
         ThreadPoolExecutor(source.num_connections) as pool,
         progress(source.kind, source.max_files, "files") as update,
@@ -147,9 +142,9 @@ def write_parts(
 
         while True:
             rows, added = _part(source, allow, files, min(ROWS_PER_PART, source.max_files - kept), fetch_all)
-            kept += added
+            done, kept = done + len(rows), kept + added
             last = kept >= source.max_files or added < ROWS_PER_PART
-            place = {"next": str(files.count), "kept": str(kept), "last": "yes" if last else "no"}
+            place = {"next": str(done), "kept": str(kept), "last": "yes" if last else "no"}
             parts.append(target / f"part-{len(parts):05d}.parquet")
             write_table(parts[-1], rows, notes | place)
             update(kept)
@@ -157,30 +152,14 @@ def write_parts(
                 return parts
 
 
-class _Counted:
-    """An iterator that knows how many items it has given, those before it included."""
-
-    def __init__(self, items: Iterator[dict[str, Any]], before: int) -> None:
-        self._items = items
-        self.count = before
-
-    def __iter__(self) -> "_Counted":
-        return self
-
-    def __next__(self) -> dict[str, Any]:
-        item = next(self._items)
-        self.count += 1
-        return item
-
-
 def _part(
     source: TheStackV2,
     allow: frozenset[str],
-    files: _Counted,
+    files: Iterator[dict[str, Any]],
     wanted: int,
     fetch_all: Callable[[Pairs], Iterator[bytes | str | None]],
 ) -> tuple[list[dict[str, Any]], int]:
-    """The rows of one part, refused ones included, and how many are kept: fewer than wanted where the tables end."""
+    """The rows of one part, one for each file, and how many are kept: fewer than wanted where the tables end."""
     rows: list[dict[str, Any]] = []
     kept = 0
     while kept < wanted and (batch := list(itertools.islice(files, min(BATCH, wanted - kept)))):
@@ -290,7 +269,3 @@ def _has_aws_credentials() -> bool:
 def _fingerprint(source: TheStackV2, allow: frozenset[str]) -> str:
     text = source.model_dump_json(include={"language", "max_files", "max_bytes", "min_stars"}) + repr(sorted(allow))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from app.corpus.records import RejectedFileError
+from app.files.text import has_surrogates
 
 MAX_FILE_BYTES = 64 << 20
 """More than this is never read of a file, whatever a recipe's cleaning allows."""
@@ -31,7 +32,7 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 def shown(name: str) -> str:
     """The name as text that can be written: what isn't UTF-8 becomes replacement characters."""
-    return os.fsencode(name).decode("utf-8", "replace") if _is_odd(name) else name
+    return os.fsencode(name).decode("utf-8", "replace") if has_surrogates(name) else name
 
 
 def one_line(text: object, limit: int = MAX_NAME_CHARS) -> str:
@@ -54,7 +55,7 @@ def failure(error: Exception) -> str:
 
 def odd_path(path: str) -> str:
     """Why a path inside a package can't be used; empty for one that can."""
-    if _is_odd(path):
+    if has_surrogates(path):  # as which Python has the bytes of names that are not UTF-8
         return "name: not UTF-8"
     if not path or any(ord(character) < 32 or ord(character) == 127 for character in path):
         return "name: empty or with a control character"
@@ -62,11 +63,6 @@ def odd_path(path: str) -> str:
     if parts[0] == "/" or ".." in parts or parts[0].endswith(":"):
         return "outside: the path leads out of its package"
     return ""
-
-
-def _is_odd(name: str) -> bool:
-    """Whether it holds half surrogate pairs, as which Python has the bytes of names that are not UTF-8."""
-    return any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def read_regular(path: str | Path, max_bytes: int = MAX_FILE_BYTES) -> bytes:

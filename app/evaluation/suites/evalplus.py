@@ -7,6 +7,7 @@ included. Functions marked "in the judge" go there as source; nothing of them ru
 """
 
 import copy
+import functools
 import inspect
 import math
 import sys
@@ -17,12 +18,10 @@ from typing import Any
 
 from app.errors import UserError
 from app.evaluation.suites.humaneval import HumanEval
-from app.evaluation.suites.mbpp import MATCHED, with_truth_of_matches
+from app.evaluation.suites.mbpp import MATCHED, MatchesAsTruth
 from app.evaluation.suites.plus_inputs import with_types
-from app.evaluation.suites.suite import ProgramSuite
-from app.problem_sets.problem_files import reading, rows, with_texts
+from app.problem_sets.problem_files import read_tasks, rows
 from app.problem_sets.task import Task
-from app.prompting.replies import code_block
 from app.records import Problem
 
 RELEASES = "https://github.com/evalplus"
@@ -58,26 +57,22 @@ def check(candidate):
 class HumanEvalPlus(HumanEval):
     name = "humaneval_plus"
     place = f"HumanEvalPlus.jsonl.gz of {RELEASES}/humanevalplus_release (Apache-2.0)"
-
-    def __init__(self, *, base_only: bool = False) -> None:
-        """base_only: HumanEval's own inputs, without those that EvalPlus added."""
-        self._base_only = base_only
+    base_only = False
+    """HumanEval's own inputs alone, without those that EvalPlus added."""
 
     def load(self, path: Path | None) -> list[Task]:
-        return _load(self, path, self._base_only, "HumanEval/")
+        return _load(self, path, "HumanEval/")
 
 
-class MbppPlus(ProgramSuite):
+class MbppPlus(MatchesAsTruth):
     name = "mbpp_plus"
     place = f"MbppPlus.jsonl.gz of {RELEASES}/mbppplus_release (Apache-2.0)"
+    base_only = False
     stop = ('\n"""', "\nassert", "\nprint(", "\nif __name__", "\n```")
     """As EvalPlus stops a model that continues the docstring with a whole function."""
 
-    def __init__(self, *, base_only: bool = False) -> None:
-        self._base_only = base_only
-
     def load(self, path: Path | None) -> list[Task]:
-        return _load(self, path, self._base_only, "Mbpp/")
+        return _load(self, path, "Mbpp/")
 
     def question(self, problem: Problem) -> str:
         task = problem.prompt.strip().strip('"').strip()
@@ -85,26 +80,13 @@ class MbppPlus(ProgramSuite):
             "Write a Python function for the following task. Reply with the whole function in one code block.\n" + task
         )
 
-    def program(self, problem: Problem, protocol: str, reply: str) -> str:
-        whole = protocol == "completion"
-        program = problem.prompt.rstrip() + reply if whole else code_block(reply, problem.entry_point)
-        return with_truth_of_matches(problem, program)
 
-    def given_program(self, problem: Problem, completion: str) -> str:
-        return with_truth_of_matches(problem, problem.prompt + completion)
-
-    def whole_program(self, problem: Problem, solution: str) -> str:
-        return with_truth_of_matches(problem, solution)
-
-
-def _load(suite: HumanEvalPlus | MbppPlus, path: Path | None, base_only: bool, prefix: str) -> list[Task]:
+def _load(suite: HumanEvalPlus | MbppPlus, path: Path | None, prefix: str) -> list[Task]:
     """Raises UserError without a file, and for a file of another form."""
     if path is None:
         raise UserError(f"{suite.name} needs its release file: give {suite.place} by --problems PATH")
-    tasks = []
-    for number, row in enumerate(rows(path), 1):
-        with reading(str(path), number, row.get("task_id"), suite.name, suite.place):
-            tasks.append(with_texts(_task(row, suite.name, base_only)))
+    make = functools.partial(_task, suite=suite.name, base_only=suite.base_only)
+    tasks = read_tasks(rows(path), make, str(path), suite.name, suite.place)
     strange = [task.problem.id for task in tasks if not task.problem.id.startswith(prefix)]
     if strange or not tasks:
         held = f"{strange[0]} instead of {prefix}..." if strange else "no problem"

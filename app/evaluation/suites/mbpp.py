@@ -9,8 +9,8 @@ from pathlib import Path
 
 from app.errors import UserError
 from app.evaluation.suites.suite import ProgramSuite
-from app.problem_sets.mbpp import HUB, tasks_of, tasks_of_file
-from app.problem_sets.problem_files import hub_rows
+from app.problem_sets.mbpp import HUB, tasks_of
+from app.problem_sets.problem_files import hub_rows, rows
 from app.problem_sets.task import Task
 from app.prompting.questions import MBPP_END, mbpp_frame, mbpp_question
 from app.prompting.replies import code_block
@@ -34,12 +34,9 @@ class Mbpp(ProgramSuite):
 
     def load(self, path: Path | None) -> list[Task]:
         """The test split; tasks 2 to 4 of the same source are kept as examples for the completion protocol."""
-        if path is not None:
-            tasks = tasks_of_file(path, self.text_field)
-        else:
-            files = [f"{self.hub_folder}/{part}-00000-of-00001.parquet" for part in ("prompt", "test")]
-            read = (row for file in files for row in hub_rows(self.name, HUB, file))
-            tasks = tasks_of(read, HUB, self.text_field)
+        files = [f"{self.hub_folder}/{part}-00000-of-00001.parquet" for part in ("prompt", "test")]
+        read = rows(path) if path else (row for file in files for row in hub_rows(self.name, HUB, file))
+        tasks = tasks_of(read, str(path or HUB), self.text_field)
         self._shots = [task for task in tasks if task.problem.id in SHOTS]
         chosen = [task for task in tasks if task.problem.split == "test"]
         if not chosen:
@@ -67,20 +64,24 @@ class Mbpp(ProgramSuite):
         return completion
 
 
-class MbppSanitized(Mbpp):
-    name = "mbpp_sanitized"
-    place = f"sanitized-mbpp.json of google-research's repository, or {HUB} on the Hub (CC BY 4.0)"
-    text_field = "prompt"
-    hub_folder = "sanitized"
+class MatchesAsTruth(ProgramSuite):
+    """A suite whose tests want the truth only of a match object."""
 
     def program(self, problem: Problem, protocol: str, reply: str) -> str:
         return with_truth_of_matches(problem, super().program(problem, protocol, reply))
 
     def given_program(self, problem: Problem, completion: str) -> str:
-        return with_truth_of_matches(problem, completion)
+        return with_truth_of_matches(problem, super().given_program(problem, completion))
 
     def whole_program(self, problem: Problem, solution: str) -> str:
-        return with_truth_of_matches(problem, solution)
+        return with_truth_of_matches(problem, super().whole_program(problem, solution))
+
+
+class MbppSanitized(MatchesAsTruth, Mbpp):
+    name = "mbpp_sanitized"
+    place = f"sanitized-mbpp.json of google-research's repository, or {HUB} on the Hub (CC BY 4.0)"
+    text_field = "prompt"
+    hub_folder = "sanitized"
 
 
 def with_truth_of_matches(problem: Problem, program: str) -> str:

@@ -1,9 +1,8 @@
 """The suites by name."""
 
-import difflib
 import importlib
 
-from app.errors import UserError
+from app.errors import UserError, did_you_mean
 from app.evaluation.suites.suite import Suite
 from app.problem_sets.task import Task
 
@@ -38,10 +37,8 @@ PARTS = {"apps_introductory": "apps", "apps_interview": "apps", "apps_competitio
 def get_suite(name: str) -> Suite:
     """Raises UserError for a suite that does not exist."""
     if name not in _CLASSES:
-        near = difflib.get_close_matches(name, SUITES, n=1)
-        raise UserError(
-            f"unknown suite {name!r}: " + (f"did you mean {near[0]!r}" if near else f"there are {', '.join(SUITES)}")
-        )
+        hint = did_you_mean(name, SUITES, f"there are {', '.join(SUITES)}")
+        raise UserError(f"unknown suite {name!r}: {hint}")
     module, _, kind = _CLASSES[name].partition(".")
     return getattr(importlib.import_module(f"app.evaluation.suites.{module}"), kind)()
 

@@ -18,13 +18,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
-import yaml
-from pydantic import AfterValidator, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, Field, StringConstraints
 
 from app.errors import UserError
 from app.evaluation.suites.suite import ProgramSuite
+from app.overrides import parse_settings, read_yaml
 from app.problem_sets.task import Task
-from app.prompting.replies import code_block, defines
+from app.prompting.replies import bound_names, code_block, defines, parsed
 from app.records import Problem
 from app.runs import REPOSITORY
 from app.settings import Settings
@@ -210,24 +210,8 @@ def _joined(before: str, code: str) -> str:
 
 def _is_whole_file(code: str, before: str) -> bool:
     """Whether all that the file defines before the function, and all it imports, is in the code once more."""
-    try:
-        return _names(before) <= _names(code)
-    except (SyntaxError, ValueError, MemoryError, RecursionError):  # what a parser says of a model's endless repetition
-        return False
-
-
-def _names(source: str) -> set[str]:
-    """What the source binds at its top level."""
-    names: set[str] = set()
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.add(node.name)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            names |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.Assign | ast.AnnAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            names |= {part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)}
-    return names
+    tree = parsed(code)
+    return tree is not None and bound_names(ast.parse(before)) <= bound_names(tree)
 
 
 def _last_function(source: str) -> str:
@@ -247,15 +231,7 @@ def _yaml_files(path: Path) -> list[Path]:
 
 def read_package(file: Path) -> Package:
     """Raises UserError naming the file, the key and what is wrong with it."""
-    try:
-        return Package.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "the file"
-        found = textwrap.shorten(repr(first["input"]), 80)
-        raise UserError(f"{file}: {key} = {found} is not possible ({first['msg']}): correct it") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{file} can't be read as YAML ({' '.join(str(error).split())}): correct it") from None
+    return parse_settings(Package, read_yaml(file, str(file), "correct it"), str(file), "correct it")
 
 
 def _tasks(file: Path) -> list[Task]:
@@ -265,11 +241,12 @@ def _tasks(file: Path) -> list[Task]:
 
 def _task(package: Package, target: Target, place: str) -> Task:
     entry_point = _last_function(target.driver)
+    has_check = "check" in bound_names(ast.parse(target.tests))
     for wrong, why in (
         (target.file in package.files, f"file = {target.file!r} is one of the siblings: give the target its own file"),
         (not target.name, "header ends in no function: give one signature with a docstring"),
         (not entry_point, "driver ends in no function: define there what the tests call"),
-        ("check" not in _names(target.tests), "tests define no check(candidate): write the assertions in one"),
+        (not has_check, "tests define no check(candidate): write the assertions in one"),
     ):
         if wrong:
             raise UserError(f"{place}.{why}")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from app.evaluation.suites.search_items import ITEMS_PATH, Item, read_items
-from app.evaluation.suites.suite import StructuralSuite, structural_verdict
+from app.evaluation.suites.suite import Suite, structural_verdict
 from app.problem_sets.task import Task
 from app.prompting.passages import Passage, search
 from app.prompting.protocols import Message
@@ -69,12 +69,12 @@ class Episode:
         return self.fault is not None or self.answer is not None
 
 
-class SearchDocs(StructuralSuite):
+class SearchDocs(Suite):
     """When and how the model searches the documentation, and what it makes of it."""
 
     name = "search_docs"
     place = "datasets/benchmarks/search_docs.yaml in this repository (MIT)"
-    stop: tuple[str, ...] = STOP
+    stop = STOP
 
     def load(self, path: Path | None) -> list[Task]:
         file = read_items(path or ITEMS_PATH)

@@ -5,28 +5,25 @@ from collections import Counter
 from pathlib import Path
 from typing import Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from app.errors import UserError
+from app.overrides import parse_settings, read_yaml
 from app.prompting.passages import Passage
 from app.prompting.tool_schema import Source
 from app.runs import REPOSITORY
+from app.settings import Settings
 
 ITEMS_PATH = REPOSITORY / "datasets" / "benchmarks" / "search_docs.yaml"
 Category = Literal["needs_search", "two_searches", "source", "nothing_found", "no_search"]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Query(_Strict):
+class Query(Settings):
     query: str = Field(min_length=1, max_length=256)
     source: Source | None = None
 
 
-class Item(_Strict):
+class Item(Settings):
     """One problem. The head of the YAML file says what the fields mean."""
 
     id: str = Field(pattern=r"^[a-z0-9-]+$")
@@ -70,7 +67,7 @@ class Item(_Strict):
         return self
 
 
-class ItemFile(_Strict):
+class ItemFile(Settings):
     background: tuple[Passage, ...]
     """Passages that every search may bring up."""
     items: tuple[Item, ...]
@@ -78,16 +75,8 @@ class ItemFile(_Strict):
 
 def read_items(path: Path) -> ItemFile:
     """Raises UserError naming the file, the item and the field."""
-    try:
-        file = ItemFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(
-            f"--problems {path} can't be read ({error}): give a YAML file of background and items"
-        ) from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the file"
-        raise UserError(f"{path}: {place}: {first['msg']} (found {str(first['input'])[:80]!r})") from None
+    data = read_yaml(path, f"--problems {path}", "give a YAML file of background and items")
+    file = parse_settings(ItemFile, data, str(path))
     twice = [name for name, count in Counter(item.id for item in file.items).items() if count > 1]
     if twice:
         raise UserError(f"{path}: the id {twice[0]!r} stands at two items: give each an id of its own")

@@ -1,12 +1,12 @@
 """What a benchmark is to this project: problems, the words they are asked in, and what its replies are judged by.
 
-Each suite is one small file that implements `Suite`; `registry.py` knows them by name. Most are `ProgramSuite`s: one
+Each suite is one small file that derives from `Suite`; `registry.py` knows them by name. Most are `ProgramSuite`s: one
 question, one program, run against tests in the sandbox.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from app.problem_sets.task import Task
 from app.prompting.protocols import SOURCE_STOP, Message, ask
@@ -14,14 +14,14 @@ from app.prompting.replies import code_block
 from app.records import Problem, Verdict
 
 
-class Suite(Protocol):
-    """One benchmark. `replies` are what the model has said of one problem so far, thoughts taken out; a suite of one
-    question has no next turn once there is a reply."""
+class Suite:
+    """One benchmark, in which nothing is run unless `program` is given. `replies` are what the model has said of one
+    problem so far, thoughts taken out; a suite of one question has no next turn once there is a reply."""
 
-    name: str
-    place: str
+    name = ""
+    place = ""
     """Where the problems come from and under which licence, in words: for a file that is missing."""
-    stop: tuple[str, ...]
+    stop: tuple[str, ...] = ()
     """The completion protocol ends before the first of these texts."""
 
     def load(self, path: Path | None) -> list[Task]:
@@ -30,42 +30,37 @@ class Suite(Protocol):
 
         Raises UserError naming what is missing or wrong, and where to get it.
         """
-        ...
+        raise NotImplementedError
 
     def chat(self, problem: Problem, replies: Sequence[str]) -> list[Message] | None:
         """The dialogue up to the model's next turn; None when it has had its last."""
-        ...
+        raise NotImplementedError
 
     def completion(self, problem: Problem, replies: Sequence[str]) -> str | None:
         """The text to continue; None when the model has had its last turn."""
-        ...
+        raise NotImplementedError
 
     def program(self, problem: Problem, protocol: str, reply: str) -> str:
         """The program in a reply, to be run against the problem's tests; empty where none is run."""
-        ...
+        return ""
 
     def given_program(self, problem: Problem, completion: str) -> str:
         """The program of a sample that somebody else drew, of its field `completion`."""
-        ...
+        return ""
 
     def whole_program(self, problem: Problem, solution: str) -> str:
         """The program of such a sample's field `solution`, with what the suite's own harness adds to it."""
-        ...
+        return solution
 
     def verdict(self, problem: Problem, protocol: str, replies: Sequence[str]) -> Verdict | None:
         """What the replies come to, for a suite scored by structure; None: run `program` in the sandbox."""
-        ...
+        return None
 
 
-class ProgramSuite:
+class ProgramSuite(Suite):
     """A suite of one question and one program a problem, after HumanEval; the others change what differs."""
 
-    name = ""
-    place = ""
     stop: tuple[str, ...] = SOURCE_STOP
-
-    def load(self, path: Path | None) -> list[Task]:
-        raise NotImplementedError
 
     def question(self, problem: Problem) -> str:
         """The user's turn."""
@@ -83,34 +78,13 @@ class ProgramSuite:
     def given_program(self, problem: Problem, completion: str) -> str:
         return problem.prompt + completion
 
-    def whole_program(self, problem: Problem, solution: str) -> str:
-        return solution
-
     def chat(self, problem: Problem, replies: Sequence[str]) -> list[Message] | None:
         return None if replies else [{"role": "user", "content": self.question(problem)}]
 
     def completion(self, problem: Problem, replies: Sequence[str]) -> str | None:
         return None if replies else self.text(problem)
 
-    def verdict(self, problem: Problem, protocol: str, replies: Sequence[str]) -> Verdict | None:
-        return None
-
-
-class StructuralSuite:
-    """A suite in which nothing is run."""
-
-    def program(self, problem: Problem, protocol: str, reply: str) -> str:
-        return ""
-
-    def given_program(self, problem: Problem, completion: str) -> str:
-        return ""
-
-    def whole_program(self, problem: Problem, solution: str) -> str:
-        return ""
-
 
 def structural_verdict(problem: Problem, status: Any, detail: str) -> Verdict:
     """A verdict on what was said, where nothing was run."""
-    return Verdict(
-        problem_id=problem.id, status=status, detail=detail, cpu_seconds=0.0, wall_seconds=0.0, tier="structure"
-    )
+    return Verdict(problem_id=problem.id, status=status, detail=detail, tier="structure")

@@ -26,7 +26,7 @@ from app.evaluation.suites.call_matching import (
 )
 from app.evaluation.suites.search_docs import SearchDocs
 from app.evaluation.suites.source_values import write_source
-from app.evaluation.suites.suite import StructuralSuite, Suite, structural_verdict
+from app.evaluation.suites.suite import Suite, structural_verdict
 from app.problem_sets.problem_files import hub_rows, rows
 from app.problem_sets.task import CallTask, Task
 from app.prompting.protocols import Message
@@ -35,67 +35,41 @@ from app.prompting.tool_prompts import STOP, calls_prompt
 from app.records import Problem, ProblemStyle, Status, Verdict
 
 HUB = "gorilla-llm/Berkeley-Function-Calling-Leaderboard"
-CATEGORIES = {
-    "simple_python": "simple",
-    "simple_java": "java",
-    "simple_javascript": "javascript",
-    "multiple": "multiple",
-    "parallel": "parallel",
-    "parallel_multiple": "parallel_multiple",
-    "irrelevance": "irrelevance",
-    "live_simple": "live_simple",
-    "live_multiple": "live_multiple",
-    "live_parallel": "live_parallel",
-    "live_parallel_multiple": "live_parallel_multiple",
-    "live_irrelevance": "live_irrelevance",
-    "live_relevance": "live_relevance",
-}
-"""Each category under its name in version 4 of BFCL, and in version 3, which is what the Hub has."""
+CATEGORIES = (
+    "simple_python simple_java simple_javascript multiple parallel parallel_multiple irrelevance live_simple "
+    "live_multiple live_parallel live_parallel_multiple live_irrelevance live_relevance"
+).split()
+_OLD_NAMES = {"simple_python": "simple", "simple_java": "java", "simple_javascript": "javascript"}
+"""Names of categories in version 3 of BFCL, which is what the Hub has; the others had the same."""
 _NO_CALL = ("irrelevance", "live_irrelevance")
 _SOME_CALL = ("live_relevance",)
 _LANGUAGES = {"simple_java": "java", "simple_javascript": "javascript"}
 _TITLES = {"java": "Java", "javascript": "JavaScript"}
 _KINDS = {
-    "string": "string",
-    "String": "string",
-    "char": "string",
-    "integer": "integer",
-    "byte": "integer",
-    "short": "integer",
-    "long": "integer",
-    "Bigint": "integer",
-    "number": "number",
-    "float": "number",
-    "double": "number",
-    "boolean": "boolean",
-    "bool": "boolean",
-    "Boolean": "boolean",
-    "array": "array",
-    "list": "array",
-    "tuple": "array",
-    "Array": "array",
-    "ArrayList": "array",
-    "Queue": "array",
-    "Stack": "array",
-    "Set": "array",
-    "dict": "object",
-    "object": "object",
-    "HashMap": "object",
-    "Hashtable": "object",
+    name: kind
+    for kind, names in {
+        "string": "string String char",
+        "integer": "integer byte short long Bigint",
+        "number": "number float double",
+        "boolean": "boolean bool Boolean",
+        "array": "array list tuple Array ArrayList Queue Stack Set",
+        "object": "dict object HashMap Hashtable",
+    }.items()
+    for name in names.split()
 }
 """BFCL's types as JSON schema's; every other one (any) says nothing about the type."""
 DECLINED = "None of the functions fits this question."
 
 
-class ToolUse(StructuralSuite):
+class ToolUse(Suite):
     """BFCL and, as its last category, the documentation search."""
 
     name = "tooluse"
     place = f"the Hub data set {HUB} (Apache-2.0) and this repository (MIT)"
-    stop: tuple[str, ...] = STOP
+    stop = STOP
 
     def __init__(self) -> None:
-        self._search: Suite = SearchDocs()
+        self._search = SearchDocs()
 
     def load(self, path: Path | None) -> list[Task]:
         if path is not None and not path.is_dir():
@@ -122,9 +96,7 @@ class ToolUse(StructuralSuite):
 
     def verdict(self, problem: Problem, protocol: str, replies: Sequence[str]) -> Verdict:
         if self._is_search(problem):
-            verdict = self._search.verdict(problem, protocol, replies)
-            assert verdict is not None
-            return verdict
+            return self._search.verdict(problem, protocol, replies)
         try:
             calls = parse_calls(replies[0] if replies else "")
         except MalformedCallError as error:
@@ -201,9 +173,10 @@ def _category(category: str, folder: Path | None) -> Iterator[Task]:
 
 
 def _file(category: str, folder: Path | None, inner: str) -> Iterator[dict[str, Any]]:
+    old_stem = f"BFCL_v3_{_OLD_NAMES.get(category, category)}"
     if folder is None:
-        return hub_rows("tooluse", HUB, "/".join(filter(None, (inner, f"BFCL_v3_{CATEGORIES[category]}.json"))))
-    stems = (f"BFCL_v4_{category}", f"BFCL_v3_{CATEGORIES[category]}")
+        return hub_rows("tooluse", HUB, "/".join(filter(None, (inner, f"{old_stem}.json"))))
+    stems = (f"BFCL_v4_{category}", old_stem)
     names = [stem + ending for stem in stems for ending in (".jsonl", ".json", ".jsonl.gz", ".json.gz")]
     for name in names:
         if (folder / inner / name).is_file():

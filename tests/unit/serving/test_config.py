@@ -60,7 +60,7 @@ def _deployment(config: dict[str, Any]) -> dict[str, Any]:
         ),
         (lambda c: c["applications"][0].update(import_path="a:b"), "import_path 'a:b' is none of this project's"),
         (lambda c: c["http_options"].pop("host"), "Serve would listen on every address: write 127.0.0.1"),
-        (lambda c: c["http_options"].update(port="x"), "http_options.port: Input should be a valid integer"),
+        (lambda c: c["http_options"].update(port="x"), "http_options.port = 'x' is not possible"),
         (lambda c: c.update(applications=3), "applications"),
     ],
 )

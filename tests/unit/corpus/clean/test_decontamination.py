@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from app.corpus.clean.decontamination import Decontaminator, defined_names
-from app.evaluation.suites import humaneval, mbpp
+from app.evaluation.suites import humaneval
+from app.problem_sets import mbpp
+from app.problem_sets.problem_files import rows
+from app.problem_sets.task import Task
 from app.records import BenchmarkText
 
 GOOD = '''"""Tools for triangles."""
@@ -169,15 +172,15 @@ def test_a_clean_file_holds_no_contaminated_function(guard: Decontaminator) -> N
 
 
 @pytest.fixture(scope="module")
-def mbpp_guard() -> tuple[Decontaminator, list[mbpp.Task]]:
+def mbpp_guard() -> tuple[Decontaminator, list[Task]]:
     path = os.environ.get("POCKETCODER_MBPP")
     if not path:
         pytest.skip("set POCKETCODER_MBPP to the path of google-research's mbpp.jsonl")
-    tasks = mbpp.tasks_of_file(Path(path))
+    tasks = mbpp.tasks_of(rows(Path(path)), path)
     return Decontaminator(task.benchmark_text for task in tasks), tasks
 
 
-def test_an_mbpp_prompt_inside_a_docstring_is_found(mbpp_guard: tuple[Decontaminator, list[mbpp.Task]]) -> None:
+def test_an_mbpp_prompt_inside_a_docstring_is_found(mbpp_guard: tuple[Decontaminator, list[Task]]) -> None:
     guard, tasks = mbpp_guard
     prompts = [task.problem.prompt.split("\n")[0] for task in tasks]
     missed = [
@@ -186,7 +189,7 @@ def test_an_mbpp_prompt_inside_a_docstring_is_found(mbpp_guard: tuple[Decontamin
     assert not missed
 
 
-def test_every_mbpp_solution_contaminates(mbpp_guard: tuple[Decontaminator, list[mbpp.Task]]) -> None:
+def test_every_mbpp_solution_contaminates(mbpp_guard: tuple[Decontaminator, list[Task]]) -> None:
     guard, tasks = mbpp_guard
     missed = [t.problem.id for t in tasks if not guard.hit(t.canonical_solution, [t.problem.entry_point])]
     assert len(missed) < 0.05 * len(tasks)

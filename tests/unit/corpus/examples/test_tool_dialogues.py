@@ -11,7 +11,7 @@ import pytest
 
 from app.corpus.clean.decontamination import Decontaminator
 from app.corpus.clean.documents import functions
-from app.corpus.examples.tool_dialogues import tool_examples
+from app.corpus.examples.tool_dialogues import tool_example
 from app.corpus.examples.tool_words import load_words
 from app.corpus.records import Document, Example
 from app.evaluation.suites.search_docs import _NOT_FOUND, SearchDocs, schema_fault
@@ -33,7 +33,15 @@ def _documents() -> list[tuple[str, Document]]:
 
 
 DOCUMENTS = _documents()
-EXAMPLES = [example for _, example in tool_examples(DOCUMENTS, EVERY, 0)]
+
+
+def drawn_examples(forms: dict[str, float]) -> dict[int, Example]:
+    """By the place of the function that each is about."""
+    return {place: e for place in range(len(DOCUMENTS)) for e in tool_example(DOCUMENTS, place, forms, 0)}
+
+
+EVERY_EXAMPLE = drawn_examples(EVERY)
+EXAMPLES = list(EVERY_EXAMPLE.values())
 
 
 def replies(example: Example) -> list[str]:
@@ -119,9 +127,8 @@ def test_no_invented_library_is_one_of_the_evaluation() -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.3])
 def test_the_share_is_drawn_by_hash_and_each_dialogue_stays_the_same(share: float) -> None:
-    some = list(tool_examples(DOCUMENTS, {"tool_use": share}, 0))
-    everything = dict(tool_examples(DOCUMENTS, EVERY, 0))
-    assert all(everything[place] == example for place, example in some)
+    some = drawn_examples({"tool_use": share})
+    assert all(EVERY_EXAMPLE[place] == example for place, example in some.items())
     assert abs(len(some) - share * len(EXAMPLES)) < 0.35 * share * len(EXAMPLES) + 1
 
 

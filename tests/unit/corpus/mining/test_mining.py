@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from app.corpus.mining import Candidate, Mined, check_candidates, find_candidates, standard_library
-from app.corpus.mining.recording import NotRecordedError
 from app.corpus.mining.recording import _rows as recorder_rows
+from app.corpus.mining.records import NoProblemError
 from app.corpus.records import SolvedProblem
 from app.corpus.sources.licences import judge_expression
 from app.corpus.sources.packages import Distribution, SourceFile
@@ -305,7 +305,7 @@ def test_an_output_cut_inside_a_line_ends_there_and_stops_nothing() -> None:
     "said", ['{"number": 0}', ROW, '{"number": 7, "results": [], "holds": null, "printed": false}']
 )
 def test_a_function_cannot_speak_for_the_recorder(said: str) -> None:
-    with pytest.raises(NotRecordedError, match="behind Python's back"):
+    with pytest.raises(NoProblemError, match="behind Python's back"):
         list(recorder_rows(f"{ROW}\n{said}\n", 5))
 
 

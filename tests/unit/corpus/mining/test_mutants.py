@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from app.corpus.mining.mutants import KINDS, mutants
-from app.evaluation.suites import humaneval, mbpp
+from app.evaluation.suites import humaneval
+from app.problem_sets import mbpp
+from app.problem_sets.problem_files import rows
 from app.problem_sets.task import Task
 from app.records import UNTRUSTED_TIERS, Problem, Status
 from tests.official import Case, human_eval, humaneval_task, judged, mbpp_task
@@ -71,7 +73,7 @@ def mbpp_tasks() -> list[Task]:
     path = os.environ.get("POCKETCODER_MBPP")
     if not path:
         pytest.skip("set POCKETCODER_MBPP to the path of google-research's mbpp.jsonl")
-    return mbpp.tasks_of_file(Path(path))
+    return mbpp.tasks_of(rows(Path(path)), path)
 
 
 def test_every_canonical_solution_of_humaneval_passes() -> None:

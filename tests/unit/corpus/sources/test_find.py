@@ -311,7 +311,7 @@ def test_the_stacks_files_are_fetched_by_blob_and_say_their_revision(stack: Stac
     assert (first.author, first.homepage) == ("ada", "https://github.com/ada/one")
     assert tables.read_row(str(parts[0]), 0) == GOOD.encode()
     assert "Gau\xdf" in clean(tables.read_row(str(parts[0]), second.number), "b.py", Cleaning()).text
-    assert the_stack.revision_of(parts[0]) == "abc"
+    assert pq.read_schema(parts[0]).metadata[b"revision"] == b"abc"
 
 
 @pytest.mark.parametrize(
