@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from app.errors import UserError
+from app.evaluation.arguments import add_arguments
 from app.files.user_files import user_path
 
 
@@ -94,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     truncate.add_argument("--adapter", required=True, type=user_path, metavar="DIR", help="PEFT folder")
     truncate.add_argument("--rank", required=True, type=int, metavar="R", help="of the adapter that is made")
     truncate.add_argument("--out", type=user_path, metavar="DIR", help="its folder; left out, beside the other")
-    _add_evaluate(commands.add_parser("evaluate", parents=[unsafe], help="measure a model, or score given samples"))
+    add_arguments(commands.add_parser("evaluate", parents=[unsafe], help="measure a model, or score given samples"))
     commands.add_parser("report", parents=[run], help="write report.md and report.html")
     _add_serve(commands.add_parser("serve", help="serve the model and a run's adapters, with a page to talk to them"))
     keys = commands.add_parser("keys", help="API keys of the server: add NAME, list, remove NAME")
@@ -107,30 +108,6 @@ def _parser() -> argparse.ArgumentParser:
     sandbox.add_argument("--timeout", type=float, default=2.0, metavar="S", help="CPU seconds a program may use")
     sandbox.add_argument("--json", action="store_true", help="print the outcome as one JSON object")
     return parser
-
-
-def _add_evaluate(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add(
-        "--run",
-        type=user_path,
-        metavar="DIR",
-        help="measure this run's base and adapter, or keep --model's results there",
-    )
-    add("--adapter", type=user_path, metavar="DIR", help="another PEFT folder instead of the run's adapter")
-    add("--model", metavar="NAME_OR_PATH", help="measure this causal LM: a folder or a name on the Hugging Face Hub")
-    add("--samples", type=user_path, metavar="FILE.jsonl", help="score these samples instead")
-    add("--against", type=user_path, metavar="FILE.jsonl", help="compare --samples with these, problem by problem")
-    add("--suite", metavar="NAME[,NAME]", help="what to measure on; an unknown name lists them all")
-    add(
-        "--problems", action="append", default=[], metavar="[SUITE=]PATH", help="a suite's file or folder, if not Hub's"
-    )
-    add("--full", action="store_true", help="all problems in the chat and the completion protocol")
-    add("--show-prompt", metavar="ID", help="print the exact prompt of this problem and end")
-    add("--contamination", action="store_true", help="how much of each problem stands in the run's training data")
-    add("--profile", help="settings to begin with; left out, the run's own, or for --model this machine's")
-    add("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="evaluation.num_problems=40")
-    add("--json", action="store_true", help="print the results as one JSON object")
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
