@@ -24,7 +24,7 @@ whole as well (docs/log: 66.3 M of 419.4 MB)."""
 START_S, S_A_BYTE, S_A_DISTRIBUTION = 20.0, 150.4 / 419.4e6, 1047 / 836
 """A build on two cores (docs/log): 150.4 s for 419.4 MB; mined as well, 17 min 27 s for 836 distributions."""
 SAMPLE = 1000
-"""Files whose sizes speak for all."""
+"""Files, the first that are drawn, whose sizes speak for all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

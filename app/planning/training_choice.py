@@ -3,7 +3,7 @@ with 4-bit weights, each with the most that its layers can keep under the limit 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from app.models.sizes import GIB
@@ -21,7 +21,7 @@ class Choice:
     """One way to train. Made by `choice_of`; read by the plan."""
 
     profile: Profile
-    options: tuple[str, ...]
+    options: tuple[str, ...] = field(compare=False)
     """`key=value` texts that make it of the profile that is planned."""
     keep: tuple[Keep, ...]
     """What each layer keeps; empty where layers go the plain way."""

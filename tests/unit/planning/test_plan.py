@@ -98,6 +98,24 @@ def test_a_corpus_to_come_is_told_in_bounds_by_its_files() -> None:
     assert any("a projection" in line for line in plan["advice"])
 
 
+def test_a_corpus_of_tables_is_unknown_and_the_steps_that_the_days_hold_are_said(tmp_path: Path) -> None:
+    columns = {"content": "text", "path": "path", "licence": "licence", "repository": "repo"}
+    sources = [
+        {"kind": "jsonl", "path": str(tmp_path / "none.jsonl"), "columns": columns},
+        {"kind": "standard_library"},
+    ]
+    (tmp_path / "r.yaml").write_text(json.dumps({"name": "tables", "sources": sources}))
+    inputs, plan = planned("rtx3070", None, f"corpus.recipe={tmp_path / 'r.yaml'}")
+    assert inputs.corpus is None and plan["fits"]
+    assert any("days hold" in line and "--set sft.max_steps=" in line for line in plan["advice"])
+
+
+def test_training_as_it_is_set_is_the_same_way_as_the_one_found(manifest: Path) -> None:
+    inputs, plan = planned("workstation", manifest)
+    assert best_choices(inputs)[0] == inputs.choice
+    assert any(line.startswith("training as it is set is the fastest") for line in plan["advice"])
+
+
 def test_an_unreachable_model_gives_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["plan", "--profile", "rtx3070", "--set", "model.name=somebody/unknown-1b", "--json"])
