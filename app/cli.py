@@ -5,11 +5,10 @@ sentence for a user's mistake.
 """
 
 import argparse
-import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from app.errors import UserError
@@ -161,15 +160,20 @@ def _pipeline(arguments: argparse.Namespace) -> None:
         print(f"report: {run.report_html}")
 
 
-@contextlib.contextmanager
-def _stage_run(arguments: argparse.Namespace) -> Iterator[tuple[Any, Any]]:
-    """The run that a stage's command works on, with its profile."""
+def _stage(arguments: argparse.Namespace) -> None:
     from app.runs import open_run
 
     profile = _profile(arguments)
     _check_inputs(profile)
     with open_run(arguments.run, profile, resume=True) as run:
-        yield run, profile
+        from app import pipeline
+
+        work, place = {
+            "corpus": (lambda: pipeline.corpus(run, profile, unsafe=arguments.unsafe, by_itself=True), run.corpus),
+            "sft": (lambda: pipeline.sft(run, profile), run.sft),
+        }[arguments.command]
+        work()
+        print(f"{arguments.command}: {place}")
 
 
 def _corpus(arguments: argparse.Namespace) -> None:
@@ -177,11 +181,7 @@ def _corpus(arguments: argparse.Namespace) -> None:
         if arguments.run is None:
             raise UserError("corpus needs --run DIR: name the run directory, or ask with --check")
         _check_confinement(arguments.unsafe)
-        with _stage_run(arguments) as (run, profile):
-            from app import pipeline
-
-            pipeline.corpus(run, profile, unsafe=arguments.unsafe, by_itself=True)
-            return print(f"corpus: {run.corpus}")
+        return _stage(arguments)
     from app.corpus.recipe_check import check_recipe, network_needs
     from app.corpus.recipes import load_recipe
     from app.profiles import profile_of_machine
@@ -197,14 +197,6 @@ def _corpus(arguments: argparse.Namespace) -> None:
         raise UserError(f"recipe {settings.recipe!r} can't be built: {'; '.join(problems)}")
     print(f"recipe {recipe.name} can be built: {settings.recipe}")
     return None
-
-
-def _sft(arguments: argparse.Namespace) -> None:
-    with _stage_run(arguments) as (run, profile):
-        from app import pipeline
-
-        pipeline.sft(run, profile)
-        print(f"sft: {run.sft}")
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -284,7 +276,7 @@ COMMANDS = {
     "plan": _plan,
     "pipeline": _pipeline,
     "corpus": _corpus,
-    "sft": _sft,
+    "sft": _stage,
     "truncate": _truncate,
     "evaluate": _evaluate,
     "report": _report,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.cli import COMMANDS, _parser
+from app.cli import _parser, _stage
 from app.errors import UserError
 from app.files.user_files import user_path
 from app.overrides import with_overrides
@@ -41,14 +41,16 @@ def test_a_command_that_can_not_know_its_settings_says_so(tmp_path: Path) -> Non
         chosen_profile(tmp_path, None)
 
 
-def test_a_stage_is_named_by_its_entry_among_the_commands_alone(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """No function asks under which name it was called, so that no command falls through to another one's stage."""
-    choices = next(action.choices for action in _parser()._actions if action.dest == "command")
-    assert choices is not None and {*choices} == COMMANDS.keys() and len({*COMMANDS.values()}) == len(COMMANDS)
+def test_a_command_without_a_stage_of_its_own_does_not_do_another_one_s(
+    own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (own / "sft").mkdir()
     (own / "sft/meta.json").write_text("{}")
-    COMMANDS["sft"](argparse.Namespace(run=own, profile=None, overrides=[]))
+    given = {"run": own, "profile": None, "overrides": []}
+    _stage(argparse.Namespace(command="sft", **given))
     assert capsys.readouterr().out == f"sft: {own / 'sft'}\n"
+    with pytest.raises(KeyError):
+        _stage(argparse.Namespace(command="report", **given))
 
 
 @pytest.mark.parametrize("command", ["plan", "pull"])
