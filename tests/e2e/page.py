@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.e2e.browser import Browser
 
-PATIENCE_SECONDS = 15.0
+PATIENCE_SECONDS = 40.0
 
 
 class Page:

@@ -115,7 +115,7 @@ def test_a_question_becomes_a_program_that_runs(page: Page, assistant: ScriptedA
         seen.add(len(page.text("#chat .bot")))
         assert len(seen) < 1000
     page.wait_for_answer()
-    assert len(seen) > 5, "the answer did not come in pieces"
+    assert len(seen) > 2, "the answer did not come in pieces: nothing, a part and the whole"
     assert (
         "prints twice as much" in page.text("#chat") and page.field("#question textarea").get_attribute("value") == ""
     )
