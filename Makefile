@@ -2,7 +2,7 @@
 #   PYTHON=python3.12       another interpreter
 #   TORCH_INDEX=URL         where to take torch from: without a card, PyTorch's CPU index saves gigabytes (optional)
 #   PROFILE=laptop          profile of `make run`; left out, the machine decides, and with RUN the run
-#   WORKERS=2               processes that run tests: one for what starts Ray, the others for the rest
+#   WORKERS=2               processes that run tests: the second runs what does not start Ray
 #   RUN=DIR                 go on with this run, under its own settings
 PYTHON ?= python3
 TORCH_INDEX ?=
@@ -11,7 +11,7 @@ CARD_MIB := $(shell nvidia-smi --query-gpu=memory.total --format=csv,noheader,no
 ACCELERATOR := $(if $(CARD_MIB),gpu,cpu)
 PROFILE ?= $(if $(CARD_MIB),$(shell [ $(CARD_MIB) -ge 22000 ] && echo workstation || echo rtx3070),laptop)
 RUN ?=
-WORKERS ?= 2
+WORKERS ?= 1
 IS_GIVEN := $(filter-out file default undefined,$(origin PROFILE))
 PY := .venv/bin/python
 PINS := constraints/$(ACCELERATOR).txt
@@ -35,7 +35,7 @@ run: $(BASE)
 	$(PY) -m app pipeline $(SETTINGS) $(if $(RUN),--run "$(RUN)" --resume)
 
 test: lint browser
-	$(PY) -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+	$(PY) -m pytest $(if $(filter-out 1,$(WORKERS)),-n $(WORKERS) --dist loadgroup --no-loadscope-reorder)
 
 lint: $(DEV)
 	.venv/bin/ruff check .
