@@ -34,7 +34,7 @@ TYPES = {torch.bfloat16: "*bf16", torch.float32: "*fp32", torch.int64: "*i64", i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Widths:
-    """Of a model's layers, in numbers a token."""
+    """Widths of a model's layers, in numbers a token."""
 
     model: str
     width: int
@@ -70,7 +70,7 @@ class Launch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """Of one compiled kernel; registers are those of a thread, spills what of them goes to memory."""
+    """What one compiled kernel takes; registers are those of a thread, spills what of them goes to memory."""
 
     model: str
     kernel: str
@@ -96,7 +96,7 @@ class _Recorder:
 
 
 def kernel_names() -> list[str]:
-    """Of all jit kernels of the module."""
+    """Names of all jit kernels of the module."""
     return [name for name, value in vars(triton_kernels).items() if isinstance(value, triton.JITFunction)]
 
 
@@ -192,7 +192,7 @@ def _ptxas() -> Path:
 
 
 def resources(capability: int) -> Iterator[Resources]:
-    """Of every launch of every model."""
+    """What every launch of every model takes."""
     for widths in MODELS:
         for launch in launches(widths):
             yield measure(launch, widths.model, capability)

@@ -50,7 +50,7 @@ class Arm(Settings):
 
     @property
     def sft(self) -> SftSettings:
-        """Of this process."""
+        """Settings of this process."""
         number = parallel.world_size()
         if ROWS_A_STEP % (number * self.micro_batch):
             raise ValueError(f"{ROWS_A_STEP} rows a step are no multiple of {number} cards x {self.micro_batch} rows")

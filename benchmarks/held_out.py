@@ -56,7 +56,7 @@ def _contents(data: Rows) -> list[set[int]]:
 
 @torch.no_grad()
 def document_losses(model: Any, held: Rows, batch: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Of each document, row by row, the sum of -log p over its labelled tokens, nats, float64 [documents], and how many
+    """The sum of -log p over each document's labelled tokens, row by row, nats, float64 [documents], and how many
     they are, int64 [documents] (0: a document without labels, or padding). On the host; `batch` rows at once.
 
     The model is run as it is, by transformers' own layers; with or without an adapter.
@@ -81,7 +81,7 @@ def document_losses(model: Any, held: Rows, batch: int, device: torch.device) ->
 
 
 def mean_loss(losses: Tensor, tokens: Tensor) -> float:
-    """Of a token, from what `document_losses` gives."""
+    """The mean loss of a token, from what `document_losses` gives."""
     return (losses.sum() / tokens.sum()).item()
 
 

@@ -184,7 +184,7 @@ async def throughput(server: Server, model: str, requests: int, new_tokens: int)
 
 
 def latency_ms(server: Server, model: str, count: int) -> list[float]:
-    """Of one token for one client, request after request."""
+    """Milliseconds until one token came, for one client, request after request."""
     body = {"model": model, "prompt": "def f(", "max_tokens": 1, "temperature": 0}
     taken = []
     with httpx.Client(headers={"Authorization": f"Bearer {server.key}"}, timeout=60) as client:

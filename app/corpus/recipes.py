@@ -128,7 +128,7 @@ class TheStackV2(CodeSource):
     max_bytes: int = Field(default=400_000, ge=100)
     """Larger files are not fetched."""
     min_stars: int = Field(default=0, ge=0)
-    """Of the repository, as the data set has counted them."""
+    """Stars of the repository, as the data set has counted them."""
     credentials: Literal["aws", "anonymous"] = "aws"
     """How contents are asked for: signed with the AWS credentials of the environment, or unsigned."""
     num_connections: int = Field(default=16, ge=1, le=256)

@@ -38,7 +38,7 @@ class Rejected:
     origin: Origin
     """Its path is empty for a whole distribution, and the problem's id for a problem of a training split."""
     name: str
-    """Of the function or problem; empty where it is neither."""
+    """The function's or problem's name; empty for anything else."""
     what: str
     """"distribution", "file", "function", "problem", or the form of an example."""
     reason: str
@@ -62,7 +62,7 @@ class Document:
     header: str
     """Signature and docstring of a function: what a prompt shows; empty for a file."""
     context: str = ""
-    """Of a function: the imports and sibling code that it uses, as source; empty where it uses none."""
+    """The imports and sibling code that a function uses, as source; empty where it uses none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +84,7 @@ class SolvedProblem:
     """
 
     problem: Problem
-    """Of a mined one the style is ASSERTIONS: `tests` are assertions that call the entry point, and `prompt` has
+    """A mined one has the style ASSERTIONS: `tests` are assertions that call the entry point, and `prompt` has
     HumanEval's form: imports and helpers, signature, docstring. `split` is train, validation or test, the same for a
     whole distribution. `difficulty` is easy, medium or hard."""
     solution: str

@@ -88,7 +88,7 @@ class Comparison:
 
     num_problems: int
     difference: float
-    """Of pass@1."""
+    """Difference in pass@1."""
     interval_95: tuple[float, float]
     """`difference_interval`."""
     num_better: int

@@ -24,7 +24,8 @@ LARGEST_RANK = 256
 def truncate_command(adapter: Path, rank: int, out: Path | None) -> str:
     """Write the adapter at another rank, by default beside it as NAME-rRANK. Returns the line that says what was made.
 
-    Raises UserError for what is no plain LoRA adapter, a rank below 1 or above LARGEST_RANK, or a place that is taken.
+    Raises UserError for an adapter that is not plain LoRA, for a rank that is below 1, above LARGEST_RANK or the
+    adapter's own, and for a place that is taken.
     """
     if rank < 1:
         raise UserError(f"--rank {rank} leaves nothing of an adapter: give 1 or more")

@@ -33,12 +33,12 @@ class CorpusSize:
 
     rows: int
     build_s: float
-    """Of two cores; 0 where the corpus is built already."""
+    """Seconds that two cores take to build it; 0 where it is built already."""
     how: str
 
 
 def size_of(profile: Profile, run: Path | None) -> CorpusSize | None:
-    """Of the run's corpus, if it is complete, else of what the recipe will give; None where that can't be told, as of
+    """The size of the run's corpus, or without a run of what the recipe will give; None where that can't be told, as of
     tables.
 
     Raises UserError for a recipe that can't be read and for one whose sources lack; for a run whose corpus is not

@@ -37,7 +37,7 @@ TORCH_GIB = {True: 3.0, False: 1.0}
 DOWNLOAD = 12.5e6
 """Bytes a second: a line of 100 Mbit/s. Assumed."""
 BYTES_A_TOKEN = 3.4
-"""Of a packed row on disk with all that lies beside it: 3.7 MB for 1.08 M tokens."""
+"""On disk, of a packed row with all that lies beside it: 3.7 MB for 1.08 M tokens."""
 SFT_START_S, EVALUATE_START_S = 50.0, 60.0
 """Ray, the model's weights, their first use; evaluation does it for each candidate. 50 s of the laptop's 515 (LOG)."""
 CORES_TRAIN, CORES_DRAFT = 88 * 0.717e9, {"vllm": 155.6 * 134.5e6, "transformers": 69.2 * 134.5e6}
@@ -72,7 +72,7 @@ class Inputs:
 
     @property
     def limit_gib(self) -> float:
-        """Of the card, that a phase may take: 8, or for a profile with a larger card what that one has; never more than
+        """What a phase may take of the card: 8, or for a profile with a larger card what that one has; never more than
         there is."""
         return min(max(MAX_VRAM_GIB, reference_card(self.profile).gib), self.card.gib) if self.card else 0.0
 

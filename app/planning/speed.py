@@ -22,20 +22,22 @@ LABELLED = 0.82
 DOCUMENT = 512
 """Tokens of a document, within which attention stays."""
 FUSED_SHARE, UNPACK_SHARE = 0.48834, 0.17848
-"""Of an H200's arithmetic by products of 16-bit weights, and of its memory's speed by unpacking 4-bit ones: what gives
-back 55,749 tokens/s with bf16 weights and 51,836 with NF4, as measured (docs/log; a test holds them together)."""
+"""Shares of an H200's datasheet: of its arithmetic by products of 16-bit weights, and of its memory's speed by
+unpacking 4-bit ones. They give back 55,749 tokens/s with bf16 weights and 51,836 with NF4, as measured (docs/log; a
+test holds them together)."""
 HOST_S_A_LAYER = 2 * 2048 / 31_232 / 28
-"""Of a pass, forward and backward: the same with a micro-batch of 2 waits for the processor, not for the card."""
+"""Of the host, for a pass forward and backward: the same training with a micro-batch of 2 waits for the processor, not
+for the card."""
 PLAIN_SHARE = 0.19
-"""Of a datasheet, by layers that aren't fused: Qwen2.5-1.5B under QLoRA made 628 tokens/s on an RTX 4060 (arXiv
-2509.12229), 9.3 GFLOP a token, 30.2 TFLOP/s. On an H200 the same layers wait for the processor."""
+"""Share of a datasheet's arithmetic by layers that aren't fused: Qwen2.5-1.5B under QLoRA made 628 tokens/s on an RTX
+4060 (arXiv 2509.12229), 9.3 GFLOP a token, 30.2 TFLOP/s. On an H200 the same layers wait for the processor."""
 PROMPT = 512
 """Tokens of a prompt: more than HumanEval's, about what MBPP's with three examples have."""
 DRAFT_HOST_S_A_LAYER = 18 / 449 / 28
-"""Of a decoding step of the transformers engine: Qwen3-1.7B's shape made 449 tokens/s at 18 rows on an H200, whose
-memory would have allowed twenty times as much (docs/log)."""
+"""Of the host, for a decoding step of the transformers engine: Qwen3-1.7B's shape made 449 tokens/s at 18 rows on an
+H200, whose memory would have allowed twenty times as much (docs/log)."""
 DRAFT_MEMORY_SHARE = 0.5
-"""Of a datasheet's bytes a second while decoding. Assumed."""
+"""Share of a datasheet's bytes a second while decoding. Assumed."""
 
 
 def fused_flops(

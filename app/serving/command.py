@@ -125,7 +125,8 @@ def _signals() -> Iterator[None]:
 
 
 def _client(dashboard: str) -> Any:
-    """Of the dashboard's REST interface, as `serve deploy` makes it: no public call in Python takes a config."""
+    """A client of the dashboard's REST interface, as `serve deploy` makes it: no public call in Python takes a
+    config."""
     from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
 
     if not dashboard:

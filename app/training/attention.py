@@ -18,7 +18,7 @@ class Documents:
     """Made by `documents_of` for each batch."""
 
     starts: Tensor
-    """Of each document its first token, and the number of tokens last; int32 [documents + 1], on the batch's device."""
+    """The first token of each document, and the number of tokens last; int32 [documents + 1], on the batch's device."""
     longest: int
     bounds: tuple[int, ...]
     """`starts` on the host; empty where the kernels for a card are used."""

@@ -46,7 +46,7 @@ class StepMetrics:
     tokens: int
     """Tokens seen since the start of training, padding included, all ranks."""
     label_tokens: int
-    """Of this step, the tokens that entered the loss, all ranks."""
+    """Tokens of this step that entered the loss, all ranks."""
     seconds: float
     effective_epochs: float
     """Examples trained since the start, for each example of the corpus."""

@@ -30,7 +30,7 @@ class CausalLMLoss(nn.Module):
         self.model = model
         self.chunk = chunk
         self.token_losses = torch.empty(0)
-        """Of the last call: float32 [labelled], in the order of the rows."""
+        """Losses of the last call: float32 [labelled], in the order of the rows."""
 
     def refresh(self) -> None:
         """The model is asked for its parameters each time."""

@@ -100,7 +100,7 @@ def shape_of(config: Any) -> Shape:
 
 
 def step_memory(shape: Shape, model: ModelSettings, sft: SftSettings, seq_len: int, keep: Sequence[Keep]) -> StepMemory:
-    """Of a micro-batch of rows of seq_len tokens; keep: one for each layer."""
+    """Memory of a micro-batch of rows of seq_len tokens; keep: one for each layer."""
     tokens, number = sft.micro_batch * seq_len, BYTES[model.dtype]
     weights, workspace = float(shape.linear * number), 0
     if model.quantization == "nf4":

@@ -43,7 +43,7 @@ class Figures:
 
     step: int
     loss: float
-    """Of this step; a mean over its labelled tokens, nats."""
+    """The step's mean over its labelled tokens, nats."""
     tokens_per_second: float
     """Since the report before, checkpoints included; all workers, padding included."""
     memory_gib: float

@@ -27,19 +27,19 @@ def is_checkpoint(step: int, total: int, settings: SftSettings) -> bool:
 
 
 def epoch_steps(num_rows: int, settings: SftSettings, epoch: int) -> int:
-    """Of one epoch, counted from 0; its last rows that fill no step are left out."""
+    """Steps of one epoch, counted from 0; its last rows that fill no step are left out."""
     size = rows_a_step(settings)
     return max(min(1, num_rows // size), int(num_rows * share_of_epoch(settings, epoch)) // size)
 
 
 def rows_a_step(settings: SftSettings) -> int:
-    """Of all workers."""
+    """Rows that all workers together take a step."""
     return settings.micro_batch * settings.grad_accumulation * settings.num_workers
 
 
 def share_of_epoch(settings: SftSettings, epoch: int) -> float:
-    """Of the corpus's rows, how many the epoch trains: all but with data dropout, and then all in the first and the
-    last. There is one more full one where what was kept fills fewer rows than planned."""
+    """The share of the corpus's rows that the epoch trains: all but with data dropout, and then all in the first and
+    the last. There is one more full one where what was kept fills fewer rows than planned."""
     if settings.data_dropout == "none" or epoch == 0 or epoch >= settings.epochs - 1:
         return 1.0
     return settings.data_dropout_keep**epoch if settings.data_dropout == "srd" else settings.data_dropout_keep

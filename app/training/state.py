@@ -44,7 +44,7 @@ class TrainState:
     progress: Progress
     difficulty: Difficulty | None
     documents: list[dict[int, Trained]]
-    """Of each worker, what the epoch has found so far."""
+    """What the epoch has found so far, worker by worker."""
 
     def save(self, folder: Path) -> None:
         from safetensors.torch import save_file

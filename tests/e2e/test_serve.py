@@ -119,7 +119,7 @@ def _wait_for_words(process: subprocess.Popen[bytes], log: Path, words: str) -> 
 
 @pytest.fixture(scope="module")
 def client(serving: Serving) -> openai.OpenAI:
-    """Of a server that knows the adapter, which was finished while the server ran."""
+    """A client of a server that knows the adapter, which was finished while the server ran."""
     client = serving.client()
     assert [model.id for model in client.models.list()] == [BASE]
     with pytest.raises(openai.NotFoundError, match=f"{SFT}.*use '{BASE}'"):
@@ -299,7 +299,7 @@ def test_lm_evaluation_harness_measures_what_the_weights_say(serving: Serving, c
 
 
 def log_probability(model: Any, words: Any, question: str, choice: str) -> float:
-    """Of the choice after the question, in nats."""
+    """Log-probability of the choice after the question, in nats."""
     start, ids = len(words(question).input_ids), torch.tensor([words(question + choice).input_ids])
     with torch.no_grad():
         logits = model(ids).logits[0].float().log_softmax(-1)

@@ -50,7 +50,7 @@ class Cleaned:
     text: str
     """Unix line ends, no trailing white space, notices cut off, secrets and e-mail addresses masked."""
     tree: ast.Module
-    """Of `text`."""
+    """Parsed from `text`."""
     licence: str
     """SPDX expression: the package's, and the file's own beside it where its head names another permissive one."""
     num_secrets: int

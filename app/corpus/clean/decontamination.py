@@ -58,7 +58,7 @@ class _Index:
 
     @classmethod
     def of(cls, parts: list[Hashes]) -> "_Index":
-        """Of a hash in several parts the first is the owner."""
+        """An index in which the first part that holds a hash owns it."""
         hashes = np.concatenate([np.zeros(0, np.uint64), *parts])
         owners = np.repeat(np.arange(len(parts), dtype=np.int32), [len(part) for part in parts])
         hashes, first = np.unique(hashes, return_index=True)

@@ -36,13 +36,13 @@ class Duplicates:
 
     paths: tuple[Path, ...]
     kept: tuple[NDArray[np.int64], ...]
-    """Of each path the rows that stay, ascending."""
+    """Rows that stay of each path, ascending."""
     counts: dict[str, int]
     """Documents dropped, by EXACT and NEAR."""
     starts: NDArray[np.int64]
     """Number of documents before each path, and after the last."""
     keeper: NDArray[np.int32]
-    """Of each document the one that stays for its group, itself where it stays; shape: (documents,)."""
+    """For each document the one that stays of its group, itself where it stays; shape: (documents,)."""
     exact: NDArray[np.bool_]
     """Whether it is a copy of its keeper, byte for byte; shape: (documents,)."""
 
@@ -135,7 +135,7 @@ def _unite(groups: NDArray[np.int32], keys: Hashes) -> None:
 
 
 def _keepers(groups: NDArray[np.int32], ranks: NDArray[np.float64]) -> NDArray[np.int32]:
-    """Of each document the best of its group: the highest rank, then the first in order."""
+    """For each document the best of its group: the highest rank, then the first in order."""
     order = np.lexsort((np.arange(len(groups)), -ranks, groups))
     leads = np.ones(len(order), bool)
     leads[1:] = groups[order[1:]] != groups[order[:-1]]

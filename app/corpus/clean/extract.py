@@ -184,7 +184,7 @@ def _cleaned(file: SourceFile, origin: Origin, recipe: Recipe) -> Cleaned:
 
 
 def document_row(origin: Origin, document: Document) -> dict[str, Any]:
-    """Of copies the longest is the best: it says most."""
+    """A document as a row. Among copies the longest ranks first: it says most."""
     fields = {name: getattr(document, name) for name in Document.__slots__}
     return origin.row | fields | copy_fields(document.text, len(document.text))
 

@@ -26,7 +26,7 @@ NUM_BANDS = 25
 ROWS = 10
 BANDS_BYTES = 8 * NUM_BANDS
 NO_BANDS = bytes(BANDS_BYTES)
-"""Of a document with fewer than 5 shingles: it has exact duplicates only."""
+"""The bands of a document with fewer than 5 shingles, which only exact duplicates can meet."""
 _MIN_SHINGLES = 5
 _SEED = 20_250_131
 _ROW_FACTORS = np.array([pow(0xC2B2AE3D27D4EB4F, row + 1, 2**64) for row in range(ROWS)], np.uint64)

@@ -35,7 +35,7 @@ from app.records import Problem, ProblemStyle
 MAX_TEST_CHARS = 160
 """A longer assertion is not shown."""
 MAX_BUGS = 2
-"""Of one problem."""
+"""Shown of one problem, at most."""
 MIN_FILL_LINES, MAX_FILL_LINES = 1, 8
 Reject = Callable[[str, str], None]
 """Is called with a form and the reason why a document that was drawn for it is left out."""

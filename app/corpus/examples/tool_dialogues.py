@@ -159,7 +159,7 @@ class _Maker:
         return self._dialogue(fixed.question, [], fixed.answer)
 
     def _fact(self, made: Described, but: str = "") -> Fact:
-        """Of a kind drawn first; what only the documentation can tell is drawn more often."""
+        """A fact whose kind is drawn first; what only the documentation can tell is drawn more often."""
         kinds = sorted({fact.kind for fact in made.facts} - {but})
         kind = self._draws.one_of([kind for kind in kinds for _ in range(1 if kind in ("summary", "which") else 3)])
         return self._draws.one_of([fact for fact in made.facts if fact.kind == kind])

@@ -14,7 +14,7 @@ from app.corpus.mining.literals import NotLiteralError, value_of
 from app.corpus.mining.records import Call
 
 MAX_ROWS = 40
-"""Of a parametrised test or a loop over a table."""
+"""Rows taken of a parametrised test, or of a loop over a table."""
 _TEST_FOLDERS = ("test", "tests", "testing", "unittests")
 _EQUAL = frozenset(
     "assertEqual assertEquals assert_equal eq_ eq equal assertListEqual assertTupleEqual assertDictEqual "

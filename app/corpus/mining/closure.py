@@ -41,7 +41,7 @@ class _Chosen:
 
 
 def _owner(statement: Statement) -> str:
-    """Of an import's name: `import os` and `import os.path` bind the same."""
+    """The name that an import binds: `import os` and `import os.path` bind the same."""
     node = statement.node
     if isinstance(node, ast.Import) and not node.names[0].asname:
         return node.names[0].name.partition(".")[0]

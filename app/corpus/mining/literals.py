@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 MAX_CHARS = 600
-"""Of an argument's text."""
+"""Most characters of an argument's text."""
 _CONSTRUCTORS = {"set": set, "frozenset": frozenset, "list": list, "tuple": tuple, "dict": dict, "float": float}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from app.corpus.records import PROBLEM, Origin, Rejected, SolvedProblem
 
 STAGES = ("seen", "seeds", "self-contained", "outputs recorded", "original passes twice", "a mutant fails")
-"""Of the funnel, in order: module-level functions; those with examples or test calls; ..."""
+"""Stages of the funnel, in order: module-level functions; those with examples or test calls; ..."""
 
 
 class NoProblemError(ValueError):
@@ -45,7 +45,7 @@ class Candidate:
     """Indented source after the docstring."""
     calls: tuple[Call, ...]
     digest: str
-    """Of the normalised function, without its name and docstring: equal for copies."""
+    """Hash of the normalised function, without its name and docstring: equal for copies."""
 
     undecorated: bool = False
     """Its decorators were left out: then all claims have to hold, those of the tests too."""

@@ -1,7 +1,7 @@
 """Problems with tests: the tasks that mine and prove them, and the files that hold them. Runs without Ray.
 
     candidates   one distribution's functions that could become problems, held against the benchmarks
-    checked      candidates that are nobody's copies, run in the sandbox; problems of training splits likewise
+    checked      candidates that are not copies, run in the sandbox, as are the problems of training splits
     problems/{train,validation,test}.parquet   what passed, with solution, bugs and origin; read by `read_problems`
 
 A function that two distributions hold is one problem. Limits: see `app.corpus.mining`.
@@ -58,7 +58,7 @@ class MineJob(Job):
 
     distribution: Distribution
     split: str
-    """Of SPLITS: the side that its problems are on."""
+    """The side that its problems are on, one of SPLITS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,7 +50,7 @@ class ShardCounts(PackingStats):
     left_out: dict[str, int]
     """Examples that became no sample, by form and kind of reason."""
     learnable_tokens_by_form: dict[str, int]
-    """Of all samples, chosen or not."""
+    """Counted over all samples, chosen or not."""
     documents: list[tuple[str, str, str, int]]
     """Distribution, licence, path and tokens of each file."""
 

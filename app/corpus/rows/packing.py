@@ -52,7 +52,7 @@ class PackingStats:
     tokens: int
     """Without the padding."""
     fill: float
-    """Share of the rows that is no padding."""
+    """Share of the rows' tokens that are not padding."""
     pieces: int
     pieces_per_row: float
     cut: int

@@ -64,7 +64,7 @@ class RenderJob(Job):
     """Documents and problems whose examples become part `index` of "samples", or of "left_out"."""
 
     keep: list[int]
-    """Rows of part `index` of "documents" that are nobody's copies."""
+    """Rows of part `index` of "documents" that stay once copies are gone."""
     num_shards: int
     """All of the build, among which the problems are dealt out."""
     inputs: str

@@ -93,7 +93,7 @@ class Distribution:
     verdict: LicenceVerdict
     files: tuple[SourceFile, ...]
     weight: float = 1.0
-    """Of its source, for `draw_files`."""
+    """Weight of its source, for `draw_files`."""
     rejected: tuple[tuple[str, str], ...] = ()
     """Path and reason of the files that were refused unread: vendored code, links, pipes, rows of a table."""
     source: int = -1

@@ -33,7 +33,7 @@ WINDOW = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """Of a document, as it was last trained."""
+    """What is known of a document from its last training."""
 
     loss: float
     """Mean over its completion's tokens, nats."""

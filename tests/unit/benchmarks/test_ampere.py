@@ -7,7 +7,7 @@ pytest.importorskip("triton", reason="needs Triton, which comes with torch for a
 from benchmarks.ampere import MODELS, kernel_names, launches, resources  # noqa: E402
 
 SHARED_BYTES = 99 << 10
-"""Of a block on sm_86 (CUDA C++ Programming Guide, table of technical specifications)."""
+"""Most that a block has on sm_86 (CUDA C++ Programming Guide, table of technical specifications)."""
 REGISTERS = 128
 """A thread, so that two blocks of 8 warps fit the 65,536 of a multiprocessor."""
 

@@ -33,7 +33,7 @@ LABEL = "humaneval-chat-2"
 
 @pytest.fixture
 def profile(smoke_model: Path, tmp_path: Path) -> Profile:
-    """Of a model folder that a test may change."""
+    """A profile whose model folder a test may change."""
     shutil.copytree(smoke_model, tmp_path / "model")
     model = ["model.source=path", f"model.name={tmp_path / 'model'}"]
     return with_overrides(smoke(), [*model, "evaluation.num_problems=2"])

@@ -28,7 +28,7 @@ PRODUCTS = (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.addmm_)
 
 
 def in_place(total: Any, left: Any, right: Any, **kwargs: Any) -> int:
-    """Of addmm_, which torch's counter does not know; shapes."""
+    """Operations of addmm_, which torch's counter does not know, from shapes."""
     return 2 * left[0] * left[1] * right[1]
 
 

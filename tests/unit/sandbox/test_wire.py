@@ -50,7 +50,7 @@ def over_the_wire(value: Any) -> Any:
 
 
 def is_plain(value: Any) -> bool:
-    """Of exactly the allowed types, all the way down."""
+    """Whether it is of exactly the allowed types, all the way down."""
     kind = type(value)
     if issubclass(kind, dict):
         return kind in PLAIN and all(is_plain(key) and is_plain(item) for key, item in value.items())

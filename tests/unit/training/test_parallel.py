@@ -86,7 +86,7 @@ def both_ways(device: torch.device, folder: Path, single: Path) -> dict[str, lis
 
 
 def share_held(device: torch.device) -> float:
-    """Of the base's and adapter's numbers, what one worker holds under FSDP2."""
+    """The share of the base's and adapter's numbers that one worker holds under FSDP2."""
     settings = SftSettings(parallelism="fsdp", num_workers=parallel.world_size())
     loss = parallel.wrap(CausalLMLoss(lora.attach(base("float32"), settings, 0), 64), settings, device)
     parameters: list[Any] = list(loss.parameters())

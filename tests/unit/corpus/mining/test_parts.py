@@ -18,7 +18,7 @@ def module(path: str, text: str) -> Module:
 
 
 def prelude(*modules: Module, name: str = "f") -> str:
-    """Of the function in the last module."""
+    """The prelude of the function in the last module."""
     (node,) = [node for node in modules[-1].functions if node.name == name]
     return Package(modules).prelude(modules[-1], name, modules[-1].source(node))
 

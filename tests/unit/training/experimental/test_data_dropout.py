@@ -41,7 +41,7 @@ def profile(*changes: str) -> Profile:
 
 
 def rows(count: int = 40) -> list[Row]:
-    """Of one to four documents each, no two alike, and padding; a prompt of two tokens has no labels."""
+    """Rows of one to four documents each, no two alike, and padding; a prompt of two tokens has no labels."""
     draw = np.random.default_rng(0)
     made = []
     for _ in range(count):
