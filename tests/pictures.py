@@ -18,11 +18,11 @@ from PIL import Image
 
 from app.files.json_files import read_json
 from app.runs import Run
+from tests.conftest import ROOT
 from tests.e2e.browser import Browser, open_browser
 from tests.e2e.conftest import free_port
 from tests.e2e.page import Page, wait_until
 
-ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "docs" / "images"
 MOST_BYTES = 200_000
 QUESTION = "Write a Python function that adds up the even numbers of a list, and print what it gives for [1, 2, 3, 4]."

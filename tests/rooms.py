@@ -13,7 +13,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.conftest import ROOT
+
 PAGE = ROOT / "docs" / "architecture.md"
 BEGIN, END = "<!-- made by `make rooms` -->", "<!-- end of what `make rooms` made -->"
 BESIDE = ("actors", "tune_spaces")
@@ -39,18 +40,32 @@ def room_of(module: str) -> str:
 
 
 def imported(tree: ast.Module) -> dict[str, bool]:
-    """Modules that a file imports; True: at its top level."""
+    """Modules that a file imports when it runs; True: at its top level. Types that only a checker reads don't count."""
     found: dict[str, bool] = {}
     top_level = set(map(id, tree.body))
-    for node in ast.walk(tree):
-        names: list[str] = []
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [f"{node.module}.{alias.name}" if node.module == "app" else node.module for alias in node.names]
-        elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        for name in names:
+    unread: list[ast.AST] = [tree]
+    while unread:
+        node = unread.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        unread += ast.iter_child_nodes(node)
+        for name in _named(node):
             found[name] = found.get(name, False) or id(node) in top_level
     return found
+
+
+def _named(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if not isinstance(node, ast.ImportFrom) or not node.module:
+        return []
+    below = [f"{node.module}.{alias.name}" for alias in node.names]
+    return [name if is_module(name) else node.module for name in below]
+
+
+def is_module(name: str) -> bool:
+    place = ROOT.joinpath(*name.split("."))
+    return place.is_dir() or place.with_suffix(".py").is_file()
 
 
 def arrows() -> Arrows:

@@ -83,7 +83,7 @@ FILE_S, PROBLEM_S, SHARD_S = 120.0, 900.0, 900.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class BuildPlan:
     """What a build does. Made from the recipe and its sources as they are now."""
 
     recipe: Recipe
@@ -182,7 +182,7 @@ def current_sources(run: Run, profile: Profile) -> dict[str, str]:
     return _plan(run, profile).sources
 
 
-def _plan(run: Run, profile: Profile) -> Plan:
+def _plan(run: Run, profile: Profile) -> BuildPlan:
     if run.corpus_work.exists():
         say(f"  going on with what is in {run.corpus_work}")
     recipe = load_recipe(profile.corpus.recipe)
@@ -206,7 +206,7 @@ def _plan(run: Run, profile: Profile) -> Plan:
     given = {
         f"problems of {s.kind}": contents_sha256(file_of(s))[:16] for s in recipe.sources if isinstance(s, TaskSource)
     }
-    return Plan(recipe=recipe, distributions=mined, shards=shards, sources=source_digests(read, names) | given)
+    return BuildPlan(recipe=recipe, distributions=mined, shards=shards, sources=source_digests(read, names) | given)
 
 
 def _shard_file(d: Distribution, file: SourceFile) -> ShardFile:
@@ -247,7 +247,7 @@ class MinedProblems:
     """Problems by split and source."""
 
 
-def _mine(run: Run, profile: Profile, plan: Plan, build: BuildSettings) -> MinedProblems:
+def _mine(run: Run, profile: Profile, plan: BuildPlan, build: BuildSettings) -> MinedProblems:
     mining = []
     for index, distribution in enumerate(plan.mined):
         split = split_of(distribution.name, profile.seed, plan.recipe)

@@ -29,13 +29,13 @@ from app.runs import Run, git_commit
 from app.settings import Profile
 
 if TYPE_CHECKING:
-    from app.corpus.build import MinedProblems, Plan
+    from app.corpus.build import BuildPlan, MinedProblems
 
 NOWHERE = Origin(distribution="", version="", licence="", path="")
 
 
 def write_tables(
-    run: Run, profile: Profile, plan: "Plan", copies: Duplicates, mined: "MinedProblems", counts: list[ShardCounts]
+    run: Run, profile: Profile, plan: "BuildPlan", copies: Duplicates, mined: "MinedProblems", counts: list[ShardCounts]
 ) -> dict[str, Any]:
     """Writes the two tables; returns the manifest."""
     rejected = _write_rejected(run, plan, copies, mined)
@@ -86,7 +86,7 @@ def _masked(run: Run, num_shards: int) -> dict[str, int]:
     return dict(total)
 
 
-def _write_rejected(run: Run, plan: "Plan", copies: Duplicates, mined: "MinedProblems") -> dict[str, int]:
+def _write_rejected(run: Run, plan: "BuildPlan", copies: Duplicates, mined: "MinedProblems") -> dict[str, int]:
     """All rejections in one file. Returns how many there are for each kind of reason."""
     counts: Counter[str] = Counter()
     temporary = run.rejected.with_name(".rejected.tmp")
@@ -99,7 +99,7 @@ def _write_rejected(run: Run, plan: "Plan", copies: Duplicates, mined: "MinedPro
     return dict(sorted(counts.items()))
 
 
-def _rejected_tables(run: Run, plan: "Plan", copies: Duplicates, mined: "MinedProblems") -> Iterator[pa.Table]:
+def _rejected_tables(run: Run, plan: "BuildPlan", copies: Duplicates, mined: "MinedProblems") -> Iterator[pa.Table]:
     yield _table(_of_distributions(plan))
     yield _table(
         Rejected(origin=replace(NOWHERE, path=problem.id), name="", what="problem", reason=problem.reason)
@@ -127,7 +127,7 @@ def _table(rejected: Iterable[Rejected]) -> pa.Table:
     return pa.Table.from_pylist([one.row for one in rejected], REJECTED_SCHEMA)
 
 
-def _of_distributions(plan: "Plan") -> Iterator[Rejected]:
+def _of_distributions(plan: "BuildPlan") -> Iterator[Rejected]:
     for d in plan.distributions:
         origin = Origin(distribution=d.name, version=d.version, licence=d.verdict.licence, path="")
         if not d.verdict.approved:
@@ -139,7 +139,7 @@ def _of_distributions(plan: "Plan") -> Iterator[Rejected]:
             yield Rejected(origin=replace(origin, path=path), name="", what="file", reason=reason)
 
 
-def _write_attribution(run: Run, plan: "Plan", counts: list[ShardCounts]) -> dict[str, dict[str, int]]:
+def _write_attribution(run: Run, plan: "BuildPlan", counts: list[ShardCounts]) -> dict[str, dict[str, int]]:
     """attribution.csv: who wrote what the shards hold, a row a distribution and licence, with the files kept. Returns
     distributions, files and tokens by licence."""
     tokens: Counter[tuple[str, str]] = Counter()

@@ -30,7 +30,7 @@ def truncate_command(adapter: Path, rank: int, out: Path | None) -> str:
     if rank < 1:
         raise UserError(f"--rank {rank} leaves nothing of an adapter: give 1 or more")
     adapter = adapter.resolve()
-    before = int(read_adapter(adapter)[0]["r"])
+    before = int(plain_lora(adapter)["r"])
     target = (out or adapter.with_name(f"{adapter.name}-r{rank}")).resolve()
     if target.exists():
         raise UserError(f"{target} is there already: remove it, or give another --out DIR")
@@ -105,9 +105,15 @@ def check_cut(source: Path, before: int, rank: int) -> None:
 
 
 def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, "Tensor"]]:
-    """PEFT's configuration, and the tensors by name. Raises UserError unless it is LoRA of linear layers, one scale."""
+    """PEFT's configuration, and the tensors by name. Raises UserError unless the adapter is plain LoRA."""
     from safetensors.torch import load_file
 
+    return plain_lora(folder), load_file(folder / WEIGHTS)
+
+
+def plain_lora(folder: Path) -> dict[str, Any]:
+    """PEFT's configuration, checked by the tensors' shapes alone. Raises UserError unless the adapter is LoRA of linear
+    layers with one scale and one rank."""
     config, modules = lora_modules(folder)
     if config.get("use_rslora") or config.get("rank_pattern") or config.get("alpha_pattern"):
         raise UserError(f"the adapter {folder} has scales of its own (use_rslora or patterns): only plain LoRA is cut")
@@ -119,7 +125,7 @@ def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, "Tensor"]]:
             raise UserError(
                 f"the adapter {folder} is damaged: {module} has not the rank {config.get('r')}: save it again"
             )
-    return config, load_file(folder / WEIGHTS)
+    return config
 
 
 def write_adapter(source: Path, target: Path, config: dict[str, Any], tensors: dict[str, "Tensor"]) -> None:

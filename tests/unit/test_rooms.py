@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import rooms
 from tests.conftest import ROOT
 
 LEVELS = (
@@ -42,19 +43,7 @@ def room_of(module: str) -> str:
 
 
 def imports(path: Path) -> set[str]:
-    """Modules of `app` that a file imports when it runs, wherever in it."""
-    found: set[str] = set()
-    unread: list[ast.AST] = [ast.parse(path.read_text())]
-    while unread:
-        node = unread.pop()
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names} & SOURCES.keys()
-        elif isinstance(node, ast.ImportFrom) and node.module in SOURCES:
-            below = {f"{node.module}.{alias.name}" for alias in node.names} & SOURCES.keys()
-            found |= below or {node.module}
-        elif not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
-            unread += ast.iter_child_nodes(node)
-    return found
+    return rooms.imported(ast.parse(path.read_text())).keys() & SOURCES.keys()
 
 
 def test_a_room_imports_from_the_levels_below_it() -> None:
