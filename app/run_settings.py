@@ -68,7 +68,7 @@ def stored_profile(root: Path) -> Profile | None:
 
 
 def settle(run: "Run", profile: Profile, resume: bool) -> None:
-    """Go on with a run under these settings, as far as what it holds allows.
+    """Go on with a run under these settings, where what it holds allows it.
 
     Raises UserError naming the settings that are bound, or when the run is there and `resume` is False.
     """

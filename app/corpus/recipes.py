@@ -231,7 +231,7 @@ class Forms(RecipePart):
     """From signature and docstring to the function."""
     code_to_doc: Share = 0.2
     fill_in: Share = 0.15
-    """A piece in the middle, from what stands before and after it."""
+    """A piece in the middle, from what comes before and after it."""
     fix_bug: Share = 1.0
     """A program with a bug and its failing test, to the right program."""
     multi_file: Share = 1.0

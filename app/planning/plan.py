@@ -39,10 +39,11 @@ DOWNLOAD = 12.5e6
 BYTES_A_TOKEN = 3.4
 """On disk, of a packed row with all that lies beside it: 3.7 MB for 1.08 M tokens."""
 SFT_START_S, EVALUATE_START_S = 50.0, 60.0
-"""Ray, the model's weights, their first use; evaluation does it for each candidate. 50 s of the laptop's 515 (LOG)."""
+"""Ray, the model's weights, their first use; evaluation does it for each candidate. 50 s of the laptop's 515
+(docs/log)."""
 CORES_TRAIN, CORES_DRAFT = 88 * 0.717e9, {"vllm": 155.6 * 134.5e6, "transformers": 69.2 * 134.5e6}
-"""What two cores do with SmolLM2-135M in float32: operations a second of training by plain layers, at 88 tokens/s (LOG,
-2026-11-27), and parameters a second of drafting 16 answers at once, at 155.6 and 69.2 tokens/s."""
+"""What two cores do with SmolLM2-135M in float32: operations a second of training by plain layers, at 88 tokens/s
+(docs/log, 2026-11-27), and parameters a second of drafting 16 answers at once, at 155.6 and 69.2 tokens/s."""
 TURNS = {"search_docs": 6}
 CANDIDATES = 2
 """The base model and the adapter."""

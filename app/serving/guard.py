@@ -1,7 +1,7 @@
 """The guard in front of both public apps, as pure ASGI middleware: streams pass through it untouched.
 
-    guard_edge(app, keys)   the OpenAI edge: only the routes in request_checks.EDGE_ROUTES exist, all but /health need a
-    key guard_ide(app, keys)    the IDE: every path needs a key or a session; its page asks for one
+    guard_edge(app, keys)   the OpenAI edge: only the routes in EDGE_ROUTES exist, all but /health need a key
+    guard_ide(app, keys)    the IDE: every path needs a key or a session; its page asks for one
 
 In order, cheapest first: Host, Origin, path, key, body. An admitted request carries the name of its key in
 `request.state.key_name`. Keys are never logged nor echoed. There is no rate limit here: the queue behind has one.

@@ -1,9 +1,9 @@
 """From a cleaned file to training documents: documented functions, each with the code that it uses.
 
 Only module-level functions count: a method's meaning lies in its class. A function is kept when it has a docstring
-and a body that does something. What it uses of its module stands in `Document.context`: the imports, and definitions
+and a body that does something. What it uses of its module is put into `Document.context`: the imports, and definitions
 beside it, whole where they are short, else as signature and first words of the docstring. Where the package's other
-files are at hand, definitions imported from them stand there too, each file under a line `# file: PATH`.
+files are at hand, definitions imported from them are put there too, each file under a line `# file: PATH`.
 Limits: names in strings (quoted annotations) and names that a star import brings are not followed.
 """
 

@@ -5,8 +5,8 @@ A hash has 48 bits, which keeps the tables that come with the project small: wit
 files of 5,000 n-grams each is taken for a benchmark by chance. No text comes back out of them.
 
 Ordinary code shares import lines, signatures and their types with many problems, so these are no evidence: an n-gram
-needs enough tokens of other kinds (LETTER_WORDS, BODY_TOKENS), and one that stands in more than MAX_PROBLEMS problems
-of a suite is left out. This is decided here alone: a document is looked up with all its n-grams.
+needs enough tokens of other kinds (LETTER_WORDS, BODY_TOKENS), and one that is in more than
+MAX_PROBLEMS problems of a suite is left out. This is decided here alone: a document is looked up with all its n-grams.
 """
 
 import builtins

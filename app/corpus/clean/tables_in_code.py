@@ -1,4 +1,4 @@
-"""How much of a program is data written as code: tables, long strings and bytes, wherever in it they stand.
+"""How much of a program is data written as code: tables, long strings and bytes, wherever in it they are.
 
 A table is a literal container (also the arguments of a call at module level) or a single constant of many lines. Only
 those of MIN_LINES count, and only where they amount to much together; docstrings and containers that hold code rather

@@ -253,7 +253,7 @@ def without_docstring(source: str, function: Function) -> str:
 
 
 def _fill_in(source: str, function: Function, fills_in: bool, seed: int, reject: Reject) -> Iterator[Example]:
-    """Some lines of the body, from what stands before and after them; in the model's tokens also parts of a line."""
+    """Some lines of the body, from what comes before and after them; in the model's tokens also parts of a line."""
     lines = source.rstrip("\n").split("\n")
     first = (
         (function.body[0].end_lineno or 1) if ast.get_docstring(function) is not None else function.body[0].lineno - 1

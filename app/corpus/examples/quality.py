@@ -60,7 +60,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def unfit_reason(document: Document) -> str:
-    """Why the function is left out of "doc_to_code"; empty when it is fit. What stands before ":" is the kind."""
+    """Why the function is left out of "doc_to_code"; empty when it is fit. The words before ":" are the kind."""
     num_lines = document.text.count("\n")
     if num_lines > MAX_LINES:
         return f"long function: {num_lines} lines"

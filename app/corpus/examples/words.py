@@ -1,7 +1,7 @@
-"""The words of the training dialogues, as far as no suite asks in them.
+"""The words of the training dialogues that are not a suite's own.
 
-Each request has several wordings with the answer that it calls for; which one an example gets is drawn by hash. What a
-suite asks in its own words stands in `app.prompting.protocols` and `app.evaluation`.
+Each request has several wordings with the answer that it calls for; which one an example gets is drawn by hash. What
+suites ask is in `app.prompting.protocols` and `app.prompting.questions`.
 """
 
 import re

@@ -21,7 +21,7 @@ NUM_PROBES = 12
 MAX_TRIES = 300
 _BOUNDARY: dict[type, tuple[Any, ...]] = {int: (0, 1), float: (0.0, 1.0), str: ("",), list: ([],), dict: ({},)}
 BOUNDARY_SHARE = 8
-"""One change in so many puts a boundary value."""
+"""One change in this many puts a boundary value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ Use::
     )
     judge_expression("MIT OR LicenseRef-Proprietary").licence  # "MIT": the branch relied on
 
-Sources: what the OSI approves stands in ``datasets/osi_approved.yaml``, made from the flags of the SPDX licence list;
+Sources: what the OSI approves is in ``datasets/osi_approved.yaml``, made from the flags of the SPDX licence list;
 expressions are parsed by ``license-expression``; names, classifiers and texts are looked up in
 ``datasets/licenses.yaml``. What single files say of themselves is read by `headers`.
 

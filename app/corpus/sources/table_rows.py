@@ -125,7 +125,7 @@ def _unpacked(path: Path) -> io.BufferedIOBase:
 
 
 def _lines(file: io.BufferedIOBase) -> Iterator[bytes | Unreadable]:
-    """Lines end at a newline only: the other line separators of Unicode may stand inside a JSON text."""
+    """Lines end at a newline only: the other line separators of Unicode may be part of a JSON text."""
     number = 0
     while line := file.readline(MAX_LINE_BYTES):
         number += 1

@@ -68,7 +68,7 @@ def needs(source: TheStackV2) -> str:
 
 
 def missing(source: TheStackV2) -> str:
-    """What of that is not here, as far as can be told without the network; empty when nothing is known to lack."""
+    """What is known to lack for this source, without asking the network; empty where nothing is."""
     from huggingface_hub import get_token
 
     lacking = []

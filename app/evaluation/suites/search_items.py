@@ -79,5 +79,5 @@ def read_items(path: Path) -> ItemFile:
     file = parse_settings(ItemFile, data, str(path))
     twice = [name for name, count in Counter(item.id for item in file.items).items() if count > 1]
     if twice:
-        raise UserError(f"{path}: the id {twice[0]!r} stands at two items: give each an id of its own")
+        raise UserError(f"{path}: the id {twice[0]!r} is that of two items: give each an id of its own")
     return file

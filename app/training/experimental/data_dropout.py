@@ -111,7 +111,7 @@ class DocumentLosses:
 
 
 def chosen(known: dict[int, Trained], settings: SftSettings, num_tokens: int, seed: int) -> set[int]:
-    """Keys of the documents that an epoch trains, of so many tokens or a few more."""
+    """Keys of the documents that an epoch trains, of this number of tokens or a few more."""
     keys = sorted(known)  # in no order that depends on the workers
     if settings.data_dropout == "dbpd":
         keys.sort(key=lambda key: -known[key].loss)
