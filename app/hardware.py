@@ -5,9 +5,13 @@ import platform
 import shutil
 import subprocess
 import threading
+import time
 from typing import Any
 
 import psutil
+
+MEMORY_LOOK_SHARE = 0.02
+"""Of a core, at most, that `PeakMemory` takes: the kernel walks every page of every process for it."""
 
 
 def num_cores() -> int:
@@ -59,11 +63,13 @@ class PeakMemory:
 
     def _watch(self) -> None:
         this = psutil.Process()
-        while not self._stop.wait(self._every):
-            total = 0
+        took = 0.0
+        while not self._stop.wait(max(self._every, took / MEMORY_LOOK_SHARE)):
+            start, total = time.perf_counter(), 0
             for process in [this, *this.children(recursive=True)]:
                 try:
                     total += process.memory_full_info().pss
                 except (psutil.NoSuchProcess, psutil.AccessDenied, FileNotFoundError):
                     continue  # ended between listing and reading
             self.peak_bytes = max(self.peak_bytes, total)
+            took = time.perf_counter() - start

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 WEIGHT_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
 READ_BYTES = 1 << 22
+GENERAL_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
+"""transformers' names, now and before, for the class that takes everything from tokenizer.json."""
 PACKAGED = "SmolLM2-135M-Instruct"
 PACKAGED_GGUF = f"{PACKAGED}.Q4_1.gguf"
 
@@ -92,7 +94,12 @@ def pull(settings: ModelSettings) -> Path:
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
-    from transformers import AutoTokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    settings = folder / "tokenizer_config.json"
+    if settings.exists() and read_json(settings).get("tokenizer_class") in GENERAL_TOKENIZERS:
+        return PreTrainedTokenizerFast.from_pretrained(folder)
+    from transformers import AutoTokenizer  # imports torch and every model's class: three seconds
 
     return AutoTokenizer.from_pretrained(folder)
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from app.training.loop import StepMetrics
 
 REPORT_EVERY_S = 5.0
-"""Between checkpoints. Ray's controller takes one report in two seconds, and a worker that has two waits for it."""
+"""Between checkpoints. A worker that has two which Ray's controller has not taken waits for it."""
 MAX_FAILURES = 3
 """How often a training goes on from its last checkpoint after a worker was lost. Preempted nodes are not counted."""
 

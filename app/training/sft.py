@@ -7,6 +7,7 @@ started again. Run: python -m app sft --profile P --run DIR
 
 import contextlib
 import functools
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,8 @@ from app.training.saved_activations import Keep
 from app.training.schedule import total_steps
 
 TRAIN_RUN = "train"
+LOOK_EVERY_S = 0.5
+"""How often Ray's controller looks for reports; a worker waits for it with its third."""
 SHUFFLED = 1024
 """Rows that are mixed at a time, at the least: 25 MB for rows of 2,048 tokens."""
 
@@ -78,7 +81,9 @@ def run_sft(run: Run, profile: Profile) -> None:
 
 def _fit(run: Run, profile: Profile, steps: int) -> Any:
     options = profile.sft
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(LOOK_EVERY_S))
     context = ray.data.DataContext.get_current()
+    context.use_datasource_v2 = False  # it starts 32 processes an epoch and worker to read the ends of a few files
     context.execution_options.preserve_order = True  # a resumed epoch must bring the same rows
     context.execution_no_progress_timeout_s = -1  # a worker that waits for its card is no fault
     resources = {"CPU": 1, "GPU": 1} if options.use_gpu else {"CPU": 1}
@@ -136,8 +141,6 @@ def _replace_folder(source: Path, target: Path) -> None:
 
 def train_loop(config: dict[str, Any]) -> None:
     """One Ray Train worker: model, data and reporting around `loop.train`."""
-    import os
-
     os.environ.update(ALLOCATOR)  # before the first tensor on a card
     import torch
 
@@ -208,8 +211,6 @@ def _keep(model: Any, profile: Profile, device: Any) -> list[Keep]:
 
 
 def _set_up_device(device: Any, vram_gib: float) -> None:
-    import os
-
     import torch
 
     if device.type == "cuda":
