@@ -18,10 +18,10 @@ ON_RAY = ("e2e/test_serve", "e2e/test_pipeline", "e2e/test_evaluate", "e2e/test_
 """Tests that start Ray and engines keep two cores busy by themselves: one after the other."""
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Under xdist (`--dist loadgroup`) what starts Ray runs in one worker, and first, since it takes longest. A file's
     other tests go to one worker too, in their order, so that what they share is made once."""
-    if config.getoption("dist", "no") == "no":
+    if "PYTEST_XDIST_WORKER" not in os.environ:  # its workers are not told the option, and it is they who sort
         return
     places = {item: item.path.relative_to(ROOT / "tests").as_posix() for item in items}
     for item, place in places.items():
