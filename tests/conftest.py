@@ -18,6 +18,7 @@ ON_RAY = ("e2e/test_serve", "e2e/test_pipeline", "e2e/test_evaluate", "e2e/test_
 """Tests that start Ray and engines keep two cores busy by themselves: one after the other."""
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist then puts the groups into the tests' names
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Under xdist (`--dist loadgroup`) what starts Ray runs in one worker, and first, since it takes longest. A file's
     other tests go to one worker too, in their order, so that what they share is made once."""

@@ -117,3 +117,9 @@ def test_constraints_pin_each_requirement_to_a_version_that_it_allows(name: str)
     for requirement in map(Requirement, wanted):
         pins = [next(iter(pin.specifier)).version for pin in pinned if pin.name == canonicalize_name(requirement.name)]
         assert pins and all(map(requirement.specifier.contains, pins)), f"{requirement}: run `make constraints`"
+
+
+@pytest.mark.skipif("PYTEST_XDIST_WORKER" not in os.environ, reason="one process runs the tests")
+def test_xdist_runs_each_group_of_tests_in_one_process(request: pytest.FixtureRequest) -> None:
+    """It goes by the end of a test's name, and put nothing there under pytest 9.2."""
+    assert request.node.nodeid.endswith("@unit/test_repository.py")
