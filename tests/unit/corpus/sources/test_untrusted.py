@@ -4,6 +4,7 @@ import gzip
 import importlib.metadata
 import json
 import os
+import random
 import socket
 import struct
 import zipfile
@@ -282,7 +283,7 @@ def test_a_record_that_leads_out_of_the_environment_is_not_followed(
 # ---------------------------------------------------------------- tables
 
 LINE = json.dumps(row()).encode()
-NOISE = os.urandom(9000).hex().encode()
+NOISE = random.Random(0).randbytes(9000).hex().encode()
 """What does not pack well, so that a cut-off file still holds the rows before it."""
 
 
@@ -316,6 +317,7 @@ def table(path: Path, **more: Any) -> list[Distribution]:
         ("a.jsonl", LINE + b"\n" + json.dumps(row(file="C:\\x\\a.py")).encode(), 1, "outside"),
         ("a.jsonl", b"{}\n" + LINE, 1, "content missing"),
     ],
+    ids=lambda value: f"{len(value)} bytes" if isinstance(value, bytes) else None,
 )  # fmt: skip
 def test_an_odd_row_is_rejected_with_its_reason_and_the_others_are_read(
     tmp_path: Path, name: str, raw: bytes, num_files: int, reason: str
