@@ -34,6 +34,7 @@ from tests.e2e import harness
 from tests.e2e.browser import open_browser
 from tests.e2e.conftest import BIN, Cluster, free_port
 from tests.e2e.page import Page, wait_until
+from tests.processes import below, title
 
 pytest.importorskip("vllm", reason="vLLM is not installed")
 START_SECONDS = 280
@@ -63,15 +64,7 @@ class Serving:
 
     def replicas(self) -> set[psutil.Process]:
         """Those of the engines: Ray names a replica's process after its deployment."""
-        below = psutil.Process(self.process.pid).children(recursive=True)
-        return {process for process in below if "ServeReplica:llm:LLMServer" in " ".join(_cmdline(process))}
-
-
-def _cmdline(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.NoSuchProcess:
-        return []
+        return set(below("ServeReplica:llm:LLMServer", self.process.pid))
 
 
 @pytest.fixture(scope="module")
@@ -484,7 +477,7 @@ def test_ctrl_c_ends_everything_that_was_started(serving: Serving, client: opena
     serving.process.send_signal(signal.SIGINT)
     assert serving.process.wait(timeout=60) == 0
     _, alive = psutil.wait_procs(below, timeout=20)
-    assert not alive, [_cmdline(process) for process in alive]
+    assert not alive, [title(process) for process in alive]
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", int(serving.url.rpartition(":")[2]))) != 0
 

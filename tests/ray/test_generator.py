@@ -19,6 +19,7 @@ from app.profiles import smoke
 from app.records import Prompt, Sampling
 from app.settings import SftSettings
 from app.training import lora
+from tests.processes import below
 
 
 def free_cores() -> int:
@@ -56,11 +57,9 @@ def test_a_generator_that_finds_no_room_gives_up_with_a_sentence(
 
 def test_a_generator_that_dies_while_it_loads_is_told_in_a_sentence(local_ray: None) -> None:
     def end_it() -> None:
-        def actors() -> list[psutil.Process]:
-            return [c for c in psutil.Process().children(recursive=True) if "ray::Generator" in " ".join(c.cmdline())]
-
-        wait_until(lambda: bool(actors()))
-        actors()[0].kill()
+        actors: list[psutil.Process] = []
+        wait_until(lambda: bool(actors.extend(below("ray::Generator")) or actors))
+        actors[0].kill()
 
     killer = threading.Thread(target=end_it, daemon=True)
     killer.start()

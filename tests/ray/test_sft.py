@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,6 +17,7 @@ from app.files.json_files import BrokenFileError, read_json, read_json_lines, wr
 from app.overrides import with_overrides
 from app.profiles import smoke
 from app.runs import Run, open_run
+from tests.processes import below
 
 
 def corpus(run: Run) -> None:
@@ -74,9 +74,6 @@ def test_two_workers_know_of_each_others_documents(local_ray: None, tmp_path: Pa
     assert meta["steps"] == len(metrics) == 20 and meta["flop_epochs"] == 2.5
 
 
-WORKER = "ray::RayTrainWorker"
-
-
 def kill_a_worker(run: Run, killed: list[tuple[int, list[dict[str, Any]]]]) -> None:
     """End one training worker of this process's Ray with SIGKILL, once Ray has taken a checkpoint and steps came after
     it. That checkpoint's step and the metrics of the time go to `killed`."""
@@ -84,8 +81,7 @@ def kill_a_worker(run: Run, killed: list[tuple[int, list[dict[str, Any]]]]) -> N
     while not 0 < (step := _step_of_checkpoint(run)) < len(rows := read_json_lines(run.sft_metrics)):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    workers = [child for child in psutil.Process().children(recursive=True) if WORKER in child.name() + _title(child)]
-    max(workers, key=lambda worker: worker.pid).kill()
+    max(below("ray::RayTrainWorker"), key=lambda worker: worker.pid).kill()
     killed.append((step, rows))
 
 
@@ -98,13 +94,6 @@ def _step_of_checkpoint(run: Run) -> int:
         return 0
     newest = snapshot["latest_checkpoint_result"]
     return newest["metrics"]["step"] if newest else 0
-
-
-def _title(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
 
 
 @pytest.mark.timeout(900)
