@@ -30,6 +30,7 @@ from app.corpus import manifest
 from app.corpus.clean.duplicates import Duplicates, find_duplicates
 from app.corpus.clean.extract import ExtractJob, ShardFile, extract_shard
 from app.corpus.clean.guard import GUARD, Guard, guard_of, signs_bytes
+from app.corpus.draws import by_hash
 from app.corpus.identity import (
     BuildIdentity,
     changes,
@@ -224,7 +225,7 @@ def _with_files_to_mine(distributions: list[Distribution], recipe: Recipe, profi
             distributions = [library if d.files and {*d.files} <= {*library.files} else d for d in distributions]
     most, total, chosen = profile.corpus.max_mined_files, 0, set()
     approved = [d for d in distributions if d.verdict.approved and d.files]
-    approved.sort(key=lambda d: hashlib.sha256(f"{profile.seed}:mine:{d.name}".encode()).digest())
+    approved.sort(key=lambda d: by_hash(f"{profile.seed}:mine:{d.name}"))
     for distribution in approved:
         if most is None or total + len(distribution.files) <= most:
             total += len(distribution.files)

@@ -5,11 +5,11 @@ with one before anything is built. docs/corpus.md explains every key.
 """
 
 import fnmatch
-import hashlib
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from app.corpus.draws import uniform
 from app.errors import UserError, did_you_mean
 from app.files.user_files import user_path
 from app.overrides import parse_settings, read_yaml
@@ -269,8 +269,7 @@ def load_recipe(path_text: str) -> Recipe:
 
 def split_of(name: str, seed: int, recipe: Recipe) -> str:
     """The side of a distribution, or of a problem that belongs to none: "train", "validation" or "test"."""
-    digest = hashlib.sha256(f"{seed}:split:{canonical(name)}".encode()).digest()
-    draw = int.from_bytes(digest[:8], "big") / 2**64
+    draw = uniform(f"{seed}:split:{canonical(name)}")
     if draw < recipe.split.train:
         return "train"
     return "validation" if draw < recipe.split.train + recipe.split.validation else "test"

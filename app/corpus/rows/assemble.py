@@ -6,7 +6,6 @@ its identity and counts, which no file format of Ray Data does; so each task of 
 (`assemble_shard`, which runs without Ray). Rows within a shard are in an order drawn by hash.
 """
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from app.cluster.job_queue import TRIES
+from app.corpus.draws import by_hash
 from app.corpus.jobs import Job
 from app.corpus.records import Origin
 from app.corpus.rows.packing import Ids, PackingStats, Sample, num_learnt, pack, packing_stats
@@ -118,7 +118,7 @@ def _write(target: Path, job: AssembleJob) -> None:
         tokens[Origin.of(row)] += len(sample.input_ids)
     rows = pack(samples, seq_len, load_tokenizer_once(job.build.model).pad_token_id or 0)
     salt = str(job.build.seed).encode()
-    rows.sort(key=lambda row: hashlib.sha256(salt + row.input_ids.tobytes()).digest())  # packing sorts by length
+    rows.sort(key=lambda row: by_hash(salt + row.input_ids.tobytes()))  # packing sorts by length
     counts = ShardCounts(
         **asdict(packing_stats(rows)),
         tokens_by_form=dict(sizes),

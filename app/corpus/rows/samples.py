@@ -7,7 +7,6 @@ here.
 """
 
 import functools
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +21,7 @@ import pyarrow.parquet as pq
 from app.cluster.job_queue import at
 from app.corpus.clean.decontamination import Decontaminator
 from app.corpus.clean.extract import COPY_FIELDS, DOCUMENT_SCHEMA
-from app.corpus.draws import Draws
+from app.corpus.draws import Draws, bits
 from app.corpus.examples.forms import document_examples, problem_examples
 from app.corpus.examples.tool_dialogues import tool_example
 from app.corpus.jobs import Job
@@ -196,8 +195,7 @@ def _problems(folder: Path, num_shards: int, inputs: str) -> list[list[SolvedPro
     """The training problems of each shard. inputs: hash of the files, so that a worker never goes by older ones."""
     shards: list[list[SolvedProblem]] = [[] for _ in range(num_shards)]
     for solved in read_problems(folder, SPLITS[0]):
-        digest = hashlib.sha256(solved.problem.id.encode()).digest()
-        shards[int.from_bytes(digest[:8], "big") % num_shards].append(solved)
+        shards[bits(solved.problem.id) % num_shards].append(solved)
     return shards
 
 

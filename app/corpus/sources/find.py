@@ -9,12 +9,12 @@ paths. Files are read one at a time by `read_source`.
 
 import dataclasses
 import functools
-import hashlib
 import math
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from app.corpus.draws import by_hash, uniform
 from app.corpus.recipes import (
     CodeSource,
     JsonLines,
@@ -87,9 +87,8 @@ def draw_files(
     keyed = []
     for distribution in distributions:
         for file in distribution.files if distribution.verdict.approved else ():
-            digest = hashlib.sha256("\0".join((str(seed), distribution.name, file.path)).encode()).digest()
-            u = (int.from_bytes(digest[:8], "big") >> 11) / 2**53
-            keyed.append((-math.log1p(-u) / distribution.weight, digest, distribution, file))
+            key = "\0".join((str(seed), distribution.name, file.path))
+            keyed.append((-math.log1p(-uniform(key)) / distribution.weight, by_hash(key), distribution, file))
     keyed.sort(key=lambda item: item[:2])
     return [(distribution, file) for _, _, distribution, file in keyed[:max_files]]
 
