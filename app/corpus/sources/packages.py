@@ -32,15 +32,14 @@ from app.corpus.sources.package_headers import (
 from app.corpus.sources.untrusted import (
     MAX_TEXT_BYTES,
     odd_path,
-    one_line,
     python_files,
     python_members,
     read_member,
     read_text,
-    shown,
     why,
 )
 from app.errors import UserError
+from app.files.text import one_line, shown
 from app.files.user_files import user_path
 
 NOT_LIBRARY = (

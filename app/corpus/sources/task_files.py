@@ -24,9 +24,9 @@ from typing import Any
 
 from app.corpus.recipes import AppsTrain, LeetCodeTrain, MbppTrain, Recipe, TaskSource, split_of
 from app.corpus.records import Origin, SolvedProblem
-from app.corpus.sources.table_rows import Unreadable, json_rows, parquet_columns, parquet_rows
-from app.corpus.sources.untrusted import one_line
 from app.errors import UserError
+from app.files.table_rows import Unreadable, readable_rows
+from app.files.text import one_line, shown
 from app.files.user_files import user_path
 from app.problem_sets import apps, leetcode, linked_nodes, mbpp
 from app.problem_sets.problem_files import hub_file
@@ -101,10 +101,9 @@ def tasks_of(source: TaskSource) -> Iterator[Task | RejectedProblem]:
     Raises UserError when the file can't be had or none of its rows can be read.
     """
     path = file_of(source)
-    rows = parquet_rows(path, parquet_columns(path)) if path.suffix == ".parquet" else json_rows(path)
     first: RejectedProblem | None = None
     is_any = False
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(readable_rows(path, f"source {shown(str(path))}"), 1):
         if isinstance(row, Unreadable):
             yield RejectedProblem(id=f"{path.name}, {row.place}", reason=f"unreadable: {row.reason}")
             continue
