@@ -91,7 +91,7 @@ class Columns(RecipePart):
     content: str
     path: str
     licence: str
-    """Holds an SPDX expression or the name of a licence, or a list of them, which then all apply."""
+    """The field of an SPDX expression or the name of a licence, or of a list of them, which then all apply."""
     repository: str
     """The rows of one repository are one distribution."""
     revision: str = ""
@@ -146,7 +146,7 @@ class TaskSource(Selection):
 
     @property
     def non_osi(self) -> str:
-        """Why it is no open source, in words."""
+        """Why its terms are not open source, in words."""
         return f"{self.licence}; {self.terms}" if self.terms else self.licence
 
 
@@ -228,10 +228,10 @@ class Forms(RecipePart):
     """
 
     doc_to_code: Share = 1.0
-    """From signature and docstring to the function."""
+    """Signature and docstring, to the function."""
     code_to_doc: Share = 0.2
     fill_in: Share = 0.15
-    """A piece in the middle, from what comes before and after it."""
+    """What comes before and after a piece of code, to the piece."""
     fix_bug: Share = 1.0
     """A program with a bug and its failing test, to the right program."""
     multi_file: Share = 1.0
@@ -258,8 +258,8 @@ class Recipe(RecipePart):
 
 
 def load_recipe(path_text: str) -> Recipe:
-    """A relative path counts from the repository's root, `~` is a home directory. Raises UserError naming the file and
-    the key."""
+    """The recipe in a YAML file; a relative path counts from the repository's root, `~` is a home directory. Raises
+    UserError naming the file and the key."""
     path, what = REPOSITORY / user_path(path_text), f"recipe {path_text!r}"
     if not path.exists():
         ours = sorted(str(p.relative_to(REPOSITORY)) for p in (REPOSITORY / "datasets/recipes").glob("*.yaml"))
@@ -289,5 +289,5 @@ def paths_match(path: str, patterns: tuple[str, ...]) -> bool:
 
 
 def non_osi_sources(recipe: Recipe) -> list[str]:
-    """The sources under terms that are no open-source licence, each with those terms. For the manifest."""
+    """The sources whose terms no open-source licence covers, each with those terms. For the manifest."""
     return [f"{source.kind}: {source.non_osi}" for source in recipe.sources if isinstance(source, TaskSource)]

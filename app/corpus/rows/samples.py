@@ -65,7 +65,7 @@ class RenderJob(Job):
     keep: list[int]
     """Rows of part `index` of "documents" that stay once copies are gone."""
     num_shards: int
-    """All of the build, among which the problems are dealt out."""
+    """Number of all shards of the build, among which the problems are dealt out."""
     inputs: str
     """Hash of the files of problems, which all shards read."""
 
@@ -201,7 +201,7 @@ def _problems(folder: Path, num_shards: int, inputs: str) -> list[list[SolvedPro
 
 @functools.lru_cache(maxsize=1)
 def _held_out(work: Path, inputs: str) -> Decontaminator | None:
-    """None where no problem is held out. inputs: as above."""
+    """The problems that are measured on; None where there are none. inputs: as for `_problems`."""
     held = json.loads((work / HELD_OUT).read_text())
     return Decontaminator(BenchmarkText(**row) for row in held) if held else None
 

@@ -33,8 +33,8 @@ from app.corpus.sources.untrusted import MAX_FILE_BYTES, read_member, read_regul
 
 
 def find_distributions(recipe: Recipe, cache: Path) -> list[Distribution]:
-    """The distributions of the recipe's sources, by name. Of two with one name the first is used, by the order of the
-    sources and then of what a source holds, and the other is there as rejected ("duplicate"); within a source an
+    """The distributions of the recipe's sources, by name. Where two have one name the first is used, by the order of
+    the sources and then of what a source holds, and the other is there as rejected ("duplicate"); within a source an
     approved one comes before one that is not.
 
     cache: where tables are converted and fetched to, on storage that all nodes share; what is there is not made again.
@@ -114,7 +114,7 @@ def _archive(path: str) -> zipfile.ZipFile:
 
 
 def selected(distribution: Distribution, source: CodeSource) -> Distribution:
-    """With the files that the source takes."""
+    """The distribution with those of its files that the source takes."""
     files = tuple(file for file in distribution.files if source.takes_path(file.path))
     return dataclasses.replace(distribution, files=files, weight=source.weight)
 

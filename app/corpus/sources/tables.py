@@ -37,12 +37,12 @@ from app.progress import say
 
 ROWS_PER_GROUP = 16
 ROWS_LOOKED_AT = 100
-"""For the fields of a file of JSON lines."""
+"""Rows in which the fields of a file of JSON lines are looked for."""
 TEXT_COLUMNS = ("path", "licence", "repository", "revision", "author", "homepage", "reason")
 SCHEMA = pa.schema([("content", pa.binary())] + [(name, pa.string()) for name in TEXT_COLUMNS])
 NO_REPOSITORY = "(no repository)"
 VERSION = 3
-"""The conversion's own: what an older one made is made anew."""
+"""Version of the conversion: what an older one made is made anew."""
 REQUIRED = ("content", "path", "licence", "repository")
 
 
@@ -53,7 +53,7 @@ class Row:
     archive: str
     """The Parquet file."""
     number: int
-    """From 0 on, over the whole file."""
+    """Number of the row, from 0 on, over the whole file."""
     path: str
     licence: str
     """SPDX expression relied on, or what the table says where the row is refused."""
@@ -79,8 +79,8 @@ def files_of(source: JsonLines | ParquetTable) -> list[Path]:
 
 
 def columns_of(path: Path, source: JsonLines | ParquetTable) -> list[str]:
-    """The fields of a file: of its first rows, since one may be odd, or of its schema. Raises UserError when it can't
-    be read."""
+    """The fields of a file: those of its first rows, since one may be odd, or of its schema. Raises UserError when it
+    can't be read."""
     if _is_parquet(path, source):
         return parquet_columns(path, _named(path))
     rows = (row for row in _read(path, source) if not isinstance(row, Unreadable))
@@ -119,7 +119,7 @@ def _group(path: str, group: int) -> Any:
 
 
 def write_table(path: Path, rows: Iterable[dict[str, Any]], notes: dict[str, str] | None = None) -> None:
-    """Rows of SCHEMA, a missing text being empty, to a Parquet file that is there whole or not at all."""
+    """Write rows of SCHEMA, a missing text being empty, to a Parquet file that is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     blank: dict[str, Any] = {"content": None, **dict.fromkeys(TEXT_COLUMNS, "")}

@@ -38,7 +38,7 @@ HUB_FILES = {
     "mbpp_train": (mbpp.HUB, "full/train-00000-of-00001.parquet", "0.1 MB"),
     "apps": (apps.HUB, "train.jsonl", "110 MB"),
 }
-"""Repository, file and about how large it is."""
+"""Repository and file of each source, and about how large the file is."""
 DIFFICULTIES = {"introductory": "easy", "interview": "medium", "competition": "hard", "": "easy"}
 """APPS' words, and MBPP, which has none and is made of tasks for beginners."""
 STAR_MODULES = ("typing", "functools", "collections", "itertools", "heapq", "bisect", "string", "operator", "math")
@@ -232,7 +232,7 @@ class _Statement:
 
 @cache
 def _origins(before: str) -> dict[str, _Statement]:
-    """For each name but those of builtins what defines it last, as it would when `before` runs."""
+    """What defines each name but those of builtins last, as it would when `before` runs."""
     found: dict[str, _Statement] = {}
     for number, node in enumerate(ast.parse(before).body):
         if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":

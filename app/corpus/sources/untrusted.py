@@ -26,7 +26,7 @@ _KINDS = {
     stat.S_IFLNK: "a link",
 }
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-"""Those whose output can be bounded while it is unpacked."""
+"""Methods of packing whose output can be bounded while it is unpacked."""
 
 
 def why(error: BaseException) -> str:
@@ -105,8 +105,8 @@ def odd_member(info: zipfile.ZipInfo) -> str:
 
 
 def python_members(infos: Sequence[zipfile.ZipInfo]) -> Iterator[tuple[str, str]]:
-    """Name and reason of each Python file of an archive; the reason is empty for one that can be used. Of two of one
-    name the last counts, as for every program that unpacks them."""
+    """Name and reason of each Python file of an archive; the reason is empty for one that can be used. Where two have
+    one name the last counts, as for every program that unpacks them."""
     last = {info.filename: info for info in infos}
     for info in infos:
         if info.filename.rstrip("/").endswith(".py"):
