@@ -15,7 +15,6 @@ takes of the card; the peak over all processes is read through nvidia-smi and pr
 import argparse
 import dataclasses
 import gzip
-import hashlib
 import json
 import math
 import os
@@ -28,6 +27,8 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
+
+from app.corpus.draws import bits
 
 CHUNK = 4096
 """Drafts that are drawn together and then written."""
@@ -50,7 +51,7 @@ def draw(arguments: argparse.Namespace) -> None:
     from vllm import LLM, SamplingParams
 
     wanted = [json.loads(line) for line in _open(arguments.prompts).read().splitlines()]
-    wanted = [row for row in wanted if _hash(row["id"]) % arguments.parts == arguments.part]
+    wanted = [row for row in wanted if bits(row["id"]) % arguments.parts == arguments.part]
     there = {(r["id"], r["temperature"]) for r in _rows([arguments.out])} if Path(arguments.out).exists() else set()
     peak, start = _Peak(), time.perf_counter()
     llm = LLM(
@@ -73,7 +74,7 @@ def draw(arguments: argparse.Namespace) -> None:
             stop_token_ids=[int(token) for token in arguments.stop_token_ids.split(",") if token],
         )
         rows = [r for r in wanted if splits == "all" or r["split"] in splits.split(",")]
-        todo = sorted((r for r in rows if (r["id"], params.temperature) not in there), key=lambda r: _hash(r["id"]))
+        todo = sorted((r for r in rows if (r["id"], params.temperature) not in there), key=lambda r: bits(r["id"]))
         begun, tokens, done, size = time.perf_counter(), 0, 0, max(1, CHUNK // params.n)
         for chunk in (todo[place : place + size] for place in range(0, len(todo), size)):
             if time.perf_counter() - start > arguments.seconds:
@@ -213,7 +214,7 @@ def _suites(given: Sequence[str]) -> Iterator[tuple[Any, list[Any]]]:
         suite, file = get_suite(name), Path(path) if path else None
         tasks = mbpp.tasks_of(rows(file), path) if name == "mbpp" and file else suite.load(file)
         if name == "leetcode" and "train" in path:
-            kept_apart = set(sorted((task.problem.id for task in tasks), key=_hash)[:400])
+            kept_apart = set(sorted((task.problem.id for task in tasks), key=bits)[:400])
             tasks = [_with_split(t, "validation" if t.problem.id in kept_apart else "train") for t in tasks]
         yield suite, [task for task in tasks if task.problem.split != "few_shot"]
 
@@ -230,10 +231,6 @@ def _rows(paths: Sequence[str]) -> Iterator[dict[str, Any]]:
 
 def _open(path: str) -> TextIO:
     return gzip.open(path, "rt") if path.endswith(".gz") else open(path)  # type: ignore[return-value]
-
-
-def _hash(name: str) -> int:
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from app.evaluation.suites.evalplus import HumanEvalPlus, MbppPlus
 from app.evaluation.suites.plus_inputs import with_types
 from app.evaluation.suites.registry import get_suite
 from app.evaluation.suites.suite import Suite
-from app.files.user_files import read_rows
+from app.files.table_rows import read_lines
 from app.problem_sets.problem_files import rows
 from app.problem_sets.task import Task
 from app.records import Problem, Status, Verdict
@@ -39,7 +39,7 @@ Sample = tuple[str, str, str]
 
 
 def given_samples(path: Path, suite: Suite, problems: dict[str, Problem]) -> Iterator[Sample]:
-    for number, row in read_rows(path, "--samples"):
+    for number, row in read_lines(path, "--samples"):
         problem = problems[row["task_id"]]
         program = row["solution"] if "solution" in row else suite.given_program(problem, row["completion"])
         yield f"line {number}", problem.id, program

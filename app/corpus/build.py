@@ -30,6 +30,7 @@ from app.corpus import manifest
 from app.corpus.clean.duplicates import Duplicates, find_duplicates
 from app.corpus.clean.extract import ExtractJob, ShardFile, extract_shard
 from app.corpus.clean.guard import GUARD, Guard, guard_of, signs_bytes
+from app.corpus.draws import by_hash
 from app.corpus.identity import (
     BuildIdentity,
     changes,
@@ -101,7 +102,7 @@ class BuildPlan:
 def build_corpus(
     run: Run, profile: Profile, benchmarks: Guard | Iterable[BenchmarkText], *, unsafe: bool = False
 ) -> None:
-    """Needs a connected Ray. Writes corpus/manifest.json last; does nothing when it is there.
+    """Build the run's corpus, corpus/manifest.json last; do nothing where that is there. Needs a connected Ray.
 
     benchmarks: what is kept out; texts are those of one suite without a name. unsafe: run mined functions on machines
     that can't confine them. Raises UserError for a recipe that can't be built.
@@ -170,7 +171,7 @@ def _renderings(
 
 
 def _tell_changes(path: Path, identity: BuildIdentity) -> None:
-    """Says what has changed since the build that goes on was started, and keeps the new record."""
+    """Say what has changed since the build that goes on was started, and keep the new record."""
     names = [field.name for field in dataclasses.fields(identity)]
     if path.exists() and (changed := changes(identity, read_json(path), names)):
         say(f"  what was made from something else is made anew: {shown(changed)}")
@@ -215,16 +216,16 @@ def _shard_file(d: Distribution, file: SourceFile) -> ShardFile:
 
 
 def _with_files_to_mine(distributions: list[Distribution], recipe: Recipe, profile: Profile) -> list[Distribution]:
-    """All of them; those that problems are looked for in keep their files: in the order of a draw, as long as they have
-    no more than max_mined_files together. The standard library gets those of its tests that its source takes; they are
-    no training documents."""
+    """All distributions; only those in which problems are looked for keep their files: taken in a drawn order, while
+    they have no more than max_mined_files together. The standard library gets the tests that its source takes, for
+    mining alone: they become no training documents."""
     for source in recipe.sources:
         if isinstance(source, StandardLibrary):
             library = selected(standard_library(frozenset(recipe.licences.also_allow)), source)
             distributions = [library if d.files and {*d.files} <= {*library.files} else d for d in distributions]
     most, total, chosen = profile.corpus.max_mined_files, 0, set()
     approved = [d for d in distributions if d.verdict.approved and d.files]
-    approved.sort(key=lambda d: hashlib.sha256(f"{profile.seed}:mine:{d.name}".encode()).digest())
+    approved.sort(key=lambda d: by_hash(f"{profile.seed}:mine:{d.name}"))
     for distribution in approved:
         if most is None or total + len(distribution.files) <= most:
             total += len(distribution.files)
@@ -239,7 +240,7 @@ class MinedProblems:
     funnel: dict[str, int]
     """Functions that reached each stage of `app.corpus.mining.STAGES`."""
     copies: Duplicates
-    """Over the files of candidates."""
+    """The copies among the candidates, over all their files."""
     num_chunks: int
     given: list[RejectedProblem]
     """Problems of training splits that were left out."""
@@ -283,7 +284,7 @@ def _mine(run: Run, profile: Profile, plan: BuildPlan, build: BuildSettings) -> 
 
 
 def _watched(run: Run, limit_s: float) -> dict[str, Any]:
-    """How the jobs of untrusted inputs are run: what one is at is noted, and what hangs is left out."""
+    """The way in which jobs of untrusted inputs are run: what each one is at is noted, and what hangs is left out."""
     return {"notes": run.corpus_work / "notes", "limit_s": limit_s}
 
 

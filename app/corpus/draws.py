@@ -7,6 +7,21 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
+def by_hash(key: str | bytes) -> bytes:
+    """What to sort by for an order that depends on the keys alone: the key's SHA-256."""
+    return hashlib.sha256(key.encode() if isinstance(key, str) else key).digest()
+
+
+def bits(key: str | bytes) -> int:
+    """64 bits drawn by the key."""
+    return int.from_bytes(by_hash(key)[:8], "big")
+
+
+def uniform(key: str | bytes) -> float:
+    """A number drawn by the key: 0 or more and less than 1, in steps of 2**-53, so that no rounding makes it 1."""
+    return (bits(key) >> 11) / 2**53
+
+
 class Draws:
     """A stream of draws under a key."""
 

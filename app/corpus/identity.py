@@ -50,7 +50,7 @@ class BuildIdentity:
 
     recipe: dict[str, Any]
     settings: dict[str, Any]
-    """Those of the corpus and of the sandbox."""
+    """Settings of the corpus and of the sandbox."""
     seed: int
     tokenizer: str
     """Hash of the model's tokenizer files and chat template."""
@@ -66,7 +66,7 @@ class BuildIdentity:
         return digest(dataclasses.asdict(self))
 
     def facts(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The record as JSON has it."""
         return {"sha256": self.sha256} | json.loads(json.dumps(dataclasses.asdict(self)))
 
 
@@ -78,7 +78,8 @@ HASHED = ("tokenizer", "guard", "sources")
 def identify(
     profile: Profile, recipe: Recipe, model: Path, guard: Guard | None, sources: Mapping[str, str] = {}
 ) -> BuildIdentity:
-    """model: the base model's folder. guard, sources: None and empty where they are not to be compared."""
+    """The record of a build. model: the base model's folder. guard, sources: None and empty where they are not to be
+    compared."""
     settings = {key: getattr(profile.corpus, key) for key in DECISIVE}
     return BuildIdentity(
         recipe=_decisive(recipe.model_dump(mode="json")),
@@ -159,7 +160,7 @@ def _place(file: SourceFile) -> str:
 
 
 def _content(place: str) -> str:
-    """Hash of a file's bytes; of one that is not read, what it is."""
+    """Hash of a file's bytes; for a file that is not read, what kind of thing it is."""
     try:
         state = os.stat(place)
         if not stat.S_ISREG(state.st_mode):
@@ -174,7 +175,8 @@ def _content(place: str) -> str:
 
 
 def _decisive(value: Any) -> Any:
-    """Without the keys that decide nothing; lists of sources by their numbers, so that differences can be named."""
+    """The value without keys that decide nothing; lists of sources become dicts by number, so that differences can be
+    named."""
     if isinstance(value, dict):
         return {key: _decisive(item) for key, item in value.items() if key not in NOT_DECISIVE}
     if isinstance(value, list) and value and isinstance(value[0], dict):
@@ -224,7 +226,7 @@ def check_complete(
 
 
 def _of_older(manifest: Mapping[str, Any], now: BuildIdentity) -> dict[str, Any]:
-    """What a manifest without a record tells."""
+    """The record that a manifest without one still tells."""
     found = {key: manifest[key] for key in ("seed",) if key in manifest}
     if "settings" in manifest:
         found["settings"] = now.settings | {k: v for k, v in manifest["settings"].items() if k in DECISIVE}

@@ -23,7 +23,7 @@ class BuildSettings:
     guard_sha256: str
     """SHA-256 of the guard's file in the work folder."""
     model: ModelSettings
-    """Its tokenizer writes the samples."""
+    """The model whose tokenizer writes the samples."""
     seq_len: int
     """Tokens of a packed row."""
     seed: int

@@ -37,7 +37,7 @@ NOWHERE = Origin(distribution="", version="", licence="", path="")
 def write_tables(
     run: Run, profile: Profile, plan: "BuildPlan", copies: Duplicates, mined: "MinedProblems", counts: list[ShardCounts]
 ) -> dict[str, Any]:
-    """Writes the two tables; returns the manifest."""
+    """Write the two tables and return the manifest."""
     rejected = _write_rejected(run, plan, copies, mined)
     licences = _write_attribution(run, plan, counts)
     return {
@@ -87,7 +87,7 @@ def _masked(run: Run, num_shards: int) -> dict[str, int]:
 
 
 def _write_rejected(run: Run, plan: "BuildPlan", copies: Duplicates, mined: "MinedProblems") -> dict[str, int]:
-    """All rejections in one file. Returns how many there are for each kind of reason."""
+    """Write all rejections to one file. Returns how many there are for each kind of reason."""
     counts: Counter[str] = Counter()
     temporary = run.rejected.with_name(".rejected.tmp")
     temporary.parent.mkdir(parents=True, exist_ok=True)
@@ -140,8 +140,8 @@ def _of_distributions(plan: "BuildPlan") -> Iterator[Rejected]:
 
 
 def _write_attribution(run: Run, plan: "BuildPlan", counts: list[ShardCounts]) -> dict[str, dict[str, int]]:
-    """attribution.csv: who wrote what the shards hold, a row a distribution and licence, with the files kept. Returns
-    distributions, files and tokens by licence."""
+    """Write attribution.csv: who wrote what the shards hold, a row a distribution and licence, with the files kept.
+    Returns distributions, files and tokens by licence."""
     tokens: Counter[tuple[str, str]] = Counter()
     files: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for shard in counts:

@@ -67,7 +67,8 @@ def network_needs(recipe: Recipe) -> list[str]:
 
 
 def _problems(source: CodeSource | TaskSource, recipe: Recipe, usable: list[Distribution]) -> Iterator[str]:
-    """usable: gets the approved distributions with files that the source gives, where that is known."""
+    """Sentences on what is wrong with a source. usable: gets the approved distributions with files that it gives, where
+    that is known."""
     match source:
         case TaskSource():
             if reason := task_files.forbidden(source, recipe):

@@ -5,11 +5,11 @@ with one before anything is built. docs/corpus.md explains every key.
 """
 
 import fnmatch
-import hashlib
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from app.corpus.draws import uniform
 from app.errors import UserError, did_you_mean
 from app.files.user_files import user_path
 from app.overrides import parse_settings, read_yaml
@@ -91,7 +91,7 @@ class Columns(RecipePart):
     content: str
     path: str
     licence: str
-    """Holds an SPDX expression or the name of a licence, or a list of them, which then all apply."""
+    """The field of an SPDX expression or the name of a licence, or of a list of them, which then all apply."""
     repository: str
     """The rows of one repository are one distribution."""
     revision: str = ""
@@ -146,7 +146,7 @@ class TaskSource(Selection):
 
     @property
     def non_osi(self) -> str:
-        """Why it is no open source, in words."""
+        """Why its terms are not open source, in words."""
         return f"{self.licence}; {self.terms}" if self.terms else self.licence
 
 
@@ -228,10 +228,10 @@ class Forms(RecipePart):
     """
 
     doc_to_code: Share = 1.0
-    """From signature and docstring to the function."""
+    """Signature and docstring, to the function."""
     code_to_doc: Share = 0.2
     fill_in: Share = 0.15
-    """A piece in the middle, from what comes before and after it."""
+    """What comes before and after a piece of code, to the piece."""
     fix_bug: Share = 1.0
     """A program with a bug and its failing test, to the right program."""
     multi_file: Share = 1.0
@@ -258,8 +258,8 @@ class Recipe(RecipePart):
 
 
 def load_recipe(path_text: str) -> Recipe:
-    """A relative path counts from the repository's root, `~` is a home directory. Raises UserError naming the file and
-    the key."""
+    """The recipe in a YAML file; a relative path counts from the repository's root, `~` is a home directory. Raises
+    UserError naming the file and the key."""
     path, what = REPOSITORY / user_path(path_text), f"recipe {path_text!r}"
     if not path.exists():
         ours = sorted(str(p.relative_to(REPOSITORY)) for p in (REPOSITORY / "datasets/recipes").glob("*.yaml"))
@@ -269,8 +269,7 @@ def load_recipe(path_text: str) -> Recipe:
 
 def split_of(name: str, seed: int, recipe: Recipe) -> str:
     """The side of a distribution, or of a problem that belongs to none: "train", "validation" or "test"."""
-    digest = hashlib.sha256(f"{seed}:split:{canonical(name)}".encode()).digest()
-    draw = int.from_bytes(digest[:8], "big") / 2**64
+    draw = uniform(f"{seed}:split:{canonical(name)}")
     if draw < recipe.split.train:
         return "train"
     return "validation" if draw < recipe.split.train + recipe.split.validation else "test"
@@ -290,5 +289,5 @@ def paths_match(path: str, patterns: tuple[str, ...]) -> bool:
 
 
 def non_osi_sources(recipe: Recipe) -> list[str]:
-    """The sources under terms that are no open-source licence, each with those terms. For the manifest."""
+    """The sources whose terms no open-source licence covers, each with those terms. For the manifest."""
     return [f"{source.kind}: {source.non_osi}" for source in recipe.sources if isinstance(source, TaskSource)]

@@ -36,13 +36,14 @@ class Rejected:
     """Something that is not learnt. Made by every task of the build; written to rejected.parquet."""
 
     origin: Origin
-    """Its path is empty for a whole distribution, and the problem's id for a problem of a training split."""
+    """Where it comes from; the path is empty for a whole distribution, and the problem's id for one of a training
+    split."""
     name: str
     """The function's or problem's name; empty for anything else."""
     what: str
     """"distribution", "file", "function", "problem", or the form of an example."""
     reason: str
-    """Its kind is the part before the first ":"."""
+    """Why, in words; the part before the first ":" is the kind."""
 
     @property
     def row(self) -> dict[str, str]:
@@ -70,7 +71,7 @@ class Bug:
     """A small change of a solution that fails its problem's tests. Made by `app.corpus.mining.validation`."""
 
     program: str
-    """Whole."""
+    """The whole program."""
     failure: str
     """The first assertion that it fails, with a comment on what came instead; empty where that can't be said."""
 
@@ -92,7 +93,7 @@ class SolvedProblem:
     description: str
     """The task in prose, without code: the docstring's text before its examples, or the suite's statement."""
     bugs: tuple[Bug, ...]
-    """At least one, once it is proved."""
+    """At least one bug, once the problem is proved."""
     origin: Origin
 
 
@@ -106,8 +107,8 @@ class Example:
     """
 
     form: str
-    """Counted by it in the manifest: "doc_to_code", "code_to_doc", "fill_in", "fix_bug", "multi_file", "problem",
-    "tool_use", "completion", "file"."""
+    """The form, by which the manifest counts examples: "doc_to_code", "code_to_doc", "fill_in", "fix_bug",
+    "multi_file", "problem", "tool_use", "completion", "file"."""
     prompt: str = ""
     completion: str = ""
     turns: tuple[Message, ...] = ()

@@ -31,7 +31,8 @@ def is_made(path: Path, identity: str) -> bool:
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """Beside its place, then renamed. What a killed writer left there is removed: one worker at a time runs a job."""
+    """Write the table beside its place, then rename it. What a killed writer left there is removed: one worker at a
+    time runs a job."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{path.name}.*.tmp"):
         left.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ from typing import Any
 from app.errors import UserError
 from app.evaluation.suites.suite import Suite
 from app.evaluation.verdict_counts import Tally
-from app.files.user_files import BYTE_ORDER_MARK, located_rows, opened, parse_row
+from app.files.table_rows import located_rows, parse_row, seekable, sure
 from app.problem_sets.task import Task
 from app.progress import progress
 from app.records import Judge, Problem, ProblemStyle, SuiteResult
@@ -32,8 +32,9 @@ class Samples:
         self._offsets: dict[str, list[int]] = {task.problem.id: [] for task in tasks}
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise UserError(f"--samples {path} is a pipe or a device, and samples are read twice: give a file")
-        self._file = opened(path, "--samples")
-        for number, offset, row in located_rows(self._file, str(path)):
+        self._file = seekable(path, f"--samples {path}")
+        for number, offset, read in located_rows(self._file):
+            row = sure(read, str(path))
             task_id = row.get("task_id")
             if type(task_id) is not str or not _is_sample(row):
                 raise UserError(
@@ -59,7 +60,7 @@ class Samples:
     def rows(self, problem_id: str) -> Iterator[dict[str, Any]]:
         for offset in self._offsets[problem_id]:
             self._file.seek(offset)
-            yield parse_row(self._file.readline().removeprefix(BYTE_ORDER_MARK), str(self.path))
+            yield sure(parse_row(self._file.readline(), f"byte {offset}"), str(self.path))
 
     def jobs(self, tasks: list[Task]) -> Iterator[tuple[Problem, Sequence[str]]]:
         """Problems and programs for the judges."""

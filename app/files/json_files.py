@@ -1,7 +1,7 @@
 """JSON and JSON lines that the project itself writes and reads back: whole or not at all.
 
 A file that somebody else broke is told with its name and line; only a last line that a killed writer left unfinished is
-expected (`app.files.user_files` reads the lines).
+expected (`app.files.table_rows` reads the lines).
 """
 
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import UserError
-from app.files.user_files import is_row, located_rows
+from app.files.table_rows import is_row, located_rows, sure
 
 
 class BrokenFileError(UserError, ValueError):
@@ -66,8 +66,8 @@ def numbered_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     if not path.exists():
         return
     with open(path, "rb") as file:
-        for number, _, row in located_rows(file, str(path), may_end_torn=True):
-            yield number, row
+        for number, _, row in located_rows(file, may_end_torn=True):
+            yield number, sure(row, str(path))
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

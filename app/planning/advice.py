@@ -23,7 +23,7 @@ from app.planning.training_choice import Choice, choices, set_options
 from app.training.schedule import rows_a_step
 
 BARELY = 1.02
-"""A plan that is faster by less than this is no news."""
+"""How much faster a plan has to be to be worth a word."""
 SEQ_LENS = (4096, 2048, 1024, 512, 256, 128)
 """Shorter rows, tried where no micro-batch of the profile's fits."""
 
@@ -51,7 +51,8 @@ def too_much(inputs: Inputs, phases: Sequence[Phase]) -> list[str]:
 
 
 def advice(inputs: Inputs, phases: Sequence[Phase]) -> list[str]:
-    """Where the config comes from; what doesn't fit; the fastest training; what the days hold; how sure all that is."""
+    """The advice, line by line: where the config comes from; what doesn't fit; the fastest training; what the days
+    hold; how sure all that is."""
     wrong = too_much(inputs, phases)
     found = [*([inputs.note] if inputs.note else []), *wrong]
     if inputs.profile.sft.use_gpu:

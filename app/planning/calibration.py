@@ -29,7 +29,7 @@ from app.training.memory import ALLOCATOR, Shape
 
 WARM_UP, TIMED = 2, 3
 PASSES_A_STEP = 4
-"""As in a step of 16 rows: what the optimiser takes is spread over them."""
+"""Passes of a step, as in one of 16 rows: what the optimiser takes is spread over them."""
 
 
 def processor() -> str:
@@ -48,7 +48,7 @@ def measured_speed(shape: Shape, choice: Choice, device: str) -> float | None:
 
 
 def calibrate(profile: Profile, config: Any, shape: Shape, ways: Sequence[Choice]) -> None:
-    """Measures each of the ways to train. Raises UserError where the profile wants a card and none is here, where the
+    """Measure each of the ways to train. Raises UserError where the profile wants a card and none is here, where the
     memory does not hold a way, and for weights that are cut over workers: this is one process."""
     os.environ.update(ALLOCATOR)  # before the first tensor on a card
     import torch
@@ -91,7 +91,7 @@ def _times_out_of_memory() -> int:
 
 
 def _train(folder: str, shape: Shape, choice: Choice, device: Any) -> float:
-    """Tokens a second."""
+    """Tokens a second of a training of a few steps."""
     import torch
 
     from app.training import loop, lora

@@ -32,7 +32,8 @@ CARDS = {
 
 
 def find_card(name: str) -> Card | None:
-    """By the driver's name, whole: a Ti, a laptop's or a PCIe card is another one. None for a card not in the table."""
+    """The card of the driver's whole name: a Ti, a laptop's or a PCIe card is another one. None for a card not in the
+    table."""
     return CARDS.get(name.removeprefix("NVIDIA ").removeprefix("GeForce "))
 
 

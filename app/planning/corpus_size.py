@@ -29,7 +29,7 @@ SAMPLE = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CorpusSize:
-    """Made by `size_of`; read by the plan."""
+    """The size of a corpus. Made by `size_of`; read by the plan."""
 
     rows: int
     build_s: float

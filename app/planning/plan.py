@@ -60,7 +60,7 @@ class Inputs:
     """Where it comes from, if not from the model itself."""
     shape: Shape
     card: Card | None
-    """With the memory of the one that is here, if one is. None: this profile uses no card."""
+    """The card, with the memory of the one that is here, if there is one. None: this profile uses no card."""
     device: str
     """The card's name as the driver has it, or the processor's."""
     corpus: CorpusSize | None
@@ -104,7 +104,7 @@ class Phase:
 
 
 def inputs_of(profile: Profile, run: Path | None) -> Inputs:
-    """Raises UserError for a model or recipe that can't be planned with."""
+    """What the phases are planned from. Raises UserError for a model or recipe that can't be planned with."""
     config, note = config_of(profile.model)
     try:
         shape = shape_of(config)
@@ -144,13 +144,13 @@ def training_speed(choice: Choice, inputs: Inputs) -> tuple[float, bool]:
 
 
 def rounded_down(value: float) -> float:
-    """To hundredths."""
+    """The value, rounded down to hundredths."""
     return math.floor(value * 100 + 1e-6) / 100
 
 
 def pull(inputs: Inputs) -> Phase:
-    """The weights: the Hub holds 16-bit ones whatever model.dtype makes of them, and a tied head as well; what is made
-    here is float32."""
+    """The download of the weights: the Hub holds 16-bit ones whatever model.dtype makes of them, and a tied head as
+    well; what is made here is float32."""
     shape, source = inputs.shape, inputs.profile.model.source
     if source == "hub":
         size = 2.0 * (shape.linear + shape.others + shape.vocabulary * shape.width * shape.is_tied)
@@ -241,7 +241,7 @@ def evaluate(inputs: Inputs) -> Phase:
 
 
 def serve(inputs: Inputs) -> Phase:
-    """Runs until it is stopped: no hours."""
+    """The server, which runs until it is stopped: no hours."""
     settings = inputs.profile.serving
     plan = plan_of(inputs.config, inputs.profile.model, settings)
     ram = RAY_GIB + 2 * TORCH_GIB[settings.use_gpu] + inputs.weights_gib + settings.kv_offload_gib

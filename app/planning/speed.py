@@ -26,16 +26,16 @@ FUSED_SHARE, UNPACK_SHARE = 0.48834, 0.17848
 unpacking 4-bit ones. They give back 55,749 tokens/s with bf16 weights and 51,836 with NF4, as measured (docs/log; a
 test holds them together)."""
 HOST_S_A_LAYER = 2 * 2048 / 31_232 / 28
-"""Of the host, for a pass forward and backward: the same training with a micro-batch of 2 waits for the processor, not
-for the card."""
+"""Seconds of the host for a pass forward and backward: the same training with a micro-batch of 2 waits for the
+processor, not for the card."""
 PLAIN_SHARE = 0.19
 """Share of a datasheet's arithmetic by layers that aren't fused: Qwen2.5-1.5B under QLoRA made 628 tokens/s on an RTX
 4060 (arXiv 2509.12229), 9.3 GFLOP a token, 30.2 TFLOP/s. On an H200 the same layers wait for the processor."""
 PROMPT = 512
 """Tokens of a prompt: more than HumanEval's, about what MBPP's with three examples have."""
 DRAFT_HOST_S_A_LAYER = 18 / 449 / 28
-"""Of the host, for a decoding step of the transformers engine: Qwen3-1.7B's shape made 449 tokens/s at 18 rows on an
-H200, whose memory would have allowed twenty times as much (docs/log)."""
+"""Seconds of the host for a decoding step of the transformers engine: Qwen3-1.7B's shape made 449 tokens/s at 18 rows
+on an H200, whose memory would have allowed twenty times as much (docs/log)."""
 DRAFT_MEMORY_SHARE = 0.5
 """Share of a datasheet's bytes a second while decoding. Assumed."""
 
@@ -43,8 +43,9 @@ DRAFT_MEMORY_SHARE = 0.5
 def fused_flops(
     shape: Shape, rank: int, keep: Sequence[Keep], *, document: int = DOCUMENT, labelled: float = LABELLED
 ) -> float:
-    """Training through `app.training.fused`: forward, backward to the inputs of frozen weights and to the adapters, and
-    what the layers compute again. keep: one for each layer; document: its tokens; labelled: share of the tokens."""
+    """Operations of training through `app.training.fused`: forward, backward to the inputs of frozen weights and to the
+    adapters, and what the layers compute again. keep: one for each layer; document: its tokens; labelled: share of the
+    tokens."""
     attention = 2 * shape.queries * document  # two products over half of the document on average
     bases = [2 * n_in * n_out for n_in, n_out, _ in shape.groups]
     adapters = [2 * rank * count * (n_in + n_out) for n_in, n_out, count in shape.groups]
@@ -62,7 +63,8 @@ def _computed_again(keep: Sequence[Keep]) -> list[int]:
 
 
 def plain_flops(shape: Shape, sft: SftSettings, seq_len: int) -> float:
-    """Training through transformers' and PEFT's layers, where attention runs over whole rows under a mask."""
+    """Operations of training through transformers' and PEFT's layers, where attention runs over whole rows under a
+    mask."""
     passes = 3 if sft.gradient_checkpointing or sft.offload else 2
     adapters = 2 * sft.lora_r * sum(n_in * count + n_out for n_in, n_out, count in shape.groups)
     layer = passes * 2 * shape.linear / shape.layers + (passes + 1) * adapters

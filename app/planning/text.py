@@ -15,8 +15,8 @@ FIGURES = ("peak_vram_gib", "peak_ram_gib", "disk_gib", "hours")
 
 
 def plan_command(arguments: Namespace, profile: Profile) -> None:
-    """`python -m app plan`. Measured is the training as it is set, and on a card the fastest ones with either base
-    beside it, so that the plan doesn't hold a measurement against a projection."""
+    """Run `python -m app plan`. With --calibrate the training as it is set is measured, and on a card the fastest ones
+    with either base beside it, so that the plan doesn't hold a measurement against a projection."""
     inputs = inputs_of(profile, arguments.run)
     if arguments.calibrate:
         ways = [inputs.choice, *(best_choices(inputs) if profile.sft.use_gpu else [])]

@@ -30,7 +30,7 @@ class Choice:
 
     @property
     def fits(self) -> bool:
-        """Under sft.vram_gib."""
+        """Whether it takes no more of the card than sft.vram_gib."""
         return self.memory.total <= _limit(self.profile.sft)
 
     def words(self) -> str:

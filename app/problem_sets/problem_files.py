@@ -1,14 +1,13 @@
 """Where benchmark problems come from: files of the user's, or a data set on the Hugging Face Hub."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from app.errors import UserError, first_line
 from app.files.errors import sentence_of
-from app.files.user_files import read_rows
+from app.files.table_rows import strict_rows
 from app.problem_sets.task import Task
 
 ODD = (SyntaxError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
@@ -49,21 +48,11 @@ def _check_texts(task: Task) -> None:
 def rows(path: Path) -> Iterator[dict[str, Any]]:
     """The problems of a .jsonl, .jsonl.gz, .json (an array) or .parquet file, one at a time.
 
-    Raises UserError naming the file, and the line where there are lines.
+    Raises UserError naming the file and the first line or row that can't be read.
     """
-    name = path.name.lower()
     if not path.is_file():
         raise UserError(f"--problems {path} is no file: give one of .jsonl, .jsonl.gz, .json or .parquet")
-    if name.endswith(".parquet"):
-        yield from _parquet_rows(path)
-    elif name.endswith(".json") and (array := _array(path)) is not None:
-        for number, row in enumerate(array, 1):
-            if type(row) is not dict:
-                raise UserError(f"--problems {path}, row {number} is no JSON object: mend it or take it out")
-            yield row
-    else:
-        for _, row in read_rows(path, "--problems"):
-            yield row
+    yield from strict_rows(path, f"--problems {path}")
 
 
 def hub_rows(suite: str, repository: str, file: str) -> Iterator[dict[str, Any]]:
@@ -88,26 +77,3 @@ def hub_file(name: str, repository: str, file: str, option: str) -> Path:
             f"{name} is not here and can't be fetched from the Hugging Face Hub ({repository}, {file}: "
             f"{first_line(error)}): connect to it, or give the file by {option}"
         ) from None
-
-
-def _array(path: Path) -> list[dict[str, Any]] | None:
-    """The rows of a file that is one JSON array; None for JSON lines under the name .json, as BFCL has them."""
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            text = file.read(1)
-            while text.isspace():
-                text = file.read(1)
-            return json.loads(text + file.read()) if text == "[" else None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"--problems {path} can't be read ({error}): give a JSON array or JSON lines") from None
-
-
-def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
-    import pyarrow.parquet as pq
-    from pyarrow import ArrowInvalid
-
-    try:
-        for batch in pq.ParquetFile(path).iter_batches(batch_size=64):
-            yield from batch.to_pylist()
-    except (ArrowInvalid, OSError) as error:
-        raise UserError(f"--problems {path} can't be read as Parquet ({error}): give another file") from None

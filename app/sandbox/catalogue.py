@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import UserError
-from app.files.user_files import read_rows
+from app.files.table_rows import read_lines
 from app.progress import progress
 from app.records import Problem, Status
 from app.sandbox.local import LocalJudges
@@ -52,7 +52,7 @@ class Case:
 def read_cases(path: Path) -> list[Case]:
     """Raises UserError naming the line that is not a case."""
     cases = []
-    for number, row in read_rows(path, "--cases"):
+    for number, row in read_lines(path, "--cases"):
         try:
             cases.append(Case(id=str(row["id"]), program=str(row["input"]), expected=_statuses(row["expected"])))
         except (ValueError, KeyError, TypeError) as error:

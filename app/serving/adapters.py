@@ -24,7 +24,7 @@ PREFIX = "pocketcoder-adapters-"
 
 class Adapters:
     def __init__(self, run: Path | None, base: Path, registry: Any, max_rank: int) -> None:
-        """registry: vLLM's OpenAIServingModels."""
+        """Serve the adapters of a run, if one is given. registry: vLLM's OpenAIServingModels."""
         self._run = Run(run) if run else None
         self._base = base
         self._registry = registry
@@ -37,7 +37,8 @@ class Adapters:
         return sorted(self._found())
 
     async def load(self, name: str) -> None:
-        """See to it that the engine has this adapter in its present version; a name that is none is left to the engine.
+        """See to it that the engine has this adapter in its present version; a name of no adapter is left to the
+        engine.
 
         Raises UserError when the folder does not fit the base model or the engine, EngineLostError when that died.
         """
@@ -76,8 +77,9 @@ class Adapters:
             )
 
     async def _register(self, name: str, folder: Path) -> None:
-        """Under a new number, and then under the name in one step: at no moment is the name nowhere, and answers that
-        are under way keep the weights they began with. (vLLM's own reload keeps the number.)"""
+        """Register an adapter under a new number, and then under its name in one step: at no moment is the name
+        nowhere, and answers that are under way keep the weights they began with. (vLLM's own reload keeps the
+        number.)"""
         from vllm.lora.request import LoRARequest
 
         number = self._registry.lora_id_counter.inc(1)

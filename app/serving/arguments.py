@@ -34,16 +34,16 @@ class ApplicationArguments(Settings):
 
     profile: str
     overrides: tuple[str, ...] = ()
-    """As --set has them, for example serving.max_model_len=2048."""
+    """Settings to change, as --set has them, for example serving.max_model_len=2048."""
     keys_file: str = ""
-    """On the head node. Left out: $POCKETCODER_KEYS, or ~/.config/pocketcoder/keys.json."""
+    """The file of keys on the head node. Left out: $POCKETCODER_KEYS, or ~/.config/pocketcoder/keys.json."""
     session_keys: tuple[str, ...] = ()
     """SHA-256 of further keys, in hexadecimal: those that `python -m app serve` makes for one session."""
     allowed_hosts: tuple[str, ...] = ()
     """Names under which clients reach the server, beside localhost."""
 
     def keys_path(self) -> str:
-        """Raises UserError when nobody could get in."""
+        """The file of the keys. Raises UserError when nobody could get in."""
         path = self.key_store()
         if not Keys(path, self.session_keys).any:
             raise UserError(f"there is no API key in {path}: make one with `python -m app keys add NAME`")

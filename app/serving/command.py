@@ -38,7 +38,7 @@ DASHBOARD_TIMEOUT_S = 60.0
 
 
 def serve(arguments: argparse.Namespace) -> None:
-    """Raises UserError for a bad config or run, or when the applications don't come up."""
+    """Run `python -m app serve`. Raises UserError for a bad config or run, or when the applications don't come up."""
     config, profile = prepare(arguments)
     key = new_key()
     for application in config["applications"]:
@@ -86,7 +86,7 @@ def config_of(profile: str) -> Path:
 
 
 def _check(config: dict[str, Any]) -> None:
-    """What can be found wrong before Ray is started."""
+    """Raise UserError for what can be found wrong before Ray is started."""
     for application in config["applications"]:
         arguments = ARGUMENTS[application["import_path"]].model_validate(application["args"])
         if isinstance(arguments, LLMArguments):
@@ -111,8 +111,8 @@ def _say_without_chat(model: ModelSettings) -> None:
 
 @contextmanager
 def _signals() -> Iterator[None]:
-    """SIGTERM ends like Ctrl-C, so that everything that was started is ended too. After `ray.init`, which takes SIGTERM
-    for itself."""
+    """Let SIGTERM end like Ctrl-C, so that everything that was started is ended too. To be entered after `ray.init`,
+    which takes SIGTERM for itself."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

@@ -92,7 +92,7 @@ class Edge:
                     yield part
 
     async def _tries(self, path: str, body: dict[str, Any], deadline: float) -> AsyncGenerator[Head | bytes, None]:
-        """As `answer`, tried again on another engine as long as nothing has been passed on."""
+        """The parts of an answer, tried again on another engine while nothing has been passed on."""
         for number in range(1, TRIES + 1):
             passed_on = False
             try:
@@ -191,7 +191,8 @@ class Edge:
 
 
 class Answer(StreamingResponse):
-    """Closes what it streams whatever becomes of the client: its place and the engine's work hang on it."""
+    """A response that closes what it streams whatever becomes of the client: its place and the engine's work hang on
+    it."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

@@ -45,7 +45,8 @@ class Engine:
         stops: list[int],
         guesses: bool,
     ) -> None:
-        """stops: ids of the tokens that end a turn. guesses: whether all requests are guessed for."""
+        """Hold what `start` made. stops: ids of the tokens that end a turn. guesses: whether all requests are guessed
+        for."""
         self.name = name
         self.plan = plan
         self._app = app
@@ -93,14 +94,14 @@ class Engine:
         async with aclosing(_ask(self._app, path, json.dumps(body).encode())) as parts:
             async for part in parts:
                 refused = await _refusal(part, parts) if isinstance(part, Head) and part.status >= 400 else None
-                if self._engine.errored:  # what vLLM says of it is no answer
+                if self._engine.errored:  # what vLLM says of it is not an answer
                     raise EngineLostError("the engine died of this request, or under it", may_repeat=False)
                 if refused is not None:
                     raise refused
                 yield part
 
     def check_health(self) -> None:
-        """Raises EngineLostError."""
+        """Raise EngineLostError where the engine has died."""
         if self._engine.errored:
             raise EngineLostError("the engine has died: see its log", may_repeat=True)
 
@@ -110,7 +111,8 @@ class Engine:
 
 
 def _check_guessing(body: dict[str, Any]) -> None:
-    """vLLM verifies guessed tokens without these two; on a card no request goes without guesses."""
+    """Refuse two fields that vLLM leaves out when it verifies guessed tokens; on a card no request goes without
+    guesses."""
     for field in ("min_p", "logit_bias"):
         if body.get(field):
             raise invalid(

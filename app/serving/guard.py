@@ -113,7 +113,7 @@ class Guard:
             await self.app(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Response | None:
-        """None when the request is admitted; a response or ApiError when the guard answers it itself."""
+        """The guard's own answer to a request; None when it is admitted. Raises ApiError when it is refused."""
         authority = request_checks.check_host(scope, self.hosts)
         origin = request_checks.check_origin(scope, self.hosts)
         base, path = request_checks.local_path(scope, self.prefix)

@@ -58,14 +58,15 @@ Content = Annotated[
 
 
 def _as_system(role: str) -> str:
-    """OpenAI's newer name for the system's role: chat templates of open models leave a developer's message out."""
+    """The system's role for OpenAI's newer name of it: chat templates of open models leave a developer's message
+    out."""
     return "system" if role == "developer" else role
 
 
 class AnyMessage(Strict):
     name: str | None = Field(default=None, max_length=64)
     type: Literal["text", "message"] | None = Field(default=None, exclude=True)
-    """Not OpenAI's: lm-evaluation-harness sent it for years."""
+    """A field that OpenAI has not: lm-evaluation-harness sent it for years."""
 
 
 class SystemMessage(AnyMessage):
@@ -86,7 +87,8 @@ class ToolCall(Strict):
 
 
 class AssistantMessage(AnyMessage):
-    """What clients send back is what they got, so everything that an answer may hold is taken, empty or not."""
+    """A message of the model's. What clients send back is what they got, so everything that an answer may hold is
+    taken, empty or not."""
 
     role: Literal["assistant"]
     content: Content | None = None
@@ -103,7 +105,7 @@ class AssistantMessage(AnyMessage):
     @model_validator(mode="before")
     @classmethod
     def _refusal_as_content(cls, message: Any) -> Any:
-        """To a template a refusal is what the model said."""
+        """Put a refusal into the content: to a template it is what the model said."""
         if not isinstance(message, dict):
             return message
         content, refusal = message.get("content"), message.get("refusal")

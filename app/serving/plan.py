@@ -24,7 +24,8 @@ MIN_MODEL_LEN = 512
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServingPlan:
-    """Made by `plan_serving`; read by the engine. Example: 4.7 GiB of cache are 44,000 tokens of Qwen3-1.7B."""
+    """What serving takes of a card. Made by `plan_serving`; read by the engine. Example: 4.7 GiB of cache are 44,000
+    tokens of Qwen3-1.7B."""
 
     weights_gib: float
     adapters_gib: float
@@ -54,7 +55,7 @@ class Sizes:
 
 
 def plan_serving(folder: Path, model: ModelSettings, settings: ServingSettings) -> ServingPlan:
-    """Raises UserError when the memory holds no useful cache."""
+    """The plan of the model in a folder. Raises UserError when the memory holds no useful cache."""
     from transformers import AutoConfig
 
     plan = plan_of(AutoConfig.from_pretrained(folder), model, settings)

@@ -62,8 +62,8 @@ def allowed_hosts(extra: Iterable[str]) -> frozenset[str]:
 
 
 def check_host(scope: Scope, allowed: Collection[str]) -> str:
-    """The Host header must name this server: a page of another site whose name was rebound to 127.0.0.1 still sends
-    its own name (DNS rebinding)."""
+    """The Host header, which must name this server: a page of another site whose name was rebound to 127.0.0.1 still
+    sends its own name (DNS rebinding)."""
     hosts = headers(scope, "host")
     if len(hosts) != 1 or host_of(hosts[0]) not in allowed:
         raise forbidden("this Host is not served here: use localhost, or add the name to the server's allowed hosts")

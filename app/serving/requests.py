@@ -1,7 +1,7 @@
 """What a request may ask for, checked before any engine sees it.
 
 `parse_chat` and `parse_completion` take the body's bytes and return a dict for vLLM's OpenAI server with the fields
-that were given, or raise ApiError: 400 for what is no JSON, 422 for a field, which the message names with its value.
+that were given, or raise ApiError: 400 for what is not JSON, 422 for a field, which the message names with its value.
 They raise nothing else, whatever the bytes.
 """
 

@@ -145,7 +145,7 @@ class ChatRequest(Request):
     @model_validator(mode="before")
     @classmethod
     def _no_tools(cls, fields: Any) -> Any:
-        """An empty list of tools is none, and leaves nothing to choose."""
+        """Drop an empty list of tools, and a choice among them, which leaves nothing to choose."""
         if not isinstance(fields, dict) or fields.get("tools") != []:
             return fields
         idle = {"tools"} | ({"tool_choice"} if fields.get("tool_choice") in ("none", "auto") else set())
@@ -182,7 +182,7 @@ Prompt = Annotated[
 
 class CompletionRequest(Request):
     prompt: Prompt = ""
-    """Nothing begins a new document."""
+    """The text to go on from; without one a new document begins."""
     suffix: str | None = None
     best_of: int | None = Field(default=None, exclude=True)
     echo: bool | None = None
@@ -204,7 +204,7 @@ class CompletionRequest(Request):
         return self
 
     def prompts(self) -> list[str | list[int]]:
-        """One by one, whichever form they came in."""
+        """The prompts one by one, whichever form they came in."""
         if isinstance(self.prompt, str):
             return [self.prompt]
         return [self.prompt] if isinstance(self.prompt[0], int) else self.prompt  # type: ignore[return-value]

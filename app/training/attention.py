@@ -15,7 +15,7 @@ from torch.nn import functional
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Documents:
-    """Made by `documents_of` for each batch."""
+    """The documents of a batch. Made by `documents_of`."""
 
     starts: Tensor
     """The first token of each document, and the number of tokens last; int32 [documents + 1], on the batch's device."""
@@ -25,7 +25,8 @@ class Documents:
 
 
 def documents_of(position_ids: Tensor, weight: Tensor) -> Documents:
-    """position_ids: int64 [tokens]; a document starts where they are 0. weight: one of the model's."""
+    """The documents of a batch. position_ids: int64 [tokens]; a document starts where they are 0. weight: one of the
+    model's."""
     starts = functional.pad(torch.nonzero(position_ids == 0)[:, 0], (0, 1), value=len(position_ids)).int()
     longest = int(position_ids.max()) + 1
     bounds = () if uses_flash(weight) else tuple(starts.tolist())
@@ -33,7 +34,7 @@ def documents_of(position_ids: Tensor, weight: Tensor) -> Documents:
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Without waiting for what a card is doing."""
+    """Copy a tensor to the device without waiting for what a card is doing."""
     if device.type != "cuda" or tensor.is_cuda:
         return tensor.to(device)
     return tensor.contiguous().pin_memory().to(device, non_blocking=True)  # one that was expanded can't be pinned
@@ -46,13 +47,13 @@ def uses_flash(tensor: Tensor) -> bool:
 
 
 def attention_of(weight: Tensor) -> str:
-    """In words, the attention that the fused layers of a model with such weights use."""
+    """The attention that the fused layers of a model with such weights use, in words."""
     return "FlashAttention-2, by document" if uses_flash(weight) else "scaled_dot_product_attention, by document"
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, documents: Documents, scale: float) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """q: [tokens, heads, dim]; k, v: [tokens, kv_heads, dim]. Returns [tokens, heads, dim], and what the backward pass
-    needs of the forward pass beside it."""
+    """Attend within each document. q: [tokens, heads, dim]; k, v: [tokens, kv_heads, dim]. Returns [tokens, heads,
+    dim], and what the backward pass needs of the forward pass beside it."""
     if not documents.bounds:
         starts, longest = documents.starts, documents.longest
         out, lse, *random = torch.ops.aten._flash_attention_forward(
@@ -94,7 +95,7 @@ def _spans(documents: Documents) -> list[tuple[int, int]]:
 
 
 def _attend_one(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    """One document: [tokens, heads, dim]."""
+    """The attention of one document: [tokens, heads, dim]."""
     q, k, v = (tensor.transpose(0, 1)[None] for tensor in (q, k, v))
     out = functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)
     return out[0].transpose(0, 1)

@@ -47,7 +47,7 @@ def micro_batches(
 
 
 def groups_of(things: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Whole groups only."""
+    """The items in groups of this size, without a last group that is not whole."""
     iterator = iter(things)
     while len(group := list(itertools.islice(iterator, size))) == size:
         yield group

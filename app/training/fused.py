@@ -79,8 +79,8 @@ class FusedDecoder:
         self.keep = keep or [Keep.INPUT] * len(self.layers)
 
     def _leave_card(self) -> None:
-        """The layers' weights come back stacked in groups; what they leave as they are is too small for a group, and
-        half a gigabyte of it was seen to stay unused."""
+        """Take the layers' weights off the card until they come back stacked in groups: the memory that they leave is
+        in pieces too small for a group, and half a gigabyte of it was seen to stay unused."""
         for name, weight in self._decoder.layers.named_parameters():
             if name.endswith("base_layer.weight") and not hasattr(weight, "quant_state"):
                 weight.data = weight.data.cpu()
@@ -91,7 +91,7 @@ class FusedDecoder:
         refresh([group for layer in self.layers for group in layer.groups])
 
     def __call__(self, input_ids: Tensor, position_ids: Tensor) -> Tensor:
-        """int64 [rows, seq_len] each -> hidden states before the last norm, [rows * seq_len, width]."""
+        """The hidden states before the last norm, [rows * seq_len, width], for int64 [rows, seq_len] each."""
         weight = self._decoder.embed_tokens.weight
         documents = documents_of(position_ids.reshape(-1), weight)
         tokens, positions = (to_device(ids.reshape(1, -1), weight.device) for ids in (input_ids, position_ids))
@@ -104,7 +104,7 @@ class FusedDecoder:
 
 
 class FusedLayer:
-    """Reads a decoder layer's weights; its passes are functions of tensors."""
+    """A reader of a decoder layer's weights, whose passes are functions of tensors."""
 
     def __init__(self, layer: Any, config: Any, workspace: dict[tuple[int, int], Tensor]) -> None:
         attention, mlp = layer.self_attn, layer.mlp
@@ -130,7 +130,7 @@ class FusedLayer:
         return [weight for group in self.groups for weight in group.parameters]
 
     def forward(self, x: Tensor, packed: Packed, keep: Keep) -> tuple[Tensor, list[list[Tensor]]]:
-        """x: [tokens, width] -> the layer's output, and what `backward` is to get: a list for each level of `Keep`."""
+        """The layer's output for x, [tokens, width], and what `backward` is to get: a list for each level of `Keep`."""
         qkv, low_qkv = self._qkv(x)
         flat, normaliser = self._attend(qkv, packed)
         attended, low_o = self.o.forward(flat)
@@ -183,7 +183,7 @@ class FusedLayer:
         return grad_x, [*of_attention, *of_o, *of_gate_up, *of_down]
 
     def _qkv(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """[tokens, q + k + v], and its low part."""
+        """The product for q, k and v, [tokens, q + k + v], and x A^T of its adapters."""
         room, normed = self.qkv.room(len(x))
         kernels.rms_norm(x, self._norm_1.weight, self._eps, normed)
         return self.qkv.forward(room)
@@ -225,7 +225,7 @@ class FusedLayer:
         return kernels.rms_norm_backward(grad_normed, x, scale, self._norm_1.weight, residual), of_qkv
 
     def _heads_backward(self, by_q: Tensor, by_k: Tensor, by_v: Tensor, qkv: Tensor, packed: Packed) -> Tensor:
-        """[tokens, q + k + v]."""
+        """Gradient of qkv, [tokens, q + k + v], from those of q, k and v."""
         out = torch.empty_like(qkv)
         ends = [self._num_q * self._dim, (self._num_q + self._num_kv) * self._dim]
         norms = (None, None) if self._head_norms is None else self._head_norms.split([self._num_q, self._num_kv])

@@ -19,7 +19,7 @@ def _on_card(tensor: Tensor) -> bool:
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, out: Tensor) -> Tensor:
-    """Writes x / rms(x) * weight into `out` and returns 1 / rms(x), float32 [tokens] (arXiv 1910.07467). The rows of
+    """Write x / rms(x) * weight into `out` and return 1 / rms(x), float32 [tokens] (arXiv 1910.07467). The rows of
     `out` may lie apart."""
     if _on_card(x):
         return triton_kernels.rms_norm(x, weight, eps, out)
@@ -29,7 +29,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, out: Tensor) -> Tensor:
 
 
 def add_rms_norm(x: Tensor, other: Tensor, weight: Tensor, eps: float, out: Tensor) -> tuple[Tensor, Tensor]:
-    """x + other, and 1 / rms of it; its norm goes to `out`."""
+    """The sum x + other, and 1 / rms of it; its norm goes to `out`."""
     if _on_card(x):
         return triton_kernels.add_rms_norm(x, other, weight, eps, out)
     total = x + other
@@ -66,7 +66,7 @@ def rotate(qkv: Tensor, num_heads: int, cos: Tensor, sin: Tensor, norm: Tensor |
 def rotate_backward(
     grad: Tensor, qkv: Tensor, num_heads: int, cos: Tensor, sin: Tensor, norm: Tensor | None, eps: float, out: Tensor
 ) -> None:
-    """Writes the gradient of the first `num_heads` heads of `qkv` into those of `out`, which is shaped as qkv.
+    """Write the gradient of the first `num_heads` heads of `qkv` into those of `out`, which is shaped as qkv.
 
     grad: [tokens, num_heads, dim].
     """
@@ -89,7 +89,7 @@ def _half_turned(heads: Tensor) -> Tensor:
 
 
 def swiglu(gate_up: Tensor) -> Tensor:
-    """silu(gate) * up of [tokens, 2 * width] -> [tokens, width] (Shazeer, arXiv 2002.05202)."""
+    """The product silu(gate) * up of [tokens, 2 * width]: [tokens, width] (Shazeer, arXiv 2002.05202)."""
     if _on_card(gate_up):
         return triton_kernels.swiglu(gate_up)
     gate, up = gate_up.chunk(2, -1)
@@ -97,7 +97,7 @@ def swiglu(gate_up: Tensor) -> Tensor:
 
 
 def swiglu_backward(grad: Tensor, gate_up: Tensor) -> Tensor:
-    """Overwrites `gate_up` with its gradient and returns silu(gate) * up, which is needed once more. grad may be
+    """Overwrite `gate_up` with its gradient and return silu(gate) * up, which is needed once more. grad may be
     overwritten with the latter."""
     if _on_card(gate_up):
         return triton_kernels.swiglu_backward(grad, gate_up)
@@ -111,7 +111,8 @@ def swiglu_backward(grad: Tensor, gate_up: Tensor) -> Tensor:
 
 
 def cross_entropy_(logits: Tensor, targets: Tensor) -> Tensor:
-    """-log p(target) of each row, float32 [rows]; overwrites `logits` [rows, vocabulary] with its gradient."""
+    """The losses -log p(target) of the rows, float32 [rows]; overwrites `logits` [rows, vocabulary] with its
+    gradient."""
     if _on_card(logits):
         return triton_kernels.cross_entropy_(logits, targets)
     log_p = torch.log_softmax(logits.float(), -1)

@@ -42,7 +42,7 @@ class StepMetrics:
     """Mean over the step's labelled tokens, nats."""
     learning_rate: float
     grad_norm: float
-    """Before clipping."""
+    """The norm of the gradients before clipping."""
     tokens: int
     """Tokens seen since the start of training, padding included, all ranks."""
     label_tokens: int
@@ -123,7 +123,7 @@ class _Taken:
 
 
 class _Stepper:
-    """Takes the optimiser steps of a training."""
+    """The optimiser steps of a training."""
 
     def __init__(
         self,
@@ -144,7 +144,7 @@ class _Stepper:
         model.train()
 
     def take(self, micro_batches: list[Batch], step: int, rate: float) -> _Taken:
-        """Raises FloatingPointError for a loss that isn't finite."""
+        """Take one optimiser step. Raises FloatingPointError for a loss that isn't finite."""
         torch.manual_seed(step)  # dropout does not depend on where the training was interrupted
         if self._switch:
             self._switch.draw(step)
@@ -167,7 +167,7 @@ class _Stepper:
         return _Taken(loss=loss, grad_norm=grad_norm, label_tokens=int(labelled), documents=documents.trained())
 
     def _gradients(self, micro_batches: list[Batch], factor: float) -> tuple[torch.Tensor, DocumentLosses] | None:
-        """Adds the gradients of a step's batches and returns the sum of their losses, and what each document's is. None
+        """Add the gradients of a step's batches and return the sum of their losses, and what each document's is. None
         where memory ran out: then the ladder is a rung lower, and gradients are to be made anew. Raises
         torch.OutOfMemoryError on the lowest rung, and where several workers train: one alone can't go another way."""
         try:
@@ -196,7 +196,7 @@ class _Stepper:
 
 
 def _loss(model: PeftModel, settings: SftSettings, keep: Sequence[Keep]) -> CausalLMLoss | FusedLoss:
-    """By fused layers where model and settings can go that way."""
+    """The loss of a model, by fused layers where model and settings can go that way."""
     chunk = settings.loss_chunk
     return CausalLMLoss(model, chunk) if why_plain(model, settings) else FusedLoss(model, chunk, keep)
 

@@ -23,7 +23,7 @@ from app.training.saved_activations import Keep
 
 
 class CausalLMLoss(nn.Module):
-    """Wraps a causal LM so that one forward call, which DDP can hook, gives the summed loss of a micro-batch."""
+    """The loss of a causal LM, wrapped so that one forward call, which DDP can hook, gives a micro-batch's sum."""
 
     def __init__(self, model: nn.Module, chunk: int) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class CausalLMLoss(nn.Module):
         """Losses of the last call: float32 [labelled], in the order of the rows."""
 
     def refresh(self) -> None:
-        """The model is asked for its parameters each time."""
+        """Do nothing: the model is asked for its parameters each time."""
 
     def forward(self, input_ids: torch.Tensor, labels: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
         """Sum over labelled tokens of -log p(token | before), nats, float32 scalar on the model's device. All inputs
@@ -75,14 +75,14 @@ class FusedLoss(nn.Module):
         self.chunk = chunk
         self.decoder = FusedDecoder(model, keep)
         self.token_losses = torch.empty(0)
-        """As `CausalLMLoss.token_losses`."""
+        """Losses of the last call, as in `CausalLMLoss.token_losses`."""
 
     def refresh(self) -> None:
         """Take the adapter as it is now: before each step."""
         self.decoder.refresh()
 
     def forward(self, input_ids: torch.Tensor, labels: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
-        """See `CausalLMLoss.forward`."""
+        """The sum that `CausalLMLoss.forward` gives."""
         causal_lm: Any = self.model.get_base_model()
         norm, head = causal_lm.get_decoder().norm, causal_lm.get_output_embeddings()
         following = functional.pad(labels[:, 1:], (0, 1), value=IGNORE).reshape(-1)

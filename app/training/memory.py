@@ -2,7 +2,7 @@
 
 Counted for the fused layers (`fused`): weights, adapters with their gradients and Adam's two moments, what the layers
 keep of a micro-batch, and the larger of two peaks: the loss over a chunk of logits, or the backward pass of the last
-layer. Sizes are bytes unless a name says otherwise. The CUDA context is no part of it: the card's driver takes it
+layer. Sizes are bytes unless a name says otherwise. The CUDA context is not counted: the card's driver takes it
 before the first tensor.
 """
 
@@ -43,7 +43,7 @@ class Shape:
 
     @property
     def groups(self) -> list[tuple[int, int, int]]:
-        """(in, out, linear layers) of the products of a layer."""
+        """The products of a layer: (in, out, linear layers) of each."""
         q, k, w, i = self.queries, self.keys, self.width, self.inner
         return [(w, q + 2 * k, 3), (q, w, 1), (w, 2 * i, 2), (i, w, 1)]
 
@@ -85,7 +85,7 @@ class StepMemory:
 
 
 def shape_of(config: Any) -> Shape:
-    """config: transformers' of a Llama-like model."""
+    """The shape of a Llama-like model, by transformers' config of it."""
     dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return Shape(
         layers=config.num_hidden_layers,
@@ -119,8 +119,8 @@ def step_memory(shape: Shape, model: ModelSettings, sft: SftSettings, seq_len: i
 
 
 def plain_step_memory(shape: Shape, model: ModelSettings, sft: SftSettings, seq_len: int) -> StepMemory:
-    """The same through transformers' and PEFT's layers: 0.8 to 14 % above what H200s' allocators reserved in six
-    settings (tests/unit/training/test_memory.py)."""
+    """Memory of the same step through transformers' and PEFT's layers: 0.8 to 14 % above what H200s' allocators
+    reserved in six settings (tests/unit/training/test_memory.py)."""
     tokens, number = sft.micro_batch * seq_len, BYTES[model.dtype]
     w, q, k, i = shape.width, shape.queries, shape.keys, shape.inner
     linear = shape.linear * (NF4_BYTES if model.quantization == "nf4" else number)

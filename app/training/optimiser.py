@@ -19,7 +19,7 @@ from app.settings import SftSettings
 def make_optimiser(
     parameters: Iterable[torch.nn.Parameter], settings: SftSettings, device: torch.device
 ) -> torch.optim.Optimizer:
-    """Raises UserError where bitsandbytes is asked for and missing."""
+    """The optimiser that the settings ask for. Raises UserError where bitsandbytes is asked for and missing."""
     chosen: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
     if settings.optimiser == "adamw":
         return torch.optim.AdamW(parameters, fused=device.type == "cuda", **chosen)
@@ -34,12 +34,13 @@ def make_optimiser(
 
 
 def is_8bit(optimiser: torch.optim.Optimizer) -> bool:
-    """Whether it is one of bitsandbytes', which keep their moments as PyTorch's load_state_dict can't bring back."""
+    """Whether the optimiser is one of bitsandbytes', which keep their moments as PyTorch's load_state_dict can't bring
+    back."""
     return type(optimiser).__module__.startswith("bitsandbytes.")
 
 
 def fill_8bit(optimiser: Any, state: dict[int, dict[str, torch.Tensor]]) -> None:
-    """Puts saved moments into a bitsandbytes optimiser; state: by the parameter's number.
+    """Put saved moments into a bitsandbytes optimiser; state: by the parameter's number.
 
     Its own load_state_dict makes new tensors of them, which are paged no more. So the state is made as a first step
     would make it, and then filled.

@@ -2,7 +2,7 @@
 
 Rungs, in order: half the rows at once, down to one; layers that keep nothing but their inputs; rows of 1,024 tokens.
 The effective batch stays: the loss is a sum over labelled tokens, so smaller pieces add up to the same gradient. Only
-the last rung changes what is learnt: a document that lies across the cut of a row loses what stands before it.
+the last rung changes what is learnt: a document that lies across the cut of a row loses what comes before it.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,8 @@ Batch = dict[str, Tensor]
 
 
 class Ladder:
-    """Where on the ladder a training stands. decoder: the fused one, or None where the layers are transformers' own."""
+    """The rung of the ladder that a training is on. decoder: the fused one, or None where the layers are transformers'
+    own."""
 
     def __init__(self, decoder: Any = None) -> None:
         self._decoder = decoder
@@ -36,7 +37,7 @@ class Ladder:
             yield {name: tensor[start : start + size] for name, tensor in batch.items()}
 
     def lower(self, batch: Batch) -> str:
-        """Goes one rung down. Returns what is done from now on, or nothing where there is no lower rung."""
+        """Go one rung down. Returns what is done from now on, or nothing where there is no lower rung."""
         rows, seq_len = batch["input_ids"].shape
         rows = self._rows or rows
         if rows > 1:
@@ -54,7 +55,7 @@ class Ladder:
 
 
 def _restarted(positions: Tensor) -> Tensor:
-    """[rows, seq_len]: a document that a row starts in the middle of counts from 0 there."""
+    """The positions, [rows, seq_len], where a document that a row starts in the middle of counts from 0 there."""
     places = torch.arange(positions.shape[1])
     first_start = torch.where(positions == 0, places, positions.shape[1]).min(1, keepdim=True).values
     return torch.where(places < first_start, positions - positions[:, :1], positions)

@@ -49,7 +49,7 @@ def from_all_ranks(held: T) -> list[T]:
 
 @functools.cache
 def _host_group() -> dist.ProcessGroup:
-    """For objects: NCCL would send them through the cards' memory, which layers have filled."""
+    """The group that sends objects: NCCL would send them through the cards' memory, which layers have filled."""
     return dist.new_group(backend="gloo")
 
 
@@ -77,7 +77,8 @@ def _replicated(module: nn.Module) -> nn.Module:
 
 
 def _sharded(module: nn.Module, device: torch.device) -> nn.Module:
-    """A layer at a time goes to the card and is cut, so a model in main memory never is there as a whole."""
+    """The module with its weights cut over the workers. One layer at a time goes to the card and is cut, so a model in
+    main memory is never on it as a whole."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
     mesh = DeviceMesh.from_group(dist.group.WORLD, device.type)
@@ -87,7 +88,8 @@ def _sharded(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 def accumulating(module: nn.Module, is_last: bool) -> AbstractContextManager[object]:
-    """Around forward and backward pass of a micro-batch: gradients are exchanged with the step's last one only."""
+    """The context of a micro-batch's forward and backward pass: gradients are exchanged with the step's last one
+    only."""
     if isinstance(module, FSDPModule):
         module.set_requires_gradient_sync(is_last)
     elif isinstance(module, DistributedDataParallel) and not is_last:
@@ -96,7 +98,7 @@ def accumulating(module: nn.Module, is_last: bool) -> AbstractContextManager[obj
 
 
 def clip(parameters: Iterable[nn.Parameter], max_norm: float) -> float:
-    """Scales the gradients of all workers' shares to a norm of at most max_norm. Returns the norm before."""
+    """Scale the gradients of all workers' shares to a norm of at most max_norm. Returns the norm before."""
     norm = nn.utils.clip_grad_norm_(parameters, max_norm)
     return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 

@@ -4,7 +4,7 @@ q, k and v (or gate and up) become one matrix; their adapters become one A, stac
 scale in it. PEFT owns the parameters; A and B of a group are made of them anew by `refresh`, after each optimiser step.
 Base weights stay PEFT's as well: those of a group are views of one block of memory.
 
-Where the input is written for the group (`wide`), B stands beside the base weights, [W | B], and x A^T beside x: one
+Where the input is written for the group (`wide`), B lies beside the base weights, [W | B], and x A^T beside x: one
 product over a slightly longer row gives x W^T + x A^T B^T, and the adapter costs no pass over the output, which for
 gate and up is three times as wide as the input.
 """
@@ -77,7 +77,8 @@ class Projection:
         return room, room[:, : self.in_features]
 
     def forward(self, room: Tensor) -> tuple[Tensor, Tensor]:
-        """room: filled with the input -> [tokens, out], and x A^T [tokens, ranks], which `grad_parameters` needs."""
+        """The output [tokens, out] of `room`, filled with the input, and x A^T [tokens, ranks], which `grad_parameters`
+        needs."""
         if not self._is_wide:
             low = room @ self._a.t()
             return self._base_product(room, self.weight).addmm_(low, self._b.t()), low
@@ -86,7 +87,7 @@ class Projection:
         return self._base_product(room, self._stacked), low.clone()  # a view would keep the room
 
     def forward_onto(self, x: Tensor, total: Tensor) -> Tensor:
-        """Adds the group's output to `total`, [tokens, out], in place; returns x A^T."""
+        """Add the group's output to `total`, [tokens, out], in place; return x A^T."""
         low = x @ self._a.t()
         total.addmm_(x, self.weight.t()).addmm_(low, self._b.t())
         if self._bias is not None:
@@ -119,7 +120,8 @@ class Projection:
         return found
 
     def _stack(self, device: torch.device) -> Tensor:
-        """[out, in], and room for B beside it in a wide group; the layers' weights become views of it."""
+        """The stacked weights, [out, in], with room for B beside them in a wide group; the layers' weights become views
+        of it."""
         width = self.in_features + self._ranks * self._is_wide
         stacked = torch.zeros(sum(self.sizes), width, dtype=self._dtype, device=device)
         for base, part in zip(self._bases, stacked.split(self.sizes), strict=True):
@@ -163,7 +165,7 @@ def _scale(layer: Any) -> Any:
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
-    """left @ right, added up and kept in float32."""
+    """The product left @ right, added up and kept in float32."""
     if left.is_cuda and left.dtype != torch.float32:
         return torch.mm(left, right, out_dtype=torch.float32)
     return (left @ right).float()

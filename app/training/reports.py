@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from app.training.loop import StepMetrics
 
 REPORT_EVERY_S = 5.0
-"""Between checkpoints. A worker that has two which Ray's controller has not taken waits for it."""
+"""Seconds from report to report between checkpoints. A worker with two reports that Ray's controller has not taken
+waits for it."""
 MAX_FAILURES = 3
 """How often a training goes on from its last checkpoint after a worker was lost. Preempted nodes are not counted."""
 
@@ -85,7 +86,7 @@ class Reporter:
             self._recorder.close()
 
     def _is_due(self) -> bool:
-        """By the first worker's clock, on all workers alike."""
+        """Whether a report is due, by the first worker's clock, on all workers alike."""
         from app.training.parallel import sum_over_ranks
 
         is_late = time.monotonic() - self._time >= REPORT_EVERY_S
@@ -143,7 +144,7 @@ class ProgressCallback(ray.train.UserCallback):
         send(self._channel, Figures(**metrics[0] | {"memory_gib": peak}))
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        """Raises the error that each try would meet again: Ray then ends the training instead of retrying."""
+        """Raise the error that each try would meet again: Ray then ends the training instead of retrying."""
         for error in worker_exceptions.values():
             if isinstance(error, UserError | FloatingPointError):
                 raise error
@@ -156,7 +157,7 @@ class ProgressCallback(ray.train.UserCallback):
 
 
 def send(channel: Queue, told: Figures | str | None) -> None:
-    """Where nobody hears it any more, nothing happens: a training doesn't end for that."""
+    """Tell the driver. Where nobody listens any more, nothing happens: a training doesn't end for that."""
     with contextlib.suppress(RayError):
         channel.put(told)
 

@@ -42,7 +42,8 @@ SHUFFLED = 1024
 
 
 def run_sft(run: Run, profile: Profile) -> None:
-    """Needs a connected Ray and a complete corpus. Writes sft/meta.json last; does nothing when it is there."""
+    """Train the run's adapter, and write sft/meta.json last; do nothing where that is there. Needs a connected Ray and
+    a complete corpus."""
     if run.sft_meta.exists():
         return
     manifest = read_json(run.corpus_manifest)
@@ -85,7 +86,7 @@ def _fit(run: Run, profile: Profile, steps: int) -> Any:
     context = ray.data.DataContext.get_current()
     context.use_datasource_v2 = False  # it starts 32 processes an epoch and worker to read the ends of a few files
     context.execution_options.preserve_order = True  # a resumed epoch must bring the same rows
-    context.execution_no_progress_timeout_s = -1  # a worker that waits for its card is no fault
+    context.execution_no_progress_timeout_s = -1  # a worker may wait for its card without fault
     resources = {"CPU": 1, "GPU": 1} if options.use_gpu else {"CPU": 1}
     with shown(steps) as channel:
         trainer = TorchTrainer(
@@ -121,7 +122,8 @@ def _dataset(run: Run) -> ray.data.Dataset:
 
 
 def _forget_torn_snapshot(run: Run) -> None:
-    """Ray Train rewrites its list of checkpoints in place; one that a kill cut off could never be read again."""
+    """Remove Ray Train's list of checkpoints where a kill cut it off: Ray rewrites it in place, and could never read it
+    again."""
     snapshot = run.sft_work / TRAIN_RUN / "checkpoint_manager_snapshot.json"
     try:
         if snapshot.exists():

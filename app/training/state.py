@@ -35,11 +35,11 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainState:
-    """Made by `gather`. Of use on the first worker; the others hold no tensors."""
+    """A training's state, made by `gather`. The first worker uses it; the others hold no tensors."""
 
     model: PeftModel
     adapter: dict[str, torch.Tensor]
-    """By the parameter's name in the model; in main memory."""
+    """The adapter's weights by the parameter's name in the model; in main memory."""
     moments: dict[str, torch.Tensor]
     progress: Progress
     difficulty: Difficulty | None
@@ -59,7 +59,8 @@ class TrainState:
 def gather(
     model: PeftModel, optimiser: torch.optim.Optimizer, progress: Progress, difficulty: Difficulty | None
 ) -> TrainState:
-    """Every worker has to call it: where weights are cut, each sends its share to the others."""
+    """The state of a training. Every worker has to call it: where weights are cut, each sends its share to the
+    others."""
     moments = {
         f"{number}.{name}": torch.as_tensor(value)
         for number, parameter in enumerate(_parameters(optimiser))
@@ -76,12 +77,12 @@ def gather(
 
 
 def restore_adapter(model: PeftModel, folder: Path) -> None:
-    """Before the model is cut over workers."""
+    """Load the saved adapter, before the model is cut over workers."""
     lora.restore(model, folder / ADAPTER)
 
 
 def restore(optimiser: torch.optim.Optimizer, difficulty: Difficulty | None, folder: Path) -> Progress:
-    """All but the adapter, after the model is cut: each worker takes its share of the moments."""
+    """Load everything but the adapter, after the model is cut: each worker takes its share of the moments."""
     from safetensors.torch import load_file
 
     parameters = _parameters(optimiser)

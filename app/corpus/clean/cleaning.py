@@ -118,7 +118,7 @@ def _check_shape(text: str, rules: Cleaning) -> None:
 
 
 def _decode(raw: bytes) -> str:
-    """Decode as Python does: byte order mark, PEP 263 cookie, else UTF-8."""
+    """Decode as Python does: by the byte-order mark or the PEP 263 cookie, else as UTF-8."""
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(raw).readline)
         text = raw.decode(encoding)
@@ -158,7 +158,7 @@ def lines_of(text: str) -> list[str]:
 
 
 def _quoted(text: str) -> list[tuple[int, int]]:
-    """Where strings and comments are."""
+    """The places of strings and comments."""
     starts = [0]
     for line in lines_of(text):
         starts.append(starts[-1] + len(line))
@@ -192,7 +192,8 @@ def _parse(text: str) -> ast.Module:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """No search for cycles meanwhile: a tree holds none, and walking trees takes a fifth of a file's time."""
+    """Switch the search for cycles off meanwhile: a tree holds none, and walking trees takes a fifth of a file's
+    time."""
     collecting = gc.isenabled()
     gc.disable()
     try:

@@ -1,4 +1,5 @@
-"""Keeps benchmark problems out of the training data: the union of four signs, each found by hashed n-grams.
+"""The guard that keeps benchmark problems out of the training data: the union of four signs, each found by hashed
+n-grams.
 
 - "exact": a paragraph or line of a problem, of 6 to 9 words and 32 characters or more, white space and case normalised
   (StarCoder, arXiv 2305.06161, searched for docstrings and solutions; longer ones are found by the next sign);
@@ -49,7 +50,7 @@ _WORD = re.compile(r"\w+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Index:
-    """Hashes in order, and for each the number of the part that it comes from."""
+    """Hashes in order, each with the number of the part that it comes from."""
 
     hashes: Hashes
     owners: NDArray[np.int32]
@@ -79,10 +80,10 @@ class _Index:
 
 
 class Decontaminator:
-    """Holds the benchmarks; `hit` tells whether a document touches one. Made for each worker; thread-safe."""
+    """The benchmarks, of which `hit` tells whether a document touches one. Made for each worker; thread-safe."""
 
     def __init__(self, benchmarks: Iterable[BenchmarkText] = (), signs: Sequence[Signs] = ()) -> None:
-        """benchmarks: problems of one suite; signs: of others, made before."""
+        """Take the problems of one suite, and signs of others that were made before."""
         held = [*signs_of(benchmarks), *signs]
         self._labels = [signs.label for signs in held]
         self._names, self._name_grams, self._words, self._pieces, self._piece_texts, self._code = (
@@ -136,7 +137,7 @@ def defined_names(tree: ast.Module) -> list[str]:
 
 
 def words(text: str) -> list[str]:
-    """What `app.evaluation.contamination` counts overlaps in."""
+    """The words in which `app.evaluation.contamination` counts overlaps."""
     return _WORD.findall(text.lower())
 
 

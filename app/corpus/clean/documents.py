@@ -1,4 +1,4 @@
-"""From a cleaned file to training documents: documented functions, each with the code that it uses.
+"""The way from a cleaned file to training documents: documented functions, each with the code that it uses.
 
 Only module-level functions count: a method's meaning lies in its class. A function is kept when it has a docstring
 and a body that does something. What it uses of its module is put into `Document.context`: the imports, and definitions
@@ -55,7 +55,7 @@ def functions(
 
 
 def _is_stub(node: _Function) -> bool:
-    """Docstring only, `pass`, `...`, or a bare `raise NotImplementedError`."""
+    """Whether there is nothing but a docstring, `pass`, `...`, or a bare `raise NotImplementedError`."""
     body = node.body[1:]
     if not body:
         return True
@@ -79,7 +79,7 @@ class _Module:
                 for alias in node.names:
                     self.imports.setdefault(alias.asname or alias.name.partition(".")[0], (node, alias))
             elif node.col_offset:
-                continue  # under `if` or `try`, where its source does not stand alone
+                continue  # under `if` or `try`, where its source does not parse by itself
             elif isinstance(node, _Function | ast.ClassDef):
                 self.definitions.setdefault(node.name, node)
             elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
@@ -92,7 +92,7 @@ class _Module:
         return "\n".join(self._lines[first - 1 : last]) + "\n"
 
     def source(self, node: ast.stmt) -> str:
-        """Without decorators."""
+        """The source of a statement, without its decorators."""
         return self.lines_of(node.lineno, node.end_lineno or node.lineno)
 
     def import_lines(self, names: Iterable[str]) -> list[str]:
@@ -129,7 +129,7 @@ class _Module:
 
 
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """Those of the module level, also under `if` and `try`."""
+    """The statements of the module level, also under `if` and `try`."""
     for node in body:
         if isinstance(node, ast.If | ast.Try):
             yield from _statements(node.body)
@@ -215,7 +215,7 @@ def _file_of(node: ast.ImportFrom, path: str, siblings: Mapping[str, str]) -> st
 
 
 def _body(source: str) -> list[ast.stmt]:
-    """Its statements; none where it does not stand alone."""
+    """The statements of the source; none where it does not parse by itself."""
     tree = parsed(source)
     return tree.body if tree else []
 

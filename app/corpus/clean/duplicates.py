@@ -42,9 +42,9 @@ class Duplicates:
     starts: NDArray[np.int64]
     """Number of documents before each path, and after the last."""
     keeper: NDArray[np.int32]
-    """For each document the one that stays of its group, itself where it stays; shape: (documents,)."""
+    """The one of each document's group that stays, itself where it stays; shape: (documents,)."""
     exact: NDArray[np.bool_]
-    """Whether it is a copy of its keeper, byte for byte; shape: (documents,)."""
+    """Whether each document is a copy of its keeper, byte for byte; shape: (documents,)."""
 
     def dropped(self, number: int) -> Iterator[tuple[int, str]]:
         """Rows of path `number` that go, each with its reason: "near-duplicate: of part-00001.parquet:17"."""
@@ -57,7 +57,7 @@ class Duplicates:
 
 
 def find_duplicates(paths: Sequence[Path]) -> Duplicates:
-    """Groups the documents of all files. Raises UserError for a file without the columns."""
+    """Group the documents of all files. Raises UserError for a file without the columns."""
     starts = np.concatenate(([0], np.cumsum([_num_rows(path) for path in paths]))).astype(np.int64)
     groups = np.arange(starts[-1], dtype=np.int32)
     digests = _keys(paths, starts, "sha256", 0, 1)[:, 0]
@@ -117,7 +117,7 @@ def _ranks(paths: Sequence[Path]) -> NDArray[np.float64]:
 
 
 def _unite(groups: NDArray[np.int32], keys: Hashes) -> None:
-    """Joins, in place, the groups of documents with one key. groups[i] <= i is the group's first document.
+    """Join, in place, the groups of documents with one key. groups[i] <= i is the group's first document.
 
     Union-find over whole arrays (hook the higher root to the lower, then shortcut: Shiloach and Vishkin 1982).
     """
@@ -135,7 +135,7 @@ def _unite(groups: NDArray[np.int32], keys: Hashes) -> None:
 
 
 def _keepers(groups: NDArray[np.int32], ranks: NDArray[np.float64]) -> NDArray[np.int32]:
-    """For each document the best of its group: the highest rank, then the first in order."""
+    """The best of each document's group: the highest rank, then the first in order."""
     order = np.lexsort((np.arange(len(groups)), -ranks, groups))
     leads = np.ones(len(order), bool)
     leads[1:] = groups[order[1:]] != groups[order[:-1]]

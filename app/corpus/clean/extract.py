@@ -31,7 +31,7 @@ from app.corpus.sources.untrusted import failure, leads_out
 from app.prompting.replies import parsed
 
 OF_FUNCTIONS = ("doc_to_code", "code_to_doc", "fill_in", "multi_file", "tool_use", "completion")
-"""Forms that functions are shown in."""
+"""The forms in which functions are shown."""
 COPY_FIELDS = [("sha256", pa.binary(32)), ("bands", pa.binary()), ("rank", pa.float32())]
 """What `app.corpus.clean.duplicates` looks at, beside `kind`."""
 DOCUMENT_SCHEMA = pa.schema([*ORIGIN_FIELDS, *((name, TEXT) for name in Document.__slots__), *COPY_FIELDS])
@@ -42,10 +42,10 @@ class ShardFile:
     """A file to be read. Made by the build's plan."""
 
     origin: Origin
-    """Under the licence of its distribution."""
+    """Where the file comes from, under the licence of its distribution."""
     file: SourceFile
     source: int = -1
-    """Number of the recipe's source that it is of; -1: unknown."""
+    """Number of the recipe's source that the file belongs to; -1: unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +109,7 @@ def extract_shard(job: ExtractJob) -> None:
 def _answered(
     held: ShardFile, recipe: Recipe, guard: Decontaminator, masked: dict[str, int]
 ) -> list[dict[str, Any] | Rejected]:
-    """`_documents` of a file; for one that makes it fail the reason alone."""
+    """The `_documents` of a file; the reason alone for one that makes it fail."""
     reason = at(f"{held.origin.distribution}: {held.origin.path}")
     if not reason:
         try:
@@ -178,7 +178,7 @@ def _sibling(origin: Origin, recipe: Recipe, guard: Decontaminator, file: Source
 
 
 def _cleaned(file: SourceFile, origin: Origin, recipe: Recipe) -> Cleaned:
-    """Raises RejectedFileError."""
+    """The file as it is learnt. Raises RejectedFileError with the reason for one that is not."""
     raw = read_source(file, recipe.cleaning.max_bytes)
     return clean(raw, file.path, recipe.cleaning, frozenset(recipe.licences.also_allow), origin.licence)
 

@@ -39,7 +39,7 @@ class Guarded:
     sha256: str
     """SHA-256 of the problems' texts (`texts_sha256`)."""
     by: Literal["text", "hashes"]
-    """text: the problems were at hand; hashes: those that come with the project."""
+    """What it is told by: the "text" of problems at hand, or the "hashes" that come with the project."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -52,14 +52,15 @@ class Guard:
     signs: tuple[Signs, ...]
 
     def facts(self) -> dict[str, Any]:
-        """For the manifest."""
+        """What the manifest says of it."""
         return {"suites": [dataclasses.asdict(suite) for suite in self.suites], "unguarded": list(self.unguarded)}
 
 
 def guard_of(
     texts: Mapping[str, Sequence[BenchmarkText]], shipped: Iterable[str] = (), unguarded: Iterable[str] = ()
 ) -> Guard:
-    """texts: the problems at hand, by suite. shipped: suites to guard by the project's hashes, texts or not."""
+    """The guard of some suites. texts: the problems at hand, by suite. shipped: suites to guard by the project's
+    hashes, texts or not."""
     suites = {name: read_signs(SHIPPED / f"{name}.parquet") for name in shipped}
     signs = [each for held, _ in suites.values() for each in held]
     found = {name: Guarded(**facts) for name, (_, facts) in suites.items()}
@@ -88,7 +89,7 @@ def texts_sha256(texts: Iterable[BenchmarkText]) -> str:
 
 
 def signs_bytes(signs: Iterable[Signs], facts: Mapping[str, Any]) -> bytes:
-    """A Parquet file; hashes in order are kept as differences, about four bytes each."""
+    """The signs as a Parquet file; hashes in order are kept as differences, about four bytes each."""
     rows = [{"label": each.label} | {kind: getattr(each, kind).astype(np.int64) for kind in SIGNS} for each in signs]
     table = pa.Table.from_pylist(rows, SCHEMA.with_metadata({"facts": json.dumps(facts)}))
     encodings = {f"{kind}.list.element": "DELTA_BINARY_PACKED" for kind in SIGNS}
@@ -116,7 +117,7 @@ def read_signs(path: Path) -> tuple[list[Signs], dict[str, Any]]:
 
 
 def guard_of_build(build: BuildSettings) -> Decontaminator:
-    """What a build is guarded against, for its tasks: read once in a process."""
+    """The guard of a build, for its tasks: read once in a process."""
     return decontaminator(build.work / GUARD, build.guard_sha256)
 
 

@@ -33,7 +33,8 @@ _ROW_FACTORS = np.array([pow(0xC2B2AE3D27D4EB4F, row + 1, 2**64) for row in rang
 
 
 def bands(text: str) -> bytes:
-    """BANDS_BYTES bytes: a little-endian 64-bit hash a band. Two documents that share one are candidates."""
+    """The document's bands, BANDS_BYTES bytes: a little-endian 64-bit hash a band. Two documents that share one are
+    candidates."""
     shingles = grams(code_tokens(text).hashes, SHINGLE_TOKENS)
     if len(shingles) < _MIN_SHINGLES:
         return NO_BANDS

@@ -1,4 +1,4 @@
-"""Masks what a model must not learn by heart: keys, tokens, passwords in addresses, private keys, e-mail addresses.
+"""Masks for what a model must not learn by heart: keys, tokens, passwords in addresses, private keys, e-mail addresses.
 
 Each is replaced by a placeholder of the same kind (`<API_KEY>`), which leaves a string a string, so the code still
 parses; a file is not lost for one address in it. After StarCoder (arXiv 2305.06161, section 4), which masks as well.
@@ -162,7 +162,7 @@ def _apart(spans: list[Span]) -> list[Span]:
 
 
 def _is_random(value: str) -> bool:
-    """Letters and digits mixed as no person writes them."""
+    """Whether letters and digits are mixed as no person writes them."""
     if _IDENTIFIER.fullmatch(value) or not (any(map(str.isdigit, value)) and any(map(str.isalpha, value))):
         return False
     counts = Counter(value).values()

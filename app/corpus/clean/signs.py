@@ -105,7 +105,7 @@ def merged(label: str, signs: Sequence[Signs]) -> Signs:
 
 
 def is_distinctive(name: str) -> bool:
-    """Two words or more: has_close_elements, twoSum."""
+    """Whether a name has two words or more: has_close_elements, twoSum."""
     return bool(_DISTINCTIVE.search(name))
 
 
@@ -114,7 +114,7 @@ def name_hash(name: str) -> np.uint64:
 
 
 def name_grams(tokens: Tokens, name: np.uint64) -> Hashes:
-    """Runs of `NAME_NGRAM` words beside the name of this hash."""
+    """Hashes of `NAME_NGRAM` words in a row, each mixed with the hash of a name."""
     return mixed(grams(tokens.hashes, NAME_NGRAM) + name) & BITS
 
 
@@ -129,14 +129,14 @@ def piece_hash(tokens: Tokens, place: int, words: int) -> np.uint64:
 
 
 def code_grams(text: str) -> Hashes:
-    """Grams of the code with its names made one; those that say little (few keywords, builtins, attributes, numbers)
-    are left out."""
+    """Grams of the code with its names made one, without those that say little (few keywords, builtins, attributes,
+    numbers)."""
     code = _code(text)
     return code.grams[code.says_enough] & BITS
 
 
 def _signs(benchmark: BenchmarkText, phrases: Hashes) -> dict[str, Hashes]:
-    """phrases: what is a form of words of the suite ("complete the following code")."""
+    """The signs of one problem. phrases: the suite's forms of words ("complete the following code")."""
     tokens, text, name = word_tokens(benchmark.text), benchmark.text, benchmark.entry_point
     imports, signatures = (_within(pattern, tokens) for pattern in (_IMPORTS, _SIGNATURES))
     types = np.isin(tokens.hashes, _hashes_of(TYPES))
@@ -210,7 +210,7 @@ def _code(text: str) -> _Code:
 
 
 def _evidence(code: _Code) -> Hashes:
-    """Those grams that are more than headers and prose."""
+    """The grams that are more than headers and prose."""
     tokens = code.tokens
     if len(tokens.starts) < CODE_NGRAM:
         return np.zeros(0, np.uint64)

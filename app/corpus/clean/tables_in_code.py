@@ -1,4 +1,4 @@
-"""How much of a program is data written as code: tables, long strings and bytes, wherever in it they are.
+"""The share of a program that is data written as code: tables, long strings and bytes, wherever in it they are.
 
 A table is a literal container (also the arguments of a call at module level) or a single constant of many lines. Only
 those of MIN_LINES count, and only where they amount to much together; docstrings and containers that hold code rather
@@ -74,7 +74,7 @@ def _is_table(node: ast.expr) -> bool:
 
 
 def _repeated(body: list[ast.stmt]) -> Iterator[tuple[int, int]]:
-    """Runs of statements that call the same with constants, or fill the same with them."""
+    """Runs of statements that call the same function with constants, or fill the same container with them."""
     start, called = 0, ""
     for place in range(len(body) + 1):
         current = _called(body[place]) if place < len(body) else ""

@@ -1,4 +1,4 @@
-"""From documents and solved problems to training examples, in the forms that the recipe draws.
+"""The way from documents and solved problems to training examples, in the forms that the recipe draws.
 
 Documents: doc_to_code, code_to_doc, fill_in, multi_file (dialogues), completion and file (plain text). Solved problems:
 problem (as HumanEval and MBPP ask, in chat and as text), fix_bug, code_to_doc, fill_in. Questions are in the very words
@@ -38,9 +38,9 @@ MAX_BUGS = 2
 """Shown of one problem, at most."""
 MIN_FILL_LINES, MAX_FILL_LINES = 1, 8
 Reject = Callable[[str, str], None]
-"""Is called with a form and the reason why a document that was drawn for it is left out."""
+"""What is called with a form and the reason why a document that was drawn for it is left out."""
 _ASKED_WITHOUT_TESTS: dict[str, Callable[[Problem], str]] = {"leetcode": lambda p: p.prompt, "apps": apps_question}
-"""By the source of the problem; the others are asked as HumanEval and MBPP ask."""
+"""Questions by the source of the problem; other sources are asked as HumanEval and MBPP ask."""
 FENCE = "```"
 
 
@@ -98,9 +98,8 @@ def problem_examples(
     *,
     fills_in: bool,
 ) -> Iterator[Example]:
-    """The problem in each form that it is drawn for; none for a problem that is not on the training side, or whose
-    solution would end its own code block. Of the tests three at most are shown, and never all.
-    """
+    """The problem in each form that it is drawn for; no form for a problem that is not on the training side, or whose
+    solution would end its own code block. Three of the tests at most are shown, and never all."""
     problem = solved.problem
     if problem.split != "train" or FENCE in solved.solution:
         return
@@ -218,7 +217,7 @@ def _multi_file(document: Document, whole: str, files: Mapping[str, str], seed: 
 
 
 def _undescribed(source: str, docstring: str) -> str:
-    """Why the docstring is none to learn; empty when it is."""
+    """Why the docstring is not worth learning; empty when it is."""
     if source.count("\n") > MAX_LINES:
         return f"long function: {source.count(chr(10))} lines"
     reason = poor_docstring(docstring)
@@ -253,7 +252,8 @@ def without_docstring(source: str, function: Function) -> str:
 
 
 def _fill_in(source: str, function: Function, fills_in: bool, seed: int, reject: Reject) -> Iterator[Example]:
-    """Some lines of the body, from what comes before and after them; in the model's tokens also parts of a line."""
+    """A dialogue or text that asks for some lines of the body, from what comes before and after them; in the model's
+    own tokens also for parts of a line."""
     lines = source.rstrip("\n").split("\n")
     first = (
         (function.body[0].end_lineno or 1) if ast.get_docstring(function) is not None else function.body[0].lineno - 1
@@ -269,7 +269,7 @@ def _fill_in(source: str, function: Function, fills_in: bool, seed: int, reject:
     while not lines[end - 1].strip():
         end -= 1
     line = lines[start]
-    column = len(line) - len(line.lstrip())  # where an editor's cursor stands
+    column = len(line) - len(line.lstrip())  # where an editor's cursor may be
     if not fills_in:
         # The mark is alone on its line and the answer brings its indentation: put in its place, it fits as it is.
         asked = "\n".join([*lines[:start], FILL, *lines[end:]])

@@ -1,7 +1,7 @@
-"""Which documented functions are worth asking for: told well enough to be written, and by a reader who knows Python.
+"""The choice of documented functions worth asking for: told so that a reader who knows Python can write them.
 
-A function is no good exercise when its docstring says little, when it is long, when it only passes its arguments on, or
-when its body lives on names that the prompt does not explain: classes and helpers of its own package, methods of its
+A function makes a poor exercise when its docstring says little, when it is long, when it only passes its arguments on,
+or when its body lives on names that the prompt does not explain: classes and helpers of its own package, methods of its
 framework. `self_contained` is the share of a body's names and attributes that a reader can know.
 Limits: attributes are known by their name alone (`.append` of whatever object); quoted annotations are not looked at.
 """

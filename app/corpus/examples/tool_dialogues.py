@@ -48,7 +48,7 @@ def tool_example(
 
 @dataclass(slots=True)
 class _Turn:
-    """What a search asked and brought up."""
+    """One search: what it asked and what it brought up."""
 
     query: str
     source: str | None
@@ -56,7 +56,7 @@ class _Turn:
 
 
 class _Maker:
-    """Makes one dialogue; every choice comes out of its draws."""
+    """The maker of one dialogue; every choice comes out of its draws."""
 
     def __init__(self, draws: Draws, words: Words) -> None:
         self._draws = draws
@@ -124,7 +124,7 @@ class _Maker:
         return self._dialogue(question, turns, answer)
 
     def _unknown(self, library: str, source: str, made: Described, around: list[Passage]) -> Example:
-        """Something that the passages found do not say."""
+        """A question about something that the passages found do not say."""
         asked = self._draws.one_of(self._words.unknown.questions)
         values = {"lib": library, "name": made.name, "fact": asked.fact}
         pool = [_passage(library, source, made, None), *around]
@@ -133,7 +133,7 @@ class _Maker:
         return self._dialogue(asked.question.format(**values), turns, answer)
 
     def _missing(self, library: str, source: str, made: Described, around: list[Passage]) -> Example:
-        """A function of which no passage tells; now and then searched for twice."""
+        """A question about a function of which no passage tells; now and then it is searched for twice."""
         fact = self._fact(made, but="which")
         values = {"lib": library, "name": made.name} | fact.values
         asked = self._words.asked[fact.kind]
@@ -185,7 +185,7 @@ class _Maker:
     def _dialogue(
         self, question: str, turns: list[_Turn], answer: str, again: Literal["second", "retry"] = "second"
     ) -> Example:
-        """again: why there is a second search."""
+        """The dialogue of these turns. again: why there is a second search."""
         systems = [system.text for system in self._words.systems for _ in range(system.weight)]
         system = self._draws.one_of(systems)
         messages: list[Message] = [{"role": "system", "content": system}] if system else []
@@ -226,7 +226,7 @@ def _passage(library: str, source: str, made: Described, fact: Fact | None) -> P
 
 
 def _lowered(question: str, library: str, name: str) -> str:
-    """As the rest of a sentence."""
+    """The question as the rest of a sentence."""
     word = question.split(" ", 1)[0].strip("`:")
     if word == "I" or word.startswith(("I'", library, name)):
         return question

@@ -67,6 +67,6 @@ class Words(Settings):
 
 @functools.cache
 def load_words() -> Words:
-    """Raises UserError naming the file and the field."""
+    """The words of datasets/tool_dialogues.yaml. Raises UserError naming the file and the field."""
     place, way_out = str(WORDS_PATH), "restore it from the repository"
     return parse_settings(Words, read_yaml(WORDS_PATH, place, way_out), place, way_out)

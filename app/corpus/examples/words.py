@@ -47,7 +47,7 @@ WITH_DOCSTRING = (
     "Document the function `{name}`: reply with the whole function, with a docstring, in one code block.\n{code}",
 )
 _SENTENCE_END = re.compile(r"(?<!\b[a-zA-Z])(?<!\b(?:vs|cf))(?<!\betc)[.!?](?=\s+[A-Z`])")
-"""Not after a single letter: "e.g.", "s.t.", initials."""
+"""The end of a sentence, which is never after a single letter: "e.g.", "s.t.", initials."""
 _BASE_VERBS = frozenset(
     "add apply build calculate capitalize check clean collapse combine compare compute convert count create "
     "decode detect determine divide drop encode escape estimate evaluate expand extract filter find flatten "
@@ -80,7 +80,7 @@ def base_of(word: str) -> str:
 
 
 def _collapsed(paragraph: str) -> str:
-    """On one line, unless its line breaks mean something."""
+    """The paragraph on one line, unless its line breaks mean something."""
     lines = paragraph.split("\n")
     if any(re.match(r"\s{2,}|\s*([-*•]|\d+[.)])\s", line) for line in lines):
         return paragraph

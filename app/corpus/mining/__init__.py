@@ -1,4 +1,4 @@
-"""Mines problems with tests from distributions of Python code.
+"""The mining of problems with tests from distributions of Python code.
 
 A documented function with examples, or one that its distribution's tests call, becomes a problem: its signature and
 docstring are the prompt, what it gives for known and generated inputs are the hidden tests. Two steps, so that the

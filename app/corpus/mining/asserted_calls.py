@@ -31,7 +31,7 @@ class _Renamed(ast.NodeTransformer):
 
 
 def _is_path(node: ast.expr) -> bool:
-    """A name, or names joined by dots."""
+    """Whether an expression is a name, or names joined by dots."""
     while isinstance(node, ast.Attribute):
         node = node.value
     return isinstance(node, ast.Name)
@@ -67,7 +67,7 @@ def call_in(claim: ast.expr, name: str, names: Names, *, from_docstring: bool = 
 
 
 class _Inlined(ast.NodeTransformer):
-    """Local names replaced by their values."""
+    """The transformer that replaces local names by their values."""
 
     def __init__(self, names: Names) -> None:
         self._names = names

@@ -66,7 +66,8 @@ class _Imports:
 
 
 def from_tests(tree: ast.Module) -> Iterator[tuple[str, str, Call]]:
-    """(module or "", function, call) for calls of imported functions in a test file, with what an assertion claims."""
+    """Tuples (module or "", function, call) for calls of imported functions in a test file, with what an assertion
+    claims."""
     imports = _Imports()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):

@@ -96,7 +96,7 @@ def _problem(candidate: Candidate, patient: Supervisor, strict: Supervisor, mine
 
 
 def _is_untold(pair: Pair, docstring: str) -> bool:
-    """Whether it asks what comes of nothing (no argument, None, something empty) and the docstring does not say."""
+    """Whether a call asks what comes of nothing (no argument, None, something empty) and the docstring does not say."""
     if pair.call in docstring:
         return False
     if not pair.args or "None" in pair.args:

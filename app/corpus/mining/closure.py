@@ -29,7 +29,8 @@ class _Chosen:
     num_chars: int = 0
 
     def add(self, path: str, statement: Statement, names: Iterable[str]) -> None:
-        """Raises NotSelfContainedError where two modules mean different things by one name, or it grows too large."""
+        """Take a statement that binds these names. Raises NotSelfContainedError where two modules mean different things
+        by one of them, or where all that is taken grows too large."""
         for name in names:
             owner = _owner(statement) if statement.is_import else path
             if self.owners.setdefault(name, owner) != owner:
@@ -53,7 +54,8 @@ class Package:
 
     def __init__(self, modules: Iterable[Module]) -> None:
         self._modules: dict[str, Module] = {}
-        """By every tail of the dotted path ("src.pkg.words", "pkg.words", "words"); the shortest path owns a tail."""
+        """Modules by every tail of the dotted path ("src.pkg.words", "pkg.words", "words"); the shortest path owns a
+        tail."""
         self._whole: dict[str, Module] = {}
         for module in sorted(modules, key=lambda module: (module.path.count("/"), module.path)):
             parts = dotted(module.path).split(".")
@@ -141,7 +143,7 @@ def _in_order(root: str, chosen: _Chosen) -> list[tuple[str, int]]:
 
 
 def _says_nothing(node: ast.stmt) -> bool:
-    """`str = str`, which old modules have for their importers."""
+    """Whether it is `str = str`, which old modules have for their importers."""
     return isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == ast.unparse(node.value)
 
 

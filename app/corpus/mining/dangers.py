@@ -36,7 +36,7 @@ class NotSelfContainedError(ValueError):
 
 
 def refuse_dangers(statements: Sequence[ast.stmt]) -> None:
-    """Raises NotSelfContainedError for statements, imports among them, that touch what they may not."""
+    """Refuse statements, imports among them, that touch what they may not. Raises NotSelfContainedError."""
     modules: dict[str, str] = {}
     for node in _all_nodes(statements):
         if isinstance(node, ast.Import | ast.ImportFrom):
@@ -65,7 +65,8 @@ def _all_nodes(statements: Iterable[ast.AST]) -> Iterator[ast.AST]:
 
 
 def _imported(node: ast.Import | ast.ImportFrom) -> dict[str, str]:
-    """Bound name -> module, for whole modules. Raises NotSelfContainedError for one that is not harmless."""
+    """The modules that an import binds whole, by the name that it binds. Raises NotSelfContainedError for one that is
+    not harmless."""
     found = {}
     if isinstance(node, ast.Import):
         for alias in node.names:

@@ -32,9 +32,9 @@ from app.corpus.sources.untrusted import failure
 from app.prompting.replies import parsed
 
 MAX_FUNCTION_LINES = 100
-"""Without the docstring."""
+"""Lines of a function at most, without its docstring."""
 MAX_CALLS = 24
-"""Kept of one function, in the order of the files."""
+"""Calls that are kept of one function, in the order of the files."""
 _SEEN, _SEEDS, _ALONE = STAGES[:3]
 _UNEXPECTED = {RecursionError: "too deeply nested", SyntaxError: "no whole lines of its file"}
 MAX_TEST_BYTES = 1_000_000
@@ -113,7 +113,7 @@ def _modules(
 
 
 def refused(distribution: Distribution, path: str, reason: str, name: str = "") -> Rejected:
-    """name: of the function; empty for a whole file."""
+    """The record of what is refused. name: of the function; empty for a whole file."""
     return Rejected(origin=_origin(distribution, path), name=name, what=PROBLEM, reason=reason)
 
 
@@ -137,7 +137,7 @@ def _tests(distribution: Distribution, read: Read, mined: Mined) -> Iterator[ast
 
 
 def _calls_in_tests(functions: list[_Function], tests: Iterable[ast.Module]) -> list[list[Call]]:
-    """For each function the calls in tests that import it from where it is, or from a package above."""
+    """The calls of each function in tests that import it from where it is, or from a package above."""
     by_name: dict[str, list[int]] = {}
     for index, function in enumerate(functions):
         by_name.setdefault(function.node.name, []).append(index)
@@ -176,7 +176,8 @@ def _candidate(
     mined: Mined,
     min_docstring_chars: int,
 ) -> Candidate | None:
-    """None for a function without documented examples or calls. Raises NotSelfContainedError, NoProblemError."""
+    """The candidate that a function makes; None for one without documented examples or calls. Raises
+    NotSelfContainedError, NoProblemError."""
     node, module = function.node, function.module
     docstring = ast.get_docstring(node)
     if not docstring or node.name.startswith("__"):

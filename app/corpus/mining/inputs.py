@@ -29,7 +29,7 @@ class Inputs:
     """Calls to record. Made by `more_calls`."""
 
     given: list[Call]
-    """Those that somebody wrote down, each once."""
+    """The calls that somebody wrote down, each once."""
     generated: list[Call]
     probes: list[Call]
     """Calls that nobody promised an answer to: they only show whether answers depend on chance."""

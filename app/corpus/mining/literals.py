@@ -10,7 +10,7 @@ _CONSTRUCTORS = {"set": set, "frozenset": frozenset, "list": list, "tuple": tupl
 
 
 class NotLiteralError(ValueError):
-    """The expression is no plain value."""
+    """The expression is not made of plain values."""
 
 
 def value_of(node: ast.expr, names: dict[str, Any]) -> Any:

@@ -17,7 +17,7 @@ class Statement:
 
     node: ast.stmt
     place: int
-    """In the order of the module."""
+    """The statement's number in the order of the module."""
     text: str
     is_import: bool = False
 
@@ -26,7 +26,8 @@ class Module:
     """A file of a distribution, and what is asked of it while functions are made to stand alone."""
 
     def __init__(self, path: str, text: str, tree: ast.Module, licence: str) -> None:
-        """path: inside the distribution; text: with Unix line ends; licence: of the file, an SPDX expression."""
+        """Take a parsed file. path: inside the distribution; text: with Unix line ends; licence: of the file, an SPDX
+        expression."""
         self.licence = licence
         self.path = path
         self.tree = tree
@@ -64,7 +65,7 @@ class Module:
 
     @cached_property
     def definitions(self) -> dict[str, list[Statement]]:
-        """For each module-level name the statements that make it what it is."""
+        """The statements that make each module-level name what it is."""
         found: dict[str, list[Statement]] = {}
         place = 0
         for node in self.tree.body:
@@ -87,13 +88,13 @@ class Module:
 
 
 def _first_line(docstring: str) -> str:
-    """Empty where it can't be written between three quotes as it is."""
+    """The docstring's first line; empty where it can't be written between three quotes as it is."""
     line = docstring.strip().partition("\n")[0].strip()
     return "" if "\\" in line or '"' in line else line
 
 
 def is_overload(node: ast.stmt) -> bool:
-    """A signature for type checkers, which the function itself follows."""
+    """Whether it is a signature for type checkers, which the function itself follows."""
     decorators = node.decorator_list if isinstance(node, ast.FunctionDef) else []
     return any(ast.unparse(decorator).rpartition(".")[2] == "overload" for decorator in decorators)
 

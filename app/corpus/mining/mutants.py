@@ -29,8 +29,8 @@ _SWAPPED: dict[type[ast.AST], Any] = {
 
 
 def mutants(source: str, entry_point: str) -> list[tuple[str, str]]:
-    """(kind, mutated source), each kind in the order of the source. Only the body of an entry point at module level is
-    emptied."""
+    """Kind and source of each mutant, each kind in the order of the source. Only the body of an entry point at module
+    level is emptied."""
     tree = ast.parse(source)
     entry = next((node for node in tree.body if isinstance(node, Function) and node.name == entry_point), None)
     body = [] if entry is None else entry.body[1:] if _is_text(entry.body[0]) else entry.body
@@ -43,7 +43,7 @@ def mutants(source: str, entry_point: str) -> list[tuple[str, str]]:
 
 
 def _walk(node: ast.AST) -> Iterator[ast.AST]:
-    """Every node in order; no annotations, no docstrings, and no f-strings, whose parts have no places of their own."""
+    """Every node in order, without annotations, docstrings and f-strings, whose parts have no places of their own."""
     yield node
     for name, value in ast.iter_fields(node):
         if name in ("annotation", "returns", "decorator_list"):

@@ -1,4 +1,4 @@
-"""Runs inside the sandbox, before any test exists: calls a function on many inputs and prints what came out.
+"""The recorder inside the sandbox, before any test exists: it calls a function on many inputs and prints what came out.
 
 Its text is put before a program and executed there (`recording`); only the standard library is at hand. Every input is
 taken three times: as it is, and twice with sets that give their elements in one order and in the opposite one, which
@@ -108,7 +108,7 @@ def plain(value: Any, kinds: Any) -> Any:
 
 
 def shown(value: Any, kinds: Any) -> Any:
-    """Its literal; sets sorted, so that equal sets show equal."""
+    """The value's literal; sets are sorted, so that equal sets show equal."""
     kind = type(value)
     if kind in (list, tuple, dict):
         parts = (
@@ -137,7 +137,7 @@ def given(value: Any, kinds: Any) -> Any:
 
 
 def bounded(work: Any, args: Any, kwargs: Any) -> Any:
-    """(kind, text) of a call: "ok" and what it gave, "raised" or "slow" and why."""
+    """Kind and text of a call: "ok" and what it gave, "raised" or "slow" and why."""
     left = MAX_STEPS
 
     def trace(frame: Any, event: str, arg: Any) -> Any:

@@ -38,9 +38,9 @@ class Candidate:
     prelude: str
     """Imports, constants, helper functions and classes that it uses, in the order of its module; empty for none."""
     signature: str
-    """From the first decorator to the colon."""
+    """Source from the first decorator to the colon."""
     docstring: str
-    """As `inspect.cleandoc` gives it; examples that can't stand alone are taken out."""
+    """Text as `inspect.cleandoc` gives it, without the examples that need more than the function."""
     body: str
     """Indented source after the docstring."""
     calls: tuple[Call, ...]
@@ -48,7 +48,7 @@ class Candidate:
     """Hash of the normalised function, without its name and docstring: equal for copies."""
 
     undecorated: bool = False
-    """Its decorators were left out: then all claims have to hold, those of the tests too."""
+    """Whether its decorators were left out: then all claims have to hold, those of the tests too."""
 
     @property
     def text(self) -> str:

@@ -1,4 +1,4 @@
-"""From a candidate to the texts of a problem: prompt in HumanEval's form, whole program, description; and how hard it
+"""The texts of a problem, made of a candidate: prompt in HumanEval's form, whole program, description; and how hard it
 looks."""
 
 import ast
@@ -17,9 +17,9 @@ _POINTS_ELSEWHERE = re.compile(
     r"|\binternal use\b|not (meant|intended) to be used|\bsubtle case\b",
     re.I,
 )
-"""A docstring for those who know another function."""
+"""The words of a docstring for those who know another function."""
 ENOUGH_WORDS = 25
-"""So many words say something of their own, whatever they point to."""
+"""A docstring of this many words says something of its own, whatever it points to."""
 EASY, MEDIUM, HARD = "easy", "medium", "hard"
 _BRANCHES = (
     ast.If, ast.For, ast.While, ast.Try, ast.IfExp, ast.BoolOp, ast.comprehension, ast.With, ast.Lambda,
@@ -27,7 +27,8 @@ _BRANCHES = (
 
 
 def prompt_of(candidate: Candidate, examples: tuple[tuple[str, str], ...] = ()) -> str:
-    """Imports, helpers, signature, docstring. examples: (call, result) to be written at the docstring's end."""
+    """The problem's prompt: imports, helpers, signature, docstring. examples: (call, result) to be written at the
+    docstring's end."""
     docstring = candidate.docstring
     if examples:
         shown = "\n".join(f">>> {call}\n{result}" for call, result in examples)
@@ -82,7 +83,7 @@ def is_too_poor(docstring: str) -> bool:
 
 
 def without_lines(docstring: str, drop: set[int]) -> str:
-    """The docstring without these lines, and without a heading that then stands over nothing."""
+    """The docstring without these lines, and without a heading that is left over nothing."""
     kept = "\n".join(line for number, line in enumerate(docstring.split("\n")) if number not in drop)
     kept = re.sub(r"\n{3,}", "\n\n", kept).strip()
     return kept if ">>>" in kept or not drop else _HEADING.sub("", "\n" + kept).strip()
@@ -115,7 +116,7 @@ def difficulty_of(function: ast.FunctionDef) -> str:
 
 
 def is_trivial(function: ast.FunctionDef) -> bool:
-    """A constant, an argument given back, or a call of another function with the same arguments."""
+    """Whether the body is a constant, an argument given back, or a call of another function with the same arguments."""
     body = function.body[1:]
     if len(body) != 1:
         return False
@@ -145,5 +146,6 @@ def _is_passed_on(node: ast.expr, names: set[str]) -> bool:
 
 
 def _is_method_of_argument(node: ast.expr, names: set[str]) -> bool:
-    """`text.split(sep)` is something to know; `module.function(text)` and `helper(text)` are not."""
+    """Whether a call is like `text.split(sep)`, which is something to know; `module.function(text)` and `helper(text)`
+    are not."""
     return isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in names

@@ -166,7 +166,8 @@ def prove_chunk(job: ProveJob) -> None:
 
 
 def candidate_row(candidate: Candidate) -> dict[str, Any]:
-    """Raises UnicodeEncodeError for a text with half a surrogate pair, WireError for an argument nested too deeply."""
+    """The candidate as a row of CANDIDATE_SCHEMA. Raises UnicodeEncodeError for a text with half a surrogate pair,
+    WireError for an argument nested too deeply."""
     calls = [{name: to_json(getattr(call, name)) for name in Call.__slots__} for call in candidate.calls]
     fields = {name: getattr(candidate, name) for name in (*_CANDIDATE_TEXTS, "undecorated")}
     fields |= candidate.origin.row | {"kind": CANDIDATE, "calls": json.dumps(calls)}
@@ -226,7 +227,7 @@ def _solved(row: dict[str, Any]) -> SolvedProblem:
 
 
 def _told(rejected: Iterable[Rejected]) -> Iterator[Rejected]:
-    """With "no problem" as the kind of each reason; what the queue left out keeps its own."""
+    """The rejections with "no problem" as the kind of each reason; what the queue left out keeps its own."""
     for one in rejected:
         is_left_out = one.reason.partition(":")[0] in LEFT_OUT
         yield one if is_left_out else replace(one, reason=f"no problem: {one.reason}")

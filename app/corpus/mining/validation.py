@@ -52,7 +52,7 @@ class UnprovedError(NoProblemError):
 
 
 def short(settings: SandboxSettings) -> SandboxSettings:
-    """For the supervisor that judges mutants."""
+    """The settings for the supervisor that judges mutants."""
     return settings.model_copy(update={"timeout_s": min(MUTANT_SECONDS, settings.timeout_s)})
 
 

@@ -6,7 +6,6 @@ its identity and counts, which no file format of Ray Data does; so each task of 
 (`assemble_shard`, which runs without Ray). Rows within a shard are in an order drawn by hash.
 """
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from app.cluster.job_queue import TRIES
+from app.corpus.draws import by_hash
 from app.corpus.jobs import Job
 from app.corpus.records import Origin
 from app.corpus.rows.packing import Ids, PackingStats, Sample, num_learnt, pack, packing_stats
@@ -50,7 +50,7 @@ class ShardCounts(PackingStats):
     left_out: dict[str, int]
     """Examples that became no sample, by form and kind of reason."""
     learnable_tokens_by_form: dict[str, int]
-    """Counted over all samples, chosen or not."""
+    """Learnable tokens over all samples, chosen or not."""
     documents: list[tuple[str, str, str, int]]
     """Distribution, licence, path and tokens of each file."""
 
@@ -77,7 +77,8 @@ def assemble_shards(jobs: Sequence[AssembleJob], at_once: int | None) -> list[Sh
 
 
 def _assembled(row: dict[str, AssembleJob]) -> dict[str, ShardCounts]:
-    """Ray Data runs a task whose worker died again without end, so tries are counted in a file."""
+    """Assemble one shard as a task of Ray Data, which repeats a task whose worker died without end: so tries are
+    counted in a file."""
     job = row["job"]
     with open(_tries(job), "a") as file:
         file.write(".")
@@ -118,7 +119,7 @@ def _write(target: Path, job: AssembleJob) -> None:
         tokens[Origin.of(row)] += len(sample.input_ids)
     rows = pack(samples, seq_len, load_tokenizer_once(job.build.model).pad_token_id or 0)
     salt = str(job.build.seed).encode()
-    rows.sort(key=lambda row: hashlib.sha256(salt + row.input_ids.tobytes()).digest())  # packing sorts by length
+    rows.sort(key=lambda row: by_hash(salt + row.input_ids.tobytes()))  # packing sorts by length
     counts = ShardCounts(
         **asdict(packing_stats(rows)),
         tokens_by_form=dict(sizes),
@@ -134,12 +135,12 @@ def _write(target: Path, job: AssembleJob) -> None:
 
 
 def _length(num_learnt: int, seq_len: int) -> int:
-    """Tokens of a text all of which is learnt, but for the first of each row, that has this many learnt ones."""
+    """Tokens of a text with this many learnt ones, where all but the first token of each row are learnt."""
     return num_learnt + -(-num_learnt // (seq_len - 1))
 
 
 def _column(rows: list[Ids], seq_len: int) -> pa.Array:
-    """[rows, seq_len] as lists."""
+    """The rows as a column of lists: [rows, seq_len]."""
     values = np.concatenate([np.zeros(0, np.int32), *rows])
     return pa.ListArray.from_arrays(np.arange(0, len(values) + 1, seq_len, dtype=np.int32), values)
 

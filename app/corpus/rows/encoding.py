@@ -1,4 +1,4 @@
-"""Text to token ids for whole shards: gigatoken where it gives the tokenizer's own ids, else the tokenizer itself.
+"""Token ids of the texts of whole shards: gigatoken where it gives the tokenizer's own ids, else the tokenizer itself.
 
 gigatoken 0.10 (Rust, MIT) encodes byte-level BPE at 20 to 160 MB/s a core where `tokenizers` does 2 to 5; it refuses
 other kinds, and vocabularies that lack single bytes. Such bytes (SmolLM2 lacks 21, control characters) are added under
@@ -20,7 +20,7 @@ Ids = list[int]
 
 
 class Encoder:
-    """Encodes distinct texts, each either plain (special tokens in it are text) or not. Made by `encoder_of`."""
+    """The encoder of distinct texts, each either plain (special tokens in it are text) or not. Made by `encoder_of`."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
@@ -92,7 +92,7 @@ class Encoder:
 
 
 def _fast_encoder(tokenizer: Any, limit: int) -> Any:
-    """None where gigatoken can't take the tokenizer."""
+    """The tokenizer as gigatoken has it; None where gigatoken can't take it."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return None

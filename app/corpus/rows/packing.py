@@ -1,4 +1,4 @@
-"""Packs tokenised examples into rows of one length: no token lost, none repeated, only padding added.
+"""The packing of tokenised examples into rows of one length: no token lost, none repeated, only padding added.
 
 Best-fit decreasing ("Fewer Truncations Improve Language Modeling", arXiv 2404.10830): a text longer than a row is cut
 into rows, every other one stays whole. `position_ids` start at 0 with each piece, from which the model builds a mask
@@ -86,7 +86,7 @@ def pack(samples: Sequence[Sample], seq_len: int, pad_id: int) -> list[PackedRow
     pieces = [piece for sample in samples for piece in _pieces(sample, seq_len)]
     pieces.sort(key=lambda piece: piece.start - piece.end)  # stable: equal lengths keep their order
     rows: list[list[_Piece]] = []
-    rows_with: dict[int, list[int]] = {}  # free tokens -> numbers of rows that have so many
+    rows_with: dict[int, list[int]] = {}  # free tokens -> numbers of the rows that have this many
     room: list[int] = []  # the keys of rows_with that are not empty, ascending
     for piece in pieces:
         size = piece.end - piece.start

@@ -1,4 +1,4 @@
-"""Tokenises examples: what is trained is to the token what is asked when the model is used.
+"""The tokens of examples: what is trained is to the token what is asked when the model is used.
 
 A dialogue goes through the model's own chat template, and each assistant's turn is learnt with the token that ends it.
 The border between what is given and what is learnt lies where drawing begins: prompt and completion are tokenised
@@ -51,7 +51,7 @@ class _Segment:
     text: str = ""
     is_learnt: bool = False
     is_plain: bool = False
-    """Special tokens in it are text."""
+    """Whether special tokens in it are text."""
     ids: list[int] | None = None
 
 
@@ -100,7 +100,8 @@ def unrolled(example: Example, tokenizer: Any) -> Iterator[Example]:
 
 
 def tokenise(example: Example, tokenizer: Any) -> Sample:
-    """Raises UserError where the template refuses the dialogue, shows no turn as it asks for it, or has no end."""
+    """The sample of one example. Raises UserError where the template refuses the dialogue, shows no turn as it asks for
+    it, or has no end."""
     return tokenise_all([example], tokenizer)[0]
 
 
@@ -165,7 +166,7 @@ def _dialogue_segments(example: Example, tokenizer: Any, marked: "_Marked") -> l
 
 
 def _borders(tokenizer: Any, turns: Sequence[Message], tools: Sequence[Message]) -> tuple[str, list[tuple[int, int]]]:
-    """The whole dialogue, and in it start and end of each assistant's turn that stands there as it is asked for."""
+    """The whole dialogue, and start and end of each assistant's turn that it holds just as the turn is asked for."""
     whole = _answered(tokenizer, turns, tools)
     found = []
     for number, turn in enumerate(turns):
@@ -194,7 +195,7 @@ def _opening(tokenizer: Any, template: str) -> str:
 
 
 class _Marked:
-    """Keeps the texts of special tokens apart from the tokens."""
+    """The marks that keep the texts of special tokens apart from the tokens."""
 
     def __init__(self, tokenizer: Any) -> None:
         tokens = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}

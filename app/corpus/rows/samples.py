@@ -7,7 +7,6 @@ here.
 """
 
 import functools
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +21,7 @@ import pyarrow.parquet as pq
 from app.cluster.job_queue import at
 from app.corpus.clean.decontamination import Decontaminator
 from app.corpus.clean.extract import COPY_FIELDS, DOCUMENT_SCHEMA
-from app.corpus.draws import Draws
+from app.corpus.draws import Draws, bits
 from app.corpus.examples.forms import document_examples, problem_examples
 from app.corpus.examples.tool_dialogues import tool_example
 from app.corpus.jobs import Job
@@ -66,7 +65,7 @@ class RenderJob(Job):
     keep: list[int]
     """Rows of part `index` of "documents" that stay once copies are gone."""
     num_shards: int
-    """All of the build, among which the problems are dealt out."""
+    """Number of all shards of the build, among which the problems are dealt out."""
     inputs: str
     """Hash of the files of problems, which all shards read."""
 
@@ -196,14 +195,13 @@ def _problems(folder: Path, num_shards: int, inputs: str) -> list[list[SolvedPro
     """The training problems of each shard. inputs: hash of the files, so that a worker never goes by older ones."""
     shards: list[list[SolvedProblem]] = [[] for _ in range(num_shards)]
     for solved in read_problems(folder, SPLITS[0]):
-        digest = hashlib.sha256(solved.problem.id.encode()).digest()
-        shards[int.from_bytes(digest[:8], "big") % num_shards].append(solved)
+        shards[bits(solved.problem.id) % num_shards].append(solved)
     return shards
 
 
 @functools.lru_cache(maxsize=1)
 def _held_out(work: Path, inputs: str) -> Decontaminator | None:
-    """None where no problem is held out. inputs: as above."""
+    """The problems that are measured on; None where there are none. inputs: as for `_problems`."""
     held = json.loads((work / HELD_OUT).read_text())
     return Decontaminator(BenchmarkText(**row) for row in held) if held else None
 

@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 CUT_FORM = "file"
-"""Its examples are plain text that goes on from row to row anyway: the last one is cut to what is left of the share."""
+"""The form of plain text that goes on from row to row anyway: its last example is cut to what is left of the share."""
 MIN_CUT = 64
-"""Learnt tokens; less of a file is not worth a piece."""
+"""Learnt tokens of a piece at the least: less of a file is not worth one."""
 TOLERANCE = 0.01
 """Part of all learnt tokens; a share that is short by less is met."""
 

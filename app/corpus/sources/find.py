@@ -9,12 +9,12 @@ paths. Files are read one at a time by `read_source`.
 
 import dataclasses
 import functools
-import hashlib
 import math
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from app.corpus.draws import by_hash, uniform
 from app.corpus.recipes import (
     CodeSource,
     JsonLines,
@@ -33,8 +33,8 @@ from app.corpus.sources.untrusted import MAX_FILE_BYTES, read_member, read_regul
 
 
 def find_distributions(recipe: Recipe, cache: Path) -> list[Distribution]:
-    """The distributions of the recipe's sources, by name. Of two with one name the first is used, by the order of the
-    sources and then of what a source holds, and the other is there as rejected ("duplicate"); within a source an
+    """The distributions of the recipe's sources, by name. Where two have one name the first is used, by the order of
+    the sources and then of what a source holds, and the other is there as rejected ("duplicate"); within a source an
     approved one comes before one that is not.
 
     cache: where tables are converted and fetched to, on storage that all nodes share; what is there is not made again.
@@ -87,9 +87,8 @@ def draw_files(
     keyed = []
     for distribution in distributions:
         for file in distribution.files if distribution.verdict.approved else ():
-            digest = hashlib.sha256("\0".join((str(seed), distribution.name, file.path)).encode()).digest()
-            u = (int.from_bytes(digest[:8], "big") >> 11) / 2**53
-            keyed.append((-math.log1p(-u) / distribution.weight, digest, distribution, file))
+            key = "\0".join((str(seed), distribution.name, file.path))
+            keyed.append((-math.log1p(-uniform(key)) / distribution.weight, by_hash(key), distribution, file))
     keyed.sort(key=lambda item: item[:2])
     return [(distribution, file) for _, _, distribution, file in keyed[:max_files]]
 
@@ -115,7 +114,7 @@ def _archive(path: str) -> zipfile.ZipFile:
 
 
 def selected(distribution: Distribution, source: CodeSource) -> Distribution:
-    """With the files that the source takes."""
+    """The distribution with those of its files that the source takes."""
     files = tuple(file for file in distribution.files if source.takes_path(file.path))
     return dataclasses.replace(distribution, files=files, weight=source.weight)
 

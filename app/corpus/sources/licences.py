@@ -163,7 +163,7 @@ def _approved_part(node: "Node", approved: frozenset[str]) -> tuple["Node | None
         kept = known and _approved_part(node.license_symbol, approved)[0]
         return (node, []) if kept else (None, [str(node)])
     if not node.args:
-        # "Apache-2.0+" (or any later version) is no id of its own in the SPDX list.
+        # "Apache-2.0+" (or any later version) has no id of its own in the SPDX list.
         return (node, []) if str(node).lower().removesuffix("+") in approved else (None, [str(node)])
     parts = [_approved_part(arg, approved) for arg in node.args]
     kept = [part for part, _ in parts if part is not None]
@@ -174,7 +174,7 @@ def _approved_part(node: "Node", approved: frozenset[str]) -> tuple["Node | None
 
 
 def expression_of(value: str) -> str | None:
-    """SPDX expression that a name, an expression or a licence text stands for."""
+    """SPDX expression that a name, an expression or a licence text means."""
     value = value.strip()
     if _is_text(value):
         return _recognised_text(value)
@@ -259,7 +259,7 @@ def _shown(value: str) -> str:
 
 
 def parsed(expression: str) -> "Node | None":
-    """The expression's tree; None when it is none."""
+    """The expression's tree; None for a text that is not an expression."""
     from license_expression import ExpressionError
 
     try:

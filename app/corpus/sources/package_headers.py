@@ -31,7 +31,7 @@ def named_by_folder(item: metadata.Distribution) -> tuple[str, str]:
 
 
 def info_text(item: metadata.Distribution, name: str) -> str:
-    """A file of the distribution's metadata; empty where it lacks. importlib's own way ends at a byte that isn't
+    """A file of the distribution's metadata; empty where there is none. importlib's own way ends at a byte that isn't
     UTF-8."""
     folder = getattr(item, "_path", None)
     if isinstance(folder, Path):
@@ -89,6 +89,6 @@ def _items(fields: dict[str, Any], key: str, kind: type) -> list[Any]:
 
 
 def field(header: Message, name: str) -> str | None:
-    """The first of the name, as text: one that is no ASCII may be an object of the e-mail package's own."""
+    """The first field of the name, as text: one beyond ASCII may be an object of the e-mail package's own."""
     value = header.get(name)
     return None if value is None else str(value)

@@ -32,15 +32,14 @@ from app.corpus.sources.package_headers import (
 from app.corpus.sources.untrusted import (
     MAX_TEXT_BYTES,
     odd_path,
-    one_line,
     python_files,
     python_members,
     read_member,
     read_text,
-    shown,
     why,
 )
 from app.errors import UserError
+from app.files.text import one_line, shown
 from app.files.user_files import user_path
 
 NOT_LIBRARY = (
@@ -119,7 +118,7 @@ def _each(
     name_of: Callable[[_Item], str],
     allow: frozenset[str],
 ) -> Iterator[Distribution]:
-    """A distribution for each item. One that can't be read has the reason as its verdict."""
+    """A distribution for each item; one that can't be read has the reason as its verdict."""
     for item in items:
         try:
             yield make(item, allow)
@@ -183,7 +182,8 @@ def trees_in(path_text: str) -> list[Path]:
 
 
 def is_tree(folder: Path) -> bool:
-    """A source tree has a packaging, licence or Python file at its top; else the folders in it are the trees."""
+    """Whether a folder is a source tree: it has a packaging, licence or Python file at its top. Else the folders in it
+    are."""
     return any(
         child.name in TREE_MARKS or child.suffix == ".py" or _is_licence(child.name)
         for child in _children(folder)
@@ -206,7 +206,7 @@ def _children(folder: Path) -> list[Path]:
 
 
 def wheel(path: Path, allow: frozenset[str]) -> Distribution:
-    """Raises RejectedFileError, zipfile's and zlib's errors for one that can't be read."""
+    """The distribution in a wheel. Raises RejectedFileError, zipfile's and zlib's errors for one that can't be read."""
     if not path.is_file():
         raise RejectedFileError("unreadable: no regular file")
     with zipfile.ZipFile(path) as archive:
@@ -230,7 +230,8 @@ def _member_text(archive: zipfile.ZipFile, name: str) -> str:
 
 
 def source_tree(path: Path, allow: frozenset[str]) -> Distribution:
-    """Raises RejectedFileError and OSError for one whose metadata or licence can't be read."""
+    """The distribution in a source tree. Raises RejectedFileError and OSError for one whose metadata or licence can't
+    be read."""
     header = Message()
     if (path / "PKG-INFO").is_file():
         header = HeaderParser().parsestr(read_text(path / "PKG-INFO"))
@@ -252,7 +253,8 @@ def _distribution(
     name: str,
     version: str = "",
 ) -> Distribution:
-    """files: each with the reason why it can't be used, if any. name, version: where the header has none."""
+    """A distribution, its licence judged. files: each with the reason why it can't be used, if any. name, version:
+    where the header has none."""
     verdict = judge_licence(
         expression=field(header, "License-Expression"),
         classifiers=[str(c) for c in header.get_all("Classifier", [])],
@@ -285,7 +287,8 @@ def _is_licence(name: str) -> bool:
 
 
 def _is_own_licence(path: str) -> bool:
-    """NAME.dist-info/LICENSE or NAME.dist-info/licenses/LICENSE (PEP 639); deeper ones are those of bundled code."""
+    """Whether it is NAME.dist-info/LICENSE or NAME.dist-info/licenses/LICENSE (PEP 639); deeper ones belong to bundled
+    code."""
     parts = Path(path).parts
     folder = parts[:-1]
     return (
@@ -297,5 +300,5 @@ def _is_own_licence(path: str) -> bool:
 
 
 def _is_python(path: str) -> bool:
-    """A Python file that belongs to the tree: not inside an environment or a hidden folder of it."""
+    """Whether a Python file belongs to the tree: not inside an environment or a hidden folder of it."""
     return path.endswith(".py") and not any(part in FOREIGN or part.startswith(".") for part in folders_of(path))

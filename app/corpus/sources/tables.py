@@ -2,7 +2,7 @@
 
 `convert` copies the rows once, streaming, into the cache folder: in groups of 16, since a build draws files by hash and
 reads a whole group for each. Licences are judged on the way; a row that is refused keeps its reason and loses its
-content, and so does one that can't be read (`app.corpus.sources.table_rows`). `app.corpus.sources.the_stack` writes the
+content, and so does one that can't be read (`app.files.table_rows`). `app.corpus.sources.the_stack` writes the
 same form. Read by `app.corpus.sources.find`.
 
 Limits: a copy takes the disk that the contents take. A source file whose content changes is converted anew.
@@ -28,19 +28,21 @@ from app.corpus.recipes import Columns, JsonLines, ParquetTable
 from app.corpus.shard_files import writable
 from app.corpus.sources.folders import vendored_in
 from app.corpus.sources.licences import LicenceVerdict, judge_licence
-from app.corpus.sources.table_rows import Rows, Unreadable, json_rows, matching, parquet_columns, parquet_rows
 from app.corpus.sources.untrusted import odd_path, why
 from app.errors import UserError
+from app.files.table_rows import Rows, Unreadable, parquet_columns, readable_rows
+from app.files.text import shown
+from app.files.user_files import matching
 from app.progress import say
 
 ROWS_PER_GROUP = 16
 ROWS_LOOKED_AT = 100
-"""For the fields of a file of JSON lines."""
+"""Rows in which the fields of a file of JSON lines are looked for."""
 TEXT_COLUMNS = ("path", "licence", "repository", "revision", "author", "homepage", "reason")
 SCHEMA = pa.schema([("content", pa.binary())] + [(name, pa.string()) for name in TEXT_COLUMNS])
 NO_REPOSITORY = "(no repository)"
-VERSION = 2
-"""The conversion's own: what an older one made is made anew."""
+VERSION = 3
+"""Version of the conversion: what an older one made is made anew."""
 REQUIRED = ("content", "path", "licence", "repository")
 
 
@@ -51,7 +53,7 @@ class Row:
     archive: str
     """The Parquet file."""
     number: int
-    """From 0 on, over the whole file."""
+    """Number of the row, from 0 on, over the whole file."""
     path: str
     licence: str
     """SPDX expression relied on, or what the table says where the row is refused."""
@@ -77,11 +79,11 @@ def files_of(source: JsonLines | ParquetTable) -> list[Path]:
 
 
 def columns_of(path: Path, source: JsonLines | ParquetTable) -> list[str]:
-    """The fields of a file: of its first rows, since one may be odd, or of its schema. Raises UserError when it can't
-    be read."""
+    """The fields of a file: those of its first rows, since one may be odd, or of its schema. Raises UserError when it
+    can't be read."""
     if _is_parquet(path, source):
-        return parquet_columns(path)
-    rows = (row for row in json_rows(path) if not isinstance(row, Unreadable))
+        return parquet_columns(path, _named(path))
+    rows = (row for row in _read(path, source) if not isinstance(row, Unreadable))
     return list(dict.fromkeys(name for row in itertools.islice(rows, ROWS_LOOKED_AT) for name in row))
 
 
@@ -117,7 +119,7 @@ def _group(path: str, group: int) -> Any:
 
 
 def write_table(path: Path, rows: Iterable[dict[str, Any]], notes: dict[str, str] | None = None) -> None:
-    """Rows of SCHEMA, a missing text being empty, to a Parquet file that is there whole or not at all."""
+    """Write rows of SCHEMA, a missing text being empty, to a Parquet file that is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     blank: dict[str, Any] = {"content": None, **dict.fromkeys(TEXT_COLUMNS, "")}
@@ -166,13 +168,16 @@ def _converted(path: Path, source: JsonLines | ParquetTable, allow: frozenset[st
 
 
 def _read(path: Path, source: JsonLines | ParquetTable) -> Rows:
-    if _is_parquet(path, source):
-        return parquet_rows(path, [name for name in source.columns.model_dump().values() if name])
-    return json_rows(path)
+    columns = [name for name in source.columns.model_dump().values() if name]
+    return readable_rows(path, _named(path), columns, is_parquet=_is_parquet(path, source))
+
+
+def _named(path: Path) -> str:
+    return f"source {shown(str(path))}"
 
 
 def _is_parquet(path: Path, source: JsonLines | ParquetTable) -> bool:
-    return isinstance(source, ParquetTable) or path.suffix == ".parquet"
+    return isinstance(source, ParquetTable) or path.suffix.lower() == ".parquet"
 
 
 def _judged(rows: Rows, path: Path, columns: Columns, allow: frozenset[str]) -> Iterator[dict[str, Any]]:

@@ -24,9 +24,9 @@ from typing import Any
 
 from app.corpus.recipes import AppsTrain, LeetCodeTrain, MbppTrain, Recipe, TaskSource, split_of
 from app.corpus.records import Origin, SolvedProblem
-from app.corpus.sources.table_rows import Unreadable, json_rows, parquet_columns, parquet_rows
-from app.corpus.sources.untrusted import one_line
 from app.errors import UserError
+from app.files.table_rows import Unreadable, readable_rows
+from app.files.text import one_line, shown
 from app.files.user_files import user_path
 from app.problem_sets import apps, leetcode, linked_nodes, mbpp
 from app.problem_sets.problem_files import hub_file
@@ -38,7 +38,7 @@ HUB_FILES = {
     "mbpp_train": (mbpp.HUB, "full/train-00000-of-00001.parquet", "0.1 MB"),
     "apps": (apps.HUB, "train.jsonl", "110 MB"),
 }
-"""Repository, file and about how large it is."""
+"""Repository and file of each source, and about how large the file is."""
 DIFFICULTIES = {"introductory": "easy", "interview": "medium", "competition": "hard", "": "easy"}
 """APPS' words, and MBPP, which has none and is made of tasks for beginners."""
 STAR_MODULES = ("typing", "functools", "collections", "itertools", "heapq", "bisect", "string", "operator", "math")
@@ -101,10 +101,9 @@ def tasks_of(source: TaskSource) -> Iterator[Task | RejectedProblem]:
     Raises UserError when the file can't be had or none of its rows can be read.
     """
     path = file_of(source)
-    rows = parquet_rows(path, parquet_columns(path)) if path.suffix == ".parquet" else json_rows(path)
     first: RejectedProblem | None = None
     is_any = False
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(readable_rows(path, f"source {shown(str(path))}"), 1):
         if isinstance(row, Unreadable):
             yield RejectedProblem(id=f"{path.name}, {row.place}", reason=f"unreadable: {row.reason}")
             continue
@@ -233,7 +232,7 @@ class _Statement:
 
 @cache
 def _origins(before: str) -> dict[str, _Statement]:
-    """For each name but those of builtins what defines it last, as it would when `before` runs."""
+    """What defines each name but those of builtins last, as it would when `before` runs."""
     found: dict[str, _Statement] = {}
     for number, node in enumerate(ast.parse(before).body):
         if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":

@@ -68,7 +68,7 @@ def needs(source: TheStackV2) -> str:
 
 
 def missing(source: TheStackV2) -> str:
-    """What is known to lack for this source, without asking the network; empty where nothing is."""
+    """What this source needs and is known to be missing, without asking the network; empty where nothing is."""
     from huggingface_hub import get_token
 
     lacking = []
@@ -256,7 +256,7 @@ def _content(archive: pa.fs.FileSystem, file: dict[str, Any], row: dict[str, Any
 
 
 def _has_aws_credentials() -> bool:
-    """Whether some are set. A machine's own role in the cloud is not seen: name a profile for it."""
+    """Whether credentials are set. A machine's own role in the cloud is not seen: name a profile for it."""
     names = (
         "AWS_ACCESS_KEY_ID",
         "AWS_PROFILE",

@@ -11,13 +11,12 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from app.corpus.records import RejectedFileError
-from app.files.text import has_surrogates
+from app.files.text import has_surrogates, one_line
 
 MAX_FILE_BYTES = 64 << 20
 """More than this is never read of a file, whatever a recipe's cleaning allows."""
 MAX_TEXT_BYTES = 16 << 20
 """The same for metadata and licence texts."""
-MAX_NAME_CHARS = 200
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe",
@@ -27,19 +26,7 @@ _KINDS = {
     stat.S_IFLNK: "a link",
 }
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-"""Those whose output can be bounded while it is unpacked."""
-
-
-def shown(name: str) -> str:
-    """The name as text that can be written: what isn't UTF-8 becomes replacement characters."""
-    return os.fsencode(name).decode("utf-8", "replace") if has_surrogates(name) else name
-
-
-def one_line(text: object, limit: int = MAX_NAME_CHARS) -> str:
-    """A text from a package as a name: on one line, writable, cut."""
-    line = " ".join(str(text).split())
-    kept = "".join(character for character in line if character.isprintable())
-    return kept.encode(errors="replace").decode()[:limit]
+"""Methods of packing whose output can be bounded while it is unpacked."""
 
 
 def why(error: BaseException) -> str:
@@ -118,8 +105,8 @@ def odd_member(info: zipfile.ZipInfo) -> str:
 
 
 def python_members(infos: Sequence[zipfile.ZipInfo]) -> Iterator[tuple[str, str]]:
-    """Name and reason of each Python file of an archive; the reason is empty for one that can be used. Of two of one
-    name the last counts, as for every program that unpacks them."""
+    """Name and reason of each Python file of an archive; the reason is empty for one that can be used. Where two have
+    one name the last counts, as for every program that unpacks them."""
     last = {info.filename: info for info in infos}
     for info in infos:
         if info.filename.rstrip("/").endswith(".py"):

@@ -38,7 +38,7 @@ class Trained:
     loss: float
     """Mean over its completion's tokens, nats."""
     num_tokens: int
-    """All of them, the prompt's as well."""
+    """All tokens, the prompt's as well."""
 
 
 class Difficulty:
@@ -46,18 +46,18 @@ class Difficulty:
 
     def __init__(self) -> None:
         self.known: dict[int, Trained] = {}
-        """By key, as of the beginning of this epoch: what it trains follows from that alone."""
+        """Documents by key, as of the beginning of this epoch: what it trains follows from that alone."""
         self.fresh: dict[int, Trained] = {}
-        """What this epoch found so far."""
+        """Documents by key, as this epoch has found them until now."""
 
     def end_epoch(self, found: Iterable[dict[int, Trained]]) -> None:
-        """found: `fresh` of every worker."""
+        """Take what an epoch found for known. found: `fresh` of every worker."""
         for part in found:
             self.known.update(part)
         self.fresh = {}
 
     def save(self, path: Path, found: Iterable[dict[int, Trained]]) -> None:
-        """found: as for `end_epoch`."""
+        """Write what is known, and what the epoch has found. found: as for `end_epoch`."""
         from safetensors.numpy import save_file
 
         fresh: dict[int, Trained] = {}
@@ -81,7 +81,7 @@ class Difficulty:
 
 
 class DocumentLosses:
-    """Gathers the losses of a step's documents, pass by pass; nothing waits for a card before `trained`."""
+    """The losses of a step's documents, gathered pass by pass; nothing waits for a card before `trained`."""
 
     def __init__(self) -> None:
         self._keys: list[Tensor] = []
@@ -89,14 +89,14 @@ class DocumentLosses:
         self._losses: list[Tensor] = []
 
     def add(self, keys: Tensor, labels: Tensor, losses: Tensor) -> None:
-        """keys: int64 [rows, seq_len], each token's document; labels: as many; losses: float32 [labelled], of the
-        tokens that are predicted, in their order."""
+        """Add the losses of a pass. keys: int64 [rows, seq_len], each token's document; labels: the same shape; losses:
+        float32 [labelled], of the tokens that are predicted, in their order."""
         self._keys.append(keys.reshape(-1))
         self._labelled.append(keys[:, 1:][labels[:, 1:] != IGNORE])
         self._losses.append(losses)
 
     def trained(self) -> dict[int, Trained]:
-        """By key. A document without a label is none."""
+        """What the step says of its documents, by key; those without a label are left out."""
         if not self._keys:
             return {}
         keys, places = np.unique(torch.cat(self._labelled).numpy(), return_inverse=True)
@@ -154,7 +154,7 @@ def _packed(samples: list[Sample], seq_len: int, random: np.random.Generator) ->
 
 
 def documents(row: Row) -> Iterator[tuple[int, int, int]]:
-    """Start, end and key of each document of a row; padding is none."""
+    """Start, end and key of each document of a row, without the padding."""
     starts = np.flatnonzero(row["position_ids"] == 0).tolist()
     for start, end in zip(starts, [*starts[1:], len(row["position_ids"])], strict=True):
         if (row["labels"][start + 1 : end] != IGNORE).any():

@@ -17,7 +17,7 @@ from torch import nn
 
 
 def offload(model: PeftModel, device: torch.device) -> PeftModel:
-    """Ties the weights of a model that lies in main memory to the host, and moves the rest to `device`. In place.
+    """Tie the weights of a model that lies in main memory to the host, and move the rest to `device`. In place.
 
     The model must have its adapters already, and run under gradient checkpointing (`lora.attach` sees to both).
     """
@@ -39,12 +39,13 @@ def linears(model: PeftModel) -> list[Any]:
 
 
 class FromHost(ModelHook):
-    """Brings a linear layer's frozen weight (and bias) for a pass. Between passes the layer holds none, on `meta`."""
+    """The hook that brings a linear layer's frozen weight (and bias) for a pass. Between passes the layer holds none,
+    on `meta`."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self.weights: dict[str, torch.Tensor] = {}
-        """In main memory; for a card in pinned pages, which it copies from without waiting."""
+        """The weights in main memory; for a card in pinned pages, from which it copies without waiting."""
         self._nothing: dict[str, nn.Parameter] = {}
 
     def init_hook(self, module: nn.Module) -> nn.Module:

@@ -38,7 +38,7 @@ class RankSwitch:
         return rank
 
     def scale(self, scaling: float) -> Tensor:
-        """[rank]; scaling: PEFT's own."""
+        """The adapter's scale for each rank, [rank]. scaling: PEFT's own."""
         return self.factors * scaling
 
 

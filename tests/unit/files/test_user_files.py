@@ -6,6 +6,8 @@ import os
 from contextlib import closing
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from app.errors import UserError
@@ -14,7 +16,8 @@ from app.evaluation.stage import problem_paths
 from app.evaluation.suites import humaneval
 from app.evaluation.suites.humaneval import HumanEval
 from app.evaluation.suites.registry import get_suite
-from app.files.user_files import read_rows, user_path
+from app.files.table_rows import read_lines
+from app.files.user_files import user_path
 from app.models.base import ensure_model
 from app.overrides import with_overrides
 from app.problem_sets.problem_files import rows
@@ -43,7 +46,7 @@ MARK = b"\xef\xbb\xbf"
 def test_every_reader_takes_what_tools_put_around_the_rows(tmp_path: Path, name: str, data: bytes) -> None:
     path = tmp_path / name
     path.write_bytes(data)
-    assert [row for _, row in read_rows(path, "--cases")] == ROWS
+    assert [row for _, row in read_lines(path, "--cases")] == ROWS
     assert list(rows(path)) == ROWS
     with closing(Samples(path, HumanEval(), humaneval.load())) as samples:
         assert [row for problem in ("HumanEval/0", "HumanEval/1") for row in samples.rows(problem)] == ROWS
@@ -57,7 +60,7 @@ def test_every_reader_takes_what_tools_put_around_the_rows(tmp_path: Path, name:
         (b"null", "line 2 is no JSON object"),
         (b'"text"', "line 2 is no JSON object"),
         (b'{"task_id": "\xff"}', "line 2 is no UTF-8"),
-        (b'{"task_id": "a", "task_id": "b"}', "line 2 has the key 'task_id' twice"),
+        (b'{"task_id": "a", "task_id": "b"}', "line 2 is ambiguous: it has the key 'task_id' twice"),
         (b"\x00\x00", "line 2 is no JSON"),
         (b'{"n": ' + b"9" * 5000 + b"}", "line 2 is no JSON"),
         (b"[" * 100_000, "line 2 is no JSON"),
@@ -71,7 +74,7 @@ def test_a_line_that_is_no_row_is_told_in_a_users_file(tmp_path: Path, line: byt
         first, second = TEXT.splitlines(keepends=True)
         path.write_bytes(pack(first + line + (b"\n" + second if place == "inside" else b"")))
         with pytest.raises(UserError, match=says):
-            list(read_rows(path, "--cases"))
+            list(read_lines(path, "--cases"))
         with pytest.raises(UserError, match=says):
             list(rows(path))
         with pytest.raises(UserError, match=says):
@@ -92,7 +95,7 @@ def test_a_packed_file_that_is_cut_off_is_told(tmp_path: Path, data: bytes) -> N
     path.write_bytes(data)
     with pytest.raises(UserError, match=r"--samples .*s.jsonl.gz can't be unpacked"):
         Samples(path, HumanEval(), humaneval.load())
-    with pytest.raises(UserError, match=r"--problems .*s.jsonl.gz can't be unpacked"):
+    with pytest.raises(UserError, match=r"--problems .*s.jsonl.gz, line \d is cut off or damaged"):
         list(rows(path))
 
 
@@ -106,8 +109,31 @@ def test_an_array_of_problems_may_have_a_mark_and_its_odd_row_is_told(tmp_path: 
     path = tmp_path / "f.json"
     path.write_bytes(MARK + b"\n [" + b",".join(TEXT.splitlines()) + b"]")
     assert list(rows(path)) == ROWS
-    path.write_text('[{"a": 1}, 2]')
-    with pytest.raises(UserError, match="row 2 is no JSON object"):
+    packed = tmp_path / "f.json.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    assert list(rows(packed)) == ROWS
+    packed.write_bytes(packed.read_bytes()[:-9])
+    with pytest.raises(UserError, match="f.json.gz, the array is cut off or damaged"):
+        list(rows(packed))
+    for text, says in (
+        ('[{"a": 1}, 2]', "row 2 is no JSON object"),
+        ('[{"a": 1},\n{"a": 2}', "the array is cut off or damaged .*line 2 column 9"),
+    ):
+        path.write_text(text)
+        with pytest.raises(UserError, match=rf"^--problems .*f.json, {says}"):
+            list(rows(path))
+
+
+def test_problems_of_parquet_are_read_and_their_odd_row_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "f.parquet"
+    pq.write_table(pa.Table.from_pylist(ROWS), path)
+    assert list(rows(path)) == ROWS
+    days = pa.array([0, 2**40], pa.timestamp("s"))  # the second is beyond the calendar
+    pq.write_table(pa.table({"a": days}), path)
+    with pytest.raises(UserError, match=r"^--problems .*f.parquet, row 2 is broken \("):
+        list(rows(path))
+    path.write_bytes(b"PAR1 and no more")
+    with pytest.raises(UserError, match=r"^--problems .*f.parquet can't be read as Parquet"):
         list(rows(path))
 
 

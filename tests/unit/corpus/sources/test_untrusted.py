@@ -18,11 +18,13 @@ import pytest
 from app.corpus.recipe_check import check_recipe
 from app.corpus.recipes import LeetCodeTrain, MbppTrain
 from app.corpus.records import RejectedFileError
-from app.corpus.sources import packages, table_rows, untrusted
+from app.corpus.sources import packages, untrusted
 from app.corpus.sources.find import draw_files, find_distributions, read_source
 from app.corpus.sources.packages import Distribution
 from app.corpus.sources.task_files import RejectedProblem, solved_problems
 from app.errors import UserError
+from app.files import table_rows
+from app.files.user_files import matching
 from tests.unit.corpus.sources.test_find import COLUMNS, GOOD, recipe_of, row, write_lines, write_tree, write_wheel
 
 METADATA = "Metadata-Version: 2.1\nName: odd\nVersion: 1\nLicense: MIT\n"
@@ -303,9 +305,10 @@ def table(path: Path, **more: Any) -> list[Distribution]:
         ("a.jsonl", LINE.replace(b"\n", b"") + b"\r\n" + LINE, 2, ""),
         ("a.jsonl", b"[1]\n" + LINE + b"\n3\nnull\n", 1, "unreadable: no JSON object"),
         ("a.jsonl", LINE + b"\n{oops\n", 1, "unreadable: no JSON"),
-        ("a.jsonl", LINE + b"\n" + LINE.replace(b"ada", b"\xff"), 1, "unreadable: no JSON"),
+        ("a.jsonl", LINE + b"\n" + LINE.replace(b"ada", b"\xff"), 1, "unreadable: no UTF-8"),
+        ("a.jsonl", LINE + b'\n{"text": "x", "text": "y"}\n', 1, "unreadable: ambiguous: it has the key 'text' twice"),
         ("a.jsonl", LINE + b"\n" + b"[" * 200_000, 1, "unreadable: no JSON"),
-        ("a.jsonl.gz", gzip.compress((LINE + b"\n") * 3 + NOISE)[:-3000], 3, "unreadable: the file"),
+        ("a.jsonl.gz", gzip.compress((LINE + b"\n") * 3 + NOISE)[:-3000], 3, "unreadable: cut off"),
         ("a.jsonl", LINE + b"\n" + json.dumps(row(text=3)).encode(), 1, "content is not text"),
         ("a.jsonl", LINE + b"\n" + json.dumps(row(text=[GOOD])).encode(), 1, "content is not text"),
         ("a.jsonl", LINE + b"\n" + json.dumps(row(file={"a": 1})).encode(), 1, "path is not text"),
@@ -332,7 +335,7 @@ def test_an_odd_row_is_rejected_with_its_reason_and_the_others_are_read(
 def test_a_line_without_end_is_not_kept_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table_rows, "MAX_LINE_BYTES", 1000)
     (tmp_path / "a.jsonl").write_bytes(b'{"x": "' + b"y" * 5000 + b'"}\n' + LINE[:990] + b"\n")
-    rows = list(table_rows.json_rows(tmp_path / "a.jsonl"))
+    rows = list(table_rows.readable_rows(tmp_path / "a.jsonl", "source"))
     assert rows[0] == table_rows.Unreadable(place="line 1", reason="too large: more than 1000 bytes")
     assert len(rows) == 2 and isinstance(rows[1], dict)
 
@@ -342,11 +345,11 @@ def test_what_exists_under_its_very_name_is_not_a_pattern(tmp_path: Path) -> Non
     folder.mkdir()
     for name in ("a[1].jsonl", "b.jsonl"):
         (folder / name).write_bytes(LINE)
-    assert [path.name for path in table_rows.matching(str(folder / "a[1].jsonl"))] == ["a[1].jsonl"]
-    assert [path.name for path in table_rows.matching(str(folder / "*.jsonl"))] == ["a[1].jsonl", "b.jsonl"]
-    assert table_rows.matching(str(folder / "none-*")) == [] == table_rows.matching("/nowhere/at/all/*.jsonl")
+    assert [path.name for path in matching(str(folder / "a[1].jsonl"))] == ["a[1].jsonl"]
+    assert [path.name for path in matching(str(folder / "*.jsonl"))] == ["a[1].jsonl", "b.jsonl"]
+    assert matching(str(folder / "none-*")) == [] == matching("/nowhere/at/all/*.jsonl")
     os.mkfifo(folder / "pipe.jsonl")
-    assert table_rows.matching(str(folder / "pipe.jsonl")) == []
+    assert matching(str(folder / "pipe.jsonl")) == []
 
 
 def test_rows_of_parquet_whose_text_is_not_utf_8_are_rejected_alone(tmp_path: Path) -> None:
@@ -356,7 +359,9 @@ def test_rows_of_parquet_whose_text_is_not_utf_8_are_rejected_alone(tmp_path: Pa
     pq.write_table(pa.table({**columns, "text": texts}), tmp_path / "t.parquet")
     (one,) = [d for d in found_in("parquet", tmp_path / "t.parquet", columns=COLUMNS) if d.files]
     found = found_in("parquet", tmp_path / "t.parquet", columns=COLUMNS)
-    assert len(one.files) == 1 and [text for d in found for _, text in d.rejected][0].startswith("unreadable: Unicode")
+    assert len(one.files) == 1 and [text for d in found for _, text in d.rejected][0].startswith(
+        "unreadable: broken (Unicode"
+    )
 
 
 def test_a_table_without_a_single_row_to_read_is_refused_in_a_sentence(tmp_path: Path) -> None:
