@@ -67,6 +67,9 @@ class Draw:
     def words(self, least: int, most: int) -> list[str]:
         return [self.word() for _ in self.span(least, most)]
 
+    def ordered(self, values: Sequence[Any]) -> list[Any]:
+        return sorted(values)
+
     def table(self, keys: Sequence[Any], values: Sequence[Any]) -> dict[Any, Any]:
         """Some of the keys, each with one of the values."""
         return {key: self._random.choice(values) for key in self.few(keys, 0, len(keys))}
