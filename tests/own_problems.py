@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from app.problem_sets.own import DRIVER, FOLDER, OwnProblem, read_problems
 
 T = TypeVar("T")
-COUNT = 12
+COUNT = 14
 """Generated tests a problem."""
 DRAWS = 150
 MAX_CHARS = 300
