@@ -8,6 +8,7 @@ same draws. Of what is drawn, those tests are kept whose answers differ most. te
 where a file is behind its references.
 """
 
+import ast
 import copy
 import random
 import sys
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from app.problem_sets.own import DRIVER, FOLDER, OwnProblem, read_problems
+from app.problem_sets.own import FOLDER, Case, OwnProblem, read_problems
 
 T = TypeVar("T")
 COUNT = 14
@@ -84,7 +85,7 @@ def generated(problem: OwnProblem) -> list[str]:
         return []
     draw, answer_to = Draw(problem.id), reference_of(problem)
     names = {name: getattr(draw, name) for name in vars(Draw) if not name.startswith("_")}
-    known = {repr(arguments) for arguments, _ in by_hand(problem)}
+    known = {repr(arguments_of(case)) for case in problem.by_hand}
     by_answer: dict[str, list[str]] = {}
     for _ in range(DRAWS):
         drawn = eval(problem.inputs, names)
@@ -109,16 +110,12 @@ def generated(problem: OwnProblem) -> list[str]:
 def reference_of(problem: OwnProblem) -> Any:
     """What the tests call, with the reference as its body."""
     space: dict[str, Any] = {}
-    exec(f"{problem.signature}\n{problem.reference}", space)
-    if problem.is_class:
-        exec(DRIVER.format(entry_point="use", name=problem.name), space)
-        return space["use"]
-    return space[problem.name]
+    exec(f"{problem.signature}\n{problem.reference}\n{problem.driver}", space)
+    return space[problem.entry_point]
 
 
-def by_hand(problem: OwnProblem) -> list[tuple[tuple[Any, ...], Any]]:
-    """Arguments and answer of each test that was made by hand."""
-    return [(eval(f"({case.arguments},)" if case.arguments else "()"), eval(case.answer)) for case in problem.by_hand]
+def arguments_of(case: Case) -> tuple[Any, ...]:
+    return ast.literal_eval(f"({case.arguments},)") if case.arguments else ()
 
 
 def rewritten(text: str, problems: Sequence[OwnProblem]) -> str:
