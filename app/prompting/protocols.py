@@ -34,9 +34,9 @@ SOURCE_STOP = (
 THINK, END_THINK = "<think>", "</think>"
 
 
-def ask(header: str) -> str:
-    """The user's turn that asks for the function with this signature and docstring."""
-    return "Complete the following Python function. Reply with the whole function in one code block.\n" + fenced(header)
+def ask(header: str, kind: str = "function") -> str:
+    """The user's turn that asks for the function, or the class, with this signature and docstring."""
+    return f"Complete the following Python {kind}. Reply with the whole {kind} in one code block.\n{fenced(header)}"
 
 
 def answer(source: str) -> str:
