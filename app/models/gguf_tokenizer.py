@@ -2,12 +2,12 @@
 
 A GGUF has the vocabulary, the merges and the kinds of tokens, but not the rules by which text is cut before merging:
 it names them in one word (`tokenizer.ggml.pre`). Those of the supported families are written down here; a word that is
-not known is refused, since a tokenizer that is wrong now and then is worse than none. transformers' conversion is
-taken for SentencePiece vocabularies (Llama 2) only: of byte-level ones it forgets that Qwen normalises text (NFC), that
-SmolLM cuts digits apart, that Llama 3 looks up whole words before merging, and which models begin a text with a token.
+not known is refused, since a tokenizer that is wrong now and then is worse than none. transformers' own conversion
+forgets that Qwen normalises text (NFC), that SmolLM cuts digits apart, that Llama 3 looks up whole words before
+merging, and which models begin a text with a token.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +76,7 @@ def tokenizer_of(header: GgufHeader) -> "PreTrainedTokenizerBase":
             "take the original with --set model.source=hub"
         )
     try:
-        found = _byte_level(header, tokens) if kind == BYTE_LEVEL else _sentence_piece(header)
+        found = _made(header, tokens, _byte_level if kind == BYTE_LEVEL else _sentence_piece)
     except UserError:
         raise
     except Exception as error:  # tokenizers raises nothing narrower
@@ -86,26 +86,46 @@ def tokenizer_of(header: GgufHeader) -> "PreTrainedTokenizerBase":
     return found
 
 
-def _byte_level(header: GgufHeader, tokens: list[str]) -> "PreTrainedTokenizerBase":
-    from tokenizers import AddedToken, Tokenizer, decoders, models
+def _made(header: GgufHeader, tokens: list[str], backend_of: Callable[..., tuple[Any, bool]]) -> Any:
+    from tokenizers import AddedToken
     from transformers import PreTrainedTokenizerFast
 
-    cut = _cut(header)
     kinds = header.metadata.get("tokenizer.ggml.token_type", [])
     known = list(zip(tokens, kinds + [NORMAL] * (len(tokens) - len(kinds)), strict=False))
     while known and known[-1][1] == UNUSED:  # rows that the embedding has and the tokenizer does not
         known.pop()
+    named = {name: tokens[number] for name, number in _named(header, len(tokens)).items()}
+    backend, begins = backend_of(header, {text: number for number, (text, _) in enumerate(known)}, named)
+    added = [(text, kind == CONTROL) for text, kind in known if kind in (CONTROL, USER_DEFINED)]
+    backend.add_tokens([AddedToken(text, normalized=False, special=special) for text, special in added])
+    if header.metadata.get("tokenizer.ggml.add_bos_token", begins):
+        _begin(backend, named)
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **named)
+
+
+def _byte_level(header: GgufHeader, vocabulary: dict[str, int], named: Mapping[str, str]) -> tuple[Any, bool]:
+    """What cuts and merges, and whether texts begin with a token where the file does not say."""
+    from tokenizers import Tokenizer, decoders, models
+
+    cut = _cut(header)
     merges = [tuple(merge.split(" ")) for merge in header.metadata.get("tokenizer.ggml.merges", [])]
-    vocabulary = {text: number for number, (text, _) in enumerate(known)}
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=cut.whole_words_first))
     _apply(cut, backend)
     backend.decoder = decoders.ByteLevel()
-    added = [(text, kind == CONTROL) for text, kind in known if kind in (CONTROL, USER_DEFINED)]
-    backend.add_tokens([AddedToken(text, normalized=False, special=special) for text, special in added])
-    named = {name: tokens[number] for name, number in _named(header, len(tokens)).items()}
-    if _begins(header, cut.begins):
-        _begin(backend, named)
-    return PreTrainedTokenizerFast(tokenizer_object=backend, **named)
+    return backend, cut.begins
+
+
+def _sentence_piece(header: GgufHeader, vocabulary: dict[str, int], named: Mapping[str, str]) -> tuple[Any, bool]:
+    """The same for Llama 2's, whose merges follow from the scores of its tokens."""
+    from transformers import LlamaTokenizer
+    from transformers.tokenization_utils_base import generate_merges
+
+    scores = zip(header.metadata["tokenizer.ggml.tokens"], header.metadata["tokenizer.ggml.scores"], strict=False)
+    merges = generate_merges(vocabulary, {token: score for token, score in scores if token in vocabulary})
+    prefix = bool(header.metadata.get("tokenizer.ggml.add_space_prefix", True))
+    parts = dict.fromkeys(TOKENS) | dict(named)
+    made = LlamaTokenizer(vocab=vocabulary, merges=merges, add_prefix_space=prefix, **parts)
+    return made.backend_tokenizer, True
 
 
 def _cut(header: GgufHeader) -> Cut:
@@ -130,22 +150,6 @@ def _apply(cut: Cut, backend: Any) -> None:
     backend.pre_tokenizer = pre_tokenizers.Sequence(steps)
 
 
-def _sentence_piece(header: GgufHeader) -> "PreTrainedTokenizerBase":
-    from tokenizers import decoders, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    found = PreTrainedTokenizerFast.from_pretrained(header.path.parent, gguf_file=header.path.name)
-    backend = found.backend_tokenizer
-    if header.metadata.get("tokenizer.ggml.add_space_prefix") is False:
-        backend.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="never", split=False)
-        steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
-        backend.decoder = decoders.Sequence(steps)
-    named = {name: token for name in TOKENS if (token := getattr(found, name))}
-    if _begins(header, True):
-        _begin(backend, named)
-    return PreTrainedTokenizerFast(tokenizer_object=backend, **named)
-
-
 def _named(header: GgufHeader, num_tokens: int) -> dict[str, int]:
     """Tokens with a part to play, by transformers' name for the part."""
     found = {name: header.metadata.get(f"tokenizer.ggml.{key}_token_id") for name, key in TOKENS.items()}
@@ -153,10 +157,6 @@ def _named(header: GgufHeader, num_tokens: int) -> dict[str, int]:
         if number is not None and (type(number) is not int or not 0 <= number < num_tokens):
             raise header.broken(f"its {name} is {shown(number)} of {num_tokens:,} tokens")
     return {name: number for name, number in found.items() if number is not None}
-
-
-def _begins(header: GgufHeader, otherwise: bool) -> bool:
-    return bool(header.metadata.get("tokenizer.ggml.add_bos_token", otherwise))
 
 
 def _begin(backend: Any, named: Mapping[str, str]) -> None:
