@@ -80,8 +80,12 @@ def _profiles(arguments: argparse.Namespace) -> tuple[Profile, Profile]:
 def _model(name: str, like: ModelSettings) -> ModelSettings:
     """Where a model of this name comes from."""
     source = "path" if user_path(name).is_dir() else "package" if name.startswith("SmolLM2-135M") else "hub"
+    if source == "hub" and name.endswith(".gguf"):
+        source = "gguf"
     if source == "hub" and name.startswith((".", "/", "~")):
-        raise UserError(f"--model {name} is no folder: give a model's folder or its name on the Hugging Face Hub")
+        raise UserError(
+            f"--model {name} is no folder: give a model's folder, a GGUF file or its name on the Hugging Face Hub"
+        )
     return like.model_copy(update={"source": source, "name": name, "revision": None, "quantization": "none"})
 
 

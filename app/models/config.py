@@ -5,7 +5,10 @@ from typing import Any
 
 from app.errors import UserError, first_line
 from app.files.user_files import user_path
-from app.models.base import PACKAGED, packaged_config, pulled_folder, random_config
+from app.models.base import pulled_folder, random_config
+from app.models.gguf_header import read_header
+from app.models.gguf_layout import config_of as gguf_config
+from app.models.gguf_source import local_file, packaged_header
 from app.settings import ModelSettings
 
 QWEN3_1_7B = {
@@ -30,9 +33,9 @@ def config_of(settings: ModelSettings) -> tuple[Any, str]:
         return AutoConfig.from_pretrained(folder), ""
     match settings.source:
         case "random":
-            return random_config(packaged_config(PACKAGED).vocab_size), ""
-        case "package":
-            return packaged_config(settings.name), ""
+            return random_config(gguf_config(packaged_header()).vocab_size), ""
+        case "gguf" | "package":
+            return _from_gguf(settings), ""
         case "path":
             return _from_folder(settings.name), ""
     try:
@@ -43,6 +46,15 @@ def config_of(settings: ModelSettings) -> tuple[Any, str]:
     from transformers import Qwen3Config
 
     return Qwen3Config(**QWEN3_1_7B), f"the Hub can't be reached: {settings.name} is planned by its published shape"
+
+
+def _from_gguf(settings: ModelSettings) -> Any:
+    path = local_file(settings)
+    if path is None:
+        raise UserError(f"{settings.name} is not here yet: fetch it with `python -m app pull` first")
+    if not path.is_file():
+        raise UserError(f"model.name={settings.name!r} is no file: give a GGUF file")
+    return gguf_config(read_header(path))
 
 
 def _from_folder(name: str) -> Any:

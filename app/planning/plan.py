@@ -17,6 +17,7 @@ from app.errors import UserError
 from app.evaluation.suites.registry import NUM_PROBLEMS, get_suite
 from app.hardware import num_cores
 from app.models.config import config_of
+from app.models.gguf_source import SOURCES as UNPACKED
 from app.models.sizes import BYTES, GIB
 from app.planning import speed
 from app.planning.calibration import measured_speed, processor
@@ -34,6 +35,8 @@ RAY_GIB, CORPUS_WORKER_GIB = 1.46, 0.4
 """Main memory: a build of any size took 2.26 GiB with two workers (docs/log); of it a worker is taken for 0.4."""
 TORCH_GIB = {True: 3.0, False: 1.0}
 """A process that holds torch, with a card's libraries and without; taken for this, not measured."""
+UNPACKER_GIB = 0.2
+"""Main memory of a process that unpacks a GGUF, by `app.models.gguf_weights`."""
 DOWNLOAD = 12.5e6
 """Bytes a second: a line of 100 Mbit/s. Assumed."""
 BYTES_A_TOKEN = 3.4
@@ -150,14 +153,19 @@ def rounded_down(value: float) -> float:
 
 def pull(inputs: Inputs) -> Phase:
     """The download of the weights: the Hub holds 16-bit ones whatever model.dtype makes of them, and a tied head as
-    well; what is made here is float32."""
+    well; a GGUF's are stored in model.dtype, and untrained ones are float32."""
     shape, source = inputs.shape, inputs.profile.model.source
     if source == "hub":
         size = 2.0 * (shape.linear + shape.others + shape.vocabulary * shape.width * shape.is_tied)
         how = f"{size / 1e9:.2f} GB at {DOWNLOAD / 1e6:g} MB/s"
         return Phase(name="pull", peak_ram_gib=0.5, disk_gib=size / GIB, hours=size / DOWNLOAD / 3600, how=how)
-    size = 0 if source == "path" else 4 * (shape.linear + shape.others) / GIB
-    return Phase(name="pull", peak_ram_gib=0.5 + 2 * size, disk_gib=size, how="nothing is fetched")
+    width = {"path": 0, "random": 4}.get(source, BYTES[inputs.profile.model.dtype])
+    size = width * (shape.linear + shape.others) / GIB
+    if source in UNPACKED:
+        ram, how = TORCH_GIB[False] + UNPACKER_GIB * num_cores(), "unpacked from a GGUF"
+    else:
+        ram, how = 0.5 + 2 * size, "nothing is fetched"
+    return Phase(name="pull", peak_ram_gib=ram, disk_gib=size, how=how)
 
 
 def corpus(inputs: Inputs) -> Phase:

@@ -18,6 +18,7 @@ from typing import Any
 from app.errors import UserError
 from app.hardware import describe
 from app.models.base import ensure_model, load_tokenizer
+from app.models.gguf_source import short_name
 from app.models.sizes import GIB
 from app.prompting.turn_ends import stop_ids
 from app.serving.adapters import Adapters
@@ -123,6 +124,8 @@ def _check_guessing(body: dict[str, Any]) -> None:
 
 
 def served_name(model: ModelSettings) -> str:
+    if model.source == "gguf":
+        return short_name(model.name)
     return Path(model.name).name if model.source == "path" else model.name
 
 

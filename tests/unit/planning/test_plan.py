@@ -20,6 +20,7 @@ from app.profiles import get_profile
 from app.training.memory import plain_step_memory, shape_of
 from tests.conftest import ROOT
 from tests.planning import planned
+from tests.unit.models import gguf_files
 
 pytestmark = pytest.mark.usefixtures("alone")
 
@@ -199,6 +200,14 @@ def test_weights_in_a_folder_are_not_fetched_and_the_hubs_are_16_bit(manifest: P
     inputs, plan = planned("rtx3070", manifest, "model.source=path", f"model.name={tmp_path / 'model'}")
     assert plan["phases"][0]["disk_gib"] == plan["phases"][0]["hours"] == 0
     assert "nothing is fetched" in PHASES[0](inputs).how
+
+
+def test_what_a_gguf_becomes_is_planned_by_its_header_in_the_dtype_that_it_is_stored_in(tmp_path: Path) -> None:
+    path = gguf_files.write(tmp_path / "m.gguf", gguf_files.model("qwen2"))
+    model = ("model.source=gguf", f"model.name={path}")
+    whole, half = (planned("laptop", None, *model, f"model.dtype={dtype}")[0] for dtype in ("float32", "bfloat16"))
+    assert PHASES[0](whole).disk_gib == 2 * PHASES[0](half).disk_gib > 0
+    assert PHASES[0](half).how == "unpacked from a GGUF"
 
 
 def test_a_plan_without_a_card_has_no_columns_for_one_and_workers_are_said() -> None:

@@ -40,13 +40,19 @@ def test_any_text_gets_the_tokenizers_own_ids(tokenizer: Any, text: str, is_plai
     assert found == {(each, is_plain): slow(tokenizer, each, is_plain) for each in (text, marked)}
 
 
+@given(text=st.text("0 1\n22٣９½Ⅻ一𑽐a<|>", max_size=40))
+@settings(max_examples=300, deadline=None)
+def test_digits_of_any_script_get_the_tokenizers_own_ids(tokenizer: Any, text: str) -> None:
+    assert encoder_of(tokenizer).encode([(text, True)]) == {(text, True): slow(tokenizer, text, True)}
+
+
 def test_bytes_that_the_vocabulary_lacks_are_left_to_the_tokenizer(tokenizer: Any) -> None:
     text = "a\x04b\x00c"
     assert encoder_of(tokenizer).encode([(text, True)])[text, True] == slow(tokenizer, text, True)
 
 
 def test_a_tokenizer_that_the_fast_one_refuses_is_used_itself(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.corpus.rows.encoding._fast_encoder", lambda *_: None)
+    monkeypatch.setattr("app.corpus.rows.encoding._fast_encoder", lambda *_: (None, False))
     encoder = Encoder(tokenizer)
     assert not encoder.is_fast
     assert encoder.encode([("def f():", True)]) == {("def f():", True): slow(tokenizer, "def f():", True)}
