@@ -18,6 +18,8 @@ from app.errors import UserError, did_you_mean
 from app.settings import Profile, Settings
 
 T = TypeVar("T", bound=BaseModel)
+SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The same in C, where PyYAML was built with it: ten times as fast."""
 
 
 def with_overrides(profile: Profile, overrides: Sequence[str]) -> Profile:
@@ -64,7 +66,7 @@ def with_overrides(profile: Profile, overrides: Sequence[str]) -> Profile:
 def read_yaml(path: Path, what: str, way_out: str) -> Any:
     """The data of a YAML file. Raises UserError, in which `what` names the file, for one that can't be read."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=SAFE_LOADER)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{what} can't be read as YAML ({' '.join(str(error).split())}): {way_out}") from None
 
