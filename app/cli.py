@@ -86,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     pipeline = commands.add_parser("pipeline", parents=[profile, unsafe], help="run all stages")
     pipeline.add_argument("--run", type=user_path, metavar="DIR", help="run directory; left out, a new one under runs/")
     pipeline.add_argument("--resume", action="store_true", help="go on with a run that was interrupted")
+    pipeline.add_argument("--keep-anyway", action="store_true", help="keep what was trained, whatever validation says")
     corpus = commands.add_parser("corpus", parents=[profile, unsafe], help="build the training shards")
     corpus.add_argument("--run", type=user_path, metavar="DIR", help="run directory; needed unless --check")
     corpus.add_argument("--check", action="store_true", help="tell what the recipe needs and what is wrong with it")
@@ -156,7 +157,7 @@ def _pipeline(arguments: argparse.Namespace) -> None:
         print(f"run directory {run.root}", file=sys.stderr)
         from app.pipeline import run_pipeline
 
-        run_pipeline(run, profile, unsafe=arguments.unsafe)
+        run_pipeline(run, profile, keep_anyway=arguments.keep_anyway, unsafe=arguments.unsafe)
         print(f"report: {run.report_html}")
 
 

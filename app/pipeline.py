@@ -1,7 +1,8 @@
-"""The main job: corpus, SFT, evaluation, report, in this order, each skipped when it is complete.
+"""The main job: corpus, SFT, validation, evaluation, report, in this order, each skipped when it is complete.
 
-Runs as a Ray driver: on a cluster of its own, on the one RAY_ADDRESS names, or as a submitted job. Self-reward
-(`grm`) and evolution (`evolve`) will stand between SFT and evaluation. Run: python -m app pipeline --profile P [--run
+Runs as a Ray driver: on a cluster of its own, on the one RAY_ADDRESS names, or as a submitted job. Each stage that
+trains is followed by a validation, which decides whether its adapter is kept (`app.evaluation.gate`). Self-reward
+(`grm`) and evolution (`evolve`) will come between SFT and evaluation. Run: python -m app pipeline --profile P [--run
 DIR] [--resume]
 """
 
@@ -13,8 +14,9 @@ from typing import Any
 from app import hardware
 from app.cluster.session import connected, require_resources
 from app.corpus.clean.guard import Guard
+from app.evaluation import gate
 from app.evaluation.guarded_suites import guard_for
-from app.evaluation.measurement import measure_candidates
+from app.evaluation.measurement import Engines, measure_candidates
 from app.evaluation.stage import BASE, SFT, is_evaluated, load_suites
 from app.files.json_files import read_json
 from app.models.base import ensure_model, load_tokenizer
@@ -25,20 +27,26 @@ from app.runs import Run, require_stage, update_info
 from app.settings import Profile
 
 
-def run_pipeline(run: Run, profile: Profile, *, unsafe: bool = False) -> None:
-    """unsafe: run programs on a machine that can't confine them (`app.sandbox.tiers`)."""
+def run_pipeline(run: Run, profile: Profile, *, keep_anyway: bool = False, unsafe: bool = False) -> None:
+    """keep_anyway: what a stage trains is kept, whatever the validation says. unsafe: run programs on a machine that
+    can't confine them (`app.sandbox.tiers`)."""
     check_chat_uses(profile)
-    candidates = {BASE: "", SFT: str(run.sft_adapter)}
-    evaluated = is_evaluated(run, profile.evaluation, candidates)
-    complete = run.corpus_manifest.exists() and run.sft_meta.exists() and evaluated
-    if not evaluated:
-        load_suites(profile.evaluation)  # problems that can't be had are missed now, not days later
+    gate.check(profile.validation)
+    adapter = str(run.sft_adapter)
+    candidates = {BASE: "", SFT: adapter}
+    measured = is_evaluated(run, profile.evaluation, candidates) and gate.is_validated(run, profile, SFT, adapter)
+    complete = run.corpus_manifest.exists() and run.sft_meta.exists() and measured
+    if not measured:  # problems that can't be had are missed now, not days later
+        load_suites(profile.evaluation)
+        load_suites(profile.validation)
     with hardware.PeakMemory() as memory, contextlib.nullcontext() if complete else connected(profile.cluster):
         if not complete:
             _require_what_stages_need(profile)
         corpus(run, profile, unsafe=unsafe)
         sft(run, profile)
-        measure_candidates(run, profile, candidates, generator_and_judges, unsafe=unsafe)
+        with _started_once(generator_and_judges) as engines:
+            gate.validate(run, profile, SFT, adapter, engines, keep_anyway=keep_anyway, unsafe=unsafe)
+            measure_candidates(run, profile, candidates, engines, unsafe=unsafe)
     _keep_peak(run, memory.peak_bytes)
     report(run)
 
@@ -123,6 +131,21 @@ def generator_and_judges(profile: Profile, unsafe: bool) -> Iterator[tuple[Gener
         contextlib.closing(GeneratorClient(profile.model, profile.generation)) as generator,
     ):
         yield generator, judges
+
+
+@contextlib.contextmanager
+def _started_once(start: Engines) -> Iterator[Engines]:
+    """Engines that start when they are first asked for and end with the block, so that measurements which follow each
+    other load the model once."""
+    with contextlib.ExitStack() as stack:
+        started: list[tuple[Generator, Judge]] = []
+
+        def engines(profile: Profile, unsafe: bool) -> contextlib.AbstractContextManager[tuple[Generator, Judge]]:
+            if not started:
+                started.append(stack.enter_context(start(profile, unsafe)))
+            return contextlib.nullcontext(started[0])
+
+        yield engines
 
 
 def report(run: Run) -> None:

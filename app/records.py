@@ -207,6 +207,9 @@ class SuiteResult:
     mean_logprob: float | None
     """Mean over drafts of Draft.mean_logprob, nats a token; None for samples that somebody else drew."""
     num_tokens: int
+    replies: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Shares of our samples whose program "parsed", "defined" the entry point, and that "ended" by themselves instead
+    of at the limit of tokens; empty where no program was run."""
 
 
 class Generator(Protocol):

@@ -12,14 +12,18 @@ from typing import Any
 
 from app.corpus.mining.records import STAGES
 from app.errors import UserError
-from app.evaluation.stage import BASE, CandidateComparison, against_base, outdated, read_result
+from app.evaluation.gate import Decision, read_decision
+from app.evaluation.stage import BASE, SFT, CandidateComparison, against_base, outdated, read_result
 from app.evaluation.stored_results import samples
+from app.evaluation.suites.registry import VALIDATION
 from app.files.json_files import numbered_json_lines, read_json, write_atomic
 from app.prompting.fences import fence_for
 from app.records import UNTRUSTED_TIERS, SuiteResult
 from app.runs import Run
 
 TEMPLATE = Path(__file__).with_name("report.md.jinja")
+TRAINED = (SFT,)
+"""Stages that train, in their order."""
 OF_A_STEP = ("step", "loss", "label_tokens", "learning_rate", "seconds")
 """What a line of metrics.jsonl holds that is shown."""
 
@@ -62,7 +66,10 @@ def _facts(run: Run) -> dict[str, Any]:
     found = [(suite, name, result) for suite, name, result in _results(run) if (suite, name) not in stale]
     compared = [c for suite, name, _ in found if (c := against_base(run, suite, name))]
     results = [result for _, _, result in found]
+    decisions = [decision for stage in TRAINED if (decision := read_decision(run, stage))]
     facts: dict[str, Any] = {
+        "headline": _headline(run, compared, decisions),
+        "decisions": decisions,
         "info": info,
         "settings": json.dumps(info["settings"], indent=2),
         "stages": run.stage_seconds(),
@@ -74,7 +81,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "untrusted": sorted({tier for result in results for tier in result.tiers} & set(UNTRUSTED_TIERS)),
         "masked": sum(result.num_masked for result in results),
         "unsplit": sum(result.num_unsplit for result in results),
-        "examples": _examples(run, compared[0]) if compared else [],
+        "examples": _examples(run, tested[0]) if (tested := _on_test_suites(compared)) else [],
         "sft": sft,
         "corpus": corpus,
     }
@@ -96,6 +103,29 @@ def _facts(run: Run) -> dict[str, Any]:
         facts["short_of_shares"] = corpus.get("short_of_shares", [])
         facts["funnel"] = [(stage, corpus["funnel"].get(stage, 0)) for stage in STAGES]
     return facts
+
+
+def _headline(run: Run, compared: list[CandidateComparison], decisions: list[Decision]) -> str:
+    """What a reader wants to know first: better, worse or not to be told apart, what was kept, and how to serve it."""
+    tested = _on_test_suites(compared)
+    if not tested:
+        return "Base model and adapter were not compared on a test suite yet: `python -m app evaluate` does it."
+    last = tested[-1]  # of the stage that was trained last
+    found, (low, high) = last.comparison, last.comparison.interval_95
+    verdict = "better than" if low > 0 else "worse than" if high < 0 else "not to be told apart from"
+    sentence = (
+        f"On {last.suite} the adapter {last.candidate} is **{verdict} the base model**: "
+        f"{100 * found.difference:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}) over {found.num_problems} "
+        f"problems, {found.num_better} better and {found.num_worse} worse."
+    )
+    if decisions:
+        kept = [decision.stage for decision in decisions if decision.kept]
+        sentence += f" Kept is {f'the adapter {kept[-1]}' if kept else 'the base model, without an adapter'}."
+    return f"{sentence} `python -m app serve --run {run.root}` serves it."
+
+
+def _on_test_suites(compared: list[CandidateComparison]) -> list[CandidateComparison]:
+    return [each for each in compared if each.suite.partition("-")[0] not in VALIDATION]
 
 
 def _metrics(path: Path) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@
                   sft/meta.json               the same for the training
                   evaluation/<suite>/<candidate>/settings.json samples.jsonl result.json
                   evaluation/contamination/<suite>.json
+                  validation/<stage>/decision.json    whether what the stage trained is kept, and why
                   superseded/                 what was made under other settings or weights, kept and not read
                   report.md report.html       written last, html after md
 
@@ -73,9 +74,11 @@ class Run:
         self.sft_meta = self.sft / "meta.json"
         self.sft_adapter = self.sft / "adapter"
         self.sft_metrics = self.sft / "metrics.jsonl"
+        self.sft_held_out = self.sft / "held_out.jsonl"
         self.sft_tensorboard = self.sft / "tensorboard"
         self.sft_work = self.sft / "work"
         self.evaluation = root / "evaluation"
+        self.validation = root / "validation"
         self.superseded = root / "superseded"
         self.plots = root / "plots"
         self.loss_plot = self.plots / "loss.png"
@@ -96,6 +99,9 @@ class Run:
     def suite_samples(self, suite: str, candidate: str) -> Path:
         return self.evaluation / suite / candidate / "samples.jsonl"
 
+    def decision(self, stage: str) -> Path:
+        return self.validation / stage / "decision.json"
+
     def set_aside(self, folder: Path) -> Path:
         """Move a folder of the run to where no stage and no report looks for it; returns the place."""
         place = self.superseded / folder.relative_to(self.root)
@@ -107,8 +113,14 @@ class Run:
         return free
 
     def adapters(self) -> dict[str, Path]:
-        """Finished adapters by name; a stage that adds some lists them here."""
-        return {"sft": self.sft_adapter} if self.sft_meta.exists() else {}
+        """Finished adapters by name, without those that were found to do no good; a stage that adds some lists them
+        here."""
+        finished = {"sft": self.sft_adapter} if self.sft_meta.exists() else {}
+        return {stage: folder for stage, folder in finished.items() if not self._is_refused(stage)}
+
+    def _is_refused(self, stage: str) -> bool:
+        path = self.decision(stage)
+        return path.exists() and not read_json(path)["kept"]
 
     @contextlib.contextmanager
     def attempt(self, stage: str) -> Iterator[None]:

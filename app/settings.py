@@ -144,7 +144,9 @@ class EvaluationSettings(Settings):
     """By name (`app.evaluation.suites.registry`)."""
     problems: tuple[str, ...] = ()
     """Files or folders of suites whose problems no package holds, as SUITE=PATH; left out, the Hub is asked."""
-    protocols: tuple[Literal["chat", "thinking", "completion"], ...] = Field(default=("chat",), min_length=1)
+    protocols: tuple[Literal["chat", "thinking", "evalplus", "completion"], ...] = Field(
+        default=("chat",), min_length=1
+    )
     num_problems: int | None = Field(default=None, ge=1)
     """How many of each suite, evenly spaced over it, always the same ones; None: all."""
     num_samples: int = Field(default=1, ge=1, le=1000)
@@ -218,6 +220,8 @@ class Profile(Settings):
     sft: SftSettings = SftSettings()
     generation: GenerationSettings = GenerationSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    validation: EvaluationSettings = EvaluationSettings(suites=("ours",))
+    """By what problems it is decided whether a training stage's adapter is kept (`app.evaluation.gate`)."""
     sandbox: SandboxSettings = SandboxSettings()
     serving: ServingSettings = ServingSettings()
     cluster: ClusterSettings = ClusterSettings()

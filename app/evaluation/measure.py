@@ -30,7 +30,14 @@ from app.files.json_files import append_json_line, read_json, trim_json_lines, w
 from app.overrides import differences
 from app.problem_sets.task import Task
 from app.progress import progress
-from app.prompting.protocols import begin_text, chat_prompt, template_hash, without_thought
+from app.prompting.protocols import (
+    begin_text,
+    chat_prompt,
+    evalplus_prompt,
+    evalplus_reply,
+    template_hash,
+    without_thought,
+)
 from app.prompting.turn_ends import check_chat
 from app.records import Draft, Generator, Judge, Problem, ProblemStyle, Prompt, Sampling, Status, Verdict
 from app.runs import Run, git_commit
@@ -67,12 +74,21 @@ def render(tokenizer: Any, suite: Suite, problem: Problem, protocol: str, replie
     if protocol == "completion":
         text = suite.completion(problem, replies)
         return None if text is None else begin_text(tokenizer) + text.rstrip()
+    if protocol == "evalplus":
+        return None if replies else evalplus_prompt(tokenizer, suite.evalplus(problem))
     messages = suite.chat(problem, replies)
     if messages is None:
         return None
     check_chat(tokenizer, f"the protocol {protocol!r}", "take the protocol completion")
     tools = json.loads(problem.tools) if problem.tools else None
     return chat_prompt(tokenizer, messages, tools=tools, thinking=protocol == "thinking")
+
+
+def spoken(protocol: str, text: str, prompt: str) -> str:
+    """A reply as the suite reads it: without the thought before it, with what its prompt had begun of it."""
+    if protocol == "completion":
+        return text
+    return evalplus_reply(text) if protocol == "evalplus" else without_thought(text, prompt)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +185,7 @@ def measure_candidate(
             if len(episode.replies) > 1:
                 row["replies"] = episode.replies
             append_json_line(path, row)
-            tally.add(verdict.problem_id, verdict.status, verdict.tier, draft)
+            tally.add(verdict.problem_id, verdict.status, verdict.tier, draft, source)
             update(tally.num_samples, f"{tally.num_passed} passed")
     result = tally.result(what.label, what.protocol, what.candidate)
     place = {"result": dataclasses.asdict(result), "pass_rates": tally.pass_rates()}
@@ -195,7 +211,7 @@ def _missing(run: Run, what: Measurement, tally: Tally) -> dict[str, tuple[int, 
             what_is_wrong = "repeats a sample" if draft["problem_id"] in there else "is of another measurement"
             raise UserError(f"{path}, line {number} {what_is_wrong} ({draft['problem_id']!r}): take that line out")
         there[draft["problem_id"]].add(draft["sample"])
-        tally.add(draft["problem_id"], verdict["status"], verdict["tier"], draft)
+        tally.add(draft["problem_id"], verdict["status"], verdict["tier"], draft, row["program"])
     return {name: tuple(n for n in range(what.num_samples) if n not in drawn) for name, drawn in there.items()}
 
 
@@ -218,9 +234,7 @@ def _episodes_of(planned: PlannedMeasurement, drawn: Path, wanted: dict[str, set
         draft = Draft(**row["draft"])
         if draft.sample in wanted.get(draft.problem_id, ()):
             wanted[draft.problem_id].remove(draft.sample)
-            last = draft.text
-            if planned.what.protocol != "completion":
-                last = without_thought(last, planned.prompts[draft.problem_id])
+            last = spoken(planned.what.protocol, draft.text, planned.prompts[draft.problem_id])
             yield Episode(draft=draft, replies=tuple(row.get("replies", (last,))))
 
 
@@ -245,7 +259,7 @@ def _dialogues(what: Measurement, prompts: list[Prompt], tokenizer: Any, generat
         last_prompt, following = prompts[-1].text, []
         for draft in generator.stream(prompts, sampling, adapter=what.adapter):
             key = draft.problem_id, draft.sample
-            reply = draft.text if what.protocol == "completion" else without_thought(draft.text, last_prompt)
+            reply = spoken(what.protocol, draft.text, last_prompt)
             episode = _extended(open_episodes.pop(key, None), draft, reply)
             text = render(tokenizer, what.suite, problems[draft.problem_id], what.protocol, episode.replies)
             if text is None:

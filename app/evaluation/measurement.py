@@ -35,12 +35,18 @@ Engines = Callable[[Profile, bool], AbstractContextManager[tuple[Generator, Judg
 
 
 def measure_candidates(
-    run: Run, profile: Profile, candidates: Mapping[str, str], engines: Engines, *, unsafe: bool = False
+    run: Run,
+    profile: Profile,
+    candidates: Mapping[str, str],
+    engines: Engines,
+    *,
+    stage: str = "evaluate",
+    unsafe: bool = False,
 ) -> tuple[list[SuiteResult], list[CandidateComparison]]:
     """Every candidate on profile.evaluation, where it has no result yet, and each against the base model.
 
-    candidates: adapter by name, empty for the base model. unsafe: run programs on a machine that can't confine them
-    (`app.sandbox.tiers`).
+    candidates: adapter by name, empty for the base model. stage: under which name it is told and timed. unsafe: run
+    programs on a machine that can't confine them (`app.sandbox.tiers`).
     """
     if str(run.sft_adapter) in candidates.values():
         require_stage(run, "sft", run.sft_meta, profile)
@@ -50,10 +56,10 @@ def measure_candidates(
     suites, tokenizer = load_suites(profile.evaluation), load_tokenizer(folder)
     planned = set_aside_outdated(run, plans(run, profile, candidates, suites, tokenizer, weights_sha256(folder)))
     if is_evaluated(run, profile.evaluation, candidates):
-        say("evaluate: complete")
+        say(f"{stage}: complete")
         return read_results(run, profile.evaluation, candidates)
-    say("evaluate")
-    with run.attempt("evaluate"), connected(profile.cluster):
+    say(stage)
+    with run.attempt(stage), connected(profile.cluster):
         require_resources("generation", num_cpus=1, num_gpus=int(profile.generation.use_gpu))
         found = _of_measured(run, profile, suites)  # before the generator, which without a card takes every core
         with engines(profile, unsafe) as (generator, judges):

@@ -20,6 +20,7 @@ from app.files.user_files import user_path
 from app.models.base import recorded_folder, weights_sha256
 from app.problem_sets.task import Task
 from app.progress import say
+from app.prompting.protocols import EVALPLUS_STOP
 from app.records import Generator, Judge, Sampling, Score, SuiteResult
 from app.run_settings import stored_profile
 from app.runs import Run
@@ -232,8 +233,15 @@ def describe(result: SuiteResult) -> str:
     ]
     return (
         f"{result.suite}, {result.candidate}: {result.num_passed} of {result.num_samples} samples of "
-        f"{result.pass_at['1'].num_problems} problems passed, {', '.join(rates)}"
+        f"{result.pass_at['1'].num_problems} problems passed, {', '.join(rates)}{describe_replies(result.replies)}"
     )
+
+
+def describe_replies(shares: Mapping[str, float]) -> str:
+    """What became of the replies, before any test was run; empty where that is not known."""
+    words = {"parsed": "parse", "defined": "define what was asked for", "ended": "ended by themselves"}
+    found = ", ".join(f"{100 * share:.0f} % {words[name]}" for name, share in shares.items())
+    return f"; of the replies {found}" if found else ""
 
 
 def measurement(
@@ -251,7 +259,7 @@ def measurement(
         temperature=settings.temperature,
         top_p=settings.top_p,
         seed=profile.seed,
-        stop=suite.stop if protocol == "completion" else (),
+        stop={"completion": suite.stop, "evalplus": EVALPLUS_STOP}.get(protocol, ()),
     )
     return Measurement(
         label=label(suite.name, protocol, settings),

@@ -6,7 +6,8 @@ from typing import Any
 
 from app.errors import UserError
 from app.evaluation.statistics import detectable_difference, pass_at_k, score_interval
-from app.records import IN_PROCESS, Problem, Score, Status, SuiteResult
+from app.prompting.replies import has_entry_point, parsed
+from app.records import IN_PROCESS, FinishReason, Problem, Score, Status, SuiteResult
 
 KS = (1, 10, 100)
 DISCORDANCE = 0.1
@@ -17,17 +18,27 @@ class Tally:
     """Add each sample's status and tier; `result` is what they come to."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
-        self._categories = {problem.id: problem.difficulty for problem in problems}
+        held = list(problems)
+        self._categories = {problem.id: problem.difficulty for problem in held}
+        self._entry_points = {problem.id: problem.entry_point for problem in held}
         self._judged: Counter[str] = Counter()  # samples that count, by problem
         self._passed: Counter[str] = Counter()
         self._statuses: Counter[str] = Counter()
         self._tiers: Counter[str] = Counter()
         self._unsplit = self._passed_unsplit = 0
         self._drafts = self._tokens = 0
+        self._programs = self._parsed = self._defined = self._ended = 0
         self._logprob_sum = 0.0
 
-    def add(self, problem_id: str, status: str, tier: str, draft: dict[str, Any] | None = None) -> None:
-        """draft: fields of `records.Draft`, where the sample is ours."""
+    def add(
+        self, problem_id: str, status: str, tier: str, draft: dict[str, Any] | None = None, program: str = ""
+    ) -> None:
+        """draft: fields of `records.Draft`, where the sample is ours; program: what was run of it."""
+        if draft is not None and program:
+            self._programs += 1
+            self._ended += draft["finish_reason"] == FinishReason.STOP
+            self._parsed += parsed(program) is not None
+            self._defined += has_entry_point(program, self._entry_points.get(problem_id, ""))
         passed = status == Status.PASSED
         self._statuses[str(status)] += 1
         if tier:
@@ -84,7 +95,12 @@ class Tally:
             tiers=dict(self._tiers),
             mean_logprob=self._logprob_sum / self._drafts if self._drafts else None,
             num_tokens=self._tokens,
+            replies=self._replies(),
         )
+
+    def _replies(self) -> dict[str, float]:
+        counts = {"parsed": self._parsed, "defined": self._defined, "ended": self._ended}
+        return {name: count / self._programs for name, count in counts.items()} if self._programs else {}
 
     def _pass_at(self) -> dict[str, Score]:
         fewest = min(self._judged.values())

@@ -2,6 +2,7 @@
 `app.prompting.replies`.
 
 `chat` asks an instruct model in its own template, `thinking` does so with the template's thinking switched on (Qwen3),
+`evalplus` asks as EvalPlus does (arXiv 2305.01210), whose words and prefilled answer are behind most published scores,
 `completion` lets a model continue a text. A completion prompt is stripped of its trailing newline: a prompt that ends
 in a newline token never meets `newline + indent` as one token, and costs a small model every point (docs/log).
 Training data uses the same words, so that what is trained is what is asked. What a suite asks stands in
@@ -31,6 +32,9 @@ SOURCE_STOP = (
     "\n```",
 )
 """Where the continuation of a Python function ends."""
+EVALPLUS_FENCE = "```python\n"
+EVALPLUS_STOP = ("\nif __name__", "\ndef main(", "\nprint(", "\n```\n")
+"""Where an answer to `evalplus_prompt` ends, after evalplus 0.3.1 (`evalplus/provider/utility.py`)."""
 THINK, END_THINK = "<think>", "</think>"
 
 
@@ -42,6 +46,23 @@ def ask(header: str, kind: str = "function") -> str:
 def answer(source: str) -> str:
     """The assistant's turn that gives the function."""
     return fenced(source)
+
+
+def evalplus_prompt(tokenizer: Any, problem: str) -> str:
+    """The problem (a function's head and docstring, or a docstring) as EvalPlus asks an instruct model, with the answer
+    begun up to its code block. A reply goes on in that block: `evalplus_reply` gives it whole."""
+    question = (
+        "Please provide a self-contained Python script that solves the following problem in a markdown code block:\n"
+        f"```\n{problem.strip()}\n```\n"
+    )
+    return chat_prompt(tokenizer, [{"role": "user", "content": question}]) + (
+        "Below is a Python script with a self-contained function that solves the problem and passes corresponding "
+        f"tests:\n{EVALPLUS_FENCE}"
+    )
+
+
+def evalplus_reply(text: str) -> str:
+    return EVALPLUS_FENCE + text
 
 
 def begin_text(tokenizer: Any) -> str:

@@ -77,6 +77,12 @@ def defines(source: str, name: str) -> bool:
     return _definition_rank(tree, name) is not None
 
 
+def has_entry_point(source: str, entry_point: str) -> bool:
+    """Whether the source defines what an entry point, in any of the forms that `code_block` takes, begins with."""
+    found = _NAME.match(entry_point.strip())
+    return defines(source, unicodedata.normalize("NFKC", found[1])) if found else parsed(source) is not None
+
+
 def behind_future(source: str, *more: str) -> str:
     """The source with others before it, but behind its imports from __future__, which have to be the first."""
     tree = parsed(source)

@@ -69,17 +69,22 @@ def train(
     keep: Sequence[Keep] = (),
     corpus_rows: int = 0,
     difficulty: Difficulty | None = None,
+    held_out: Sequence[Batch] = (),
+    on_held_out: Callable[[int, float], None] = lambda step, loss: None,
 ) -> None:
     """Train to `steps`. batches(epoch) gives an epoch's micro-batches, the same ones each time it is called.
 
     on_checkpoint(step, save) is called every checkpoint_every steps and at the end; save(folder) writes the TrainState.
     keep: what each fused layer keeps for its backward pass; its input, if nothing is said. corpus_rows: of a full
-    epoch; left out, epochs aren't counted. difficulty: learns the losses of the batches' documents.
+    epoch; left out, epochs aren't counted. difficulty: learns the losses of the batches' documents. held_out: batches
+    of what is not trained on, whose mean loss on_held_out(step, loss) is told before the first step and after the last.
     """
     if resume_from:
         state.restore_adapter(model, resume_from)
     stepper = _Stepper(model, settings, device, wrap, keep)
     progress = state.restore(stepper.optimiser, difficulty, resume_from) if resume_from else Progress()
+    if held_out and progress.step == 0:
+        on_held_out(0, stepper.mean_loss(held_out))
     for micro_batches in _steps(batches, settings, progress, steps, difficulty):
         start = time.perf_counter()
         rate = learning_rate_at(progress.step, steps, settings)
@@ -110,6 +115,8 @@ def train(
         )
         if is_checkpoint(progress.step, steps, settings):
             on_checkpoint(progress.step, state.gather(model, stepper.optimiser, progress, difficulty).save)
+    if held_out:
+        on_held_out(progress.step, stepper.mean_loss(held_out))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +172,16 @@ class _Stepper:
             rate = self._settings.learning_rate
             raise FloatingPointError(f"loss is {loss} at step {step + 1}: lower sft.learning_rate, now {rate}")
         return _Taken(loss=loss, grad_norm=grad_norm, label_tokens=int(labelled), documents=documents.trained())
+
+    def mean_loss(self, batches: Sequence[Batch]) -> float:
+        """Nats a labelled token, nothing learnt. Every worker takes all batches: under FSDP each holds a share of the
+        weights."""
+        self._loss.refresh()
+        self._module.eval()
+        with torch.no_grad():
+            total = math.fsum(float(self._module(**batch)) for batch in batches)
+        self._module.train()
+        return total / max(1, sum(count_targets(batch["labels"]) for batch in batches))
 
     def _gradients(self, micro_batches: list[Batch], factor: float) -> tuple[torch.Tensor, DocumentLosses] | None:
         """Add the gradients of a step's batches and return the sum of their losses, and what each document's is. None

@@ -81,6 +81,10 @@ class Reporter:
             save(Path(folder))
             return self._report(ray.train.Checkpoint.from_directory(folder))
 
+    def on_held_out(self, step: int, loss: float) -> None:
+        if self._recorder:
+            self._recorder.write_held_out(step, loss)
+
     def close(self) -> None:
         if self._recorder:
             self._recorder.close()
@@ -114,13 +118,15 @@ def _peak_bytes(device: "torch.device") -> int:
 
 
 class MetricsRecorder:
-    """metrics.jsonl and TensorBoard, written by the first worker; steps after the checkpoint are dropped on resume."""
+    """metrics.jsonl, held_out.jsonl and TensorBoard, written by the first worker; on resume, steps after the checkpoint
+    are dropped."""
 
     def __init__(self, run: Run, last_step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._path = run.sft_metrics
-        write_json_lines(self._path, [row for row in read_json_lines(self._path) if row["step"] <= last_step])
+        self._path, self._held_out = run.sft_metrics, run.sft_held_out
+        for path in (self._path, self._held_out):
+            write_json_lines(path, [row for row in read_json_lines(path) if row["step"] <= last_step])
         self._board = SummaryWriter(str(run.sft_tensorboard), purge_step=last_step + 1)
 
     def write(self, metrics: "StepMetrics") -> None:
@@ -128,6 +134,11 @@ class MetricsRecorder:
         append_json_line(self._path, row)
         for name in ("loss", "learning_rate", "grad_norm", "effective_epochs", "flop_epochs"):
             self._board.add_scalar(f"sft/{name}", row[name], metrics.step)
+
+    def write_held_out(self, step: int, loss: float) -> None:
+        told = [row for row in read_json_lines(self._held_out) if row["step"] < step]
+        write_json_lines(self._held_out, [*told, {"step": step, "loss": loss}])
+        self._board.add_scalar("sft/held_out_loss", loss, step)
 
     def close(self) -> None:
         self._board.close()

@@ -75,6 +75,7 @@ def run_sft(run: Run, profile: Profile) -> None:
             "effective_epochs": last["effective_epochs"],
             "flop_epochs": last["flop_epochs"],
             "final_loss": last["loss"],
+            "held_out_loss": [row["loss"] for row in read_json_lines(run.sft_held_out)],
         },
     )
     shutil.rmtree(run.sft_work)
@@ -149,6 +150,7 @@ def train_loop(config: dict[str, Any]) -> None:
     from app.training import loop, parallel
     from app.training.experimental.data_dropout import Difficulty
     from app.training.feed import micro_batches
+    from app.training.held_out import held_out_batches
 
     profile = Profile.model_validate_json(config["profile"])
     options, steps = profile.sft, config["steps"]
@@ -176,6 +178,8 @@ def train_loop(config: dict[str, Any]) -> None:
             keep=keep,
             corpus_rows=config["rows"],
             difficulty=difficulty,
+            held_out=held_out_batches(profile),
+            on_held_out=reporter.on_held_out,
         )
     torch.cuda.empty_cache()
 

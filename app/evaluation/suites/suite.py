@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from app.errors import UserError
 from app.problem_sets.task import Task
 from app.prompting.protocols import SOURCE_STOP, Message, ask
 from app.prompting.replies import code_block
@@ -39,6 +40,13 @@ class Suite:
     def completion(self, problem: Problem, replies: Sequence[str]) -> str | None:
         """The text to continue; None when the model has had its last turn."""
         raise NotImplementedError
+
+    def evalplus(self, problem: Problem) -> str:
+        """What the protocol evalplus shows of the problem. Raises UserError for a suite that EvalPlus does not ask."""
+        raise UserError(
+            f"the protocol evalplus asks for functions as EvalPlus does, and {self.name} asks for something else: take "
+            "it for humaneval, humaneval_plus, mbpp, mbpp_sanitized or mbpp_plus"
+        )
 
     def program(self, problem: Problem, protocol: str, reply: str) -> str:
         """The program in a reply, to be run against the problem's tests; empty where none is run."""

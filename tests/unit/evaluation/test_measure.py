@@ -16,6 +16,7 @@ from app.evaluation.suites import humaneval
 from app.evaluation.suites.humaneval import HumanEval
 from app.evaluation.suites.registry import evenly_spaced, get_suite
 from app.evaluation.suites.suite import ProgramSuite, structural_verdict
+from app.evaluation.verdict_counts import Tally
 from app.files.json_files import read_json, read_json_lines
 from app.problem_sets.task import Task
 from app.prompting.protocols import Message
@@ -276,3 +277,18 @@ def test_a_result_survives_its_file(tmp_path: Path) -> None:
     assert set(result.pass_at) == {"1", "10"} and result.pass_at["10"].value == 1.0
     stored = json.loads(run.suite_result("m", "base").read_text())["result"]
     assert SuiteResult(**stored).num_samples == 20 and read_result(run.suite_result("m", "base")) == result
+
+
+def test_a_result_says_what_share_of_replies_parsed_was_a_whole_answer_and_ended() -> None:
+    problem = Problem(id="a", source="s", licence="MIT", prompt="", entry_point="add", tests="")
+    tally = Tally([problem])
+    for program, reason in (
+        ("def add(a, b):\n    return a + b", FinishReason.STOP),
+        ("def other():\n    pass", FinishReason.STOP),
+        ("def add(a, b):\n    return a +", FinishReason.LENGTH),
+        ("", FinishReason.STOP),
+    ):
+        draft = {"num_tokens": 1, "mean_logprob": 0.0, "finish_reason": reason}
+        tally.add("a", Status.PASSED, "A", draft, program)
+    third = pytest.approx(2 / 3)
+    assert tally.result("s", "chat", "base").replies == {"parsed": third, "defined": third, "ended": third}

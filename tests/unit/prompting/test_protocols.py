@@ -1,15 +1,18 @@
 """A problem becomes the prompt it should, and a completion the program it was meant to be."""
 
 import copy
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.errors import UserError
-from app.evaluation.measure import render
+from app.evaluation.measure import render, spoken
 from app.evaluation.suites import humaneval
 from app.evaluation.suites.humaneval import HumanEval
+from app.evaluation.suites.mbpp import Mbpp
+from app.evaluation.suites.registry import get_suite
 from app.prompting.protocols import chat_prompt, without_thought
 from app.prompting.replies import code_block
 from app.records import Problem
@@ -34,6 +37,37 @@ def test_the_chat_prompt_is_the_models_own_template(tokenizer: Any) -> None:
     text = render(tokenizer, SUITE, PROBLEMS["HumanEval/0"], "chat", ())
     assert text is not None
     assert text.endswith("<|im_start|>assistant\n") and "has_close_elements" in text
+
+
+def test_the_protocol_evalplus_asks_as_evalplus_does_and_begins_the_answer(tokenizer: Any) -> None:
+    problem = PROBLEMS["HumanEval/23"]
+    text = render(tokenizer, SUITE, problem, "evalplus", ())
+    assert text is not None
+    assert text.endswith(
+        "<|im_start|>user\nPlease provide a self-contained Python script that solves the following problem in a "
+        f"markdown code block:\n```\n{problem.prompt.strip()}\n```\n<|im_end|>\n<|im_start|>assistant\nBelow is a "
+        "Python script with a self-contained function that solves the problem and passes corresponding tests:\n"
+        "```python\n"
+    )
+    assert render(tokenizer, SUITE, problem, "evalplus", ("",)) is None
+
+
+def test_a_reply_to_evalplus_goes_on_in_the_block_that_its_prompt_began() -> None:
+    source = "def add(x, y):\n    return x + y\n"
+    for reply in (source, source + "```\nIt adds."):
+        assert SUITE.program(_add(), "evalplus", spoken("evalplus", reply, "...```python\n")) == source
+
+
+def test_mbpp_is_shown_to_evalplus_as_a_docstring_with_its_first_assertion() -> None:
+    problem = dataclasses.replace(
+        _add(), prompt="Add two numbers.", tests="assert add(1, 2) == 3\nassert add(0, 0) == 0"
+    )
+    assert Mbpp().evalplus(problem) == '"""\nAdd two numbers.\nassert add(1, 2) == 3\n"""\n'
+
+
+def test_a_suite_that_evalplus_does_not_ask_refuses_its_protocol(tokenizer: Any) -> None:
+    with pytest.raises(UserError, match="the protocol evalplus asks for functions as EvalPlus does, and repo asks for"):
+        render(tokenizer, get_suite("repo"), _add(), "evalplus", ())
 
 
 @pytest.mark.parametrize(
