@@ -16,7 +16,7 @@ from app.cluster.session import connected, require_resources
 from app.corpus.clean.guard import Guard
 from app.evaluation import gate
 from app.evaluation.guarded_suites import guard_for
-from app.evaluation.measurement import Engines, measure_candidates
+from app.evaluation.measurement import Engines, measure_candidates, search_training_data
 from app.evaluation.stage import BASE, SFT, is_evaluated, load_suites
 from app.files.json_files import read_json
 from app.models.base import ensure_model, load_tokenizer
@@ -44,6 +44,10 @@ def run_pipeline(run: Run, profile: Profile, *, keep_anyway: bool = False, unsaf
             _require_what_stages_need(profile)
         corpus(run, profile, unsafe=unsafe)
         sft(run, profile)
+        if not measured:
+            with connected(profile.cluster):
+                search_training_data(run, gate.measured_by(profile))
+                search_training_data(run, profile)
         with _started_once(generator_and_judges) as engines:
             gate.validate(run, profile, SFT, adapter, engines, keep_anyway=keep_anyway, unsafe=unsafe)
             measure_candidates(run, profile, candidates, engines, unsafe=unsafe)

@@ -48,6 +48,11 @@ def check(settings: EvaluationSettings) -> None:
         )
 
 
+def measured_by(profile: Profile) -> Profile:
+    """The profile under which candidates are measured for a decision."""
+    return profile.model_copy(update={"evaluation": profile.validation})
+
+
 def is_validated(run: Run, profile: Profile, stage: str, adapter: str) -> bool:
     """Whether nothing is left to measure for the decision."""
     return run.decision(stage).exists() and is_evaluated(run, profile.validation, {BASE: "", stage: adapter})
@@ -68,8 +73,9 @@ def validate(
     adapter: the stage's folder. keep_anyway: the user's word, which stands above the comparison. unsafe: run programs
     on a machine that can't confine them (`app.sandbox.tiers`).
     """
-    measured = profile.model_copy(update={"evaluation": profile.validation})
-    measure_candidates(run, measured, {BASE: "", stage: adapter}, engines, stage=f"validate {stage}", unsafe=unsafe)
+    measure_candidates(
+        run, measured_by(profile), {BASE: "", stage: adapter}, engines, stage=f"validate {stage}", unsafe=unsafe
+    )
     names = labels(profile.validation)
     comparison = compare(_pass_rates(run, names, BASE), _pass_rates(run, names, stage))
     kept, reason = judge(comparison)

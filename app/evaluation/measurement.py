@@ -67,6 +67,13 @@ def measure_candidates(
     return read_results(run, profile.evaluation, candidates)
 
 
+def search_training_data(run: Run, profile: Profile) -> None:
+    """Look up what the training data share with the problems of profile.evaluation, for `measure_candidates` to find:
+    it needs a core, and engines that are up without a card hold all of them."""
+    for name, (_, tasks) in load_suites(profile.evaluation).items():
+        overlaps(run, name, tasks, profile.model)
+
+
 def contamination(run: Run, profile: Profile) -> dict[str, Any]:
     """What a run's training data share with the problems of every suite of profile.evaluation, and of those that ship
     with us."""

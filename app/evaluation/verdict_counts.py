@@ -6,7 +6,7 @@ from typing import Any
 
 from app.errors import UserError
 from app.evaluation.statistics import detectable_difference, pass_at_k, score_interval
-from app.prompting.replies import has_entry_point, parsed
+from app.prompting.replies import answers, parsed
 from app.records import IN_PROCESS, FinishReason, Problem, Score, Status, SuiteResult
 
 KS = (1, 10, 100)
@@ -38,7 +38,7 @@ class Tally:
             self._programs += 1
             self._ended += draft["finish_reason"] == FinishReason.STOP
             self._parsed += parsed(program) is not None
-            self._defined += has_entry_point(program, self._entry_points.get(problem_id, ""))
+            self._defined += answers(program, self._entry_points.get(problem_id, ""))
         passed = status == Status.PASSED
         self._statuses[str(status)] += 1
         if tier:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from app.evaluation.gate import read_decision
 from app.files.json_files import read_json, read_json_lines
 from app.runs import Run
 from tests.conftest import ROOT, Cli
@@ -138,3 +139,29 @@ def test_the_adapter_of_a_run_loads_with_plain_peft(job: tuple[Path, str], smoke
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(smoke_model), Run(job[0]).sft_adapter)
     trained = [p for name, p in model.named_parameters() if "lora_B" in name]
     assert trained and all(p.abs().sum() > 0 for p in trained), "B starts at zero: training has moved it"
+
+
+def test_a_stage_that_does_harm_is_not_kept_unless_the_user_says_so(cli: Cli, tmp_path: Path) -> None:
+    """SmolLM2, trained at twenty-five times the usual rate: it solves easy problems before, and none after."""
+    run, changes = Run(tmp_path / "run"), []
+    for change in (
+        "model.source=package",
+        "model.name=SmolLM2-135M-Instruct",
+        "corpus.seq_len=256",
+        "sft.learning_rate=5e-3",
+        "sft.max_steps=8",
+        "validation.num_problems=27",
+        "validation.max_new_tokens=96",
+        "evaluation.num_problems=1",
+    ):
+        changes += ["--set", change]
+    done = cli("pipeline", "--profile", "smoke", "--run", run.root, *changes)
+    assert done.returncode == 0, done.stderr
+    decision = read_decision(run, "sft")
+    assert decision and decision.comparison and decision.comparison.num_better < decision.comparison.num_worse
+    assert not decision.kept and decision.reason.startswith("it solves fewer, -") and run.adapters() == {}
+    assert f"sft is not kept: {decision.reason}" in done.stderr
+    assert "Kept is the base model, without an adapter." in run.report_md.read_text()
+    done = cli("pipeline", "--run", run.root, "--resume", "--keep-anyway")
+    assert done.returncode == 0, done.stderr
+    assert list(run.adapters()) == ["sft"] and "you said --keep-anyway" in run.report_md.read_text()
