@@ -41,7 +41,11 @@ class Inputs:
 
 def more_calls(entry_point: str, calls: Sequence[Call], function: ast.FunctionDef) -> Inputs:
     """The calls that were seen and generated ones."""
-    given = {call_text(entry_point, call): call for call in calls}
+    given: dict[str, Call] = {}
+    for call in calls:  # those of the docstring come first, and what it claims is not to be lost to a test's claim
+        text = call_text(entry_point, call)
+        if text not in given or not given[text].claim:
+            given[text] = call
     generated: dict[str, Call] = {}
     probes: dict[str, Call] = {}
     draws = Draws(entry_point + "\0" + "\0".join(given))
