@@ -3,6 +3,9 @@
 Changes stay near what was seen (letters of the same texts, numbers of the same size and sign, lists of the same
 elements) and keep to what is true of all calls seen (`facts`), because far from it a function's docstring mostly
 doesn't say what it does. Drawn by hash.
+
+Frozen: of 100 problems each that were read, 24 with generated inputs are faulty and 21 with four or more given calls
+alone (difference -3, 95 % interval -14.5 to +8.6 points), of which there are 353 instead of 954.
 """
 
 import ast
