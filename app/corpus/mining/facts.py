@@ -4,6 +4,9 @@ A function is often made for sorted lists, square matrices, digits, indices with
 words, its examples by example. What holds of all examples is kept, even where it holds by chance: a test that asks for
 less is better than one that asks for what was never promised. Facts that often hold by chance count from two or three
 different values on; their names end in (2) or (3).
+
+Frozen, with `inputs`: of 100 problems each that were read, 24 with generated inputs are faulty and 21 with four or more
+given calls alone (difference -3, 95 % interval -14.5 to +8.6 points), of which there are 353 instead of 954.
 """
 
 import re

@@ -3,6 +3,9 @@
 Changes stay near what was seen (letters of the same texts, numbers of the same size and sign, lists of the same
 elements) and keep to what is true of all calls seen (`facts`), because far from it a function's docstring mostly
 doesn't say what it does. Drawn by hash.
+
+Frozen: of 100 problems each that were read, 24 with generated inputs are faulty and 21 with four or more given calls
+alone (difference -3, 95 % interval -14.5 to +8.6 points), of which there are 353 instead of 954.
 """
 
 import ast
@@ -41,7 +44,11 @@ class Inputs:
 
 def more_calls(entry_point: str, calls: Sequence[Call], function: ast.FunctionDef) -> Inputs:
     """The calls that were seen and generated ones."""
-    given = {call_text(entry_point, call): call for call in calls}
+    given: dict[str, Call] = {}
+    for call in calls:  # those of the docstring come first, and what it claims is not to be lost to a test's claim
+        text = call_text(entry_point, call)
+        if text not in given or not given[text].claim:
+            given[text] = call
     generated: dict[str, Call] = {}
     probes: dict[str, Call] = {}
     draws = Draws(entry_point + "\0" + "\0".join(given))

@@ -99,6 +99,15 @@ def test_examples_on_objects_of_elsewhere_are_left_out() -> None:
     assert found.lines_to_drop == {5, 6, 9, 10}
 
 
+def test_what_the_docstring_claims_is_not_lost_to_a_test_of_the_same_call() -> None:
+    documented = Call(args=(2,), claim="f(2) == [1, 2]", from_docstring=True)
+    tested = Call(args=(2,), claim="sorted(f(2)) == [1, 2]")
+    function = ast.parse("def f(*args): pass").body[0]
+    assert isinstance(function, ast.FunctionDef)
+    assert more_calls("f", [documented, tested], function).given == [documented]
+    assert more_calls("f", [Call(args=(2,)), tested], function).given == [tested]
+
+
 def test_generated_inputs_are_new_and_the_same_every_time() -> None:
     calls = (Call(args=([3, 1, 2], "ab c")), Call(args=([5, 4], "x")))
     first = generated(*calls)
