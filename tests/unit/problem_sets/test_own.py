@@ -119,13 +119,13 @@ def task_name(problem: OwnProblem) -> str:
 def test_references_pass_in_the_sandbox_and_hasty_bodies_fail() -> None:
     jobs = []
     for problem in PROBLEMS:
-        bodies = (problem.reference, problem.wrong, "    return None\n" if not problem.is_class else "    pass\n")
+        bodies = (problem.reference, problem.wrong)
         jobs.append((task_of(problem).problem, [program(problem, body) for body in bodies]))
     with closing(LocalJudges(SandboxSettings(timeout_s=1), confinement())) as judges:
-        for (problem, _), (right, *others) in zip(jobs, judges.judge_all(jobs), strict=True):
+        for (problem, _), (right, wrong) in zip(jobs, judges.judge_all(jobs), strict=True):
             assert right.status == Status.PASSED, (problem.id, right)
             assert right.tier == confinement().tier, "the tests stay apart from the program"
-            assert {verdict.status for verdict in others} <= FAILED, (problem.id, others)
+            assert wrong.status in FAILED, (problem.id, wrong)
 
 
 def test_answers_are_compared_with_their_types(tmp_path: Path) -> None:
