@@ -26,8 +26,8 @@ APPS = "apps/apps_train_5.jsonl"
 BFCL = "bfcl/BFCL_v4_simple_python.jsonl"
 OF_FILES: dict[str, Callable[[], Iterable[Task]]] = {
     "MBPP, all splits": lambda: mbpp.tasks_of(rows(real(MBPP)), MBPP),
-    "LeetCodeDataset test": lambda: leetcode.tasks_of(rows(real(LEETCODE.format("test"))), LEETCODE),
-    "LeetCodeDataset train": lambda: leetcode.tasks_of(rows(real(LEETCODE.format("train"))), LEETCODE),
+    "LeetCodeDataset test": lambda: leetcode.tasks_of(rows(real(LEETCODE.format("test"))), "test"),
+    "LeetCodeDataset train": lambda: leetcode.tasks_of(rows(real(LEETCODE.format("train"))), "train"),
     "APPS train": lambda: apps.tasks_of(rows(real(APPS)), APPS, "")[0],
     "BFCL": lambda: get_suite("tooluse").load(real(BFCL).parent),
 }
