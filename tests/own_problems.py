@@ -4,7 +4,7 @@ reference.
     python -m tests.own_problems [FILE.yaml ...]    # writes `generated` anew, in all files or in these
 
 `inputs` is a Python expression, one value an argument, with the functions of `Draw` as names; the same id gives the
-same draws. Of what is drawn, those tests are kept whose answers differ most. tests/unit/problem_sets/test_own.py fails
+same draws. Those of the drawn tests are kept whose answers differ most. tests/unit/problem_sets/test_own.py fails
 where a file is behind its references.
 """
 
@@ -61,7 +61,7 @@ class Draw:
         return "".join(self.some(letters, least, most))
 
     def word(self, least: int = 1, most: int = 3) -> str:
-        """A word of so many syllables, some with a last consonant."""
+        """A word of `least` to `most` syllables, some with a last consonant."""
         syllables = [self.pick(*CONSONANTS) + self.pick(*VOWELS) for _ in self.span(least, most)]
         return "".join(syllables) + self.pick("", "", *"nst")
 

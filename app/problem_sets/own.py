@@ -56,7 +56,7 @@ class Case(NamedTuple):
     """One test, as it is written."""
 
     arguments: str
-    """What stands between the parentheses of the call."""
+    """What is written between the parentheses of the call."""
     answer: str
 
 
