@@ -147,11 +147,12 @@ def test_a_stage_that_does_harm_is_not_kept_unless_the_user_says_so(cli: Cli, tm
     for change in (
         "model.source=package",
         "model.name=SmolLM2-135M-Instruct",
-        "corpus.seq_len=256",
         "sft.learning_rate=5e-3",
-        "sft.max_steps=8",
-        "validation.num_problems=27",
-        "validation.max_new_tokens=96",
+        "sft.micro_batch=2",
+        "sft.grad_accumulation=1",
+        "validation.problems=[ours=datasets/problems/basics.yaml]",
+        "validation.num_problems=null",
+        "validation.max_new_tokens=48",
         "evaluation.num_problems=1",
     ):
         changes += ["--set", change]
