@@ -44,10 +44,9 @@ def run_pipeline(run: Run, profile: Profile, *, keep_anyway: bool = False, unsaf
             _require_what_stages_need(profile)
         corpus(run, profile, unsafe=unsafe)
         sft(run, profile)
-        if not measured:
-            with connected(profile.cluster):
-                search_training_data(run, gate.measured_by(profile))
-                search_training_data(run, profile)
+        if not complete:
+            search_training_data(run, gate.measured_by(profile))
+            search_training_data(run, profile)
         with _started_once(generator_and_judges) as engines:
             gate.validate(run, profile, SFT, adapter, engines, keep_anyway=keep_anyway, unsafe=unsafe)
             measure_candidates(run, profile, candidates, engines, unsafe=unsafe)

@@ -22,7 +22,7 @@ from app.overrides import with_overrides
 from app.profiles import PROFILES, get_profile, profile_of_machine
 from app.progress import say
 from app.prompting.turn_ends import check_chat
-from app.runs import REPOSITORY
+from app.runs import REPOSITORY, Run
 from app.serving.arguments import LATEST, NONE, LLMArguments
 from app.serving.config import ARGUMENTS, IDE, LLM, is_public, load_config
 from app.serving.keys import Keys, hash_key, new_key
@@ -91,13 +91,20 @@ def _check(config: dict[str, Any]) -> None:
         arguments = ARGUMENTS[application["import_path"]].model_validate(application["args"])
         if isinstance(arguments, LLMArguments):
             place = arguments.resolve()
-            say(f"serving {place.profile.model.name} " + (f"and the adapters of {place.run}" if place.run else "alone"))
+            say(f"serving {place.profile.model.name} {_beside(place.run)}")
             _say_without_chat(place.profile.model)
         if is_public(config) and not Keys(arguments.key_store()).any:
             raise UserError(
                 f"http_options.host={config['http_options']['host']} opens the server to others, and there is no "
                 "lasting API key: make one with `python -m app keys add NAME`, or keep host 127.0.0.1"
             )
+
+
+def _beside(run: Path | None) -> str:
+    if run is None:
+        return "alone"
+    held = Run(run).adapters()
+    return f"and the adapters of {run}" if held else f"alone for now: {run} has no adapter that was kept"
 
 
 def _say_without_chat(model: ModelSettings) -> None:

@@ -1,5 +1,7 @@
 """A training stage is kept only where validation problems show that it does no harm."""
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,9 @@ def test_a_decision_is_read_as_it_was_written_and_decides_what_is_served(tmp_pat
         found = gate.read_decision(run, "sft")
         assert found and found.kept is kept and found.comparison and found.comparison.interval_95 == (-0.1, 0.2)
         assert run.adapters() == ({"sft": run.sft_adapter} if kept else {})
+    write_json(run.decision("sft"), decision | {"kept": False})
+    os.utime(run.sft_meta, (time.time() + 60,) * 2)
+    assert run.adapters() == {"sft": run.sft_adapter}, "trained anew since"
     write_json(run.decision("sft"), {"kept": True})
     with pytest.raises(UserError, match=r"decision\.json is no decision as this version writes it"):
         gate.read_decision(run, "sft")
