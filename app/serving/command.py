@@ -100,10 +100,10 @@ def _check(config: dict[str, Any]) -> None:
             )
 
 
-def _beside(run: Path | None) -> str:
-    if run is None:
+def _beside(run: str | None) -> str:
+    if not run:
         return "alone"
-    held = Run(run).adapters()
+    held = Run(Path(run)).adapters()
     return f"and the adapters of {run}" if held else f"alone for now: {run} has no adapter that was kept"
 
 

@@ -96,7 +96,7 @@ def job(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, st
         with started_cluster(folder / "runs") as cluster:
             command = [str(BIN / "ray"), "job", "submit", "--address", cluster.dashboard, "--working-dir", "."]
             done = subprocess.run(
-                [*command, "--", "python", "-m", "app", "pipeline", "--profile", "smoke"],
+                [*command, "--", "python", "-m", "app", "pipeline", "--profile", "smoke", "--keep-anyway"],
                 cwd=ROOT,
                 env=cluster.env,
                 stdout=subprocess.PIPE,

@@ -290,5 +290,5 @@ def test_a_result_says_what_share_of_replies_parsed_was_a_whole_answer_and_ended
     ):
         draft = {"num_tokens": 1, "mean_logprob": 0.0, "finish_reason": reason}
         tally.add("a", Status.PASSED, "A", draft, program)
-    third = pytest.approx(2 / 3)
-    assert tally.result("s", "chat", "base").replies == {"parsed": third, "defined": third, "ended": third}
+    shares = {"parsed": pytest.approx(2 / 3), "defined": pytest.approx(1 / 3), "ended": pytest.approx(2 / 3)}
+    assert tally.result("s", "chat", "base").replies == shares, "of three, since the fourth holds no program"
