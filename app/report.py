@@ -19,7 +19,7 @@ from app.evaluation.suites.registry import VALIDATION
 from app.files.json_files import numbered_json_lines, read_json, write_atomic
 from app.prompting.fences import fence_for
 from app.records import UNTRUSTED_TIERS, SuiteResult
-from app.runs import Run
+from app.runs import REPOSITORY, Run
 
 TEMPLATE = Path(__file__).with_name("report.md.jinja")
 TRAINED = (SFT,)
@@ -121,7 +121,8 @@ def _headline(run: Run, compared: list[CandidateComparison], decisions: list[Dec
     if decisions:
         kept = [decision.stage for decision in decisions if decision.kept]
         sentence += f" Kept is {f'the adapter {kept[-1]}' if kept else 'the base model, without an adapter'}."
-    return f"{sentence} `python -m app serve --run {run.root}` serves it."
+    place = run.root.relative_to(REPOSITORY) if run.root.is_relative_to(REPOSITORY) else run.root
+    return f"{sentence} `python -m app serve --run {place}` serves it."
 
 
 def _on_test_suites(compared: list[CandidateComparison]) -> list[CandidateComparison]:
