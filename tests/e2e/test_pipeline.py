@@ -141,6 +141,7 @@ def test_the_adapter_of_a_run_loads_with_plain_peft(job: tuple[Path, str], smoke
     assert trained and all(p.abs().sum() > 0 for p in trained), "B starts at zero: training has moved it"
 
 
+@pytest.mark.timeout(900)
 def test_a_stage_that_does_harm_is_not_kept_unless_the_user_says_so(cli: Cli, tmp_path: Path) -> None:
     """SmolLM2, trained at twenty-five times the usual rate: it solves easy problems before, and none after."""
     run, changes = Run(tmp_path / "run"), []
@@ -156,7 +157,7 @@ def test_a_stage_that_does_harm_is_not_kept_unless_the_user_says_so(cli: Cli, tm
         "evaluation.num_problems=1",
     ):
         changes += ["--set", change]
-    done = cli("pipeline", "--profile", "smoke", "--run", run.root, *changes)
+    done = cli("pipeline", "--profile", "smoke", "--run", run.root, *changes, timeout=600)
     assert done.returncode == 0, done.stderr
     decision = read_decision(run, "sft")
     assert decision and decision.comparison and decision.comparison.num_better < decision.comparison.num_worse
