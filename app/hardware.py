@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 MEMORY_LOOK_SHARE = 0.02
-"""Of a core, at most, that `PeakMemory` takes: the kernel walks every page of every process for it."""
+"""The share of a core that `PeakMemory` takes at most: the kernel walks every page of every process for it."""
 
 
 def num_cores() -> int:

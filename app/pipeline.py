@@ -36,17 +36,14 @@ def run_pipeline(run: Run, profile: Profile, *, keep_anyway: bool = False, unsaf
     candidates = {BASE: "", SFT: adapter}
     measured = is_evaluated(run, profile.evaluation, candidates) and gate.is_validated(run, profile, SFT, adapter)
     complete = run.corpus_manifest.exists() and run.sft_meta.exists() and measured
-    if not measured:  # problems that can't be had are missed now, not days later
-        load_suites(profile.evaluation)
-        load_suites(profile.validation)
+    problems = [] if measured else [load_suites(s) for s in (profile.validation, profile.evaluation)]
     with hardware.PeakMemory() as memory, contextlib.nullcontext() if complete else connected(profile.cluster):
         if not complete:
             _require_what_stages_need(profile)
         corpus(run, profile, unsafe=unsafe)
         sft(run, profile)
-        if not complete:
-            search_training_data(run, gate.measured_by(profile))
-            search_training_data(run, profile)
+        for suites in problems:
+            search_training_data(run, profile, suites)
         with _started_once(generator_and_judges) as engines:
             gate.validate(run, profile, SFT, adapter, engines, keep_anyway=keep_anyway, unsafe=unsafe)
             measure_candidates(run, profile, candidates, engines, unsafe=unsafe)

@@ -14,9 +14,8 @@ from app.settings import (
     SandboxSettings,
     ServingSettings,
     SftSettings,
+    ValidationSettings,
 )
-
-VALIDATION = ("ours",)
 
 
 def smoke() -> Profile:
@@ -30,7 +29,7 @@ def smoke() -> Profile:
         sft=SftSettings(learning_rate=1e-3, micro_batch=4, grad_accumulation=2, max_steps=12, checkpoint_every=3),
         generation=GenerationSettings(batch_size=8),
         evaluation=EvaluationSettings(num_problems=6, max_new_tokens=16),
-        validation=EvaluationSettings(suites=VALIDATION, num_problems=6, max_new_tokens=16),
+        validation=ValidationSettings(num_problems=6, max_new_tokens=16),
         sandbox=SandboxSettings(timeout_s=3),
         serving=ServingSettings(max_model_len=512, max_num_seqs=4, max_waiting=8, kv_cache_bytes=64 << 20),
         cluster=ClusterSettings(num_cpus=2, object_store_bytes=200 << 20, dashboard=False),
@@ -46,7 +45,7 @@ def laptop() -> Profile:
         sft=SftSettings(micro_batch=1, grad_accumulation=4, max_steps=20, checkpoint_every=5),
         generation=GenerationSettings(engine="vllm", batch_size=16, kv_cache_bytes=1 << 30),
         evaluation=EvaluationSettings(num_problems=40, max_new_tokens=256),
-        validation=EvaluationSettings(suites=VALIDATION, max_new_tokens=256),
+        validation=ValidationSettings(max_new_tokens=256),
         serving=ServingSettings(max_model_len=2048, stream_interval=4),
         cluster=ClusterSettings(object_store_bytes=500 << 20),
     )

@@ -108,21 +108,25 @@ def _facts(run: Run) -> dict[str, Any]:
 def _headline(run: Run, compared: list[CandidateComparison], decisions: list[Decision]) -> str:
     """What a reader wants to know first: better, worse or not to be told apart, what was kept, and how to serve it."""
     tested = _on_test_suites(compared)
-    if not tested:
+    latest = next((stage for stage in reversed(TRAINED) if any(each.candidate == stage for each in tested)), None)
+    if latest is None:
         return "Base model and adapter were not compared on a test suite yet: `python -m app evaluate` does it."
-    last = tested[-1]  # of the stage that was trained last
-    found, (low, high) = last.comparison, last.comparison.interval_95
-    verdict = "better than" if low > 0 else "worse than" if high < 0 else "not to be told apart from"
-    sentence = (
-        f"On {last.suite} the adapter {last.candidate} is **{verdict} the base model**: "
-        f"{100 * found.difference:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}) over {found.num_problems} "
-        f"problems, {found.num_better} better and {found.num_worse} worse."
-    )
+    found = "; ".join(_verdict(each) for each in tested if each.candidate == latest)
+    sentence = f"The adapter {latest} against the base model: {found}."
     if decisions:
         kept = [decision.stage for decision in decisions if decision.kept]
         sentence += f" Kept is {f'the adapter {kept[-1]}' if kept else 'the base model, without an adapter'}."
     place = run.root.relative_to(REPOSITORY) if run.root.is_relative_to(REPOSITORY) else run.root
     return f"{sentence} `python -m app serve --run {place}` serves it."
+
+
+def _verdict(compared: CandidateComparison) -> str:
+    found, (low, high) = compared.comparison, compared.comparison.interval_95
+    word = "better" if low > 0 else "worse" if high < 0 else "not to be told apart"
+    return (
+        f"**{word}** on {compared.suite}, {100 * found.difference:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}) "
+        f"over {found.num_problems} problems, {found.num_better} better and {found.num_worse} worse"
+    )
 
 
 def _on_test_suites(compared: list[CandidateComparison]) -> list[CandidateComparison]:

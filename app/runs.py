@@ -119,9 +119,8 @@ class Run:
         return {stage: folder for stage, folder in finished.items() if not self._is_refused(stage)}
 
     def _is_refused(self, stage: str) -> bool:
-        """By a decision about this very training: one that was made before it ended is of another."""
-        path, made = self.decision(stage), self.root / stage / "meta.json"
-        return path.exists() and path.stat().st_mtime >= made.stat().st_mtime and not read_json(path)["kept"]
+        path = self.decision(stage)
+        return path.exists() and not read_json(path)["kept"]
 
     @contextlib.contextmanager
     def attempt(self, stage: str) -> Iterator[None]:

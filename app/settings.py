@@ -158,6 +158,12 @@ class EvaluationSettings(Settings):
     """At most, in one turn."""
 
 
+class ValidationSettings(EvaluationSettings):
+    """By what problems it is decided whether a training stage's adapter is kept (`app.evaluation.gate`)."""
+
+    suites: tuple[str, ...] = Field(default=("ours",), min_length=1)
+
+
 class SandboxSettings(Settings):
     """How programs are run and judged, wherever one is run."""
 
@@ -220,8 +226,7 @@ class Profile(Settings):
     sft: SftSettings = SftSettings()
     generation: GenerationSettings = GenerationSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
-    validation: EvaluationSettings = EvaluationSettings(suites=("ours",))
-    """By what problems it is decided whether a training stage's adapter is kept (`app.evaluation.gate`)."""
+    validation: ValidationSettings = ValidationSettings()
     sandbox: SandboxSettings = SandboxSettings()
     serving: ServingSettings = ServingSettings()
     cluster: ClusterSettings = ClusterSettings()

@@ -84,7 +84,7 @@ def _model(name: str, like: ModelSettings) -> ModelSettings:
         source = "gguf"
     if source == "hub" and name.startswith((".", "/", "~")):
         raise UserError(
-            f"--model {name} is no folder: give a model's folder, a GGUF file or its name on the Hugging Face Hub"
+            f"--model {name} does not exist: give a model's folder, a GGUF file or its name on the Hugging Face Hub"
         )
     return like.model_copy(update={"source": source, "name": name, "revision": None, "quantization": "none"})
 

@@ -37,6 +37,8 @@ class Decision:
     """The adapter against the base model, over the problems of all suites together."""
     suites: tuple[str, ...]
     """Labels of the measurements, as under evaluation/."""
+    overruled: bool = False
+    """Kept by the user's word; it holds until the stage is trained anew."""
 
 
 def check(settings: EvaluationSettings) -> None:
@@ -79,9 +81,13 @@ def validate(
     names = labels(profile.validation)
     comparison = compare(_pass_rates(run, names, BASE), _pass_rates(run, names, stage))
     kept, reason = judge(comparison)
-    if keep_anyway and not kept:
+    before = read_decision(run, stage)
+    overruled = not kept and (keep_anyway or (before is not None and before.overruled))
+    if overruled:
         kept, reason = True, f"{reason}; you said --keep-anyway"
-    decision = Decision(stage=stage, kept=kept, reason=reason, comparison=comparison, suites=tuple(names))
+    decision = Decision(
+        stage=stage, kept=kept, reason=reason, comparison=comparison, suites=tuple(names), overruled=overruled
+    )
     write_json(run.decision(stage), asdict(decision))
     say(f"  {stage} is {'kept' if kept else 'not kept'}: {reason}")
     return decision
@@ -90,7 +96,7 @@ def validate(
 def judge(comparison: Comparison | None) -> tuple[bool, str]:
     """Whether an adapter with this comparison is kept, and why."""
     if comparison is None:
-        return False, "there is no validation problem to tell by"
+        return False, "no validation problem was measured on both"
     low, high = (100 * end for end in comparison.interval_95)
     figures = (
         f"{100 * comparison.difference:+.1f} points ({low:+.1f} to {high:+.1f}) on {comparison.num_problems} "
@@ -115,8 +121,8 @@ def read_decision(run: Run, stage: str) -> Decision | None:
         return Decision(**held | {"suites": tuple(held["suites"])})
     except (KeyError, TypeError) as error:
         raise UserError(
-            f"{path} is no decision as this version writes it ({type(error).__name__}: {error}): remove it, and "
-            "`python -m app pipeline --resume` makes it anew"
+            f"{path} can't be read as a decision ({type(error).__name__}: {error}): remove it, and `python -m app "
+            "pipeline --resume` makes it anew"
         ) from None
 
 

@@ -75,13 +75,19 @@ def render(tokenizer: Any, suite: Suite, problem: Problem, protocol: str, replie
         text = suite.completion(problem, replies)
         return None if text is None else begin_text(tokenizer) + text.rstrip()
     if protocol == "evalplus":
-        return None if replies else evalplus_prompt(tokenizer, suite.evalplus(problem))
+        shown = None if replies else suite.evalplus(problem)
+        return None if shown is None else evalplus_prompt(_talking(tokenizer, protocol), shown)
     messages = suite.chat(problem, replies)
     if messages is None:
         return None
-    check_chat(tokenizer, f"the protocol {protocol!r}", "take the protocol completion")
     tools = json.loads(problem.tools) if problem.tools else None
-    return chat_prompt(tokenizer, messages, tools=tools, thinking=protocol == "thinking")
+    return chat_prompt(_talking(tokenizer, protocol), messages, tools=tools, thinking=protocol == "thinking")
+
+
+def _talking(tokenizer: Any, protocol: str) -> Any:
+    """The tokenizer, if it can be asked in a dialogue."""
+    check_chat(tokenizer, f"the protocol {protocol!r}", "take the protocol completion")
+    return tokenizer
 
 
 def spoken(protocol: str, text: str, prompt: str) -> str:

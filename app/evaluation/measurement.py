@@ -67,10 +67,10 @@ def measure_candidates(
     return read_results(run, profile.evaluation, candidates)
 
 
-def search_training_data(run: Run, profile: Profile) -> None:
-    """Look up what the training data share with the problems of profile.evaluation, for `measure_candidates` to find:
-    it needs a core, and engines that are up without a card hold all of them."""
-    for name, (_, tasks) in load_suites(profile.evaluation).items():
+def search_training_data(run: Run, profile: Profile, suites: Mapping[str, tuple[Suite, list[Task]]]) -> None:
+    """Look up what the training data share with the suites' problems, for `measure_candidates` to find: it needs a
+    core, and engines that are up without a card hold all of them."""
+    for name, (_, tasks) in suites.items():
         overlaps(run, name, tasks, profile.model)
 
 

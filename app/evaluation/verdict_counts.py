@@ -37,8 +37,9 @@ class Tally:
         if draft is not None and program:
             self._programs += 1
             self._ended += draft["finish_reason"] == FinishReason.STOP
-            self._parsed += parsed(program) is not None
-            self._defined += answers(program, self._entry_points.get(problem_id, ""))
+            tree = parsed(program)
+            self._parsed += tree is not None
+            self._defined += tree is not None and answers(tree, self._entry_points.get(problem_id, ""))
         passed = status == Status.PASSED
         self._statuses[str(status)] += 1
         if tier:

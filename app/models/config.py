@@ -53,7 +53,7 @@ def _from_gguf(settings: ModelSettings) -> Any:
     if path is None:
         raise UserError(f"{settings.name} is not here yet: fetch it with `python -m app pull` first")
     if not path.is_file():
-        raise UserError(f"model.name={settings.name!r} is no file: give a GGUF file")
+        raise UserError(f"model.name={settings.name!r} is not a file here: give a GGUF file")
     return gguf_config(read_header(path))
 
 

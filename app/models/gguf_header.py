@@ -24,7 +24,7 @@ from app.errors import UserError
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 ALIGNMENT = 32
-"""Of tensors in a file that names none."""
+"""Bytes to a multiple of which tensors begin, in a file that does not say."""
 MAX_ENTRIES = 1 << 16
 """Metadata keys or tensors: ten times what the largest models have."""
 MAX_ITEMS = 1 << 22
@@ -72,7 +72,7 @@ class GgufHeader:
 
 
 def read_header(path: Path) -> GgufHeader:
-    """Read and check the header. Raises UserError for what is no whole GGUF file in one part."""
+    """Read and check the header. Raises UserError for a file that is not a whole GGUF in one part."""
     with open(path, "rb") as file:
         start = file.read(8)
         if start[:4] != MAGIC:
@@ -242,5 +242,5 @@ def _num_bytes(path: Path, name: str, shape: tuple[int, ...], kind: int) -> int:
             "F16, BF16, Q8_0, Q4_0 or K types (Q4_K_M, ...)"
         ) from None
     if shape[-1] % of_block:
-        raise UserError(f"{path} is broken (rows of tensor {name!r} are no whole blocks): {AGAIN}")
+        raise UserError(f"{path} is broken (rows of tensor {name!r} do not divide into blocks): {AGAIN}")
     return prod(shape) // of_block * block_bytes

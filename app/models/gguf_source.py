@@ -57,7 +57,7 @@ def fetched_file(settings: ModelSettings) -> Path:
     path = local_file(settings)
     if path is None or not path.is_file():
         raise UserError(
-            f"model.name={settings.name!r} is no file: give a GGUF file, or one on the Hugging Face Hub as "
+            f"model.name={settings.name!r} is not a file here: give a GGUF file, or one on the Hugging Face Hub as "
             "owner/repository:FILE.gguf"
         )
     return path

@@ -30,7 +30,7 @@ from app.progress import progress
 STORED = {"float32": "F32", "bfloat16": "BF16"}
 """safetensors' names of dtypes, by model.dtype."""
 SHARD_BYTES = 1 << 30
-"""Of one file, unless a single tensor is larger: files are checksummed one a core."""
+"""Bytes of one file at most, unless a single tensor is larger: files are checksummed one a core."""
 PIECE = 1 << 20
 """Numbers that are unpacked at once, at most, except where rows have to be put in order: 4 MiB in float32, and the
 unpacking of some types takes five times as much."""

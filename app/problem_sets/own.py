@@ -18,6 +18,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from app.errors import UserError
 from app.overrides import parse_settings, read_yaml
+from app.problem_sets.problem_files import yaml_files
 from app.problem_sets.task import Task
 from app.records import BenchmarkText, Problem
 from app.runs import REPOSITORY
@@ -151,7 +152,7 @@ class OwnProblem(Settings):
 
 
 class OwnTask(Task):
-    """Its tests, lines of one form for all problems, are no sign of it: its text is the prompt and the reference."""
+    """Its tests, lines of one form for all problems, say nothing about it: its text is the prompt and the reference."""
 
     @property
     def benchmark_text(self) -> BenchmarkText:
@@ -172,13 +173,8 @@ def read_problems(path: Path = FOLDER) -> list[OwnProblem]:
 
     Raises UserError naming the file, the key and what is wrong with it.
     """
-    files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
-    if not files or not files[0].is_file():
-        raise UserError(
-            f"{path} holds no problems: give a YAML file, or a folder of them, in the form of datasets/problems"
-        )
     found: dict[str, OwnProblem] = {}
-    for file in files:
+    for file in yaml_files(path, "datasets/problems"):
         held = parse_settings(_File, read_yaml(file, str(file), "correct it"), str(file), "correct it")
         for problem in held.problems:
             if problem.id in found:
@@ -222,7 +218,7 @@ def _cases(text: str, name: str, key: str) -> list[Case]:
         line = lines[statement.lineno - 1]
         if not _is_test(statement, name):
             shown = textwrap.shorten(line, 60, placeholder=" ...")
-            raise ValueError(f"{key}: {shown!r} is no line of the form `{name}(plain values) == plain value`")
+            raise ValueError(f"{key}: {shown!r} has not the form `{name}(plain values) == plain value`")
         comparison: ast.Compare = statement.value  # type: ignore[attr-defined]
         written = line.encode()  # offsets are in bytes
         call, answer = comparison.left, comparison.comparators[0]

@@ -45,6 +45,17 @@ def _check_texts(task: Task) -> None:
             raise TypeError(f"{field.name} is {value!r:.40}, not text")
 
 
+def yaml_files(path: Path, form: str) -> list[Path]:
+    """The YAML file, or all of a folder in the order of their names. form: a folder that shows what they should be.
+
+    Raises UserError where there is none.
+    """
+    files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
+    if not files or not files[0].is_file():
+        raise UserError(f"{path} holds no problems: give a YAML file, or a folder of them, in the form of {form}")
+    return files
+
+
 def rows(path: Path) -> Iterator[dict[str, Any]]:
     """The problems of a .jsonl, .jsonl.gz, .json (an array) or .parquet file, one at a time.
 

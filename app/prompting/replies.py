@@ -77,13 +77,11 @@ def defines(source: str, name: str) -> bool:
     return _definition_rank(tree, name) is not None
 
 
-def answers(source: str, entry_point: str) -> bool:
-    """Whether the source parses and defines what an entry point, in any of the forms that `code_block` takes, begins
-    with, by more than a stub."""
-    tree, found = parsed(source), _NAME.match(entry_point.strip())
-    if tree is None or found is None:
-        return tree is not None
-    return _definition_rank(tree, unicodedata.normalize("NFKC", found[1])) in (_TOP, _NESTED)
+def answers(tree: ast.Module, entry_point: str) -> bool:
+    """Whether a program defines what an entry point, in any of the forms that `code_block` takes, begins with, by more
+    than a stub."""
+    found = _NAME.match(entry_point.strip())
+    return found is None or _definition_rank(tree, unicodedata.normalize("NFKC", found[1])) in (_TOP, _NESTED)
 
 
 def behind_future(source: str, *more: str) -> str:

@@ -176,6 +176,8 @@ class _Stepper:
     def mean_loss(self, batches: Sequence[Batch]) -> float:
         """Nats a labelled token, nothing learnt. Every worker takes all batches: under FSDP each holds a share of the
         weights."""
+        if self._switch:
+            self._switch.whole()
         self._loss.refresh()
         self._module.eval()
         with torch.no_grad():

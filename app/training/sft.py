@@ -46,6 +46,7 @@ def run_sft(run: Run, profile: Profile) -> None:
     a complete corpus."""
     if run.sft_meta.exists():
         return
+    run.decision("sft").unlink(missing_ok=True)  # about an adapter that was there before
     manifest = read_json(run.corpus_manifest)
     steps = total_steps(manifest["rows"], profile.sft)
     if steps == 0:

@@ -167,3 +167,5 @@ def test_a_stage_that_does_harm_is_not_kept_unless_the_user_says_so(cli: Cli, tm
     done = cli("pipeline", "--run", run.root, "--resume", "--keep-anyway")
     assert done.returncode == 0, done.stderr
     assert list(run.adapters()) == ["sft"] and "you said --keep-anyway" in run.report_md.read_text()
+    assert cli("pipeline", "--run", run.root, "--resume").returncode == 0
+    assert list(run.adapters()) == ["sft"], "the user's word holds for the adapter it was said of"

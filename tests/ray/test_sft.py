@@ -44,8 +44,10 @@ def test_two_workers_train_one_adapter(
     profile = with_overrides(smoke(), [*TWO_WORKERS, f"sft.parallelism={way}", "sft.max_steps=4"])
     with open_run(tmp_path / "run", profile, resume=False) as run:
         corpus(run)
+        write_json(run.decision("sft"), {"kept": False})
         run_sft(run, profile)
         metrics = read_json_lines(run.sft_metrics)
+        assert run.adapters() == {"sft": run.sft_adapter}, "trained anew since: the decision was about another adapter"
     said = capsys.readouterr().err
     assert {"ddp": "fused layers; scaled_dot_product_attention", "fsdp": "not the fused ones: "}[way] in said, (
         "what the first worker says is seen"

@@ -23,6 +23,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from app.errors import UserError
 from app.evaluation.suites.suite import ProgramSuite
 from app.overrides import parse_settings, read_yaml
+from app.problem_sets.problem_files import yaml_files
 from app.problem_sets.task import Task
 from app.prompting.replies import bound_names, code_block, defines, parsed
 from app.records import Problem
@@ -143,7 +144,7 @@ class Repo(ProgramSuite):
     place = "datasets/benchmarks/repo of this repository (MIT)"
 
     def load(self, path: Path | None) -> list[Task]:
-        files = _yaml_files(path or FOLDER)
+        files = yaml_files(path or FOLDER, "datasets/benchmarks/repo")
         tasks = [task for file in files for task in _tasks(file)]
         ids = [task.problem.id for task in tasks]
         if twice := next((name for name in ids if ids.count(name) > 1), None):
@@ -217,16 +218,6 @@ def _is_whole_file(code: str, before: str) -> bool:
 def _last_function(source: str) -> str:
     last = ast.parse(source).body[-1:]
     return last[0].name if last and isinstance(last[0], ast.FunctionDef) else ""
-
-
-def _yaml_files(path: Path) -> list[Path]:
-    files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
-    if not files or not files[0].is_file():
-        raise UserError(
-            f"--problems {path} holds no package of problems: give a YAML file, or a folder of them, in the form of "
-            "datasets/benchmarks/repo"
-        )
-    return files
 
 
 def read_package(file: Path) -> Package:

@@ -37,6 +37,10 @@ class RankSwitch:
         self.factors.copy_(torch.where(torch.arange(self.rank) < rank, kept * math.sqrt(self.rank / rank), 0.0))
         return rank
 
+    def whole(self) -> None:
+        """Every rank, as the adapter is served."""
+        self.factors.fill_(1.0)
+
     def scale(self, scaling: float) -> Tensor:
         """The adapter's scale for each rank, [rank]. scaling: PEFT's own."""
         return self.factors * scaling

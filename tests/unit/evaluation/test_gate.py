@@ -1,7 +1,5 @@
 """A training stage is kept only where validation problems show that it does no harm."""
 
-import os
-import time
 from pathlib import Path
 
 import pytest
@@ -36,7 +34,7 @@ def test_an_adapter_that_solves_as_many_is_kept_only_where_the_problems_suffice_
 
 
 def test_without_a_common_problem_nothing_is_kept() -> None:
-    assert gate.judge(compare({"a": 1.0}, {"b": 1.0})) == (False, "there is no validation problem to tell by")
+    assert gate.judge(compare({"a": 1.0}, {"b": 1.0})) == (False, "no validation problem was measured on both")
 
 
 def test_a_decision_is_read_as_it_was_written_and_decides_what_is_served(tmp_path: Path) -> None:
@@ -52,11 +50,8 @@ def test_a_decision_is_read_as_it_was_written_and_decides_what_is_served(tmp_pat
         found = gate.read_decision(run, "sft")
         assert found and found.kept is kept and found.comparison and found.comparison.interval_95 == (-0.1, 0.2)
         assert run.adapters() == ({"sft": run.sft_adapter} if kept else {})
-    write_json(run.decision("sft"), decision | {"kept": False})
-    os.utime(run.sft_meta, (time.time() + 60,) * 2)
-    assert run.adapters() == {"sft": run.sft_adapter}, "trained anew since"
     write_json(run.decision("sft"), {"kept": True})
-    with pytest.raises(UserError, match=r"decision\.json is no decision as this version writes it"):
+    with pytest.raises(UserError, match=r"decision\.json can't be read as a decision"):
         gate.read_decision(run, "sft")
 
 

@@ -76,7 +76,7 @@ def test_a_header_is_what_gguf_reads(whole: Path) -> None:
         (file_of(tensors=(tensor(), tensor())), "is broken (it has the tensor 'a' twice)"),
         (file_of(tensors=(tensor(shape=()),)), "is broken (tensor 'a' has 0 dimensions)"),
         (file_of(tensors=(tensor(shape=(0,)),)), "is broken (tensor 'a' is empty)"),
-        (file_of(tensors=(tensor(shape=(33,), kind=8),)), "rows of tensor 'a' are no whole blocks"),
+        (file_of(tensors=(tensor(shape=(33,), kind=8),)), "rows of tensor 'a' do not divide into blocks"),
         (file_of(tensors=(tensor(kind=36),)), "has tensor 'a' in the type number 36, which can't be unpacked: take a"),
         (file_of(tensors=(tensor(kind=9, shape=(32,)),)), "has tensor 'a' in the type Q8_1, which can't be unpacked"),
         (file_of(tensors=(tensor(shape=(17,)),)), "is cut short (tensor 'a' ends at byte 132, the file at 128)"),

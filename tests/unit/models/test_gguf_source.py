@@ -148,9 +148,11 @@ def test_a_broken_file_leaves_nothing_behind_that_passes_for_a_model(tmp_path: P
 
 @pytest.mark.parametrize("name", ["none.gguf", "./owner/none.gguf", "."])
 def test_a_file_that_is_not_there_is_told_with_both_forms(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"is no file: give a GGUF file, or one on .* owner/repository:FILE.gguf"):
+    with pytest.raises(
+        UserError, match=r"is not a file here: give a GGUF file, or one on .* owner/repository:FILE.gguf"
+    ):
         pull(of(name))
-    with pytest.raises(UserError, match="is no file"):
+    with pytest.raises(UserError, match="is not a file here"):
         config_of(of(name))
 
 

@@ -251,7 +251,7 @@ def test_a_file_that_is_wrong_gets_one_sentence(tmp_path: Path, old: str, new: s
 
 def test_a_path_without_problems_or_with_the_same_one_twice_gets_one_sentence(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing.yaml"):
-        with pytest.raises(UserError, match="holds no package of problems: give a YAML file, or a folder"):
+        with pytest.raises(UserError, match="holds no problems: give a YAML file, or a folder"):
             SUITE.load(path)
     for name in ("a.yaml", "b.yaml"):
         (tmp_path / name).write_text(OWN)
