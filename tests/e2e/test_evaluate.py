@@ -100,7 +100,7 @@ def test_the_exact_prompt_of_a_problem_is_shown(finished: Run, cli: Cli) -> None
     [
         ([], ["--run DIR or --model NAME_OR_PATH"]),
         (["--run", "/no/run"], ["/no/run holds no run.json"]),
-        (["--model", "/no/model"], ["--model /no/model is no folder"]),
+        (["--model", "/no/model"], ["--model /no/model does not exist", "a GGUF file"]),
         (["--samples", "/no/file"], ["--samples /no/file can't be read"]),
         (["--samples", "x", "--model", "y"], ["--model and --samples can't go together"]),
         (["--samples", "x", "--suite", ""], ["unknown suite ''"]),
