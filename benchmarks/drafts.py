@@ -13,7 +13,6 @@ takes of the card; the peak over all processes is read through nvidia-smi and pr
 """
 
 import argparse
-import dataclasses
 import gzip
 import json
 import math
@@ -205,8 +204,9 @@ def _summary(problems: Sequence[_Solved]) -> dict[str, Any]:
 
 def _suites(given: Sequence[str]) -> Iterator[tuple[Any, list[Any]]]:
     """Each suite with its problems, those of a file's other splits too. A file of LeetCode's training problems is told
-    by its name; the 400 of them that a hash puts first are for validation."""
+    by its name."""
     from app.evaluation.suites.registry import get_suite
+    from app.evaluation.suites.splits import with_leetcode_splits
     from app.problem_sets import mbpp
     from app.problem_sets.problem_files import rows
 
@@ -214,13 +214,8 @@ def _suites(given: Sequence[str]) -> Iterator[tuple[Any, list[Any]]]:
         suite, file = get_suite(name), Path(path) if path else None
         tasks = mbpp.tasks_of(rows(file), path) if name == "mbpp" and file else suite.load(file)
         if name == "leetcode" and "train" in path:
-            kept_apart = set(sorted((task.problem.id for task in tasks), key=bits)[:400])
-            tasks = [_with_split(t, "validation" if t.problem.id in kept_apart else "train") for t in tasks]
+            tasks = with_leetcode_splits(tasks)
         yield suite, [task for task in tasks if task.problem.split != "few_shot"]
-
-
-def _with_split(task: Any, split: str) -> Any:
-    return dataclasses.replace(task, problem=dataclasses.replace(task.problem, split=split))
 
 
 def _rows(paths: Sequence[str]) -> Iterator[dict[str, Any]]:
