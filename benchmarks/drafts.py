@@ -15,7 +15,6 @@ takes of the card; the peak over all processes is read through nvidia-smi and pr
 """
 
 import argparse
-import dataclasses
 import functools
 import gzip
 import json
@@ -55,11 +54,7 @@ def to_learn_from(suite: Any, tasks: Sequence[Any]) -> list[Any]:
     guard = _guard()
     train = [task for task in tasks if task.problem.split == "train"]
     kept = [t for t in train if not guard.hit(t.problem.prompt, [_function(t.problem.entry_point)], renamed=False)]
-    print(
-        json.dumps(
-            {"suite": suite.name, "train": len(train), "near a problem that is measured on": len(train) - len(kept)}
-        )
-    )
+    print(json.dumps({"suite": suite.name, "train": len(train), "kept": len(kept)}))
     return kept
 
 
@@ -236,8 +231,9 @@ def _summary(problems: Sequence[_Solved]) -> dict[str, Any]:
 
 def suites_of(given: Sequence[str]) -> Iterator[tuple[Any, list[Any]]]:
     """Each suite with its problems, those of a file's other splits too. A file of LeetCode's training problems is told
-    by its name; the 400 of them that a hash puts first are for validation."""
+    by its name."""
     from app.evaluation.suites.registry import get_suite
+    from app.evaluation.suites.splits import with_leetcode_splits
     from app.problem_sets import mbpp, own
     from app.problem_sets.problem_files import rows
 
@@ -248,13 +244,8 @@ def suites_of(given: Sequence[str]) -> Iterator[tuple[Any, list[Any]]]:
         else:
             tasks = own.tasks_of(file or own.FOLDER) if name == "ours" else suite.load(file)
         if name == "leetcode" and "train" in path:
-            kept_apart = set(sorted((task.problem.id for task in tasks), key=bits)[:400])
-            tasks = [_with_split(t, "validation" if t.problem.id in kept_apart else "train") for t in tasks]
+            tasks = with_leetcode_splits(tasks)
         yield suite, [task for task in tasks if task.problem.split != "few_shot"]
-
-
-def _with_split(task: Any, split: str) -> Any:
-    return dataclasses.replace(task, problem=dataclasses.replace(task.problem, split=split))
 
 
 def json_rows(paths: Sequence[str]) -> Iterator[dict[str, Any]]:

@@ -38,11 +38,13 @@ from app.corpus.rows.assemble import TRAIN_SCHEMA
 from app.corpus.rows.packing import Sample, num_learnt, pack, packing_stats, too_long
 from app.corpus.rows.render import tokenise_all
 from app.corpus.rows.shares import choose
+from app.errors import UserError
 from app.models.base import ensure_model, load_tokenizer
 from app.prompting.protocols import chat_prompt
 from app.prompting.replies import parsed
 from app.run_settings import stored_profile
 from app.runs import Run
+from app.settings import Profile
 from benchmarks.drafts import json_rows, open_text, suites_of
 
 BODIES = ("doc_to_code", "fill_in", "fix_bug", "multi_file", "problem", "completion", "file")
@@ -75,7 +77,7 @@ def build(arguments: argparse.Namespace) -> None:
 
 
 def mixes(arguments: argparse.Namespace) -> None:
-    run, profile = Run(arguments.run), stored_profile(arguments.run)
+    run, profile = Run(arguments.run), _profile(arguments.run)
     shares = load_recipe(profile.corpus.recipe).forms.model_dump()
     paths = sorted((run.corpus_work / "samples").glob("*.parquet"))
     tokenizer = load_tokenizer(ensure_model(profile.model))
@@ -90,8 +92,15 @@ def mixes(arguments: argparse.Namespace) -> None:
         write(arguments.out / name, samples, profile.corpus.seq_len, arguments.rows, tokenizer, notes)
 
 
+def _profile(root: Path) -> Profile:
+    profile = stored_profile(root)
+    if profile is None:
+        raise UserError(f"{root} is no run: make one with `python -m benchmarks.sft_rows build --run {root}`")
+    return profile
+
+
 def ordinary(arguments: argparse.Namespace) -> None:
-    run, profile = Run(arguments.run), stored_profile(arguments.run)
+    run, profile = Run(arguments.run), _profile(arguments.run)
     tokenizer = load_tokenizer(ensure_model(profile.model))
     examples: dict[str, dict[str, Example]] = defaultdict(dict)
     for path in sorted((run.corpus_work / "documents").glob("*.parquet"))[:ORDINARY_SHARDS]:
@@ -102,7 +111,7 @@ def ordinary(arguments: argparse.Namespace) -> None:
             chosen = sorted(examples[form], key=by_hash)[: round(share * arguments.number)]
             for number, question in enumerate(chosen):
                 turns, tools = _until_answer(examples[form][question]), examples[form][question].tools
-                row = {"id": f"ordinary/{form}/{number}", "suite": "ordinary", "split": "train"}
+                row: dict[str, Any] = {"id": f"ordinary/{form}/{number}", "suite": "ordinary", "split": "train"}
                 row |= {"prompt": chat_prompt(tokenizer, turns, tools=tools), "turns": turns, "tools": tools}
                 out.write(json.dumps(row) + "\n")
             print(json.dumps({"form": form, "there": len(examples[form]), "taken": len(chosen)}), flush=True)
