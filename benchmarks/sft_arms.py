@@ -101,7 +101,7 @@ ARMS = {
 def train(arguments: argparse.Namespace) -> None:
     device = torch.device("cuda", 0) if arguments.gpu else torch.device("cpu")
     torch.set_float32_matmul_precision("high")
-    for name, arm in _own_arms(arguments):
+    for name, arm in own_arms(arguments):
         adapter = _adapter(arguments.out, name)
         if not adapter.exists():
             with _told(arguments, arm=name):
@@ -115,7 +115,7 @@ def train(arguments: argparse.Namespace) -> None:
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    _measure(arguments, [name for name, _ in _own_arms(arguments)], list(_asked(arguments)))
+    _measure(arguments, [name for name, _ in own_arms(arguments)], list(asked_of(arguments)))
 
 
 def choose(arguments: argparse.Namespace) -> None:
@@ -134,7 +134,9 @@ def choose(arguments: argparse.Namespace) -> None:
 
 def confirm(arguments: argparse.Namespace) -> None:
     best = read_json(arguments.out / "chosen.json")["best"]
-    _measure(arguments, list(dict.fromkeys((best, next(iter(ARMS))))), _dealt(list(_asked(arguments)), arguments.share))
+    _measure(
+        arguments, list(dict.fromkeys((best, next(iter(ARMS))))), dealt(list(asked_of(arguments)), arguments.share)
+    )
 
 
 def pool(arguments: argparse.Namespace) -> None:
@@ -231,7 +233,7 @@ def _generator(profile: Profile) -> Generator:
     return TransformersEngine(profile.model, profile.generation)
 
 
-def _asked(arguments: argparse.Namespace) -> Iterator[tuple[str, str]]:
+def asked_of(arguments: argparse.Namespace) -> Iterator[tuple[str, str]]:
     """Each suite, with its file, by each protocol in which it can be asked."""
     for text in arguments.suite:
         for protocol in arguments.protocols.split(","):
@@ -239,7 +241,7 @@ def _asked(arguments: argparse.Namespace) -> Iterator[tuple[str, str]]:
                 yield text, protocol
 
 
-def _dealt(asked: list[tuple[str, str]], share: tuple[int, int]) -> list[tuple[str, str]]:
+def dealt(asked: list[tuple[str, str]], share: tuple[int, int]) -> list[tuple[str, str]]:
     """This share's part of the measurements, which all take about as long: the longest first, to who has least."""
 
     def length(one: tuple[str, str]) -> float:
@@ -252,7 +254,7 @@ def _dealt(asked: list[tuple[str, str]], share: tuple[int, int]) -> list[tuple[s
     return parts[share[0]]
 
 
-def _own_arms(arguments: argparse.Namespace) -> list[tuple[str, Arm]]:
+def own_arms(arguments: argparse.Namespace) -> list[tuple[str, Arm]]:
     arms = ARMS
     if arguments.arm:
         cut = [text.split(":", 2) for text in arguments.arm]

@@ -105,12 +105,12 @@ def ordinary(arguments: argparse.Namespace) -> None:
     examples: dict[str, dict[str, Example]] = defaultdict(dict)
     for path in sorted((run.corpus_work / "documents").glob("*.parquet"))[:ORDINARY_SHARDS]:
         for example in _questions(path, profile.seed):
-            examples[example.form].setdefault(_until_answer(example)[-1]["content"], example)
+            examples[example.form].setdefault(until_answer(example)[-1]["content"], example)
     with open_text(arguments.out, "wt") as out:
         for form, share in ORDINARY.items():
             chosen = sorted(examples[form], key=by_hash)[: round(share * arguments.number)]
             for number, question in enumerate(chosen):
-                turns, tools = _until_answer(examples[form][question]), examples[form][question].tools
+                turns, tools = until_answer(examples[form][question]), examples[form][question].tools
                 row: dict[str, Any] = {"id": f"ordinary/{form}/{number}", "suite": "ordinary", "split": "train"}
                 row |= {"prompt": chat_prompt(tokenizer, turns, tools=tools), "turns": turns, "tools": tools}
                 out.write(json.dumps(row) + "\n")
@@ -128,7 +128,7 @@ def _questions(path: Path, seed: int) -> Iterator[Example]:
         yield from tool_example(told, place, forms, seed)
 
 
-def _until_answer(example: Example) -> list[dict[str, Any]]:
+def until_answer(example: Example) -> list[dict[str, Any]]:
     """The dialogue before the first turn of the assistant."""
     roles = [turn["role"] for turn in example.turns]
     return list(example.turns[: roles.index("assistant")])
@@ -147,13 +147,13 @@ class Answer:
 def own(arguments: argparse.Namespace) -> None:
     tokenizer = load_tokenizer(Path(arguments.model))
     solved = _answers(arguments)
-    verified = [answer.example for answers in solved for answer in _kept(answers)]
-    unverified = [answer.example for answers in solved for answer in answers[: len(_kept(answers))]]
+    verified = [answer.example for answers in solved for answer in kept(answers)]
+    unverified = [answer.example for answers in solved for answer in answers[: len(kept(answers))]]
     replay = list(_replayed(arguments))
     notes = {"problems": len(solved), "solved": sum(any(a.passed for a in answers) for answers in solved)}
     own_samples, replayed = _fitting(verified, tokenizer, arguments), _fitting(replay, tokenizer, arguments)
     learnt = sum(num_learnt(sample.labels, arguments.seq_len) for sample in own_samples)
-    share = _first(replayed, learnt * REPLAY / (1 - REPLAY), arguments.seq_len)
+    share = first_samples(replayed, learnt * REPLAY / (1 - REPLAY), arguments.seq_len)
     for name, samples in {
         "own": own_samples,
         "own-replay": own_samples + share,
@@ -184,7 +184,7 @@ def _answers(arguments: argparse.Namespace) -> list[list[Answer]]:
     return [sorted(answers, key=lambda answer: answer.order) for _, answers in sorted(found.items())]
 
 
-def _kept(answers: Sequence[Answer]) -> list[Answer]:
+def kept(answers: Sequence[Answer]) -> list[Answer]:
     """What is learnt of a problem: passed and all different, more of them the harder it is."""
     rate = sum(answer.passed for answer in answers) / len(answers)
     different = {answer.shape: answer for answer in reversed(answers) if answer.passed}
@@ -205,7 +205,7 @@ def _fitting(examples: Sequence[Example], tokenizer: Any, arguments: argparse.Na
     return [s for s in tokenise_all(examples, tokenizer) if not too_long(s, arguments.seq_len)]
 
 
-def _first(samples: Iterable[Sample], tokens: float, seq_len: int) -> list[Sample]:
+def first_samples(samples: Iterable[Sample], tokens: float, seq_len: int) -> list[Sample]:
     """As many of the first samples as have this many learnt tokens."""
     taken: list[Sample] = []
     for sample in samples:
@@ -234,8 +234,9 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "rows.parquet"
     pq.write_table(table, path, compression="zstd", compression_level=19, use_dictionary=False)
-    facts = {"mix": folder.name, "samples": len(samples), "rows": rows, "epochs": round(rows / len(packed), 2)}
-    facts |= {"tokens": packing_stats(written).tokens, "learnt": sum(int((r.labels >= 0).sum()) for r in written)}
+    tokens = packing_stats(written).tokens
+    facts = {"mix": folder.name, "samples": len(samples), "rows": rows, "epochs": round(tokens / ends[-1], 2)}
+    facts |= {"tokens": tokens, "learnt": sum(int((row.labels >= 0).sum()) for row in written)}
     print(json.dumps(facts | notes | {"bytes": path.stat().st_size}), flush=True)
 
 
