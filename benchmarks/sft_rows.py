@@ -111,7 +111,8 @@ def ordinary(arguments: argparse.Namespace) -> None:
             chosen = sorted(examples[form], key=by_hash)[: round(share * arguments.number)]
             for question in chosen:
                 turns, tools = until_answer(examples[form][question]), examples[form][question].tools
-                row: dict[str, Any] = {"id": f"ordinary/{form}/{bits(question):x}", "suite": "ordinary", "split": "train"}
+                name = f"ordinary/{form}/{bits(question):x}"
+                row: dict[str, Any] = {"id": name, "suite": "ordinary", "split": "train"}
                 row |= {"prompt": chat_prompt(tokenizer, turns, tools=tools), "turns": turns, "tools": tools}
                 out.write(json.dumps(row) + "\n")
             print(json.dumps({"form": form, "there": len(examples[form]), "taken": len(chosen)}), flush=True)
