@@ -83,10 +83,13 @@ def mixes(arguments: argparse.Namespace) -> None:
     tokenizer = load_tokenizer(ensure_model(profile.model))
     for name, changes in MIXES.items():
         chosen = choose(paths, shares | changes)
-        samples, forms = [], Counter[str]()
+        samples, forms, tokens = list[Sample](), Counter[str](), 0
         for path, rows in zip(paths, chosen.rows, strict=True):
+            if tokens > SPARE * arguments.rows * profile.corpus.seq_len:
+                break  # each shard is a small picture of the whole
             for row in pq.read_table(path).take(pa.array(rows, pa.int64())).to_pylist():
                 forms[row["form"]] += row["learnt"]
+                tokens += len(row["input_ids"])
                 samples.append(Sample(input_ids=row["input_ids"], labels=row["labels"], is_whole=row["is_whole"]))
         notes = {"learnt_by_form": dict(forms.most_common())}
         write(arguments.out / name, samples, profile.corpus.seq_len, arguments.rows, tokenizer, notes)
