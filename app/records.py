@@ -126,10 +126,11 @@ class Draft:
 
     def stored(self) -> dict[str, Any]:
         """The draft as it is kept in files: without its tokens, which are ten times the size of its text."""
-        return {key: value for key, value in dataclasses.asdict(self).items() if key not in _OF_TOKENS}
+        return {key: value for key, value in dataclasses.asdict(self).items() if key not in TOKEN_FIELDS}
 
 
-_OF_TOKENS = ("token_ids", "token_logprobs")
+TOKEN_FIELDS = ("token_ids", "token_logprobs")
+"""Those of a Draft that are not stored."""
 
 
 class Status(StrEnum):
