@@ -93,14 +93,17 @@ class VllmEngine:
         check_scored(ids, self._limit)
         # vLLM draws at least one token; its log-probability is not asked for.
         params = SamplingParams(
-            max_tokens=1, temperature=0, prompt_logprobs=0, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY
+            max_tokens=1,
+            temperature=0,
+            prompt_logprobs=0,
+            flat_logprobs=True,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
         )
         requests = ((prompt + completion, params, number) for number, (prompt, completion) in enumerate(ids))
         scores = {}
         for output, number in self._run(requests, adapter):
-            tokens, start = output.prompt_token_ids, len(ids[number][0])
-            logprobs = output.prompt_logprobs
-            scores[number] = [logprobs[place][tokens[place]].logprob for place in range(start, len(tokens))]
+            scores[number] = _logprobs(output.prompt_logprobs, len(ids[number][0]))
         return [scores[number] for number in range(len(ids))]
 
     def sleep(self) -> None:
@@ -160,9 +163,14 @@ class VllmEngine:
         self._lora = lora
 
     def _start(self) -> Any:
-        from transformers import AutoConfig
         from vllm import EngineArgs
         from vllm.v1.engine.llm_engine import LLMEngine
+
+        return LLMEngine.from_engine_args(EngineArgs(**self._arguments()))
+
+    def _arguments(self) -> dict[str, Any]:
+        """What vLLM is started with."""
+        from transformers import AutoConfig
 
         settings = self._settings
         config = AutoConfig.from_pretrained(self._folder).get_text_config(decoder=True)
@@ -190,15 +198,13 @@ class VllmEngine:
             options |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": settings.max_lora_rank}
         if settings.num_speculative_tokens:
             options["speculative_config"] = speculative_config(settings, config.vocab_size)
-        arguments = EngineArgs(
-            model=str(self._folder),
-            max_model_len=self._limit + 1,
-            max_num_seqs=settings.batch_size,
-            enforce_eager=not settings.use_gpu,
-            disable_log_stats=True,
-            **options,
-        )
-        return LLMEngine.from_engine_args(arguments)
+        return options | {
+            "model": str(self._folder),
+            "max_model_len": self._limit + 1,
+            "max_num_seqs": settings.batch_size,
+            "enforce_eager": not settings.use_gpu,
+            "disable_log_stats": True,
+        }
 
     def _tokenise(self, text: str) -> list[int]:
         return self._tokenizer(text, add_special_tokens=False).input_ids
@@ -216,6 +222,7 @@ class VllmEngine:
             stop_token_ids=self._stop_ids,
             detokenize=bool(sampling.stop),  # token by token, to find a stop text; else `_draft` does it at once
             logprobs=0,  # of the drawn token
+            flat_logprobs=True,  # without an object a token
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
@@ -240,7 +247,7 @@ class VllmEngine:
     def _draft(self, output: Any, prompt: Prompt, sample: int, sampling: Sampling, adapter: str) -> Draft:
         drawn = output.outputs[0]
         ids = tuple(drawn.token_ids)
-        logprobs = tuple(found[token].logprob for token, found in zip(ids, drawn.logprobs, strict=True))
+        logprobs = tuple(_logprobs(drawn.logprobs))
         text = drawn.text
         if not sampling.stop:
             ended = drawn.finish_reason == "stop"
@@ -259,6 +266,11 @@ class VllmEngine:
             token_ids=ids,
             token_logprobs=logprobs,
         )
+
+
+def _logprobs(flat: Any, first: int = 0) -> list[float]:
+    """Of the drawn or given token of each place from `first` on. flat: vLLM's FlatLogprobs, where that token leads."""
+    return [flat.logprobs[start] for start in flat.start_indices[first:]]
 
 
 def card_share(vram_gib: float) -> float:
