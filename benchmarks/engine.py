@@ -89,10 +89,14 @@ class Apart:
     def __init__(self, environment: dict[str, str]) -> None:
         # An executor's processes, unlike a pool's, may have children: vLLM's engine in a process of its own.
         spawn = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(1, mp_context=spawn, initializer=os.environ.update, initargs=(environment,))
+        self._pool = ProcessPoolExecutor(1, mp_context=spawn, initializer=set_environment, initargs=(environment,))
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return self._pool.submit(function, *arguments).result()
+
+
+def set_environment(values: dict[str, str]) -> None:
+    os.environ.update(values)
 
 
 def start_ours(options: Options, changes: dict[str, Any] | None = None) -> None:
@@ -181,13 +185,14 @@ def speed(options: Options, card: CardMemory) -> None:
     say("speed", tokens_per_s=medians, **{f"{first}_to": ratios}, drafts=len(wanted) * options.samples)
 
 
-def write_adapter(base: Path, folder: Path, seed: int, rank: int = 16) -> None:
+def write_adapter(options: Options, folder: Path, seed: int, rank: int = 16) -> None:
     """A LoRA adapter of random weights on every linear layer, as PEFT writes it (which the card's machine needn't
     have)."""
     import torch
     from safetensors import safe_open
     from safetensors.torch import save_file
 
+    base = ensure_model(model_of(options.model, options))
     generator, tensors = torch.Generator().manual_seed(seed), {}
     for file in sorted(base.glob("*.safetensors")):
         with safe_open(file, framework="pt") as weights:
@@ -196,7 +201,9 @@ def write_adapter(base: Path, folder: Path, seed: int, rank: int = 16) -> None:
                     rows, columns = weights.get_slice(name).get_shape()
                     module = f"base_model.model.{name.removesuffix('.weight')}"
                     tensors[f"{module}.lora_A.weight"] = torch.randn(rank, columns, generator=generator) / columns**0.5
-                    tensors[f"{module}.lora_B.weight"] = torch.randn(rows, rank, generator=generator) * 0.01
+                    tensors[f"{module}.lora_B.weight"] = (
+                        torch.randn(rows, rank, generator=generator) * options.adapter_std
+                    )
     config = {
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": str(base), "r": rank,
         "lora_alpha": 2 * rank, "lora_dropout": 0.0, "bias": "none", "fan_in_fan_out": False, "inference_mode": True,
@@ -208,14 +215,13 @@ def write_adapter(base: Path, folder: Path, seed: int, rank: int = 16) -> None:
 
 
 def adapter(options: Options, card: CardMemory) -> None:
-    base = ensure_model(model_of(options.model, options))
     sampling = Sampling(max_new_tokens=options.new_tokens, temperature=HOT)
     greedy = Sampling(max_new_tokens=32)
     wanted, few = prompts(options, samples=options.samples), prompts(options, number=8)
     with tempfile.TemporaryDirectory() as temporary:
         changing, second = Path(temporary, "changing"), Path(temporary, "second")
-        write_adapter(base, changing, seed=1)
-        write_adapter(base, second, seed=2)
+        write_adapter(options, changing, seed=1)
+        write_adapter(options, second, seed=2)
         start_ours(options)
         rates: dict[str, list[float]] = {"base": [], "adapter": []}
         for number in range(options.rounds):
@@ -230,7 +236,7 @@ def adapter(options: Options, card: CardMemory) -> None:
         tokens = [[d.token_ids for d in drafts_of(few, greedy, path)] for path in ("", str(changing))]
         seconds = []
         for seed in (3, 4, 5, 2):
-            write_adapter(base, changing, seed=seed)
+            write_adapter(options, changing, seed=seed)
             start = time.perf_counter()
             _engine._wake(str(changing))
             seconds.append(round(time.perf_counter() - start, 3))
@@ -344,7 +350,7 @@ def speculation(options: Options, card: CardMemory) -> None:
                 tokens_per_s={name: round(statistics.median(found), 1) for name, found in rates.items()},
             )  # fmt: skip
     with tempfile.TemporaryDirectory() as temporary:
-        write_adapter(ensure_model(model_of(options.model, options)), Path(temporary), seed=1)
+        write_adapter(options, Path(temporary), seed=1)
         few = prompts(options, number=8)
         tokens = {name: [d.token_ids for d in p.call(drafts_of, few, greedy, temporary)] for name, p in running.items()}
         equal = {n: sum(a == b for a, b in zip(found, tokens["none"], strict=True)) for n, found in tokens.items()}
@@ -354,10 +360,12 @@ def speculation(options: Options, card: CardMemory) -> None:
 def score(options: Options, card: CardMemory) -> None:
     processes = {"ours": Apart({}), "transformers": Apart({})}
     processes["ours"].call(start_ours, options)
-    processes["transformers"].call(start_peer, options)
     wanted = prompts(options)
     drafts = processes["ours"].call(drafts_of, wanted, Sampling(max_new_tokens=options.new_tokens, temperature=HOT))
     pairs = [(p.text, d.text) for p, d in zip(wanted, drafts, strict=True) if d.text]
+    processes["ours"].call(scores_of, pairs)
+    say("score", card_peak_gib_of_ours=round(card.peak_gib, 2))
+    processes["transformers"].call(start_peer, options)
     found: dict[str, list[list[float]]] = {}
     seconds: dict[str, list[float]] = {name: [] for name in processes}
     for number in range(options.rounds):
@@ -439,6 +447,7 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=384)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--timeout", type=float, default=400, help="seconds for a part")
+    parser.add_argument("--adapter-std", type=float, default=0.01, help="of the random adapters' B")
     parser.add_argument("--no-peer", action="store_true", help="adapter: without the transformers engine (needs peft)")
     parser.add_argument("--cpu", action="store_true", help="to try the script where there is no card")
     options = parser.parse_args()
