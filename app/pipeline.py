@@ -74,7 +74,7 @@ def corpus(run: Run, profile: Profile, *, unsafe: bool = False, by_itself: bool 
     from app.corpus.build import build_corpus, current_sources
     from app.corpus.identity import check_complete
 
-    guard = guard_for(profile.evaluation)
+    guard = guard_for(profile.evaluation, profile.validation)
     if run.corpus_manifest.exists():
         shutil.rmtree(run.corpus_work, ignore_errors=True)  # of a build killed right after its manifest
         sources = current_sources(run, profile) if by_itself else None

@@ -15,7 +15,7 @@ from app.errors import UserError
 from app.evaluation.gate import Decision, read_decision
 from app.evaluation.stage import BASE, SFT, CandidateComparison, against_base, outdated, read_result
 from app.evaluation.stored_results import samples
-from app.evaluation.suites.registry import VALIDATION
+from app.evaluation.suites.registry import TUNING, VALIDATION
 from app.files.json_files import numbered_json_lines, read_json, write_atomic
 from app.prompting.fences import fence_for
 from app.records import UNTRUSTED_TIERS, SuiteResult
@@ -130,7 +130,7 @@ def _verdict(compared: CandidateComparison) -> str:
 
 
 def _on_test_suites(compared: list[CandidateComparison]) -> list[CandidateComparison]:
-    return [each for each in compared if each.suite.partition("-")[0] not in VALIDATION]
+    return [each for each in compared if each.suite.partition("-")[0] not in (*VALIDATION, *TUNING)]
 
 
 def _metrics(path: Path) -> list[dict[str, Any]]:

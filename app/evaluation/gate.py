@@ -14,7 +14,7 @@ from app.errors import UserError
 from app.evaluation.measurement import Engines, measure_candidates
 from app.evaluation.stage import BASE, is_evaluated, labels
 from app.evaluation.statistics import Comparison, compare
-from app.evaluation.suites.registry import VALIDATION
+from app.evaluation.suites.registry import TUNING, VALIDATION
 from app.files.json_files import read_json, write_json
 from app.progress import say
 from app.runs import Run
@@ -42,7 +42,12 @@ class Decision:
 
 
 def check(settings: EvaluationSettings) -> None:
-    """Raise UserError for validation by a test suite, before any stage."""
+    """Raise UserError for validation by a suite that is there for something else, before any stage."""
+    if chosen_by := [name for name in settings.suites if name in TUNING]:
+        raise UserError(
+            f"validation.suites holds {chosen_by[0]!r}, the half by which prompts and recipes are chosen: take the "
+            f"other, {chosen_by[0].replace('tuning', 'validation')}"
+        )
     if tests := [name for name in settings.suites if name not in VALIDATION]:
         raise UserError(
             f"validation.suites holds {tests[0]!r}, a test suite: what decides about a training can't measure it "

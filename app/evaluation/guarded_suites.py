@@ -1,8 +1,8 @@
 """Which suites a build is guarded against, and the hashes of them that come with the project.
 
 Every suite that the project knows is guarded: by its text where a file is given (evaluation.problems), where it is to
-be measured, or where it comes with the project; else by hashes (`app.corpus.clean.guard`). Only test splits: the suites
-load nothing else.
+be measured, or where it comes with the project; else by hashes (`app.corpus.clean.guard`). Suites of problems for
+validation are guarded where a run is measured by them.
 
 Run, to make the hashes of a suite anew: python -m app.evaluation.guarded_suites humaneval mbpp=mbpp.jsonl leetcode=FILE
 """
@@ -16,7 +16,7 @@ from typing import Any
 from app.corpus.clean.guard import SHIPPED, Guard, guard_of, ship, shipped_suites, texts_sha256
 from app.errors import UserError
 from app.evaluation.stage import problem_paths
-from app.evaluation.suites.registry import ALWAYS_HERE, PARTS, SUITES, get_suite
+from app.evaluation.suites.registry import ALWAYS_HERE, PARTS, SUITES, TUNING, VALIDATION, get_suite
 from app.evaluation.suites.search_docs import SearchDocs
 from app.files.user_files import user_path
 from app.problem_sets.task import Task
@@ -25,15 +25,18 @@ from app.records import BenchmarkText
 from app.settings import EvaluationSettings
 
 
-def guard_for(settings: EvaluationSettings) -> Guard:
-    """The guard of a build that will be measured under these settings.
+def guard_for(*measured_by: EvaluationSettings) -> Guard:
+    """The guard of a build that will be measured under all these settings.
 
     Raises UserError for a file that can't be read, and for a suite to be measured that has neither hashes nor a file
     and can't be fetched.
     """
-    paths, shipped = problem_paths(settings), shipped_suites()
-    texts: dict[str, list[BenchmarkText]] = {}
-    for name in dict.fromkeys((*ALWAYS_HERE, *paths, *settings.suites)):
+    paths: dict[str, Path] = {}
+    for settings in reversed(measured_by):
+        paths |= problem_paths(settings)
+    asked = [name for settings in measured_by for name in settings.suites]
+    shipped, texts = shipped_suites(), dict[str, list[BenchmarkText]]()
+    for name in dict.fromkeys((*ALWAYS_HERE, *paths, *asked)):
         try:
             tasks = get_suite(name).load(paths.get(name))
         except UserError as error:
@@ -43,7 +46,8 @@ def guard_for(settings: EvaluationSettings) -> Guard:
             continue
         texts[name] = guarded_texts(name, tasks)
         texts |= {part: _of_difficulty(tasks, part) for part, whole in PARTS.items() if whole == name}
-    return guard_of(texts, shipped, [name for name in SUITES if name not in texts and name not in shipped])
+    known = [name for name in SUITES if name not in (*VALIDATION, *TUNING)]
+    return guard_of(texts, shipped, [name for name in known if name not in texts and name not in shipped])
 
 
 def guarded_texts(suite: str, tasks: Sequence[Task]) -> list[BenchmarkText]:

@@ -97,6 +97,16 @@ class Decontaminator:
         found = self._name(tokens, names) or self._run_of_words(tokens) or self._piece(tokens)
         return found or (self._renamed(text) if renamed else "")
 
+    def repeats(self, text: str, code: str, name: str) -> bool:
+        """Whether a problem that was written for the same readers as these is one of them: its function's name is one
+        of theirs, or half of its runs of words or of its code's is. One sign, which `hit` goes by, says little here:
+        problems of one source share forms of words and the beginnings of solutions. text: statement and solution."""
+        tokens = word_tokens(text)
+        shares = [(self._words, word_grams(tokens)), (self._code, code_grams(code))]
+        return bool(self._name(tokens, [name])) or any(
+            len(runs) > 0 and 2 * len(index.found(runs)) >= len(runs) for index, runs in shares
+        )
+
     def _name(self, tokens: Tokens, names: Iterable[str]) -> str:
         for name in names:
             value = name_hash(name)

@@ -20,10 +20,11 @@ from app.records import Problem
 
 class LeetCode(ProgramSuite):
     name = "leetcode"
-    place = f"LeetCodeDataset-test.jsonl of {HUB} on the Hub"
+    file = "LeetCodeDataset-test.jsonl"
+    place = f"{file} of {HUB} on the Hub"
 
     def load(self, path: Path | None) -> list[Task]:
-        read = rows(path) if path is not None else hub_rows(self.name, HUB, "LeetCodeDataset-test.jsonl")
+        read = rows(path) if path is not None else hub_rows(self.name, HUB, self.file)
         tasks = tasks_of(read, str(path or HUB))
         if not tasks:
             raise UserError(f"{path or HUB} holds no problem: give {self.place}")

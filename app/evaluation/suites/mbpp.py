@@ -2,14 +2,15 @@
 files are not part of this project: google-research's repository or its data set on the Hub, CC BY 4.0, for evaluation
 only.
 
-A suite's problems are the test split, tasks 11 to 510. `challenge_test_list` is not run: published scores leave it out.
+The suites' problems are the test split, tasks 11 to 510. `challenge_test_list` is not run: published scores leave it
+out.
 """
 
 from pathlib import Path
 
 from app.errors import UserError
 from app.evaluation.suites.suite import ProgramSuite
-from app.problem_sets.mbpp import HUB, tasks_of
+from app.problem_sets.mbpp import HUB, SPLITS, tasks_of
 from app.problem_sets.problem_files import hub_rows, rows
 from app.problem_sets.task import Task
 from app.prompting.questions import MBPP_END, mbpp_frame, mbpp_question
@@ -28,19 +29,21 @@ class Mbpp(ProgramSuite):
     stop = (MBPP_END,)
     text_field = "text"
     hub_folder = "full"
+    split = "test"
 
     def __init__(self) -> None:
         self._shots: list[Task] = []
 
     def load(self, path: Path | None) -> list[Task]:
-        """The test split; tasks 2 to 4 of the same source are kept as examples for the completion protocol."""
-        files = [f"{self.hub_folder}/{part}-00000-of-00001.parquet" for part in ("prompt", "test")]
+        """The suite's split; tasks 2 to 4 of the same source are kept as examples for the completion protocol."""
+        files = [f"{self.hub_folder}/{part}-00000-of-00001.parquet" for part in ("prompt", self.split)]
         read = rows(path) if path else (row for file in files for row in hub_rows(self.name, HUB, file))
         tasks = tasks_of(read, str(path or HUB), self.text_field)
         self._shots = [task for task in tasks if task.problem.id in SHOTS]
-        chosen = [task for task in tasks if task.problem.split == "test"]
+        chosen = [task for task in tasks if task.problem.split == self.split]
         if not chosen:
-            raise UserError(f"{path or HUB} holds none of MBPP's tasks 11 to 510: give {self.place}")
+            ids = next(ids for ids, split in SPLITS.items() if split == self.split)
+            raise UserError(f"{path or HUB} holds none of MBPP's tasks {ids[0]} to {ids[-1]}: give {self.place}")
         return chosen
 
     def question(self, problem: Problem) -> str:

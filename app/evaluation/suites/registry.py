@@ -21,18 +21,25 @@ _CLASSES = {
     "search_docs": "search_docs.SearchDocs",
     "repo": "repo.Repo",
     "ours": "ours.Ours",
+    "mbpp_validation": "validation.MbppValidation",
+    "leetcode_validation": "validation.LeetCodeValidation",
+    "mbpp_tuning": "validation.MbppTuning",
+    "leetcode_tuning": "validation.LeetCodeTuning",
 }
 SUITES = tuple(_CLASSES)
 NUM_PROBLEMS = {
     "humaneval": 164, "humaneval_plus": 164, "mbpp": 500, "mbpp_sanitized": 257, "mbpp_plus": 378, "apps": 5000,
     "apps_introductory": 1000, "apps_interview": 3000, "apps_competition": 1000, "leetcode": 200, "tooluse": 3703,
-    "search_docs": 62, "repo": 52, "ours": 123,
+    "search_docs": 62, "repo": 52, "ours": 123, "mbpp_validation": 20, "leetcode_validation": 183, "mbpp_tuning": 23,
+    "leetcode_tuning": 199,
 }  # fmt: skip
 """As released, for plans: a suite is not loaded for one."""
 ALWAYS_HERE = ("humaneval", "ours", "repo", "search_docs")
 """Suites whose problems come with the project or its packages."""
-VALIDATION = ("ours",)
-"""Suites that decide what is kept and chosen, and never measure it."""
+VALIDATION = ("ours", "mbpp_validation", "leetcode_validation")
+"""Suites that decide what is kept, and never measure it."""
+TUNING = ("mbpp_tuning", "leetcode_tuning")
+"""Suites by which prompts, recipes and arms are chosen: they neither decide about what came of that nor measure it."""
 PARTS = {"apps_introductory": "apps", "apps_interview": "apps", "apps_competition": "apps"}
 """Suites that are the problems of one difficulty of another."""
 

@@ -63,3 +63,9 @@ def test_no_profile_decides_by_a_test_suite(profile: str) -> None:
 def test_a_test_suite_is_refused_as_a_judge_of_training() -> None:
     with pytest.raises(UserError, match=r"validation\.suites holds 'humaneval', a test suite: .* take of ours"):
         gate.check(EvaluationSettings(suites=("ours", "humaneval")))
+
+
+def test_the_half_that_recipes_are_chosen_by_decides_nothing() -> None:
+    gate.check(EvaluationSettings(suites=("ours", "mbpp_validation", "leetcode_validation")))
+    with pytest.raises(UserError, match=r"validation\.suites holds 'leetcode_tuning'.* take the other, leetcode_valid"):
+        gate.check(EvaluationSettings(suites=("mbpp_validation", "leetcode_tuning")))

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,13 +16,14 @@ from app.corpus.clean.signs import MAX_PROBLEMS, SIGNS, merged, signs_of
 from app.errors import UserError
 from app.evaluation.guarded_suites import guard_against, guard_for, guarded_texts, main
 from app.evaluation.suites import humaneval
-from app.evaluation.suites.registry import ALWAYS_HERE, PARTS, SUITES, get_suite
+from app.evaluation.suites.registry import ALWAYS_HERE, PARTS, SUITES, TUNING, VALIDATION, get_suite
 from app.profiles import smoke
 from app.records import BenchmarkText
 from app.settings import EvaluationSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")  # the suites' own
 MAX_BYTES = 2_000_000
+FOR_CHOICES = {*VALIDATION, *TUNING} - {*ALWAYS_HERE}
 
 
 @pytest.fixture(scope="module")
@@ -135,23 +137,39 @@ def test_signs_come_back_from_their_file_as_they_were(tmp_path: Path, tasks: lis
         assert all((getattr(before, kind) == getattr(after, kind)).all() for kind in SIGNS)
 
 
+def mbpp_row(task: int, text: str) -> dict[str, Any]:
+    return {
+        "task_id": task,
+        "text": text,
+        "code": "def stack_lanterns(a):\n    return sorted(a)",
+        "test_list": ["assert stack_lanterns([2, 1]) == [1, 2]"],
+        "test_setup_code": "",
+    }
+
+
 def test_the_default_guard_is_every_suite_and_names_what_it_lacks() -> None:
     guard = guard_for(smoke().evaluation)
     named = {suite.suite: suite for suite in guard.suites}
-    assert {*named} | {*guard.unguarded} == {*SUITES} and {*guard.unguarded} == {"apps", *PARTS}
+    assert {*named} | {*guard.unguarded} == {*SUITES} - {*FOR_CHOICES} and {*guard.unguarded} == {"apps", *PARTS}
     assert all(named[name].by == "text" for name in ALWAYS_HERE)
     assert named["mbpp"].by == "hashes" and (named["mbpp"].problems, named["leetcode"].problems) == (500, 200)
     assert {row["suite"] for row in guard.facts()["suites"]} == {*named}
 
 
+def test_problems_for_validation_are_guarded_where_a_run_is_measured_by_them(tmp_path: Path) -> None:
+    row = mbpp_row(596, "Write a function to stack the amber lanterns of a northern harbour by distance from the quay.")
+    (tmp_path / "mbpp.jsonl").write_text(json.dumps(row))
+    validation = EvaluationSettings(
+        suites=("ours", "mbpp_validation"), problems=(f"mbpp_validation={tmp_path / 'mbpp.jsonl'}",)
+    )
+    guard = guard_for(smoke().evaluation, validation)
+    assert next(s for s in guard.suites if s.suite == "mbpp_validation").problems == 1
+    assert Decontaminator(signs=guard.signs).hit(f'"""{row["text"]}"""', [])
+    assert not Decontaminator(signs=guard_for(smoke().evaluation).signs).hit(f'"""{row["text"]}"""', [])
+
+
 def test_a_file_that_is_given_is_guarded_by_its_text_and_the_hashes_stay(tmp_path: Path) -> None:
-    row = {
-        "task_id": 11,
-        "text": "Write a function to stack the amber lanterns of a northern harbour by their distance from the quay.",
-        "code": "def stack_lanterns(a):\n    return sorted(a)",
-        "test_list": ["assert stack_lanterns([2, 1]) == [1, 2]"],
-        "test_setup_code": "",
-    }
+    row = mbpp_row(11, "Write a function to stack the amber lanterns of a northern harbour by distance from the quay.")
     (tmp_path / "mbpp.jsonl").write_text(json.dumps(row))
     guard = guard_for(EvaluationSettings(problems=(f"mbpp={tmp_path / 'mbpp.jsonl'}",)))
     mbpp = next(suite for suite in guard.suites if suite.suite == "mbpp")

@@ -1,6 +1,6 @@
 """HumanEval+ and MBPP+: answers are compared with the reference's, as EvalPlus compares them. The rows are invented.
 
-The real file is tried where POCKETCODER_DATA names a folder that holds evalplus/HumanEvalPlus.jsonl.gz.
+The real files are tried where POCKETCODER_DATA names a folder that holds evalplus/.
 """
 
 from collections.abc import Iterator
@@ -108,6 +108,33 @@ def test_mbpp_plus_restores_tuples_and_has_oracles_of_its_own(tmp_path: Path, su
     assert statuses(supervisor, second, programs) == [Status.PASSED, Status.PASSED, Status.WRONG_ANSWER]
 
 
+def test_a_task_of_mbpp_plus_whose_reference_is_wrong_is_left_out_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = "def sum_div(n):\n    res = 0\n    res += number / i\n    return res\n"
+    row = plus_row(task_id="Mbpp/295", entry_point="sum_div", canonical_solution=wrong)
+    mended = row | {"canonical_solution": "def sum_div(n):\n    return sum(i for i in range(1, n) if n % i == 0)\n"}
+    other = row | {"task_id": "Mbpp/9"}
+    tasks = MbppPlus().load(written(tmp_path / "plus.jsonl", [row, mended, other]))
+    assert [(task.problem.id, task.canonical_solution == wrong) for task in tasks] == [
+        ("Mbpp/295", False),
+        ("Mbpp/9", True),
+    ]
+    assert "1 of 3 tasks left out, Mbpp/295, whose reference is wrong" in capsys.readouterr().err
+
+
+def test_inputs_that_no_program_could_be_given_or_answer_are_left_out(tmp_path: Path, supervisor: Supervisor) -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(30):
+        deep = {"a": deep}
+    body = "    if values == [2]:\n        raise MemoryError\n    return values\n"
+    row = plus_row(canonical_solution=body, base_input=[[[1]]], plus_input=[[[2]], [deep]])
+    suite = HumanEvalPlus()
+    problem = suite.load(written(tmp_path / "plus.jsonl", [row]))[0].problem
+    programs = [suite.given_program(problem, f"    return {answer}\n") for answer in ("[1]", "[2]")]
+    assert statuses(supervisor, problem, programs) == ["passed", "wrong_answer"]
+
+
 def test_numbers_are_compared_as_numpy_compares_them() -> None:
     assert is_close([1.0, [2.0]], [1.0 + 1e-8, [2]], 1e-6) and is_close(float("inf"), float("inf"), 1e-6)
     assert not is_close(1.0, 1.0 + 1e-8, 0) and not is_close((1.0,), [1.0], 1e-6) and not is_close(1, 1.0, 1e-6)
@@ -138,3 +165,8 @@ def test_every_reference_of_humaneval_plus_passes(base_only: bool) -> None:
     suite.base_only = base_only
     tasks = suite.load(real("evalplus/HumanEvalPlus.jsonl.gz"))
     assert len(tasks) == 164 and failing_references(suite, tasks, 5) == []
+
+
+def test_every_reference_of_mbpp_plus_passes() -> None:
+    tasks = MbppPlus().load(real("evalplus/MbppPlus-v0.1.0.jsonl.gz"))
+    assert len(tasks) == 397 and failing_references(MbppPlus(), tasks, 5) == []
