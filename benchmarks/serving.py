@@ -51,7 +51,7 @@ def compare_servers(there: Mapping[str, Server], model: str, arguments: argparse
                 measured = ask_all(there[name], model, arguments.requests, arguments.new_tokens)
                 rates[name].append(measured.tokens_per_s)
                 waits[name].append(measured.p50_s)
-        for number in range(20):
+        for number in range(arguments.singles // 20):
             for name in list(delays)[:: 1 if number % 2 == 0 else -1]:
                 delays[name] += latency_ms(there[name], model, 20)
         taken = memory.report()
@@ -208,6 +208,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=64)
     parser.add_argument("--new-tokens", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--singles", type=int, default=400, help="requests of one token, a server")
     parser.add_argument("--edits", type=int, default=6)
     parser.add_argument("--start-timeout", type=float, default=300.0, help="seconds a server may take to come up")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")

@@ -261,6 +261,7 @@ def train_trl(arm: Arm, folder: Path, data: dict[str, torch.Tensor], steps: int)
 TRAIN = {"peft": train_peft, "ours": train_ours, "trl": train_trl, "unsloth": train_unsloth}
 UNSLOTH = {
     "UNSLOTH_DISABLE_STATISTICS": "1", "HF_HUB_OFFLINE": "1", "UNSLOTH_COMPILE_LOCATION": "/tmp/unsloth-compiled",
+    "UNSLOTH_CE_LOSS_TARGET_GB": "1",  # it would size its loss by the whole card's free memory, which the cap forbids
 }  # fmt: skip
 
 
