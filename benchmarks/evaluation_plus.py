@@ -129,10 +129,9 @@ def write_problems(file: Path, folder: Path, number: int) -> int:
 def step(name: str, folder: Path) -> dict[str, Any]:
     """One step in a process of its own. Raises RuntimeError with the end of what it said."""
     command = [sys.executable, "-m", "benchmarks.evaluation_plus", *sys.argv[1:], "--step", name, "--out", str(folder)]
-    env = os.environ | {
-        "HUMANEVAL_OVERRIDE_PATH": str(folder / "problems.jsonl"), "XDG_CACHE_HOME": str(folder / "cache"),
-        "TOKENIZERS_PARALLELISM": "false",
-    }  # fmt: skip
+    env = os.environ | {"HUMANEVAL_OVERRIDE_PATH": str(folder / "problems.jsonl"), "TOKENIZERS_PARALLELISM": "false"}
+    if name == "judge":
+        env["XDG_CACHE_HOME"] = str(folder)  # where EvalPlus keeps the references' answers
     done = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     result = folder / f"{name}.json"
     if not result.exists():

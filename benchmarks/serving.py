@@ -4,14 +4,15 @@ Parts, each a JSON line as it comes, and one that fails leaves the others:
   servers   throughput: --requests streamed chats, all at once, output tokens a second; ours divided by direct. Latency:
             one client, one token, p50 of ours less p50 of "bare" and of direct (`benchmarks.servers` says what they
             are). Up to three engines are alive at once, and those that are not asked sleep in their event loops.
+  features  what ours answers to streams, schemas, tools, ... (`benchmarks.serving_features`)
   adapters  four random adapters and the base in one batch on "bare": tokens a second beside the base alone; whether
             each answer is the one that the adapter gives without the others (a second round of the mixture says what
             the order of additions alone changes), and the same of the log-probabilities of a given text
   arms      ours in other settings, one server after the other: edits of given code asked one at a time, --requests at
             once, memory; answers are held against the first arm's. Without --arm: n-gram guesses off, on, off
 Memory is of all processes of a server: on the card by nvidia-smi, contexts included; main memory as PSS.
-Run: python -m benchmarks.serving [--requests 64] [--new-tokens 32] [--rounds 2] [--parts servers,adapters,arms]
-     [--arm NAME:KEY=VALUE+KEY=VALUE ...] [--profile rtx3070] [--set KEY=VALUE ...]
+Run: python -m benchmarks.serving [--requests 64] [--new-tokens 32] [--rounds 2] [--profile rtx3070]
+     [--parts servers,features,adapters,arms] [--arm NAME:KEY=VALUE+KEY=VALUE ...] [--set KEY=VALUE ...]
 """
 
 import argparse
@@ -32,6 +33,7 @@ from app.serving.engine import served_name
 from app.settings import Profile
 from benchmarks.random_adapters import make_adapters
 from benchmarks.servers import MemoryWatch, Server, servers
+from benchmarks.serving_features import features
 from benchmarks.serving_requests import Round, ask, ask_all, edits, latency_ms, log_probabilities
 
 RANKS = (8, 16, 24, 32)
@@ -181,15 +183,17 @@ def run_parts(arguments: argparse.Namespace) -> None:
             "new_tokens": arguments.new_tokens,
         },
     )
-    if together := parts & {"servers", "adapters"}:
-        adapters, names = {}, arguments.servers.split(",") if "servers" in parts else ["bare"]
-        if "adapters" in parts:
+    if together := parts & {"servers", "features", "adapters"}:
+        adapters, names = {}, arguments.servers.split(",")
+        if "adapters" in parts:  # while nothing runs yet
             adapters = make_adapters(ensure_model(profile.model), Path(tempfile.mkdtemp(prefix="lora-")), RANKS)
         with servers(
             profile, overrides, names, run.fail, timeout_s=arguments.start_timeout, adapters=adapters
         ) as there:
             if "servers" in together:
                 run.attempt("servers", lambda: compare_servers(there, model, arguments))
+            if "features" in together:
+                run.attempt("features", lambda: features(there["ours"], model))
             if adapters:
                 size = (arguments.requests, arguments.new_tokens)
                 run.attempt("adapters", lambda: compare_adapters(there["bare"], model, list(adapters), *size))
@@ -203,7 +207,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", default="laptop")
     parser.add_argument("--parts", default="servers,arms")
-    parser.add_argument("--servers", default="direct,bare,ours", help="of the part servers")
+    parser.add_argument("--servers", default="direct,bare,ours", help="those started for the parts before the arms")
     parser.add_argument("--arm", action="append", help="NAME:KEY=VALUE+KEY=VALUE, instead of those of speculation")
     parser.add_argument("--requests", type=int, default=64)
     parser.add_argument("--new-tokens", type=int, default=32)
