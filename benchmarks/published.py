@@ -6,7 +6,7 @@
 
 A way to ask is the words of the question (ours, EvalPlus', or a text to continue), whether EvalPlus' beginning of an
 answer is given, and whether the template's default system turn stays (`WAYS`). The parts: every suite as the product
-asks it (`asked`), all ways on the halves for choosing and the suites with published scores (`ways`), the same weights
+asks it (`asked`), all ways on the halves for choosing and one change at a time elsewhere (`ways`), the same weights
 quantised once more (`again`, `benchmarks.requantise`), and what has no published score (`rest`). Greedy, 768 new
 tokens as in EvalPlus; nothing ends a draft but the model, so that stop texts are a matter of reading (`READINGS`).
 
@@ -35,6 +35,7 @@ from app.records import Problem, Prompt, Sampling
 from app.settings import Profile
 from benchmarks.published_judging import (
     ASKED,
+    ONE_CHANGE,
     PUBLISHED,
     READINGS,
     WAYS,
@@ -53,9 +54,10 @@ SEEDS = (1, 2, 3)
 """Draws of a second quantisation's blocks."""
 SYSTEM_TURN = re.compile(r"\A<\|im_start\|>system\n.*?<\|im_end\|>\n", re.DOTALL)
 PARTS = {
-    "asked": [(s, w) for w in ("evalplus", "chat") for s in (*PUBLISHED, "mbpp_sanitized")]
+    "asked": [(s, w) for w in ("evalplus", "chat") for s in (*PUBLISHED, "mbpp_sanitized", "mbpp_sanitized, all")]
     + [(s, "chat") for s in ("leetcode", "ours", "repo")],
-    "ways": [(s, w) for w in ASKED for s in ("mbpp_tuning", "leetcode_tuning", *PUBLISHED)],
+    "ways": [(s, w) for w in ASKED for s in ("mbpp_tuning", "leetcode_tuning")]
+    + [(s, w) for w in ONE_CHANGE for s in PUBLISHED],
     "again": [(s, "evalplus") for s in PUBLISHED],
     "rest": [("tooluse", "chat")]
     + [(s, "completion") for s in (*PUBLISHED, "mbpp_sanitized", "leetcode", "ours", "repo", "tooluse")],
@@ -91,8 +93,7 @@ def draw(arguments: argparse.Namespace) -> None:
                 if keys and time.perf_counter() - start < arguments.seconds:
                     report(arguments.out, part=part, weights=weights, at_s=round(time.perf_counter() - start))
                     try:
-                        if weights != "gguf":
-                            drawer.quantise_once_more(Path(arguments.model), folder, int(weights.rpartition(" ")[2]))
+                        drawer.hold(weights, Path(arguments.model), folder)
                         for key, drafts in drawer.draw(keys):
                             judging.put(key, drafts)
                     except Exception as error:  # the other parts need not be lost with this one
@@ -114,19 +115,22 @@ class Drawer:
     def __init__(self, engine: Any, tokenizer: Any, suites: Suites, arguments: argparse.Namespace) -> None:
         self._engine, self._tokenizer, self._suites, self._out = engine, tokenizer, suites, arguments.out
         self._new_tokens = arguments.new_tokens
-        self._drawn: dict[str, dict[str, Any]] = {}
+        self._held, self._drawn = "gguf", dict[str, dict[str, Any]]()
 
-    def quantise_once_more(self, source: Path, folder: Path, seed: int) -> None:
-        """Put the file's weights, quantised once more, into the engine."""
+    def hold(self, weights: str, source: Path, folder: Path) -> None:
+        """Put these weights into the engine: the file's, or those quantised once more."""
+        if weights == self._held:
+            return
         from benchmarks.requantise import Errors, quantised_again
 
-        errors = Errors()
-        engine = self._engine._engine  # it has drawn before, so it is there
-        weights = quantised_again(source, folder, seed, errors)
-        engine.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
+        seed = None if weights == "gguf" else int(weights.rpartition(" ")[2])
+        list(self._engine.stream([Prompt(id="", text="a")], Sampling(max_new_tokens=1)))  # it loads for its first draft
+        engine, errors = self._engine._engine, Errors()
+        again = quantised_again(source, folder, seed, errors)
+        engine.collective_rpc("reload_weights", kwargs={"weights_iterator": again})
         engine.reset_prefix_cache()
-        self._drawn.clear()
-        report(self._out, weights=f"again, draw {seed}", errors=errors.by_type())
+        self._held, self._drawn = weights, {}
+        report(self._out, weights=weights, errors=errors.by_type())
 
     def draw(self, keys: Sequence[Key]) -> Iterator[tuple[Key, dict[str, dict[str, Any]]]]:
         """Drafts by problem, for all suites and ways that the same texts end."""

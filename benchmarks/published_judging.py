@@ -3,6 +3,7 @@
 import argparse
 import gzip
 import json
+import os
 import queue
 import sys
 import threading
@@ -17,6 +18,8 @@ from app.evaluation.measure import spoken
 from app.evaluation.suites.registry import evenly_spaced, get_suite
 from app.evaluation.suites.suite import Suite
 from app.evaluation.verdict_counts import Tally
+from app.problem_sets import mbpp
+from app.problem_sets.problem_files import rows
 from app.prompting.protocols import EVALPLUS_STOP
 from app.records import FinishReason, Problem, ProblemStyle, Verdict
 from app.sandbox.local import LocalJudges
@@ -27,13 +30,17 @@ FILES = {
     "humaneval_plus": "evalplus/HumanEvalPlus.jsonl.gz",
     "mbpp": "mbpp/mbpp.jsonl",
     "mbpp_sanitized": "mbpp/mbpp_sanitized.jsonl",
+    "mbpp_sanitized, all": "mbpp/mbpp_sanitized.jsonl",
     "mbpp_plus": "evalplus/MbppPlus-v0.1.0.jsonl.gz",
+    "mbpp_plus, base": "evalplus/MbppPlus-v0.1.0.jsonl.gz",
     "leetcode": "leetcode/LeetCodeDataset-v0.2.0-test.jsonl.gz",
     "mbpp_tuning": "mbpp/mbpp.jsonl",
     "leetcode_tuning": "leetcode/LeetCodeDataset-v0.2.0-train.jsonl.gz",
     "tooluse": "bfcl",
 }
-"""Below --data, by suite; the others come with the project and its packages."""
+"""Below --data, by suite; the others come with the project and its packages. Two are for comparison alone: the 427
+tasks of sanitized MBPP, of which EvalPlus chose its own, and MBPP+ with MBPP's inputs only, on which EvalPlus' score of
+MBPP is."""
 READINGS = ("product", "uncut", "sanitize", "sanitize uncut")
 """How a program is found in a draft: by the product or by EvalPlus' `sanitize`, with EvalPlus' stop texts or without
 them where the answer was begun."""
@@ -59,8 +66,9 @@ WAYS = {
     "chat, begun, no system": Way("ours", begun=True, system=False),
     "evalplus, not begun, no system": Way("evalplus", system=False),
 }
-PUBLISHED = ("humaneval", "humaneval_plus", "mbpp", "mbpp_plus")
+PUBLISHED = ("humaneval", "humaneval_plus", "mbpp", "mbpp_plus, base", "mbpp_plus")
 ASKED = [way for way, asked in WAYS.items() if asked.words != "completion"]
+ONE_CHANGE = ("chat, begun", "evalplus, not begun", "chat, no system", "evalplus, no system")
 Key = tuple[str, str, str]
 """Weights ("gguf", or "again, draw N" (`benchmarks.requantise`)), suite, way."""
 
@@ -73,8 +81,14 @@ class Suites:
 
     def __getitem__(self, name: str) -> tuple[Suite, dict[str, Problem]]:
         if name not in self._held:
-            suite = get_suite(name)
-            tasks = evenly_spaced(suite.load(self._data / FILES[name] if name in FILES else None), self._num)
+            suite, path = get_suite(name.partition(",")[0]), self._data / FILES[name] if name in FILES else None
+            if name.endswith(", base"):
+                suite.base_only = True  # type: ignore[attr-defined]
+            if path and name.endswith(", all"):
+                tasks = mbpp.tasks_of(rows(path), str(path), "prompt")
+            else:
+                tasks = suite.load(path)
+            tasks = evenly_spaced(tasks, self._num)
             self._held[name] = suite, {task.problem.id: task.problem for task in tasks}
         return self._held[name]
 
@@ -99,8 +113,10 @@ class Judging:
     def __exit__(self, *_: object) -> None:
         self._waiting.put(None)
         self._thread.join(max(0.0, self._until - time.perf_counter()))
-        if not self._thread.is_alive():
-            self._judges.close()
+        if self._thread.is_alive():
+            report(self._out, unfinished="judging: the step `judge` does the rest")
+            os._exit(0)  # threads that wait for their judges would hold the process
+        self._judges.close()
 
     def put(self, key: Key, drafts: dict[str, dict[str, Any]], reading: str = "product") -> None:
         self._waiting.put((key, drafts, reading))
@@ -115,9 +131,8 @@ class Judging:
 
     def _judge(self, key: Key, drafts: dict[str, dict[str, Any]], reading: str) -> None:
         weights, name, way = key
-        suite, problems = self._suites[name]
-        tally, passed = Tally(problems.values()), []
-        for problem, draft, program, verdict in self._judged(suite, problems, drafts, WAYS[way], reading):
+        tally, passed = Tally(self._suites[name][1].values()), []
+        for problem, draft, program, verdict in self._judged(name, drafts, WAYS[way], reading):
             tally.add(problem.id, verdict.status, verdict.tier, draft, program)
             if verdict.status == "passed":
                 passed.append(problem.id)
@@ -141,22 +156,23 @@ class Judging:
         )
 
     def _judged(
-        self, suite: Suite, problems: dict[str, Problem], drafts: dict[str, dict[str, Any]], way: Way, reading: str
+        self, name: str, drafts: dict[str, dict[str, Any]], way: Way, reading: str
     ) -> Iterator[tuple[Problem, dict[str, Any], str, Verdict]]:
-        read = [(problems[name], *program_of(suite, problems[name], d, way, reading)) for name, d in drafts.items()]
+        suite, problems = self._suites[name]
+        read = [(problems[p], *program_of(suite, problems[p], d, way, reading)) for p, d in drafts.items()]
         if read[0][0].style == ProblemStyle.CALLS:
             for problem, draft, _ in read:
                 verdict = suite.verdict(problem, protocol_of(way), (spoken(protocol_of(way), draft["text"], ""),))
                 assert verdict is not None
                 yield problem, draft, "", verdict
             return
-        new = {(problem.id + suite.name, program): problem for problem, _, program in read}
+        new = {(f"{name}: {problem.id}", program): problem for problem, _, program in read}
         new = {seen: problem for seen, problem in new.items() if seen not in self._verdicts}
         judged = self._judges.judge_all((problem, [program]) for (_, program), problem in new.items())
         for seen, (verdict,) in zip(new, judged, strict=True):
             self._verdicts[seen] = verdict
         for problem, draft, program in read:
-            yield problem, draft, program, self._verdicts[problem.id + suite.name, program]
+            yield problem, draft, program, self._verdicts[f"{name}: {problem.id}", program]
 
 
 def protocol_of(way: Way) -> str:

@@ -65,15 +65,16 @@ class Errors:
         }
 
 
-def quantised_again(source: Path, folder: Path, seed: int, errors: Errors) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every tensor of the folder that was unpacked of the file, those rounded again that the file holds quantised."""
+def quantised_again(source: Path, folder: Path, seed: int | None, errors: Errors) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every tensor of the folder that was unpacked of the file, those rounded again that the file holds quantised; for
+    None as they are."""
     kinds = {place.name: type_name(place.tensor.kind) for place in placed(read_header(source))}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, "pt") as file:
             for name in file.keys():  # noqa: SIM118 - no dictionary
                 weight, kind = file.get_tensor(name), kinds.get(name, "")
-                if kind in FORMS and weight.dim() == 2:
+                if seed is not None and kind in FORMS and weight.dim() == 2:
                     weight = _again(weight.to(device), kind, order(weight.shape[1], seed), errors)
                 yield name, weight
 
