@@ -29,7 +29,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from app.corpus.draws import by_hash
+from app.corpus.draws import bits, by_hash
 from app.corpus.examples.forms import document_examples
 from app.corpus.examples.tool_dialogues import tool_example
 from app.corpus.recipes import load_recipe
@@ -109,9 +109,10 @@ def ordinary(arguments: argparse.Namespace) -> None:
     with open_text(arguments.out, "wt") as out:
         for form, share in ORDINARY.items():
             chosen = sorted(examples[form], key=by_hash)[: round(share * arguments.number)]
-            for number, question in enumerate(chosen):
+            for question in chosen:
                 turns, tools = until_answer(examples[form][question]), examples[form][question].tools
-                row: dict[str, Any] = {"id": f"ordinary/{form}/{number}", "suite": "ordinary", "split": "train"}
+                name = f"ordinary/{form}/{bits(question):x}"
+                row: dict[str, Any] = {"id": name, "suite": "ordinary", "split": "train"}
                 row |= {"prompt": chat_prompt(tokenizer, turns, tools=tools), "turns": turns, "tools": tools}
                 out.write(json.dumps(row) + "\n")
             print(json.dumps({"form": form, "there": len(examples[form]), "taken": len(chosen)}), flush=True)
