@@ -40,6 +40,7 @@ class Form:
 
 
 FORMS = {
+    "Q4_1": Form(4, 32, from_zero=False),
     "Q4_K": Form(4, 32, from_zero=False),
     "Q5_0": Form(5, 32, from_zero=True),
     "Q6_K": Form(6, 16, from_zero=True),
