@@ -226,13 +226,12 @@ def evaluate(inputs: Inputs) -> Phase:
         drafts += problems * TURNS.get(name, 1) * len(settings.protocols) * settings.num_samples * CANDIDATES
     ram, detail, less = RAY_GIB + TORCH_GIB[engine.use_gpu] + inputs.weights_gib + 1.0, {}, ""  # and the judges
     if inputs.card and engine.use_gpu:
-        given = inputs.card, inputs.shape, profile.model, engine, settings.max_new_tokens
-        detail, tokens_per_s = speed.drafting_memory(*given), speed.drafting_speed(*given)
+        given = inputs.shape, profile.model, engine, settings.max_new_tokens
+        detail, tokens_per_s = speed.drafting_memory(*given), speed.drafting_speed(inputs.card, *given)
         cache = inputs.limit_gib - sum(detail.values()) + detail["cache"]
         less = f"--set generation.kv_cache_bytes={int(cache * 1024) << 20}"
         if engine.engine == "vllm":
-            share = rounded_down((cache + detail["weights"]) / inputs.card.gib)
-            less = f"--set generation.gpu_memory_utilization={share:g}"
+            less = f"--set generation.vram_gib={rounded_down(inputs.limit_gib):g}"
         less = less if cache >= 1 / 16 else "take a smaller model: its weights alone are more"
     else:
         ram += engine.kv_cache_bytes / GIB

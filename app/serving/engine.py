@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import UserError
-from app.hardware import describe
+from app.hardware import card_gib
 from app.models.base import ensure_model, load_tokenizer
 from app.models.gguf_source import short_name
-from app.models.sizes import GIB
 from app.prompting.turn_ends import stop_ids
 from app.serving.adapters import Adapters
 from app.serving.completion_prompts import Prompts
@@ -183,13 +182,6 @@ def speculative_config(settings: ServingSettings) -> dict[str, Any]:
     if settings.speculation == "draft_model":
         return {"method": "draft_model", "model": os.path.expanduser(settings.draft_model), **tokens}
     return {"method": "ngram", **tokens, **NGRAM_LOOKUP}
-
-
-def card_gib() -> float:
-    """Memory of this process's card, asked of the driver: a CUDA context in this process would take some of it."""
-    first = os.environ.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0]
-    card = describe()["cards"][int(first) if first.isdigit() else 0]
-    return int(card.rpartition(",")[2].split()[0]) * (1 << 20) / GIB
 
 
 async def _build(arguments: list[str]) -> tuple[Any, Any]:
