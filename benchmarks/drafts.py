@@ -3,16 +3,19 @@
 Three steps, so that the one with the card needs vLLM alone (0.26 and newer), neither Ray nor this project's packages:
 
     python -m benchmarks.drafts prompts --model FOLDER --suite mbpp=FILE --suite leetcode=FILE --out prompts.jsonl
+        [--train]
     python -m benchmarks.drafts draw --model FOLDER --prompts prompts.jsonl --job train:16:1 --out drafts.jsonl.gz
     python -m benchmarks.drafts judge --suite mbpp=FILE --suite leetcode=FILE --drafts drafts.jsonl.gz
 
-`prompts` renders each problem in the model's chat template; a suite without a file finds its own (humaneval=). `draw`
+`prompts` renders each problem in the model's chat template; a suite without a file finds its own (humaneval=); with
+--train those to learn from only, without those near a problem that is measured on. `draw`
 appends to its file and goes on where it was ended; problems are in the order of a hash, so what is there at any time is
 a random part. It stops at the tokens that end a turn. `judge` prints one JSON line. `draw --gib 8` bounds what vLLM
 takes of the card; the peak over all processes is read through nvidia-smi and printed beside the rate.
 """
 
 import argparse
+import functools
 import gzip
 import json
 import math
@@ -36,20 +39,43 @@ def prompts(arguments: argparse.Namespace) -> None:
     from app.models.base import load_tokenizer
 
     tokenizer = load_tokenizer(Path(arguments.model))
-    with open(arguments.out, "w") as out:
-        for suite, tasks in _suites(arguments.suite):
-            for task in tasks:
+    with open_text(arguments.out, "wt") as out:
+        for suite, tasks in suites_of(arguments.suite):
+            for task in to_learn_from(suite, tasks) if arguments.train else tasks:
                 text = render(tokenizer, suite, task.problem, "chat", ())
                 row = {"id": task.problem.id, "suite": suite.name, "split": task.problem.split, "prompt": text}
                 out.write(json.dumps(row) + "\n")
 
 
+def to_learn_from(suite: Any, tasks: Sequence[Any]) -> list[Any]:
+    """The training problems that touch none of a test split or of our own validation, as a corpus build has it."""
+    guard = _guard()
+    train = [task for task in tasks if task.problem.split == "train"]
+    kept = [t for t in train if not guard.hit(t.problem.prompt, [_function(t.problem.entry_point)], renamed=False)]
+    print(json.dumps({"suite": suite.name, "train": len(train), "kept": len(kept)}))
+    return kept
+
+
+def _function(entry_point: str) -> str:
+    """Its own name: LeetCode's is `Solution().name`."""
+    return entry_point.rpartition(".")[2]
+
+
+@functools.cache
+def _guard() -> Any:
+    from app.corpus.clean.decontamination import Decontaminator
+    from app.evaluation.guarded_suites import guard_for
+    from app.settings import EvaluationSettings
+
+    return Decontaminator(signs=guard_for(EvaluationSettings()).signs)
+
+
 def draw(arguments: argparse.Namespace) -> None:
     from vllm import LLM, SamplingParams
 
-    wanted = [json.loads(line) for line in _open(arguments.prompts).read().splitlines()]
+    wanted = [json.loads(line) for line in open_text(arguments.prompts).read().splitlines()]
     wanted = [row for row in wanted if bits(row["id"]) % arguments.parts == arguments.part]
-    there = {(r["id"], r["temperature"]) for r in _rows([arguments.out])} if Path(arguments.out).exists() else set()
+    there = {(r["id"], r["temperature"]) for r in json_rows([arguments.out])} if Path(arguments.out).exists() else set()
     card, start = CardMemory(), time.perf_counter()
     llm = LLM(
         model=arguments.model,
@@ -70,7 +96,7 @@ def draw(arguments: argparse.Namespace) -> None:
             logprobs=0,
             stop_token_ids=[int(token) for token in arguments.stop_token_ids.split(",") if token],
         )
-        rows = [r for r in wanted if splits == "all" or r["split"] in splits.split(",")]
+        rows = [r for r in wanted if splits == "all" or {r["split"], r["suite"]} & {*splits.split(",")}]
         todo = sorted((r for r in rows if (r["id"], params.temperature) not in there), key=lambda r: bits(r["id"]))
         begun, tokens, done, size = time.perf_counter(), 0, 0, max(1, CHUNK // params.n)
         for chunk in (todo[place : place + size] for place in range(0, len(todo), size)):
@@ -126,11 +152,12 @@ def judge(arguments: argparse.Namespace) -> None:
     from app.sandbox.tiers import confinement
     from app.settings import SandboxSettings
 
-    suites = {task.problem.id: (suite, task.problem) for suite, tasks in _suites(arguments.suite) for task in tasks}
+    suites = {task.problem.id: (suite, task.problem) for suite, tasks in suites_of(arguments.suite) for task in tasks}
     solved: dict[tuple[str, str, float], dict[str, _Solved]] = defaultdict(lambda: defaultdict(_Solved))
     by_problem: dict[tuple[str, float], list[dict[str, Any]]] = defaultdict(list)
-    for row in _rows(arguments.drafts):
-        by_problem[row["id"], row["temperature"]].append(row)
+    for row in json_rows(arguments.drafts):
+        if row["id"] in suites:
+            by_problem[row["id"], row["temperature"]].append(row)
     settings = SandboxSettings(timeout_s=arguments.timeout, num_workers=arguments.workers)
     out = gzip.open(arguments.out, "wt") if arguments.out else None  # noqa: SIM115
     with closing(LocalJudges(settings, confinement())) as judges:
@@ -172,30 +199,33 @@ def _summary(problems: Sequence[_Solved]) -> dict[str, Any]:
     }
 
 
-def _suites(given: Sequence[str]) -> Iterator[tuple[Any, list[Any]]]:
+def suites_of(given: Sequence[str]) -> Iterator[tuple[Any, list[Any]]]:
     """Each suite with its problems, those of a file's other splits too. A file of LeetCode's training problems is told
     by its name."""
     from app.evaluation.suites.registry import get_suite
     from app.evaluation.suites.splits import with_leetcode_splits
-    from app.problem_sets import mbpp
+    from app.problem_sets import mbpp, own
     from app.problem_sets.problem_files import rows
 
     for name, _, path in (one.partition("=") for one in given):
         suite, file = get_suite(name), Path(path) if path else None
-        tasks = mbpp.tasks_of(rows(file), path) if name == "mbpp" and file else suite.load(file)
+        if name == "mbpp" and file:
+            tasks = mbpp.tasks_of(rows(file), path)
+        else:
+            tasks = own.tasks_of(file or own.FOLDER) if name == "ours" else suite.load(file)
         if name == "leetcode" and "train" in path:
             tasks = with_leetcode_splits(tasks)
         yield suite, [task for task in tasks if task.problem.split != "few_shot"]
 
 
-def _rows(paths: Sequence[str]) -> Iterator[dict[str, Any]]:
+def json_rows(paths: Sequence[str]) -> Iterator[dict[str, Any]]:
     for path in paths:
-        with _open(path) as file:
+        with open_text(path) as file:
             yield from map(json.loads, file)
 
 
-def _open(path: str) -> TextIO:
-    return gzip.open(path, "rt") if path.endswith(".gz") else open(path)  # type: ignore[return-value]
+def open_text(path: str, mode: str = "rt") -> TextIO:
+    return gzip.open(path, mode) if path.endswith(".gz") else open(path, mode)  # type: ignore[return-value]
 
 
 def main() -> None:
@@ -204,13 +234,14 @@ def main() -> None:
     one = steps.add_parser("prompts")
     one.add_argument("--model", required=True)
     one.add_argument("--suite", action="append", required=True, metavar="NAME[=FILE]")
+    one.add_argument("--train", action="store_true", help="problems to learn from only")
     one.add_argument("--out", required=True)
     one.set_defaults(step=prompts)
     one = steps.add_parser("draw")
     one.add_argument("--model", required=True)
     one.add_argument("--prompts", required=True)
     one.add_argument("--out", required=True)
-    one.add_argument("--job", action="append", required=True, metavar="SPLIT,...|all:DRAFTS:TEMPERATURE")
+    one.add_argument("--job", action="append", required=True, metavar="SPLIT_OR_SUITE,...|all:DRAFTS:TEMPERATURE")
     one.add_argument("--new-tokens", type=int, default=640)
     one.add_argument("--max-model-len", type=int, default=4096)
     one.add_argument("--stop-token-ids", default="")
