@@ -1,7 +1,7 @@
 """Scores of an untouched model beside published ones: suites by ways to ask, drawn on a card, judged meanwhile.
 
     python -m benchmarks.published draw --model FILE.gguf --data FOLDER --out FOLDER [--gpu]
-        [--parts asked,ways,again,rest] [--seconds 500]
+        [--parts asked,ways,rest,again] [--seconds 500]
     python -m benchmarks.published judge --data FOLDER --out FOLDER [--reading uncut]... [--evalplus FOLDER]
 
 A way to ask is the words of the question (ours, EvalPlus', or a text to continue), whether EvalPlus' beginning of an
@@ -58,9 +58,9 @@ PARTS = {
     + [(s, "chat") for s in ("leetcode", "ours", "repo")],
     "ways": [(s, w) for w in ASKED for s in ("mbpp_tuning", "leetcode_tuning")]
     + [(s, w) for w in ONE_CHANGE for s in PUBLISHED],
-    "again": [(s, "evalplus") for s in PUBLISHED],
     "rest": [("tooluse", "chat")]
     + [(s, "completion") for s in (*PUBLISHED, "mbpp_sanitized", "leetcode", "ours", "repo", "tooluse")],
+    "again": [(s, "evalplus") for s in PUBLISHED],
 }
 
 
