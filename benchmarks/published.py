@@ -103,6 +103,7 @@ def draw(arguments: argparse.Namespace) -> None:
 
 def profile_of(arguments: argparse.Namespace) -> Profile:
     source = "package" if arguments.model == "SmolLM2-135M-Instruct" else "gguf"
+    source = "path" if Path(arguments.model).is_dir() else source
     card = ["model.dtype=bfloat16", f"generation.batch_size={AT_ONCE}"]
     device = [f"generation.use_gpu={str(arguments.gpu).lower()}", *(card if arguments.gpu else ["model.dtype=float32"])]
     model = [f"model.source={source}", f"model.name={arguments.model}", "generation.engine=vllm"]
@@ -180,7 +181,7 @@ def main() -> None:
     steps = parser.add_subparsers(required=True)
     drawing, judging = steps.add_parser("draw"), steps.add_parser("judge")
     for one in (drawing, judging):
-        one.add_argument("--model", default="", help="a GGUF file, or SmolLM2-135M-Instruct")
+        one.add_argument("--model", default="", help="a GGUF file, a folder, or SmolLM2-135M-Instruct")
         one.add_argument("--data", type=Path, required=True)
         one.add_argument("--out", type=Path, required=True)
         one.add_argument("--problems", type=int, help="of each suite, evenly spaced; all if left out")

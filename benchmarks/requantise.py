@@ -92,7 +92,7 @@ def _again(weight: torch.Tensor, kind: str, columns: torch.Tensor, errors: Error
 
 def order(columns: int, seed: int) -> torch.Tensor:
     """In which columns share blocks."""
-    return torch.randperm(columns, generator=torch.Generator().manual_seed(seed))
+    return torch.randperm(columns, generator=torch.Generator("cpu").manual_seed(seed), device="cpu")
 
 
 def rounded(weight: torch.Tensor, form: Form, columns: torch.Tensor) -> torch.Tensor:
