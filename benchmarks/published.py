@@ -1,7 +1,7 @@
 """Scores of an untouched model beside published ones: suites by ways to ask, drawn on a card, judged meanwhile.
 
     python -m benchmarks.published draw --model FILE.gguf --data FOLDER --out FOLDER [--gpu]
-        [--parts asked,ways,again,rest] [--seconds 500]
+        [--parts asked,ways,rest,again] [--seconds 500]
     python -m benchmarks.published judge --data FOLDER --out FOLDER [--reading uncut]... [--evalplus FOLDER]
 
 A way to ask is the words of the question (ours, EvalPlus', or a text to continue), whether EvalPlus' beginning of an
@@ -58,9 +58,9 @@ PARTS = {
     + [(s, "chat") for s in ("leetcode", "ours", "repo")],
     "ways": [(s, w) for w in ASKED for s in ("mbpp_tuning", "leetcode_tuning")]
     + [(s, w) for w in ONE_CHANGE for s in PUBLISHED],
-    "again": [(s, "evalplus") for s in PUBLISHED],
     "rest": [("tooluse", "chat")]
     + [(s, "completion") for s in (*PUBLISHED, "mbpp_sanitized", "leetcode", "ours", "repo", "tooluse")],
+    "again": [(s, "evalplus") for s in PUBLISHED],
 }
 
 
@@ -83,7 +83,7 @@ def draw(arguments: argparse.Namespace) -> None:
         from app.models.base import ensure_model, load_tokenizer
 
         folder = ensure_model(profile.model)
-        engine = VllmEngine(profile.model, profile.generation)
+        engine = VllmEngine(profile.model, profile.generation, merges=True)  # its weights can be exchanged
         drawer = Drawer(engine, load_tokenizer(folder), suites, arguments)
         there = {key for key, _ in held_drafts(arguments.out)}
         for part in arguments.parts.split(","):
@@ -103,6 +103,7 @@ def draw(arguments: argparse.Namespace) -> None:
 
 def profile_of(arguments: argparse.Namespace) -> Profile:
     source = "package" if arguments.model == "SmolLM2-135M-Instruct" else "gguf"
+    source = "path" if Path(arguments.model).is_dir() else source
     card = ["model.dtype=bfloat16", f"generation.batch_size={AT_ONCE}"]
     device = [f"generation.use_gpu={str(arguments.gpu).lower()}", *(card if arguments.gpu else ["model.dtype=float32"])]
     model = [f"model.source={source}", f"model.name={arguments.model}", "generation.engine=vllm"]
@@ -126,7 +127,7 @@ class Drawer:
         seed = None if weights == "gguf" else int(weights.rpartition(" ")[2])
         list(self._engine.stream([Prompt(id="", text="a")], Sampling(max_new_tokens=1)))  # it loads for its first draft
         engine, errors = self._engine._engine, Errors()
-        again = quantised_again(source, folder, seed, errors)
+        again, self._held = quantised_again(source, folder, seed, errors), ""  # nobody knows, should this fail
         engine.collective_rpc("reload_weights", kwargs={"weights_iterator": again})
         engine.reset_prefix_cache()
         self._held, self._drawn = weights, {}
@@ -134,18 +135,19 @@ class Drawer:
 
     def draw(self, keys: Sequence[Key]) -> Iterator[tuple[Key, dict[str, dict[str, Any]]]]:
         """Drafts by problem, for all suites and ways that the same texts end."""
-        groups: dict[tuple[str, ...], list[Key]] = {}
+        groups: dict[tuple[str, ...], dict[Key, dict[str, str]]] = {}
         for key in keys:
-            stop = self._suites[key[1]][0].stop if WAYS[key[2]].words == "completion" else ()
-            groups.setdefault(stop, []).append(key)
-        for stop, group in groups.items():
-            texts = {
-                key: {name: prompt_of(self._tokenizer, suite, problem, WAYS[key[2]]) for name, problem in held.items()}
-                for key, (suite, held) in ((key, self._suites[key[1]]) for key in group)
-            }
-            wanted = {text for named in texts.values() for text in named.values()} - self._drawn.keys()
+            try:
+                (suite, held), way = self._suites[key[1]], WAYS[key[2]]
+                texts = {name: prompt_of(self._tokenizer, suite, problem, way) for name, problem in held.items()}
+            except Exception as error:  # the other suites need not be lost with this one
+                report(self._out, failed=key, error=f"{type(error).__name__}: {error}")
+                continue
+            groups.setdefault(suite.stop if way.words == "completion" else (), {})[key] = texts
+        for stop, asked in groups.items():
+            wanted = {text for named in asked.values() for text in named.values()} - self._drawn.keys()
             self._draw(sorted(wanted), Sampling(max_new_tokens=self._new_tokens, stop=stop))
-            made = {key: {name: self._drawn[text] for name, text in named.items()} for key, named in texts.items()}
+            made = {key: {name: self._drawn[text] for name, text in named.items()} for key, named in asked.items()}
             with gzip.open(self._out / "drafts.jsonl.gz", "at") as file:
                 file.writelines(json.dumps({"key": key, "drafts": drafts}) + "\n" for key, drafts in made.items())
             yield from made.items()
@@ -179,7 +181,7 @@ def main() -> None:
     steps = parser.add_subparsers(required=True)
     drawing, judging = steps.add_parser("draw"), steps.add_parser("judge")
     for one in (drawing, judging):
-        one.add_argument("--model", default="", help="a GGUF file, or SmolLM2-135M-Instruct")
+        one.add_argument("--model", default="", help="a GGUF file, a folder, or SmolLM2-135M-Instruct")
         one.add_argument("--data", type=Path, required=True)
         one.add_argument("--out", type=Path, required=True)
         one.add_argument("--problems", type=int, help="of each suite, evenly spaced; all if left out")

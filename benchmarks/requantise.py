@@ -40,6 +40,7 @@ class Form:
 
 
 FORMS = {
+    "Q4_1": Form(4, 32, from_zero=False),
     "Q4_K": Form(4, 32, from_zero=False),
     "Q5_0": Form(5, 32, from_zero=True),
     "Q6_K": Form(6, 16, from_zero=True),
@@ -91,7 +92,7 @@ def _again(weight: torch.Tensor, kind: str, columns: torch.Tensor, errors: Error
 
 def order(columns: int, seed: int) -> torch.Tensor:
     """In which columns share blocks."""
-    return torch.randperm(columns, generator=torch.Generator().manual_seed(seed))
+    return torch.randperm(columns, generator=torch.Generator("cpu").manual_seed(seed), device="cpu")
 
 
 def rounded(weight: torch.Tensor, form: Form, columns: torch.Tensor) -> torch.Tensor:
