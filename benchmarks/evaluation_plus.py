@@ -14,12 +14,13 @@ import argparse
 import gzip
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,10 @@ def draw_and_judge_ours(profile: Profile, folder: Path, new_tokens: int) -> dict
         measure(tasks, run, new_tokens)
         seconds = time.perf_counter() - start
     rows = read_json_lines(run.suite_samples(LABEL, "base"))
-    solutions = [{"task_id": row["draft"]["problem_id"], "solution": row["program"]} for row in rows]
+    solutions = [
+        {"task_id": row["draft"]["problem_id"], "solution": row["program"], "reply": row["draft"]["text"]}
+        for row in rows
+    ]
     (folder / SOLUTIONS["ours"]).write_text("".join(json.dumps(row) + "\n" for row in solutions))
     passed = sorted(row["draft"]["problem_id"] for row in rows if row["verdict"]["status"] == "passed")
     assert len(passed) == read_result(run.suite_result(LABEL, "base")).num_passed
@@ -132,24 +136,29 @@ def step(name: str, folder: Path) -> dict[str, Any]:
     env = os.environ | {"HUMANEVAL_OVERRIDE_PATH": str(folder / "problems.jsonl"), "TOKENIZERS_PARALLELISM": "false"}
     if name == "judge":
         env["XDG_CACHE_HOME"] = str(folder)  # where EvalPlus keeps the references' answers
-    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    log = folder / f"{name}.log"
+    with open(log, "w") as file:
+        process = subprocess.Popen(command, env=env, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
+        process.wait()
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # vLLM's engine is a process of its own
     result = folder / f"{name}.json"
     if not result.exists():
-        raise RuntimeError(f"{name} failed: {done.stdout[-3000:]}")
+        raise RuntimeError(f"{name} failed: {log.read_text()[-3000:]}")
     return dict(json.loads(result.read_text()))
 
 
 def compare(folder: Path, number: int) -> dict[str, Any]:
+    def held(file: str) -> list[dict[str, Any]]:
+        return read_json_lines(folder / file)
+
     ours = step("ours", folder)
     print(json.dumps({"ours": ours}), flush=True)  # should EvalPlus fail, this is not lost
     drawn = step("draw", folder)
     judged = step("judge", folder)
     peer = drawn["seconds"] + judged["seconds"]["evalplus"]
-    agreed = set(ours["passed"]) ^ set(judged["passed"]["ours"])
-    texts = [
-        {row["task_id"]: row["solution"].strip() for row in read_json_lines(folder / file)}
-        for file in SOLUTIONS.values()
-    ]
+    replies = {row["task_id"]: row["reply"].replace("\t", "    ").strip() for row in held("ours.jsonl")}
+    same = [replies[row["task_id"]] == row["solution"].strip() for row in held("evalplus.raw.jsonl")]
     return {
         "problems": number,
         "ours_per_minute": round(60 * number / ours["seconds"], 1),
@@ -160,9 +169,9 @@ def compare(folder: Path, number: int) -> dict[str, Any]:
         "tokens_of_ours": ours["tokens"],
         "passed": {"ours": len(ours["passed"]), "evalplus": len(judged["passed"]["evalplus"])},
         "our_programs_judged_by_evalplus": len(judged["passed"]["ours"]),
-        "verdicts_that_differ": sorted(agreed),
+        "verdicts_that_differ": sorted(set(ours["passed"]) ^ set(judged["passed"]["ours"])),
         "passed_by_one_alone": sorted(set(ours["passed"]) ^ set(judged["passed"]["evalplus"])),
-        "same_programs": sum(texts[0][task] == texts[1].get(task) for task in texts[0]),
+        "same_replies": sum(same),
     }
 
 
