@@ -34,6 +34,13 @@ def describe() -> dict[str, Any]:
     }
 
 
+def card_gib() -> float:
+    """Memory of this process's card, asked of the driver: a CUDA context in this process would take some of it."""
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0]
+    card = describe()["cards"][int(first) if first.isdigit() else 0]
+    return int(card.rpartition(",")[2].split()[0]) / 1024
+
+
 def _cpu_name() -> str:
     with open("/proc/cpuinfo") as file:
         return next(

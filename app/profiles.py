@@ -58,7 +58,7 @@ def rtx3070() -> Profile:
         model=ModelSettings(source="hub", name="Qwen/Qwen3-1.7B", dtype="bfloat16", quantization="nf4"),
         corpus=CorpusSettings(seq_len=2048, num_workers=8),
         sft=SftSettings(micro_batch=2, grad_accumulation=8, gradient_checkpointing=True, use_gpu=True, vram_gib=7.0),
-        generation=GenerationSettings(batch_size=32, use_gpu=True),
+        generation=GenerationSettings(engine="vllm", batch_size=128, use_gpu=True),
         evaluation=EvaluationSettings(protocols=("chat", "completion")),
         serving=ServingSettings(use_gpu=True, weights="bitsandbytes", max_model_len=8192),
     )
@@ -71,7 +71,7 @@ def workstation() -> Profile:
         model=ModelSettings(source="hub", name="Qwen/Qwen3-1.7B", dtype="bfloat16"),
         corpus=CorpusSettings(seq_len=2048, num_workers=8),
         sft=SftSettings(micro_batch=4, grad_accumulation=4, gradient_checkpointing=True, use_gpu=True, vram_gib=22.0),
-        generation=GenerationSettings(batch_size=64, use_gpu=True),
+        generation=GenerationSettings(engine="vllm", batch_size=256, use_gpu=True, vram_gib=22.0),
         evaluation=EvaluationSettings(protocols=("chat", "completion")),
         serving=ServingSettings(use_gpu=True, max_model_len=32_768, max_num_seqs=64, vram_gib=22.0),
         cluster=ClusterSettings(object_store_bytes=4 << 30),

@@ -8,7 +8,7 @@ program reads.
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 UNSAFE, IN_PROCESS = UNTRUSTED_TIERS = ("unsafe", "in_process")
 """Tiers of the sandbox (`app.sandbox.tiers`) whose verdicts a program may have forged."""
@@ -119,6 +119,18 @@ class Draft:
     seed: int
     sample: int = 0
     """Which of its problem's drafts."""
+    token_ids: tuple[int, ...] = ()
+    """The tokens drawn, those of a stop text and the end-of-text token included; empty in a draft that was stored."""
+    token_logprobs: tuple[float, ...] = ()
+    """log p(token | before) of each of them, nats, of the unscaled distribution."""
+
+    def stored(self) -> dict[str, Any]:
+        """The draft as it is kept in files: without its tokens, which are ten times the size of its text."""
+        return {key: value for key, value in dataclasses.asdict(self).items() if key not in TOKEN_FIELDS}
+
+
+TOKEN_FIELDS = ("token_ids", "token_logprobs")
+"""Those of a Draft that are not stored."""
 
 
 class Status(StrEnum):
@@ -217,7 +229,8 @@ class Generator(Protocol):
     `app.generation.vllm_engine`); hosted by `actors.generator`."""
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling, *, adapter: str = "") -> list[Draft]:
-        """Drafts in the order of the prompts and of their samples. adapter: a PEFT folder; empty for the base model."""
+        """Drafts in the order of the prompts and of their samples. adapter: a PEFT folder, which
+        may have changed since the last call; empty for the base model."""
         ...
 
     def stream(self, prompts: Sequence[Prompt], sampling: Sampling, *, adapter: str = "") -> Iterator[Draft]:

@@ -16,6 +16,8 @@ class Settings(BaseModel):
 
 NGRAM_LOOKUP = {"prompt_lookup_min": 2, "prompt_lookup_max": 4}
 """vLLM's n-gram speculation: guess what followed the same 2 to 4 tokens before."""
+VLLM_BESIDE_GIB = 0.8
+"""What vLLM holds of a card beside what it plans with: the CUDA context and the kernels' own buffers."""
 
 
 class ModelSettings(Settings):
@@ -127,16 +129,28 @@ class GenerationSettings(Settings):
     """Completions drawn at once."""
     use_gpu: bool = False
     max_num_batched_tokens: int = Field(default=8192, ge=64, le=1 << 20)
-    """transformers only: tokens of one forward pass, padding included. Prompts beyond it join in a later one, and a
-    longer prompt goes in parts: 8,192 tokens of Qwen3-1.7B take 0.7 GB while they pass through a layer."""
+    """Tokens of one forward pass, padding included; vLLM without a card has its own. Prompts beyond it join in a later
+    one, and a longer prompt goes in parts: 8,192 tokens of Qwen3-1.7B take 0.7 GB while they pass through a layer."""
     max_model_len: int = Field(default=4096, ge=32, le=131_072)
     """Tokens of a prompt and its completion together; the model's own limit holds as well."""
     num_speculative_tokens: int = Field(default=0, ge=0, le=32)
-    """vLLM only: tokens guessed a step from what followed the same 2 to 4 tokens before; 0: no guessing."""
-    gpu_memory_utilization: float = Field(default=0.8, gt=0, lt=1)
-    """vLLM only: share of the card that weights and key-value cache take."""
+    """vLLM only: tokens guessed a step, from what followed the same 2 to 4 tokens before or by draft_model; 0: no
+    guessing."""
+    draft_model: str = ""
+    """vLLM on a card only: Hub id or folder of a smaller model of the same tokenizer, which guesses."""
+    vram_gib: float = Field(default=8.0, gt=VLLM_BESIDE_GIB)
+    """vLLM only: how much of the card is taken, for everything; on a larger one the share that comes to this."""
+    max_lora_rank: Literal[8, 16, 32, 64, 128, 256] = 32
+    """vLLM on a card only: room for an adapter beside the base."""
     kv_cache_bytes: int = Field(default=2 << 30, ge=64 << 20)
     """Key-value cache of the transformers engine, and of vLLM without a card."""
+
+    @model_validator(mode="after")
+    def _draft_model_guesses(self) -> "GenerationSettings":
+        if self.draft_model and not (self.num_speculative_tokens and self.use_gpu):
+            need = "generation.num_speculative_tokens above 0" if self.use_gpu else "a card (generation.use_gpu=true)"
+            raise ValueError(f"generation.draft_model={self.draft_model} guesses nothing without {need}: set that too")
+        return self
 
 
 class EvaluationSettings(Settings):

@@ -19,9 +19,6 @@ import functools
 import gzip
 import json
 import math
-import os
-import subprocess
-import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -31,6 +28,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from app.corpus.draws import bits
+from benchmarks.card_memory import CardMemory
 
 CHUNK = 4096
 """Drafts that are drawn together and then written."""
@@ -78,13 +76,13 @@ def draw(arguments: argparse.Namespace) -> None:
     wanted = [json.loads(line) for line in open_text(arguments.prompts).read().splitlines()]
     wanted = [row for row in wanted if bits(row["id"]) % arguments.parts == arguments.part]
     there = {(r["id"], r["temperature"]) for r in json_rows([arguments.out])} if Path(arguments.out).exists() else set()
-    peak, start = _Peak(), time.perf_counter()
+    card, start = CardMemory(), time.perf_counter()
     llm = LLM(
         model=arguments.model,
         dtype="bfloat16",
         max_model_len=arguments.max_model_len,
         max_num_seqs=512,
-        gpu_memory_utilization=arguments.gib / peak.total_gib,
+        gpu_memory_utilization=arguments.gib / card.total_gib,
         seed=arguments.seed,
         disable_log_stats=True,
     )
@@ -121,10 +119,10 @@ def draw(arguments: argparse.Namespace) -> None:
             "of": len(todo),
             "tokens_per_s": round(tokens / (time.perf_counter() - begun)),
             "load_s": round(loaded - start, 1),
-            "peak_gib": round(peak.gib, 2),
+            "peak_gib": round(card.peak_gib, 2),
         }
         print(json.dumps(result), flush=True)
-    peak.stop()
+    card.stop()
 
 
 def _draft(row: dict[str, Any], output: Any, made: Any, temperature: float) -> dict[str, Any]:
@@ -140,34 +138,6 @@ def _draft(row: dict[str, Any], output: Any, made: Any, temperature: float) -> d
         "mean_logprob": made.cumulative_logprob / max(1, len(made.token_ids)),
         "finish_reason": made.finish_reason,
     }
-
-
-class _Peak:
-    """The largest sum over processes, contexts included, sampled ten times a second through nvidia-smi."""
-
-    def __init__(self) -> None:
-        self.total_gib = self._ask("memory.total")
-        self._before = self._peak = self._ask("memory.used")
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-
-    @property
-    def gib(self) -> float:
-        return self._peak - self._before
-
-    def stop(self) -> None:
-        self._end.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._end.wait(0.1):
-            self._peak = max(self._peak, self._ask("memory.used"))
-
-    def _ask(self, what: str) -> float:
-        card = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
-        command = ["nvidia-smi", f"--id={card}", f"--query-gpu={what}", "--format=csv,noheader,nounits"]
-        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) / 1024
 
 
 @dataclass(slots=True)

@@ -1,4 +1,5 @@
-"""Training speed of ours beside plain PEFT and TRL's SFTTrainer with Liger, under a memory cap, in one run on one card.
+"""Training speed of ours beside plain PEFT, TRL's SFTTrainer with Liger, and Unsloth, under a memory cap, in one run on
+one card.
 
 Every arm trains the same LoRA adapter (r 16, all linear layers, no dropout, AdamW) on a model of Qwen3-1.7B's shape
 with random weights, on the same packed rows of a corpus, 16 rows a step: pairs of its rows of 1,024 tokens make rows of
@@ -91,7 +92,7 @@ def run_arm(arm: Arm, folder: Path, corpus: Path, steps: int) -> dict[str, Any]:
     share = useful(corpus)
     result: dict[str, Any] = {"arm": ":".join((arm.name, str(arm.micro_batch), arm.base, arm.keep))}
     try:
-        seconds, losses = {"peft": train_peft, "ours": train_ours, "trl": train_trl}[arm.name](arm, folder, data, steps)
+        seconds, losses = TRAIN[arm.name](arm, folder, data, steps)
     except torch.OutOfMemoryError as error:
         return result | {"out_of_memory": str(error).splitlines()[0][:160]}
     timed = seconds[WARM_UP:]
@@ -155,10 +156,41 @@ def train_ours(arm: Arm, folder: Path, data: dict[str, torch.Tensor], steps: int
 def train_peft(arm: Arm, folder: Path, data: dict[str, torch.Tensor], steps: int) -> tuple[list[float], list[float]]:
     """PEFT as its documentation has it: the model's own forward pass and loss, gradient checkpointing, AdamW."""
     from app.training import lora
-    from app.training.schedule import learning_rate_at
 
     settings = settings_of(arm, gradient_checkpointing=True)
-    model = lora.attach(load(folder, arm.base), settings, 0).train()
+    return plain_loop(lora.attach(load(folder, arm.base), settings, 0).train(), arm, settings, data, steps)
+
+
+def train_unsloth(arm: Arm, folder: Path, data: dict[str, torch.Tensor], steps: int) -> tuple[list[float], list[float]]:
+    """Unsloth's model with its kernels and its own checkpointing, which moves activations to main memory, in the plain
+    loop under autocast, as its trainer has it; documents of a row attend to each other."""
+    from unsloth import FastLanguageModel  # type: ignore[import-not-found]
+
+    own = folder.with_name(f"{folder.name}-unsloth")  # it wants a tokenizer, and writes beside the weights
+    own.mkdir(exist_ok=True)
+    for path in folder.iterdir():
+        (own / path.name).unlink(missing_ok=True)
+        (own / path.name).symlink_to(path.resolve())
+    tiny_tokenizer().save_pretrained(own)
+    settings = settings_of(arm)
+    model, _ = FastLanguageModel.from_pretrained(
+        model_name=str(own), max_seq_length=SEQ_LEN, dtype=torch.bfloat16, load_in_4bit=arm.base == "nf4",
+        fix_tokenizer=False,
+    )  # fmt: skip
+    linear = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    model = FastLanguageModel.get_peft_model(
+        model, r=16, lora_alpha=32, lora_dropout=0.0, target_modules=linear, use_gradient_checkpointing="unsloth",
+    )  # fmt: skip
+    with torch.autocast("cuda", dtype=torch.bfloat16):
+        return plain_loop(FastLanguageModel.for_training(model) or model, arm, settings, data, steps)
+
+
+def plain_loop(
+    model: Any, arm: Arm, settings: SftSettings, data: dict[str, torch.Tensor], steps: int
+) -> tuple[list[float], list[float]]:
+    """Seconds and losses of the steps."""
+    from app.training.schedule import learning_rate_at
+
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.0)
     seconds, losses = [], []
@@ -182,12 +214,21 @@ def train_peft(arm: Arm, folder: Path, data: dict[str, torch.Tensor], steps: int
     return seconds, losses
 
 
+def tiny_tokenizer() -> Any:
+    """For trainers that ask for one and need none, since the rows are token ids already."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0, "b": 1, "c": 2}, "a")))
+    tokenizer.pad_token, tokenizer.eos_token, tokenizer.unk_token = "a", "b", "c"
+    return tokenizer
+
+
 def train_trl(arm: Arm, folder: Path, data: dict[str, torch.Tensor], steps: int) -> tuple[list[float], list[float]]:
     """TRL's trainer with Liger's kernels; documents of a row attend to each other there."""
     import datasets
     from peft import LoraConfig
-    from tokenizers import Tokenizer, models
-    from transformers import PreTrainedTokenizerFast, TrainerCallback
+    from transformers import TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
     marks: list[float] = []
@@ -198,8 +239,6 @@ def train_trl(arm: Arm, folder: Path, data: dict[str, torch.Tensor], steps: int)
             marks.append(time.perf_counter())
 
     settings = settings_of(arm)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0, "b": 1}, "a")))
-    tokenizer.pad_token, tokenizer.eos_token = "a", "b"
     table = datasets.Dataset.from_dict({name: data[name].tolist() for name in ("input_ids", "labels")})
     config = SFTConfig(
         output_dir="/tmp/trl", per_device_train_batch_size=arm.micro_batch,
@@ -210,13 +249,28 @@ def train_trl(arm: Arm, folder: Path, data: dict[str, torch.Tensor], steps: int)
     )  # fmt: skip
     lora = LoraConfig(r=16, lora_alpha=32, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
     trainer = SFTTrainer(
-        load(folder, arm.base), args=config, train_dataset=table, processing_class=tokenizer, peft_config=lora,
+        load(folder, arm.base), args=config, train_dataset=table, processing_class=tiny_tokenizer(), peft_config=lora,
         callbacks=[Clock()],
     )  # fmt: skip
     marks.append(time.perf_counter())
     trainer.train()
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     return [after - before for before, after in zip(marks, marks[1:], strict=False)], losses
+
+
+TRAIN = {"peft": train_peft, "ours": train_ours, "trl": train_trl, "unsloth": train_unsloth}
+UNSLOTH = {
+    "UNSLOTH_DISABLE_STATISTICS": "1", "HF_HUB_OFFLINE": "1", "UNSLOTH_COMPILE_LOCATION": "/tmp/unsloth-compiled",
+    "UNSLOTH_CE_LOSS_TARGET_GB": "1",  # it would size its loss by the whole card's free memory, which the cap forbids
+}  # fmt: skip
+
+
+def command_of(arm: str, arguments: argparse.Namespace) -> list[str]:
+    """A process of its own for the arm. Unsloth patches transformers and PEFT, so it must be imported before them."""
+    first = "import unsloth; " if arm.startswith("unsloth") else ""
+    module = f"{first}import runpy; runpy.run_module('benchmarks.training', run_name='__main__', alter_sys=True)"
+    command = [sys.executable, "-c", module, "--corpus", str(arguments.corpus), "--arms", arm]
+    return [*command, "--model", str(arguments.model), "--steps", str(arguments.steps), "--only"]
 
 
 def main() -> None:
@@ -232,9 +286,9 @@ def main() -> None:
         return
     make_model(arguments.model)
     for text in arguments.arms.split(","):
-        command = [sys.executable, "-m", "benchmarks.training", "--corpus", str(arguments.corpus), "--arms", text]
-        command += ["--model", str(arguments.model), "--steps", str(arguments.steps), "--only"]
-        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | ALLOCATOR)
+        done = subprocess.run(
+            command_of(text, arguments), capture_output=True, text=True, env=os.environ | ALLOCATOR | UNSLOTH
+        )
         lines = done.stdout.splitlines()
         print(lines[-1] if lines and not done.returncode else f"{text}: {done.stderr[-1500:]}", flush=True)
 

@@ -186,7 +186,7 @@ def measure_candidate(
     with progress(f"{what.label}, {what.candidate}", total, "samples") as update:
         episodes = chain(kept, _episodes(what, prompts, tokenizer, generator))
         for episode, source, verdict in _judged(what, episodes, judge):
-            draft = dataclasses.asdict(episode.draft)
+            draft = episode.draft.stored()
             row: dict[str, Any] = {"draft": draft, "program": source, "verdict": dataclasses.asdict(verdict)}
             if len(episode.replies) > 1:
                 row["replies"] = episode.replies

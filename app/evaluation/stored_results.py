@@ -14,11 +14,11 @@ from app.errors import UserError
 from app.files.json_files import numbered_json_lines
 from app.models.adapters import CONFIG, WEIGHTS
 from app.models.base import sha256_of
-from app.records import Draft, Status
+from app.records import TOKEN_FIELDS, Draft, Status
 
 BASE_KEY, ADAPTER_KEY, VERDICTS_KEY = "weights_sha256", "adapter_sha256", "verdicts"
 LENGTH_KEY = "generation.max_model_len"
-_DRAFT = {field.name for field in fields(Draft)}
+_DRAFT = {field.name for field in fields(Draft)} - set(TOKEN_FIELDS)
 VERDICTS = 2
 """Raise it with every change to the sandbox, the tests or the way from a reply to its program by which a verdict on the
 same reply may change: drafts that are there are then judged anew. 2: drafts share nothing that one can write to."""

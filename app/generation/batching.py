@@ -21,7 +21,8 @@ class Row:
     room: int
     """Tokens that may be drawn."""
     ids: list[int] = field(default_factory=list)
-    logprob_sum: float = 0.0
+    logprobs: list[float] = field(default_factory=list)
+    """Of each of them."""
     tail: str = ""
     """The last characters, enough to hold a stop text."""
     open: bool = True

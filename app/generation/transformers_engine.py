@@ -25,7 +25,7 @@ from app.errors import UserError
 from app.generation.batching import Row, Waiting
 from app.generation.decoding import DecodeState
 from app.generation.kv_cache import bytes_per_token, in_place_cache, use_grouped_attention
-from app.models.adapters import check_adapter, load_merged
+from app.models.adapters import adapter_version, check_adapter, load_merged
 from app.models.base import ensure_model, load_tokenizer
 from app.prompting.turn_ends import stop_ids
 from app.records import Draft, FinishReason, Prompt, Sampling
@@ -52,7 +52,8 @@ class TransformersEngine:
         self._tokenizer = load_tokenizer(self._folder)
         self._pieces: dict[int, str] = {}
         self._model: Any = None
-        self._adapter: str | None = None
+        self._loaded: tuple[str, tuple[int, ...]] | None = None
+        """The adapter, and its version, that the model holds."""
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling, *, adapter: str = "") -> list[Draft]:
         return in_order(prompts, self.stream(prompts, sampling, adapter=adapter))
@@ -100,21 +101,22 @@ class TransformersEngine:
         return [scores[i] for i in range(len(ids))]
 
     def sleep(self) -> None:
-        self._model = self._adapter = None
+        self._model = self._loaded = None
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
     def _load(self, adapter: str) -> None:
         """Make the base model, or base and adapter merged, the current model."""
-        if adapter == self._adapter:
+        wanted = adapter_version(adapter)
+        if wanted == self._loaded:
             return
         if adapter:
             check_adapter(Path(adapter), self._folder)
-        self._model = self._adapter = None  # frees the memory, and a load that fails leaves nothing half there
+        self._model = self._loaded = None  # frees the memory, and a load that fails leaves nothing half there
         self._model = model = load_merged(self._folder, self._settings, self._device, adapter)
         use_grouped_attention(model)
         self._cache_tokens = self._cache_bytes // bytes_per_token(model)
-        self._adapter = adapter
+        self._loaded = wanted
         self._limit = min(self._max_model_len, model.config.max_position_embeddings)
         configs = (model.config.get_text_config(decoder=True), model.generation_config)
         self._stop_ids = stop_ids(self._tokenizer, *(getattr(config, "eos_token_id", None) for config in configs))
@@ -143,7 +145,7 @@ class TransformersEngine:
         for row, token, logprob in zip(rows, *state.choose(sampling, seeds), strict=True):
             if row.open:
                 row.ids.append(token)
-                row.logprob_sum += logprob
+                row.logprobs.append(logprob)
 
     def _finish(self, row: Row, sampling: Sampling) -> Draft | None:
         """The draft, if the row's last token ended it."""
@@ -160,11 +162,13 @@ class TransformersEngine:
             text=text,
             num_prompt_tokens=len(row.prompt_ids),
             num_tokens=len(row.ids),
-            mean_logprob=row.logprob_sum / len(row.ids),
+            mean_logprob=sum(row.logprobs) / len(row.ids),
             finish_reason=FinishReason.STOP if ended or stopped else FinishReason.LENGTH,
-            adapter=self._adapter or "",
+            adapter=self._loaded[0] if self._loaded else "",
             seed=sampling.seed,
             sample=row.sample,
+            token_ids=tuple(row.ids),
+            token_logprobs=tuple(row.logprobs),
         )
 
     def _may_stop(self, row: Row, stops: Sequence[str]) -> bool:

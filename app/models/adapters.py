@@ -53,6 +53,24 @@ def check_adapter(adapter: Path, base: Path) -> None:
             )
 
 
+def adapter_version(adapter: str) -> tuple[str, tuple[int, ...]]:
+    """The folder and the state of its two files: another value after any change of what it holds."""
+    files = [Path(adapter, name) for name in (CONFIG, WEIGHTS)] if adapter else []
+    states = [file.stat() for file in files if file.is_file()]
+    return adapter, tuple(part for state in states for part in (state.st_ino, state.st_size, state.st_mtime_ns))
+
+
+def check_rank(adapter: Path, largest: int, setting: str) -> None:
+    """Raise UserError for an adapter of a higher rank than an engine was started for, by `setting`."""
+    config = _config(adapter)
+    rank = max([config["r"], *config.get("rank_pattern", {}).values()])
+    if rank > largest:
+        raise UserError(
+            f"adapter {str(adapter)!r} has rank {rank}, and this engine takes {largest}: raise {setting}, or truncate "
+            "the adapter"
+        )
+
+
 def lora_modules(adapter: Path) -> tuple[dict[str, Any], dict[str, dict[str, Shape]]]:
     """An adapter's configuration, and the shapes of its tensors by module and kind ("lora_A.weight").
 
@@ -70,7 +88,7 @@ def lora_modules(adapter: Path) -> tuple[dict[str, Any], dict[str, dict[str, Sha
 
 
 def check_servable(adapter: Path) -> None:
-    """Raise UserError for an adapter that can't be applied beside its base, as the server does.
+    """Raise UserError for an adapter that can't be applied beside its base, as vLLM does on a card and in the server.
 
     That is one with more than LoRA pairs of linear layers.
     """

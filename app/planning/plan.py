@@ -25,7 +25,7 @@ from app.planning.cards import CONTEXT_GIB, Card, find_card, present_card, refer
 from app.planning.corpus_size import CorpusSize, size_of
 from app.planning.training_choice import Choice, choice_of
 from app.serving.plan import MIN_MODEL_LEN, plan_of
-from app.settings import Profile
+from app.settings import EvaluationSettings, Profile
 from app.training.memory import Shape, shape_of
 from app.training.schedule import rows_a_step, total_steps
 
@@ -217,28 +217,36 @@ def sft_vram_gib(inputs: Inputs) -> float:
     return wanted if wanted + CONTEXT_GIB <= limit else max(0.1, rounded_down(limit - 2.5 * CONTEXT_GIB))
 
 
+def validate(inputs: Inputs) -> Phase:
+    """What decides whether a trained stage is kept."""
+    return _measuring("validate", inputs.profile.validation, inputs)
+
+
 def evaluate(inputs: Inputs) -> Phase:
-    profile, settings, engine = inputs.profile, inputs.profile.evaluation, inputs.profile.generation
+    return _measuring("evaluate", inputs.profile.evaluation, inputs)
+
+
+def _measuring(name: str, settings: EvaluationSettings, inputs: Inputs) -> Phase:
+    profile, engine = inputs.profile, inputs.profile.generation
     drafts = 0
-    for name in settings.suites:
-        get_suite(name)
-        problems = min(NUM_PROBLEMS[name], settings.num_problems or NUM_PROBLEMS[name])
-        drafts += problems * TURNS.get(name, 1) * len(settings.protocols) * settings.num_samples * CANDIDATES
+    for suite in settings.suites:
+        get_suite(suite)
+        problems = min(NUM_PROBLEMS[suite], settings.num_problems or NUM_PROBLEMS[suite])
+        drafts += problems * TURNS.get(suite, 1) * len(settings.protocols) * settings.num_samples * CANDIDATES
     ram, detail, less = RAY_GIB + TORCH_GIB[engine.use_gpu] + inputs.weights_gib + 1.0, {}, ""  # and the judges
     if inputs.card and engine.use_gpu:
-        given = inputs.card, inputs.shape, profile.model, engine, settings.max_new_tokens
-        detail, tokens_per_s = speed.drafting_memory(*given), speed.drafting_speed(*given)
+        given = inputs.shape, profile.model, engine, settings.max_new_tokens
+        detail, tokens_per_s = speed.drafting_memory(*given), speed.drafting_speed(inputs.card, *given)
         cache = inputs.limit_gib - sum(detail.values()) + detail["cache"]
         less = f"--set generation.kv_cache_bytes={int(cache * 1024) << 20}"
         if engine.engine == "vllm":
-            share = rounded_down((cache + detail["weights"]) / inputs.card.gib)
-            less = f"--set generation.gpu_memory_utilization={share:g}"
+            less = f"--set generation.vram_gib={rounded_down(inputs.limit_gib):g}"
         less = less if cache >= 1 / 16 else "take a smaller model: its weights alone are more"
     else:
         ram += engine.kv_cache_bytes / GIB
         tokens_per_s = CORES_DRAFT[engine.engine] / (inputs.shape.linear + inputs.shape.others)
     return Phase(
-        name="evaluate",
+        name=name,
         peak_ram_gib=ram,
         disk_gib=drafts * 10e3 / GIB,
         hours=(drafts * settings.max_new_tokens / tokens_per_s + EVALUATE_START_S * CANDIDATES) / 3600,
@@ -266,4 +274,4 @@ def serve(inputs: Inputs) -> Phase:
     )
 
 
-PHASES: tuple[Callable[[Inputs], Phase], ...] = (pull, corpus, sft, evaluate, serve)
+PHASES: tuple[Callable[[Inputs], Phase], ...] = (pull, corpus, sft, validate, evaluate, serve)

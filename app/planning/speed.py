@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from app.models.sizes import BYTES, GIB, NF4_BYTES
 from app.planning.cards import CONTEXT_GIB, Card
 from app.planning.training_choice import Choice
-from app.settings import GenerationSettings, ModelSettings, SftSettings
+from app.settings import VLLM_BESIDE_GIB, GenerationSettings, ModelSettings, SftSettings
 from app.training.memory import Shape
 from app.training.saved_activations import Keep
 
@@ -101,19 +101,27 @@ def _cache_per_token(shape: Shape, model: ModelSettings) -> int:
 def _rows_at_once(shape: Shape, model: ModelSettings, settings: GenerationSettings, new_tokens: int) -> int:
     """The number of drafts that have room in the cache, to their ends."""
     row = (PROMPT + new_tokens) * _cache_per_token(shape, model)
-    return max(1, min(settings.batch_size, settings.kv_cache_bytes // row))
+    return max(1, min(settings.batch_size, int(_cache_bytes(shape, model, settings) // row)))
+
+
+def _cache_bytes(shape: Shape, model: ModelSettings, settings: GenerationSettings) -> float:
+    """Bytes that all rows' keys and values have: with vLLM what weights leave of its share of the card."""
+    if settings.engine == "transformers":
+        return settings.kv_cache_bytes
+    weights = (shape.linear + shape.others) * BYTES[model.dtype]
+    return max(0.0, (settings.vram_gib - VLLM_BESIDE_GIB) * GIB - weights)
 
 
 def drafting_memory(
-    card: Card, shape: Shape, model: ModelSettings, settings: GenerationSettings, new_tokens: int
+    shape: Shape, model: ModelSettings, settings: GenerationSettings, new_tokens: int
 ) -> dict[str, float]:
     """GiB of the card by what takes them. Base weights are never quantised for drafting: an adapter is merged into
     them."""
     number = BYTES[model.dtype]
     weights = (shape.linear + shape.others) * number / GIB
     if settings.engine == "vllm":
-        cache = max(0.0, card.gib * settings.gpu_memory_utilization - weights)
-        return {"weights": weights, "cache": cache, "context": CONTEXT_GIB}
+        cache = _cache_bytes(shape, model, settings) / GIB
+        return {"weights": weights, "cache": cache, "context": VLLM_BESIDE_GIB}
     rows = _rows_at_once(shape, model, settings, new_tokens)
     tokens = rows * PROMPT
     together = min(tokens, settings.max_num_batched_tokens)

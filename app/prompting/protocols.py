@@ -33,6 +33,11 @@ SOURCE_STOP = (
 )
 """Where the continuation of a Python function ends."""
 EVALPLUS_FENCE = "```python\n"
+EVALPLUS_BEGINNING = (
+    "Below is a Python script with a self-contained function that solves the problem and passes corresponding tests:\n"
+    f"{EVALPLUS_FENCE}"
+)
+"""What an answer to `evalplus_prompt` begins with."""
 EVALPLUS_STOP = ("\nif __name__", "\ndef main(", "\nprint(", "\n```\n")
 """Where an answer to `evalplus_prompt` ends, after evalplus 0.3.1 (`evalplus/provider/utility.py`)."""
 THINK, END_THINK = "<think>", "</think>"
@@ -55,10 +60,7 @@ def evalplus_prompt(tokenizer: Any, problem: str) -> str:
         "Please provide a self-contained Python script that solves the following problem in a markdown code block:\n"
         f"```\n{problem.strip()}\n```\n"
     )
-    return chat_prompt(tokenizer, [{"role": "user", "content": question}]) + (
-        "Below is a Python script with a self-contained function that solves the problem and passes corresponding "
-        f"tests:\n{EVALPLUS_FENCE}"
-    )
+    return chat_prompt(tokenizer, [{"role": "user", "content": question}]) + EVALPLUS_BEGINNING
 
 
 def evalplus_reply(text: str) -> str:

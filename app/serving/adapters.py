@@ -6,7 +6,6 @@ nor a request that is under way mixes the two.
 """
 
 import asyncio
-import json
 import os
 import shutil
 import tempfile
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import UserError
-from app.models.adapters import WEIGHTS, check_adapter, check_servable
+from app.models.adapters import WEIGHTS, check_adapter, check_rank, check_servable
 from app.runs import Run
 from app.serving.engine_protocol import EngineLostError
 
@@ -68,13 +67,7 @@ class Adapters:
         shutil.copytree(folder, copy)
         check_adapter(copy, self._base)
         check_servable(copy)
-        config = json.loads((copy / CONFIG).read_text())
-        rank = max([config["r"], *config.get("rank_pattern", {}).values()])
-        if rank > self._max_rank:
-            raise UserError(
-                f"adapter {str(folder)!r} has rank {rank}, and this server takes {self._max_rank}: raise "
-                "serving.max_lora_rank, or truncate the adapter"
-            )
+        check_rank(copy, self._max_rank, "serving.max_lora_rank")
 
     async def _register(self, name: str, folder: Path) -> None:
         """Register an adapter under a new number, and then under its name in one step: at no moment is the name

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import UserError
-from app.hardware import describe
+from app.hardware import card_gib
 from app.models.base import ensure_model, load_tokenizer
 from app.models.gguf_source import short_name
-from app.models.sizes import GIB
 from app.prompting.turn_ends import stop_ids
 from app.serving.adapters import Adapters
 from app.serving.completion_prompts import Prompts
@@ -185,25 +184,16 @@ def speculative_config(settings: ServingSettings) -> dict[str, Any]:
     return {"method": "ngram", **tokens, **NGRAM_LOOKUP}
 
 
-def card_gib() -> float:
-    """Memory of this process's card, asked of the driver: a CUDA context in this process would take some of it."""
-    first = os.environ.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0]
-    card = describe()["cards"][int(first) if first.isdigit() else 0]
-    return int(card.rpartition(",")[2].split()[0]) * (1 << 20) / GIB
-
-
 async def _build(arguments: list[str]) -> tuple[Any, Any]:
     """Engine and app, as vLLM's own server builds them."""
     from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.entrypoints.launchers.api_server.app_state import init_app_state
-    from vllm.entrypoints.launchers.app import build_app
-    from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
     from vllm.usage.usage_lib import UsageContext
     from vllm.utils.argparse_utils import FlexibleArgumentParser
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    parsed = make_arg_parser(FlexibleArgumentParser()).parse_args(arguments)
-    validate_parsed_serve_args(parsed)
+    server = _server_of_vllm()
+    parsed = server.make_arg_parser(FlexibleArgumentParser()).parse_args(arguments)
+    server.validate_parsed_serve_args(parsed)
     if parsed.worker_cls == CPU_WORKER:
         from app.generation.vllm_cpu import take_bias_with_guesses
 
@@ -212,10 +202,28 @@ async def _build(arguments: list[str]) -> tuple[Any, Any]:
     config = AsyncEngineArgs.from_cli_args(parsed).create_engine_config(usage_context=context)
     engine = AsyncLLM.from_vllm_config(config, usage_context=context, disable_log_stats=parsed.disable_log_stats)
     tasks = await engine.get_supported_tasks()
-    app = build_app(parsed, tasks, engine.model_config)
-    await init_app_state(engine, app.state, parsed, tasks)
+    app = server.build_app(parsed, tasks, engine.model_config)
+    await server.init_app_state(engine, app.state, parsed, tasks)
     app.state.server = Namespace(should_exit=False)  # set by vLLM's handler when the engine has died
     return engine, app
+
+
+def _server_of_vllm() -> Any:
+    """The four functions of vLLM's own server, all of which take the same in 0.26 and 0.32."""
+    try:
+        from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+        from vllm.entrypoints.launchers.app import build_app
+        from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+    except ImportError:  # 0.26, the release for torch 2.11, has them in one module
+        from vllm.entrypoints.openai import api_server
+
+        return api_server
+    return Namespace(
+        init_app_state=init_app_state,
+        build_app=build_app,
+        make_arg_parser=make_arg_parser,
+        validate_parsed_serve_args=validate_parsed_serve_args,
+    )
 
 
 async def _ask(app: Any, path: str, body: bytes) -> AsyncGenerator[Head | bytes, None]:

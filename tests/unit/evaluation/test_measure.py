@@ -292,3 +292,11 @@ def test_a_result_says_what_share_of_replies_parsed_was_a_whole_answer_and_ended
         tally.add("a", Status.PASSED, "A", draft, program)
     shares = {"parsed": pytest.approx(2 / 3), "defined": pytest.approx(1 / 3), "ended": pytest.approx(2 / 3)}
     assert tally.result("s", "chat", "base").replies == shares, "of three, since the fourth holds no program"
+
+
+def test_a_stored_draft_is_read_back_without_its_tokens() -> None:
+    draft = Draft(
+        problem_id="a", text="b", num_prompt_tokens=1, num_tokens=2, mean_logprob=-0.5,
+        finish_reason=FinishReason.STOP, adapter="", seed=0, token_ids=(1, 2), token_logprobs=(-0.4, -0.6),
+    )  # fmt: skip
+    assert Draft(**draft.stored()) == dataclasses.replace(draft, token_ids=(), token_logprobs=())

@@ -19,7 +19,7 @@ def test_what_does_not_fit_is_said_with_what_to_change(manifest: Path) -> None:
     assert not plan["fits"] and any("more than 7" in line and "--set sft.max_steps=" in line for line in plan["advice"])
     _, plan = planned("rtx3070", manifest, "sft.vram_gib=2.2")
     assert not plan["fits"] and any("--set corpus.seq_len=" in line for line in plan["advice"])
-    big = ("generation.batch_size=256", "generation.kv_cache_bytes=8000000000")
+    big = ("generation.engine=transformers", "generation.batch_size=256", "generation.kv_cache_bytes=8000000000")
     _, plan = planned("rtx3070", manifest, *big)
     (line,) = [line for line in plan["advice"] if line.startswith("evaluate takes")]
     _, mended = planned("rtx3070", manifest, *big, *(word for word in line.split() if word.startswith("generation.")))
@@ -81,11 +81,11 @@ def test_vllms_share_of_the_card_is_what_is_advised_where_it_takes_too_much(
     manifest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_card(monkeypatch, "NVIDIA H100 80GB HBM3", 79.6)
-    vllm = "generation.engine=vllm"
-    _, plan = planned("rtx3070", manifest, vllm)
+    large = "generation.vram_gib=12"
+    _, plan = planned("rtx3070", manifest, large)
     (line,) = [line for line in plan["advice"] if line.startswith("evaluate takes")]
-    assert "--set generation.gpu_memory_utilization=0.0" in line
-    assert planned("rtx3070", manifest, vllm, line.split()[-1])[1]["fits"]
+    assert line.endswith("--set generation.vram_gib=8")
+    assert planned("rtx3070", manifest, large, line.split()[-1])[1]["fits"]
 
 
 def test_fewer_steps_are_accepted_and_enough_with_data_dropout_as_well(manifest: Path) -> None:
@@ -109,7 +109,7 @@ def test_steps_are_advised_where_three_epochs_with_dropout_are_too_many(manifest
 
 
 def test_evaluation_is_cut_by_its_suites_real_sizes_and_with_training_where_it_must(manifest: Path) -> None:
-    suites = ("evaluation.suites=[humaneval,apps,repo]", "evaluation.num_samples=32")
+    suites = ("evaluation.suites=[humaneval,apps,repo]", "evaluation.num_samples=128")
     _, plan = planned("rtx3070", manifest, *suites)
     (line,) = [line for line in plan["advice"] if "days, more than 7" in line]
     mend = line.split()[-1]

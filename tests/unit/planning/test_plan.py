@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("alone")
 def test_the_json_has_every_phase_with_its_numbers_and_nothing_else(manifest: Path) -> None:
     _, plan = planned("rtx3070", manifest)
     assert list(plan) == ["profile", "phases", "total_days", "fits", "advice"]
-    assert [phase["name"] for phase in plan["phases"]] == ["pull", "corpus", "sft", "evaluate", "serve"]
+    assert [phase["name"] for phase in plan["phases"]] == ["pull", "corpus", "sft", "validate", "evaluate", "serve"]
     for phase in plan["phases"]:
         assert set(phase) == {"name", "peak_vram_gib", "peak_ram_gib", "disk_gib", "hours", "detail"}
         assert phase["peak_vram_gib"] == pytest.approx(sum(phase["detail"].values()), abs=0.01)

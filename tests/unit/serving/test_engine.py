@@ -1,7 +1,9 @@
 """What an engine refuses before vLLM sees it, and how the refusals of vLLM are passed on. The app is a stub."""
 
 import asyncio
-from types import SimpleNamespace
+import importlib
+import sys
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from app.serving.engine import Engine
+from app.serving.engine import Engine, _server_of_vllm
 from app.serving.engine_protocol import EngineLostError, Head
 from app.serving.errors import ApiError
 
@@ -59,3 +61,16 @@ def test_a_refusal_of_vllm_is_an_error_of_the_api_and_a_failure_tells_nothing() 
 def test_what_a_dead_engine_says_is_no_refusal() -> None:
     with pytest.raises(EngineLostError):
         call({}, status=500, dies=True)
+
+
+def test_the_functions_of_vllms_own_server_are_found_where_either_release_has_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("vllm", reason="vLLM is not installed")
+    names = ("make_arg_parser", "validate_parsed_serve_args", "build_app", "init_app_state")
+    assert all(callable(getattr(_server_of_vllm(), name)) for name in names)
+    earlier = ModuleType("vllm.entrypoints.openai.api_server")
+    monkeypatch.setitem(sys.modules, "vllm.entrypoints.launchers.app", None)
+    monkeypatch.setitem(sys.modules, earlier.__name__, earlier)
+    monkeypatch.setattr(importlib.import_module("vllm.entrypoints.openai"), "api_server", earlier, raising=False)
+    assert _server_of_vllm() is earlier

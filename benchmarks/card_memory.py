@@ -1,0 +1,46 @@
+"""What all processes together hold of a card, contexts included, as the driver counts it (NVML, by nvidia-smi)."""
+
+import os
+import shutil
+import subprocess
+import threading
+
+EVERY_SECONDS = 0.1
+
+
+class CardMemory:
+    """The largest use since it was made or `restart`ed, beyond what was held before; 0 where there is no card."""
+
+    def __init__(self) -> None:
+        self._is_there = shutil.which("nvidia-smi") is not None
+        self.total_gib = self._ask("memory.total")
+        self._before = self._peak = self._ask("memory.used")
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    @property
+    def now_gib(self) -> float:
+        return self._ask("memory.used") - self._before
+
+    @property
+    def peak_gib(self) -> float:
+        return self._peak - self._before
+
+    def restart(self) -> None:
+        self._peak = self._ask("memory.used")
+
+    def stop(self) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._end.wait(EVERY_SECONDS):
+            self._peak = max(self._peak, self._ask("memory.used"))
+
+    def _ask(self, what: str) -> float:
+        if not self._is_there:
+            return 0.0
+        card = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0] or "0"
+        command = ["nvidia-smi", f"--id={card}", f"--query-gpu={what}", "--format=csv,noheader,nounits"]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) / 1024

@@ -1,0 +1,116 @@
+"""Drafts of vLLM follow an adapter whose folder changes between two calls, merged into the base or beside it.
+
+Each engine runs in a process of its own, because vLLM changes torch for the process that it is in.
+"""
+
+import importlib.util
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from app.errors import UserError
+from app.generation.transformers_engine import TransformersEngine
+from app.models.adapters import adapter_version
+from app.models.base import load_model
+from app.profiles import smoke
+from app.records import Draft, Prompt, Sampling
+from app.settings import GenerationSettings, ModelSettings, SftSettings
+from app.training import lora
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("vllm") is None, reason="vLLM is not installed; `make setup-dev` does it"
+)
+TIMEOUT_SECONDS = 240
+PROMPTS = [Prompt(id=str(number), text=text) for number, text in enumerate(("def add(a, b):", "Say hello", "import"))]
+GREEDY = Sampling(max_new_tokens=12)
+SETTINGS = GenerationSettings(engine="vllm", batch_size=4, max_model_len=256, kv_cache_bytes=64 << 20, max_lora_rank=8)
+
+
+def write_adapter(base: str, folder: Path, seed: int, rank: int = 8) -> None:
+    torch.manual_seed(seed)
+    settings = ModelSettings(source="path", name=base)
+    model = lora.attach(load_model(Path(base), settings, torch.device("cpu")), SftSettings(lora_r=rank), seed=seed)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    lora.save(model, folder)
+
+
+def drafts_of_versions(engine: Any, base: str, adapter: Path) -> list[list[Draft]]:
+    """Of the base, of an adapter, of the base again, and of the adapter after its folder changed; the last twice."""
+    write_adapter(base, adapter, seed=1)
+    found = [engine.generate(PROMPTS, GREEDY, adapter=name) for name in ("", str(adapter), "")]
+    write_adapter(base, adapter, seed=2)
+    return found + [engine.generate(PROMPTS, GREEDY, adapter=str(adapter)) for _ in range(2)]
+
+
+def _drawn_and_scored(base: str, adapter: Path, merges: bool) -> tuple[list[list[Draft]], list[list[float]]]:
+    """In the process of the engine."""
+    from app.generation.vllm_engine import VllmEngine
+
+    engine = VllmEngine(ModelSettings(source="path", name=base), SETTINGS, merges=merges)
+    drafts = drafts_of_versions(engine, base, adapter)
+    scores = engine.score([(PROMPTS[0].text, " return a + b")], adapter=str(adapter))
+    engine.sleep()
+    assert engine.generate(PROMPTS, GREEDY, adapter=str(adapter)) == drafts[-1]
+    if not merges:
+        write_adapter(base, adapter, seed=3, rank=16)
+        with pytest.raises(UserError, match=r"rank 16, and this engine takes 8: raise generation\.max_lora_rank"):
+            engine.generate(PROMPTS, GREEDY, adapter=str(adapter))
+    return drafts, scores
+
+
+@pytest.mark.parametrize("merges", [True, False])
+def test_drafts_follow_an_adapter_that_changes_in_its_place(merges: bool, smoke_model: Path, tmp_path: Path) -> None:
+    base = str(smoke_model)
+    peer = TransformersEngine(ModelSettings(source="path", name=base), SETTINGS)
+    theirs = drafts_of_versions(peer, base, tmp_path / "theirs")
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        ours, scores = pool.submit(_drawn_and_scored, base, tmp_path / "ours", merges).result(TIMEOUT_SECONDS)
+    tokens = [[draft.token_ids for draft in drafts] for drafts in ours]
+    assert tokens == [[draft.token_ids for draft in drafts] for drafts in theirs]
+    assert tokens[0] == tokens[2] and tokens[3] == tokens[4]
+    assert tokens[0] != tokens[1] != tokens[3] != tokens[0]
+    for mine, other in zip(sum(ours, []), sum(theirs, []), strict=True):
+        assert mine.text == other.text and len(mine.token_ids) == mine.num_tokens
+        assert mine.token_logprobs == pytest.approx(other.token_logprobs, abs=1e-3)
+    (expected,) = peer.score([(PROMPTS[0].text, " return a + b")], adapter=str(tmp_path / "theirs"))
+    assert scores[0] == pytest.approx(expected, abs=1e-3)
+
+
+def test_any_change_of_its_files_is_another_version(tmp_path: Path) -> None:
+    assert adapter_version("") == ("", ()) and adapter_version(str(tmp_path)) == (str(tmp_path), ())
+    seen = {adapter_version(str(tmp_path))}
+    for name, content in (("adapter_config.json", "a"), ("adapter_model.safetensors", "b")):
+        (tmp_path / name).write_text(content)
+        seen.add(adapter_version(str(tmp_path)))
+    assert len(seen) == 3 and adapter_version(str(tmp_path)) in seen
+    (tmp_path / "copy").write_text("b")
+    (tmp_path / "copy").replace(tmp_path / "adapter_model.safetensors")
+    assert adapter_version(str(tmp_path)) not in seen
+
+
+def test_a_draft_model_of_another_vocabulary_is_refused(smoke_model: Path, tmp_path: Path) -> None:
+    from app.generation.vllm_engine import speculative_config
+
+    options = {"num_speculative_tokens": 4, "use_gpu": True, "draft_model": str(smoke_model)}
+    settings = SETTINGS.model_copy(update=options)
+    with pytest.raises(UserError, match="a vocabulary of .* and the model one of 7"):
+        speculative_config(settings, 7)
+    with pytest.raises(ValueError, match="num_speculative_tokens above 0"):
+        GenerationSettings(**{**options, "num_speculative_tokens": 0})
+    with pytest.raises(ValueError, match="a card"):
+        smoke().generation.model_validate({**options, "use_gpu": False})
+
+
+def test_vllm_plans_with_less_than_the_card_is_given_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    from app.generation import vllm_engine
+
+    monkeypatch.setattr(vllm_engine, "card_gib", lambda: 80.0)
+    assert vllm_engine.card_share(8.0) == pytest.approx(7.2 / 80)
+    monkeypatch.setattr(vllm_engine, "card_gib", lambda: 8.0)
+    assert vllm_engine.card_share(22.0) == pytest.approx(7.2 / 8)
