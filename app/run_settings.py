@@ -35,6 +35,8 @@ HOW_ONLY = (
     "sft.use_gpu",
 )
 """How a stage works, not what it makes: these never bind."""
+RETIRED = (("generation", "gpu_memory_utilization"),)
+"""Settings that are gone and decided nothing that a run holds: a run of before is read without them."""
 
 
 def chosen_profile(run: Path | None, name: str | None) -> Profile:
@@ -60,7 +62,9 @@ def stored_profile(root: Path) -> Profile | None:
         return None
     try:
         held = read_json(info)["settings"]
-    except (BrokenFileError, KeyError):
+        for group, name in RETIRED:
+            held.get(group, {}).pop(name, None)
+    except (BrokenFileError, KeyError, AttributeError):
         raise UserError(
             f"{info} can't be read as the description of a run: choose another --run or remove {root}"
         ) from None

@@ -22,7 +22,7 @@ from app.files.json_files import (
 )
 from app.overrides import with_overrides
 from app.profiles import laptop, smoke
-from app.run_settings import stored_profile
+from app.run_settings import RETIRED, stored_profile
 from app.runs import REPOSITORY, open_run, runs_root
 from app.serving.keys import keys_file
 from app.settings import Profile
@@ -130,6 +130,19 @@ def test_only_what_a_stage_has_made_binds_its_settings(tmp_path: Path) -> None:
     for change in ("evaluation.num_problems=3", "cluster.num_cpus=1", "corpus.num_workers=2", "sft.vram_gib=4"):
         with open_run(tmp_path, with_overrides(slower, [change]), resume=True):
             pass
+
+
+def test_a_run_of_before_is_read_without_a_setting_that_is_gone(tmp_path: Path) -> None:
+    with open_run(tmp_path, smoke(), resume=False) as run:
+        held = read_json(run.info)
+    for group, name in RETIRED:
+        held["settings"][group][name] = 0.8
+    write_json(tmp_path / "run.json", held)
+    assert stored_profile(tmp_path) == smoke()
+    held["settings"]["generation"]["gpu_memory_utilisation"] = 0.8
+    write_json(tmp_path / "run.json", held)
+    with pytest.raises(UserError, match="gpu_memory_utilisation"):
+        stored_profile(tmp_path)
 
 
 def test_what_an_incomplete_stage_made_under_other_settings_is_kept_and_not_gone_on_with(tmp_path: Path) -> None:
