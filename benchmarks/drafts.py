@@ -8,14 +8,13 @@ Three steps, so that the one with the card needs vLLM alone (0.26 and newer), ne
     python -m benchmarks.drafts judge --suite mbpp=FILE --suite leetcode=FILE --drafts drafts.jsonl.gz
 
 `prompts` renders each problem in the model's chat template; a suite without a file finds its own (humaneval=); with
---train those to learn from only, without those near a problem that is measured on. `draw`
+--train those to learn from only, without what a test suite holds as well (`app.evaluation.suites.splits`). `draw`
 appends to its file and goes on where it was ended; problems are in the order of a hash, so what is there at any time is
 a random part. It stops at the tokens that end a turn. `judge` prints one JSON line. `draw --gib 8` bounds what vLLM
 takes of the card; the peak over all processes is read through nvidia-smi and printed beside the rate.
 """
 
 import argparse
-import functools
 import gzip
 import json
 import math
@@ -48,26 +47,13 @@ def prompts(arguments: argparse.Namespace) -> None:
 
 
 def to_learn_from(suite: Any, tasks: Sequence[Any]) -> list[Any]:
-    """The training problems that touch none of a test split or of our own validation, as a corpus build has it."""
-    guard = _guard()
+    """The training problems that no test suite holds as well."""
+    from app.evaluation.suites.splits import repeats_a_test_problem
+
     train = [task for task in tasks if task.problem.split == "train"]
-    kept = [t for t in train if not guard.hit(t.problem.prompt, [_function(t.problem.entry_point)], renamed=False)]
+    kept = [task for task in train if not repeats_a_test_problem(task)]
     print(json.dumps({"suite": suite.name, "train": len(train), "kept": len(kept)}))
     return kept
-
-
-def _function(entry_point: str) -> str:
-    """Its own name: LeetCode's is `Solution().name`."""
-    return entry_point.rpartition(".")[2]
-
-
-@functools.cache
-def _guard() -> Any:
-    from app.corpus.clean.decontamination import Decontaminator
-    from app.evaluation.guarded_suites import guard_for
-    from app.settings import EvaluationSettings
-
-    return Decontaminator(signs=guard_for(EvaluationSettings()).signs)
 
 
 def draw(arguments: argparse.Namespace) -> None:
