@@ -1,7 +1,7 @@
 """Scores of an untouched model beside published ones: suites by ways to ask, drawn on a card, judged meanwhile.
 
     python -m benchmarks.published draw --model FILE.gguf --data FOLDER --out FOLDER [--gpu]
-        [--parts asked,ways,rest,again] [--seconds 500]
+        [--parts asked,ways,rest,again] [--suite humaneval]... [--way evalplus]... [--seconds 500]
     python -m benchmarks.published judge --data FOLDER --out FOLDER [--reading uncut]... [--evalplus FOLDER]
 
 A way to ask is the words of the question (ours, EvalPlus', or a text to continue), whether EvalPlus' beginning of an
@@ -87,8 +87,10 @@ def draw(arguments: argparse.Namespace) -> None:
         drawer = Drawer(engine, load_tokenizer(folder), suites, arguments)
         there = {key for key, _ in held_drafts(arguments.out)}
         for part in arguments.parts.split(","):
-            for weights in [f"again, draw {seed}" for seed in SEEDS] if part == "again" else ["gguf"]:
-                keys = [(weights, suite, way) for suite, way in PARTS[part] if (weights, suite, way) not in there]
+            again = [f"again, draw {seed}" for seed in SEEDS[: arguments.seeds]]
+            for weights in again if part == "again" else ["gguf"]:
+                keys = [(weights, suite, way) for suite, way in PARTS[part] if is_asked_for(arguments, suite, way)]
+                keys = [key for key in keys if key not in there]
                 there |= {*keys}
                 if keys and time.perf_counter() - start < arguments.seconds:
                     report(arguments.out, part=part, weights=weights, at_s=round(time.perf_counter() - start))
@@ -99,6 +101,10 @@ def draw(arguments: argparse.Namespace) -> None:
                     except Exception as error:  # the other parts need not be lost with this one
                         report(arguments.out, failed=part, weights=weights, error=f"{type(error).__name__}: {error}")
         report(arguments.out, drawn="all", at_s=round(time.perf_counter() - start))
+
+
+def is_asked_for(arguments: argparse.Namespace, suite: str, way: str) -> bool:
+    return suite in (arguments.suite or [suite]) and way in (arguments.way or [way])
 
 
 def profile_of(arguments: argparse.Namespace) -> Profile:
@@ -188,6 +194,11 @@ def main() -> None:
         one.add_argument("--workers", type=int, help="judges; as many as cores if left out")
         one.add_argument("--seconds", type=float, default=86_400, help="begin no other drafts after this")
     drawing.add_argument("--parts", default=",".join(PARTS))
+    drawing.add_argument("--suite", action="append", help="of those parts only this one; may be repeated")
+    drawing.add_argument(
+        "--way", action="append", choices=WAYS, help="of those parts only what is asked so; may be repeated"
+    )
+    drawing.add_argument("--seeds", type=int, default=len(SEEDS), help="how many draws of a second quantisation")
     drawing.add_argument("--new-tokens", type=int, default=768)
     drawing.add_argument("--gpu", action="store_true")
     drawing.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
