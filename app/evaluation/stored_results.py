@@ -19,9 +19,10 @@ from app.records import TOKEN_FIELDS, Draft, Status
 BASE_KEY, ADAPTER_KEY, VERDICTS_KEY = "weights_sha256", "adapter_sha256", "verdicts"
 LENGTH_KEY = "generation.max_model_len"
 _DRAFT = {field.name for field in fields(Draft)} - set(TOKEN_FIELDS)
-VERDICTS = 2
+VERDICTS = 3
 """Raise it with every change to the sandbox, the tests or the way from a reply to its program by which a verdict on the
-same reply may change: drafts that are there are then judged anew. 2: drafts share nothing that one can write to."""
+same reply may change: drafts that are there are then judged anew. 2: drafts share nothing that one can write to. 3: the
+protocol evalplus leaves out what only runs the function."""
 
 
 def adapter_sha256(adapter: str) -> dict[str, str]:

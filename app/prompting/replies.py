@@ -84,6 +84,18 @@ def answers(tree: ast.Module, entry_point: str) -> bool:
     return found is None or _definition_rank(tree, unicodedata.normalize("NFKC", found[1])) in (_TOP, _NESTED)
 
 
+def called_by(source: str, name: str) -> str:
+    """What a call of the function runs: its definition and what that uses. Left out are a model's own examples and
+    assertions, and a last statement that was cut off, as by `sanitize` of EvalPlus, which published scores go by. A
+    source that does not define the function is kept."""
+    if not defines(source, name):
+        return source
+    lines = source.split("\n")
+    beginnings = ("\n".join(lines[:end]) for end in range(len(lines), 0, -1))
+    whole = next((text for text in beginnings if parsed(text) and defines(text, name)), "")
+    return "\n".join(_source(whole, node) for _, node in _needed({name}, set(), [whole])) or source
+
+
 def behind_future(source: str, *more: str) -> str:
     """The source with others before it, but behind its imports from __future__, which have to be the first."""
     tree = parsed(source)

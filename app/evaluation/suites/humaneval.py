@@ -8,9 +8,9 @@ import json
 from pathlib import Path
 
 from app.errors import UserError
-from app.evaluation.suites.suite import ProgramSuite
+from app.evaluation.suites.suite import ProgramSuite, function_in
 from app.problem_sets.task import Task
-from app.prompting.replies import behind_future, code_block, defines
+from app.prompting.replies import behind_future, defines
 from app.records import Problem
 
 
@@ -31,7 +31,7 @@ class HumanEval(ProgramSuite):
         if protocol == "completion":
             return problem.prompt.rstrip() + reply
         given = preamble(problem)
-        code = code_block(reply, problem.entry_point, given=given)
+        code = function_in(reply, problem, protocol, given)
         if defines(code, problem.entry_point):
             return behind_future(code, given)
         return problem.prompt.rstrip() + "\n" + code  # only the body came back

@@ -9,12 +9,11 @@ out.
 from pathlib import Path
 
 from app.errors import UserError
-from app.evaluation.suites.suite import ProgramSuite
+from app.evaluation.suites.suite import ProgramSuite, function_in
 from app.problem_sets.mbpp import HUB, SPLITS, tasks_of
 from app.problem_sets.problem_files import hub_rows, rows
 from app.problem_sets.task import Task
 from app.prompting.questions import MBPP_END, mbpp_frame, mbpp_question
-from app.prompting.replies import code_block
 from app.records import Problem
 
 SHOTS = ("MBPP/2", "MBPP/3", "MBPP/4")
@@ -64,7 +63,7 @@ class Mbpp(ProgramSuite):
         return "\n\n".join([*shots, _frame(problem)])
 
     def program(self, problem: Problem, protocol: str, reply: str) -> str:
-        return reply if protocol == "completion" else code_block(reply, problem.entry_point)
+        return reply if protocol == "completion" else function_in(reply, problem, protocol)
 
     def given_program(self, problem: Problem, completion: str) -> str:
         """MBPP's prompt is no Python: a completion is the program. A docstring before it, as EvalPlus has, is fine."""

@@ -11,7 +11,7 @@ from typing import Any
 from app.errors import UserError
 from app.problem_sets.task import Task
 from app.prompting.protocols import SOURCE_STOP, Message, ask
-from app.prompting.replies import code_block
+from app.prompting.replies import called_by, code_block
 from app.records import Problem, Verdict
 
 
@@ -81,7 +81,7 @@ class ProgramSuite(Suite):
     def program(self, problem: Problem, protocol: str, reply: str) -> str:
         if protocol == "completion":
             return problem.prompt.rstrip() + reply
-        return code_block(reply, problem.entry_point)
+        return function_in(reply, problem, protocol)
 
     def given_program(self, problem: Problem, completion: str) -> str:
         return problem.prompt + completion
@@ -91,6 +91,12 @@ class ProgramSuite(Suite):
 
     def completion(self, problem: Problem, replies: Sequence[str]) -> str | None:
         return None if replies else self.text(problem)
+
+
+def function_in(reply: str, problem: Problem, protocol: str, given: str = "") -> str:
+    """The program in a reply that was asked for a function. given: what will stand before it."""
+    code = code_block(reply, problem.entry_point, given=given)
+    return called_by(code, problem.entry_point) if protocol == "evalplus" else code
 
 
 def structural_verdict(problem: Problem, status: Any, detail: str) -> Verdict:

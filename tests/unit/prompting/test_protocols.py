@@ -54,8 +54,8 @@ def test_the_protocol_evalplus_asks_as_evalplus_does_and_begins_the_answer(token
 
 def test_a_reply_to_evalplus_goes_on_in_the_block_that_its_prompt_began() -> None:
     source = "def add(x, y):\n    return x + y\n"
-    for reply in (source, source + "```\nIt adds."):
-        assert SUITE.program(_add(), "evalplus", spoken("evalplus", reply, "...```python\n")) == source
+    for reply in (source, source + "```\nIt adds.", source + "\nassert add(1, 2) == 4\nadd(1,"):
+        assert SUITE.program(_add(), "evalplus", spoken("evalplus", reply, "...```python\n")) == source.rstrip()
 
 
 def test_mbpp_is_shown_to_evalplus_as_a_docstring_with_its_first_assertion() -> None:

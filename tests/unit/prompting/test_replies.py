@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.prompting.fences import fence_for, fenced, fences
-from app.prompting.replies import code_block, defines
+from app.prompting.replies import called_by, code_block, defines
 
 T = "`" * 3
 ADD = "def add(a, b):\n    return a + b\n"
@@ -301,3 +301,19 @@ def test_a_helper_is_found_though_a_local_name_is_the_same() -> None:
 def test_a_name_is_compared_as_python_reads_it() -> None:
     assert code_block(block("print(1)\n") + block("def \ufb01nd():\n    return 3\n"), "find").startswith("def")
     assert code_block(block("print(1)\n") + block("def find():\n    return 3\n"), "\ufb01nd").startswith("def")
+
+
+def test_what_a_call_runs_leaves_out_a_models_own_examples_and_keeps_what_the_function_needs() -> None:
+    source = (
+        "import math\nimport os\n\nLIMIT = 3\nunused = area(2)\n\n"
+        "def square(x):\n    return x * x\n\n@staticmethod\ndef area(r):\n    return math.pi * square(r) * LIMIT\n\n"
+        "assert area(1) == 3\nprint(area(2))\n"
+    )
+    kept = called_by(source, "area")
+    assert kept == (
+        "import math\nLIMIT = 3\ndef square(x):\n    return x * x\n"
+        "@staticmethod\ndef area(r):\n    return math.pi * square(r) * LIMIT"
+    )
+    assert called_by(f"{source}assert area(2) == (12", "area") == kept, "a reply that was cut off"
+    for whole in ("return 3", "def other():\n    pass", "def area(:"):
+        assert called_by(whole, "area") == whole
