@@ -1,5 +1,6 @@
 """What all processes together hold of a card, contexts included, as the driver counts it (NVML, by nvidia-smi)."""
 
+import math
 import os
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ EVERY_SECONDS = 0.1
 
 
 class CardMemory:
-    """The largest use since it was made or `restart`ed, beyond what was held before; 0 where there is no card."""
+    """Samples the card's memory in a thread. Figures are what is held beyond the start; NaN without a card."""
 
     def __init__(self) -> None:
         self._is_there = shutil.which("nvidia-smi") is not None
@@ -40,7 +41,7 @@ class CardMemory:
 
     def _ask(self, what: str) -> float:
         if not self._is_there:
-            return 0.0
+            return math.nan
         card = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0] or "0"
         command = ["nvidia-smi", f"--id={card}", f"--query-gpu={what}", "--format=csv,noheader,nounits"]
         return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) / 1024

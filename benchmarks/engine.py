@@ -40,13 +40,14 @@ from benchmarks.engines import (
     engine,
     model_of,
     prompts,
+    random_adapter,
     rate,
     scores_of,
     start_bare,
     start_ours,
     start_peer,
-    write_adapter,
 )
+from benchmarks.random_adapters import SHARE
 
 HOT = 0.8
 """Temperature of seeded drafts."""
@@ -92,8 +93,8 @@ def adapter(options: Options, card: CardMemory) -> None:
     wanted, few = prompts(options, samples=options.samples), prompts(options, number=8)
     with tempfile.TemporaryDirectory() as temporary:
         changing, second = Path(temporary, "changing"), Path(temporary, "second")
-        write_adapter(options, changing, seed=1)
-        write_adapter(options, second, seed=2)
+        random_adapter(options, changing, seed=1)
+        random_adapter(options, second, seed=2)
         start_ours(options)
         held = engine()
         rates: dict[str, list[float]] = {"base": [], "adapter": []}
@@ -109,7 +110,7 @@ def adapter(options: Options, card: CardMemory) -> None:
         tokens = [[d.token_ids for d in drafts_of(few, greedy, path)] for path in ("", str(changing))]
         seconds = []
         for seed in (3, 4, 5, 2):
-            write_adapter(options, changing, seed=seed)
+            random_adapter(options, changing, seed=seed)
             start = time.perf_counter()
             held._wake(str(changing))
             seconds.append(round(time.perf_counter() - start, 3))
@@ -225,7 +226,7 @@ def speculation(options: Options, card: CardMemory) -> None:
                 tokens_per_s={name: round(statistics.median(found), 1) for name, found in rates.items()},
             )  # fmt: skip
     with tempfile.TemporaryDirectory() as temporary:
-        write_adapter(options, Path(temporary), seed=1)
+        random_adapter(options, Path(temporary), seed=1)
         few = prompts(options, number=8)
         tokens = {name: [d.token_ids for d in p.call(drafts_of, few, greedy, temporary)] for name, p in running.items()}
         equal = {n: sum(a == b for a, b in zip(found, tokens["none"], strict=True)) for n, found in tokens.items()}
@@ -322,9 +323,9 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=384)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--timeout", type=float, default=400, help="seconds for a part")
-    parser.add_argument("--adapter-std", type=float, default=0.01, help="of the random adapters' B")
+    parser.add_argument("--adapter-share", type=float, default=SHARE, help="of random adapters in a layer")
     parser.add_argument("--no-peer", action="store_true", help="adapter: without the transformers engine (needs peft)")
-    parser.add_argument("--cpu", action="store_true", help="to try the script where there is no card")
+    parser.add_argument("--cpu", action="store_true", help="run without a card, to try the script")
     options = parser.parse_args()
     if options.here:
         os._exit(run_part(options.here, options))  # pools and engines that are still there end with the group

@@ -1,7 +1,6 @@
-"""What the parts of `benchmarks.engine` measure: engines, each in a process of its own, the same prompts, adapters of
-random weights. Not run by itself; `start_*` and what asks the engine run in the engine's process."""
+"""What the parts of `benchmarks.engine` measure: engines, each in a process of its own, the same prompts, random
+adapters. Not run by itself; `start_*` and what asks the engine run in the engine's process."""
 
-import json
 import multiprocessing
 import os
 import time
@@ -16,6 +15,7 @@ from app.models.base import ensure_model, load_tokenizer
 from app.prompting.protocols import ask, chat_prompt
 from app.records import Draft, Prompt, Sampling
 from app.settings import GenerationSettings, ModelSettings
+from benchmarks.random_adapters import write_adapter
 
 _engine: Any = None
 
@@ -133,30 +133,5 @@ def scores_of(pairs: list[tuple[str, str]]) -> tuple[list[list[float]], float]:
     return _engine.score(pairs), time.perf_counter() - start
 
 
-def write_adapter(options: Options, folder: Path, seed: int, rank: int = 16) -> None:
-    """A LoRA adapter of random weights on every linear layer, as PEFT writes it (which the card's machine needn't
-    have)."""
-    import torch
-    from safetensors import safe_open
-    from safetensors.torch import save_file
-
-    base = ensure_model(model_of(options.model, options))
-    generator, tensors = torch.Generator().manual_seed(seed), {}
-    for file in sorted(base.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as weights:
-            for name in weights.keys():  # noqa: SIM118
-                if name.endswith("_proj.weight"):
-                    rows, columns = weights.get_slice(name).get_shape()
-                    module = f"base_model.model.{name.removesuffix('.weight')}"
-                    tensors[f"{module}.lora_A.weight"] = torch.randn(rank, columns, generator=generator) / columns**0.5
-                    tensors[f"{module}.lora_B.weight"] = (
-                        torch.randn(rows, rank, generator=generator) * options.adapter_std
-                    )
-    config = {
-        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": str(base), "r": rank,
-        "lora_alpha": 2 * rank, "lora_dropout": 0.0, "bias": "none", "fan_in_fan_out": False, "inference_mode": True,
-        "target_modules": sorted({name.split(".")[-3] for name in tensors}),
-    }  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    (folder / "adapter_config.json").write_text(json.dumps(config))
+def random_adapter(options: Options, folder: Path, seed: int) -> None:
+    write_adapter(ensure_model(model_of(options.model, options)), folder, seed=seed, share=options.adapter_share)

@@ -111,7 +111,7 @@ def edits(server: Server, model: str, count: int) -> tuple[float, list[str]]:
 
 
 async def log_probabilities(server: Server, model: str) -> list[float]:
-    """Of the tokens of a given text."""
+    """The log-probabilities of a given text's tokens, as the server scores them."""
     client = openai.AsyncOpenAI(base_url=server.url, api_key=server.key, max_retries=0, timeout=900)
     prompt = CODE.format(rate=0.2)
     answer = await client.completions.create(

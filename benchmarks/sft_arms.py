@@ -56,7 +56,7 @@ ALPHA = 0.05
 ONE_PROTOCOL = ("tooluse", "search_docs", "repo")
 """Suites that are asked in a dialogue alone."""
 LENGTH = {"tooluse": 0.3, "leetcode": 1.5}
-"""Of a suite's answers, beside those of others."""
+"""How long a suite's answers are, as a multiple of the other suites'; cards share the work by it."""
 SHARED = (
     "sft.epochs=100",
     "sft.max_steps=64",

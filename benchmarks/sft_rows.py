@@ -61,9 +61,9 @@ MIXES: dict[str, dict[str, float]] = {
 ORDINARY = {"doc_to_code": 0.7, "code_to_doc": 0.15, "tool_use": 0.15}
 """Parts of the ordinary questions."""
 ORDINARY_SHARDS = 12
-"""Of the corpus, from which these are drawn."""
+"""How many of the corpus' shards the ordinary questions come from."""
 REPLAY = 0.25
-"""Of the learnt tokens of `own-replay`."""
+"""The share of ordinary answers among the learnt tokens of `own-replay`."""
 SPARE = 1.02
 """Tokens that are packed, beside those of the rows that are written."""
 

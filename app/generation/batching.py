@@ -22,7 +22,7 @@ class Row:
     """Tokens that may be drawn."""
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
-    """Of each of them."""
+    """The log-probability of each drawn token."""
     tail: str = ""
     """The last characters, enough to hold a stop text."""
     open: bool = True

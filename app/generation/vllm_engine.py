@@ -41,7 +41,7 @@ class VllmEngine:
     """An implementation of `records.Generator`."""
 
     def __init__(self, model: ModelSettings, settings: GenerationSettings, *, merges: bool | None = None) -> None:
-        """merges: whether adapters go into the base's weights; None: where there is no card."""
+        """merges: whether adapters are merged into the base's weights; None: they are, unless there is a card."""
         if importlib.util.find_spec("vllm") is None:
             raise UserError(
                 "generation.engine=vllm but vLLM is not installed: run `make setup`, or take "
@@ -269,7 +269,8 @@ class VllmEngine:
 
 
 def _logprobs(flat: Any, first: int = 0) -> list[float]:
-    """Of the drawn or given token of each place from `first` on. flat: vLLM's FlatLogprobs, where that token leads."""
+    """Take the log-probability of each token from place `first` on. flat: vLLM's FlatLogprobs, in which the token that
+    was drawn or given comes first at each place."""
     return [flat.logprobs[start] for start in flat.start_indices[first:]]
 
 

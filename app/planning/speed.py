@@ -116,7 +116,7 @@ def drafting_memory(
     shape: Shape, model: ModelSettings, settings: GenerationSettings, new_tokens: int
 ) -> dict[str, float]:
     """GiB of the card by what takes them. Base weights are never quantised for drafting: an adapter is merged into
-    them."""
+    them, or lies beside them, too small to count."""
     number = BYTES[model.dtype]
     weights = (shape.linear + shape.others) * number / GIB
     if settings.engine == "vllm":

@@ -85,15 +85,18 @@ def answers(tree: ast.Module, entry_point: str) -> bool:
 
 
 def called_by(source: str, name: str) -> str:
-    """What a call of the function runs: its definition and what that uses. Left out are a model's own examples and
-    assertions, and a last statement that was cut off, as by `sanitize` of EvalPlus, which published scores go by. A
-    source that does not define the function is kept."""
-    if not defines(source, name):
-        return source
-    lines = source.split("\n")
-    beginnings = ("\n".join(lines[:end]) for end in range(len(lines), 0, -1))
-    whole = next((text for text in beginnings if parsed(text) and defines(text, name)), "")
-    return "\n".join(_source(whole, node) for _, node in _needed({name}, set(), [whole])) or source
+    """What a call of the function runs: its last definition and what that uses. Left out are a model's own examples
+    and assertions, and a last statement that was cut off, as by `sanitize` of EvalPlus, which published scores go by.
+    A source that does not define the function is kept."""
+    lines = source.split("\n") if defines(source, name) else []
+    for end in range(len(lines), 0, -1):
+        whole = "\n".join(lines[:end])
+        tree = parsed(whole)
+        if tree is not None and _definition_rank(tree, name) is not None:
+            statements = [_source(whole, node) for node in reversed(tree.body)]  # of two bindings the later one holds
+            needed = _needed({name}, set(), statements)
+            return "\n".join(statements[number] for number, _ in reversed(needed)) or source
+    return source
 
 
 def behind_future(source: str, *more: str) -> str:

@@ -39,12 +39,13 @@ def test_ways_to_ask_differ_in_one_thing_each(tokenizer: Any) -> None:
 
 
 def test_a_draft_is_read_with_and_without_the_stop_texts_of_evalplus() -> None:
-    way, draft = WAYS["evalplus"], {"text": f"{BODY}\nprint(1)\n```\nThat is it.", "finish_reason": "length"}
+    helped = f"{BODY.replace('False', 'helped()')}\nprint(1)\ndef helped():\n    return False\n```\nThat is it."
+    way, draft = WAYS["evalplus"], {"text": helped, "finish_reason": "length"}
     whole, program = program_of(SUITE, PROBLEM, draft, way, "uncut")
-    assert whole == draft and BODY.strip() in program
+    assert whole == draft and "def helped" in program and "print" not in program
     cut, program = program_of(SUITE, PROBLEM, draft, way, "product")
-    assert cut == {"text": BODY.rstrip(), "finish_reason": "stop"} | {"text": cut["text"]} and "print" not in program
-    assert BODY.strip() in program
+    assert cut["finish_reason"] == "stop" and "print" not in program
+    assert cut["text"].strip() in program and "def helped" not in program
     assert program_of(SUITE, PROBLEM, draft, WAYS["chat"], "product")[0] == draft
 
 

@@ -315,5 +315,7 @@ def test_what_a_call_runs_leaves_out_a_models_own_examples_and_keeps_what_the_fu
         "@staticmethod\ndef area(r):\n    return math.pi * square(r) * LIMIT"
     )
     assert called_by(f"{source}assert area(2) == (12", "area") == kept, "a reply that was cut off"
+    again = "def cube(x):\n    return x**3\ndef square(x):\n    return cube(x) / x"
+    assert called_by(f"{source}{again}", "square") == again, "a later definition holds"
     for whole in ("return 3", "def other():\n    pass", "def area(:"):
         assert called_by(whole, "area") == whole
