@@ -1,7 +1,8 @@
 """The judges: a pool of Ray actors, each a sandbox supervisor, one a core at the most.
 
 A shell over `app.sandbox.supervisor`. The pool starts a worker when a job comes and all others have one, keeps the
-order of its jobs, lets only a few wait for each worker, and replaces a worker that ended, whatever ended it. Its jobs
+order of its jobs, lets only a few wait for each worker and no more of them be done before their turn than it takes to
+keep all busy beside a slow one, and replaces a worker that ended, whatever ended it. Its jobs
 are tried again; the one that it was at is charged a try, and is given up after MAX_TRIES, so that a job that ends its
 judges costs no other job anything.
 """
@@ -23,6 +24,9 @@ from app.sandbox.tiers import confinement
 from app.settings import SandboxSettings
 
 WAITING_PER_WORKER = 3
+UNREAD_PER_WORKER = 64
+"""Jobs whose verdicts are not asked for yet, done or not: while one program takes its whole time, the other judges go
+on with what follows it."""
 MAX_TRIES = 3
 PAUSE_SECONDS = 2.0
 """Before a job's second try, and twice as long before its third: a machine short of memory needs a moment."""
@@ -54,6 +58,8 @@ class _Job:
     actor: Any
     reference: Any
     tries: int = 1
+    is_load: bool = True
+    """Its worker still has it to do."""
     again: "_Job | None" = None
     """The same, sent anew."""
 
@@ -96,8 +102,11 @@ class JudgePool:
         try:
             for problem, programs in jobs:
                 waiting.append(self._submit(problem, programs))
-                while waiting and (len(waiting) >= WAITING_PER_WORKER * self._most or self._is_done(waiting[0])):
-                    yield self._result(waiting.popleft())
+                while waiting:
+                    if self._is_done(waiting[0]) or len(waiting) >= UNREAD_PER_WORKER * self._most:
+                        yield self._result(waiting.popleft())
+                    elif not self._is_full(waiting):
+                        break
             while waiting:
                 yield self._result(waiting.popleft())
         finally:  # the source of jobs failed, or nobody wants more: what waits is short and comes to its end
@@ -136,9 +145,26 @@ class JudgePool:
     def _is_done(self, job: _Job) -> bool:
         return bool(ray.wait([job.latest().reference], timeout=0)[0])
 
+    def _is_full(self, waiting: Iterable[_Job]) -> bool:
+        """Whether enough jobs are under way. Where they are, waits until one of them has ended."""
+        jobs = [job for job in (job.latest() for job in waiting) if job.is_load]
+        is_full = len(jobs) >= WAITING_PER_WORKER * self._most
+        references = [job.reference for job in jobs]
+        ended, _ = ray.wait(references, num_returns=len(jobs), timeout=0) if jobs else ([], [])
+        if is_full and not ended:
+            ended, _ = ray.wait(references, num_returns=1)
+        for job in jobs:
+            if job.reference in ended:
+                self._unload(job)
+        return is_full
+
+    def _unload(self, job: _Job) -> None:
+        self._load[job.worker] -= job.is_load
+        job.is_load = False
+
     def _forget(self, job: _Job) -> None:
         self._sent = [other for other in self._sent if other is not job]
-        self._load[job.worker] -= 1
+        self._unload(job)
 
     def _result(self, job: _Job) -> list[Verdict]:
         while True:

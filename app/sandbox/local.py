@@ -14,7 +14,9 @@ from app.sandbox.supervisor import Supervisor
 from app.sandbox.tiers import Confinement
 from app.settings import SandboxSettings
 
-WAITING_PER_WORKER = 3
+UNREAD_PER_WORKER = 64
+"""Jobs whose verdicts are not asked for yet, done or not: while one program takes its whole time, the other supervisors
+go on with what follows it."""
 Outcome = TypeVar("Outcome")
 
 
@@ -36,7 +38,7 @@ class LocalJudges:
         on while programs are judged and their verdicts used.
         """
         waiting: SimpleQueue[Future[list[Verdict]] | None] = SimpleQueue()
-        room = BoundedSemaphore(WAITING_PER_WORKER * len(self._supervisors))
+        room = BoundedSemaphore(UNREAD_PER_WORKER * len(self._supervisors))
         wanted = True
 
         def submit() -> None:
