@@ -1,4 +1,5 @@
-"""The main job: corpus, SFT, validation, evaluation, report, in this order, each skipped when it is complete.
+"""The main job: corpus, SFT, validation, evaluation, report, in this order, each skipped when it is complete; SFT and
+its validation also where they would do harm (`sft.when`).
 
 Runs as a Ray driver: on a cluster of its own, on the one RAY_ADDRESS names, or as a submitted job. Each stage that
 trains is followed by a validation, which decides whether its adapter is kept (`app.evaluation.gate`). Self-reward
@@ -21,7 +22,7 @@ from app.evaluation.stage import BASE, SFT, is_evaluated, load_suites
 from app.files.json_files import read_json
 from app.models.base import ensure_model, load_tokenizer
 from app.progress import say
-from app.prompting.turn_ends import check_chat
+from app.prompting.turn_ends import check_chat, is_taught_to_answer
 from app.records import Generator, Judge
 from app.runs import Run, require_stage, update_info
 from app.settings import Profile
@@ -32,23 +33,42 @@ def run_pipeline(run: Run, profile: Profile, *, keep_anyway: bool = False, unsaf
     can't confine them (`app.sandbox.tiers`)."""
     check_chat_uses(profile)
     gate.check(profile.validation)
-    adapter = str(run.sft_adapter)
-    candidates = {BASE: "", SFT: adapter}
-    measured = is_evaluated(run, profile.evaluation, candidates) and gate.is_validated(run, profile, SFT, adapter)
-    complete = run.corpus_manifest.exists() and run.sft_meta.exists() and measured
-    problems = [] if measured else [load_suites(s) for s in (profile.validation, profile.evaluation)]
+    adapter, left_out = str(run.sft_adapter), why_sft_is_left_out(run, profile)
+    candidates = {BASE: ""} if left_out else {BASE: "", SFT: adapter}
+    validated = bool(left_out) or gate.is_validated(run, profile, SFT, adapter)
+    measured = is_evaluated(run, profile.evaluation, candidates) and validated
+    complete = run.corpus_manifest.exists() and (bool(left_out) or run.sft_meta.exists()) and measured
+    asked = [profile.evaluation] if validated else [profile.validation, profile.evaluation]
+    problems = [] if measured else [load_suites(settings) for settings in asked]
     with hardware.PeakMemory() as memory, contextlib.nullcontext() if complete else connected(profile.cluster):
         if not complete:
             _require_what_stages_need(profile)
         corpus(run, profile, unsafe=unsafe)
-        sft(run, profile)
+        if left_out:
+            say(f"sft is left out: {left_out}")
+        else:
+            sft(run, profile)
+        update_info(run, left_out={SFT: left_out} if left_out else {})
         for suites in problems:
             search_training_data(run, profile, suites)
         with _started_once(generator_and_judges) as engines:
-            gate.validate(run, profile, SFT, adapter, engines, keep_anyway=keep_anyway, unsafe=unsafe)
+            if not left_out:
+                gate.validate(run, profile, SFT, adapter, engines, keep_anyway=keep_anyway, unsafe=unsafe)
             measure_candidates(run, profile, candidates, engines, unsafe=unsafe)
     _keep_peak(run, memory.peak_bytes)
     report(run)
+
+
+def why_sft_is_left_out(run: Run, profile: Profile) -> str:
+    """For a person; empty where the run trains, or has trained, by SFT."""
+    if profile.sft.when == "always" or run.sft_meta.exists():
+        return ""
+    if not is_taught_to_answer(load_tokenizer(ensure_model(profile.model))):
+        return ""
+    return (
+        f"{profile.model.name} was taught to answer already, and learning code that people wrote made such a model "
+        "worse (docs/evaluation.md, What SFT costs); `--set sft.when=always` trains it all the same"
+    )
 
 
 def check_chat_uses(profile: Profile) -> None:

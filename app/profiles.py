@@ -26,7 +26,9 @@ def smoke() -> Profile:
         corpus=CorpusSettings(
             recipe="datasets/recipes/smoke.yaml", seq_len=128, max_files=48, max_mined_files=30, files_per_shard=12
         ),
-        sft=SftSettings(learning_rate=1e-3, micro_batch=4, grad_accumulation=2, max_steps=12, checkpoint_every=3),
+        sft=SftSettings(
+            when="always", learning_rate=1e-3, micro_batch=4, grad_accumulation=2, max_steps=12, checkpoint_every=3
+        ),
         generation=GenerationSettings(batch_size=8),
         evaluation=EvaluationSettings(num_problems=6, max_new_tokens=16),
         validation=ValidationSettings(num_problems=6, max_new_tokens=16),
@@ -37,12 +39,12 @@ def smoke() -> Profile:
 
 
 def laptop() -> Profile:
-    """No card, 2 cores: SmolLM2-135M-Instruct in float32, to see all of it work in a quarter of an hour."""
+    """No card, 2 cores: SmolLM2-135M-Instruct in float32, to see all of it work in a quarter of an hour, SFT too."""
     return Profile(
         name="laptop",
         model=ModelSettings(source="package", name="SmolLM2-135M-Instruct"),
         corpus=CorpusSettings(seq_len=512, max_files=1500, max_mined_files=1500, files_per_shard=400),
-        sft=SftSettings(micro_batch=1, grad_accumulation=4, max_steps=20, checkpoint_every=5),
+        sft=SftSettings(when="always", micro_batch=1, grad_accumulation=4, max_steps=20, checkpoint_every=5),
         generation=GenerationSettings(engine="vllm", batch_size=16, kv_cache_bytes=1 << 30),
         evaluation=EvaluationSettings(num_problems=40, max_new_tokens=256),
         validation=ValidationSettings(max_new_tokens=256),

@@ -19,7 +19,7 @@ from app.evaluation.suites.registry import TUNING, VALIDATION
 from app.files.json_files import numbered_json_lines, read_json, write_atomic
 from app.prompting.fences import fence_for
 from app.records import UNTRUSTED_TIERS, SuiteResult
-from app.runs import REPOSITORY, Run
+from app.runs import REPOSITORY, Run, left_out
 
 TEMPLATE = Path(__file__).with_name("report.md.jinja")
 TRAINED = (SFT,)
@@ -70,6 +70,7 @@ def _facts(run: Run) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "headline": _headline(run, compared, decisions),
         "decisions": decisions,
+        "left_out": left_out(run),
         "info": info,
         "settings": json.dumps(info["settings"], indent=2),
         "stages": run.stage_seconds(),
@@ -108,6 +109,10 @@ def _facts(run: Run) -> dict[str, Any]:
 def _headline(run: Run, compared: list[CandidateComparison], decisions: list[Decision]) -> str:
     """What a reader wants to know first: better, worse or not to be told apart, what was kept, and how to serve it."""
     tested = _on_test_suites(compared)
+    place = run.root.relative_to(REPOSITORY) if run.root.is_relative_to(REPOSITORY) else run.root
+    serves = f"`python -m app serve --run {place}` serves it."
+    if (reason := left_out(run).get(SFT)) and not run.sft_meta.exists():
+        return f"Nothing was trained. SFT was left out: {reason}. Kept is the base model. {serves}"
     latest = next((stage for stage in reversed(TRAINED) if any(each.candidate == stage for each in tested)), None)
     if latest is None:
         return "Base model and adapter were not compared on a test suite yet: `python -m app evaluate` does it."
@@ -116,8 +121,7 @@ def _headline(run: Run, compared: list[CandidateComparison], decisions: list[Dec
     if decisions:
         kept = [decision.stage for decision in decisions if decision.kept]
         sentence += f" Kept is {f'the adapter {kept[-1]}' if kept else 'the base model, without an adapter'}."
-    place = run.root.relative_to(REPOSITORY) if run.root.is_relative_to(REPOSITORY) else run.root
-    return f"{sentence} `python -m app serve --run {place}` serves it."
+    return f"{sentence} {serves}"
 
 
 def _verdict(compared: CandidateComparison) -> str:

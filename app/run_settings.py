@@ -28,6 +28,7 @@ DECISIVE_SANDBOX = ("timeout_s", "memory_bytes")
 """Settings of the sandbox that decide which problems pass, and so belong to a corpus."""
 HOW_ONLY = (
     "corpus.num_workers",
+    "sft.when",
     "sft.checkpoint_every",
     "sft.gradient_checkpointing",
     "sft.loss_chunk",

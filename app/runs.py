@@ -198,6 +198,11 @@ def update_info(run: Run, **values: Any) -> None:
     write_json(run.info, {**read_json(run.info), **values})
 
 
+def left_out(run: Run) -> dict[str, str]:
+    """Stages that the pipeline left out, each with the reason."""
+    return dict(read_json(run.info).get("left_out", {}))
+
+
 def require_stage(run: Run, stage: str, artifact: Path, profile: Profile) -> None:
     """Raise UserError with the command that makes a stage's artifact, where the run lacks it."""
     if not artifact.exists():

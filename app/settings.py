@@ -51,6 +51,9 @@ class CorpusSettings(Settings):
 
 
 class SftSettings(Settings):
+    when: Literal["auto", "always"] = "auto"
+    """auto: the pipeline leaves SFT out for an instruct model, which learning code that people wrote made worse
+    (docs/evaluation.md, "What SFT costs")."""
     lora_r: int = Field(default=16, ge=1, le=256)
     lora_alpha: int = Field(default=32, ge=1, le=1024)
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)

@@ -14,7 +14,7 @@ from app.overrides import with_overrides
 from app.profiles import get_profile, profile_of_machine
 from app.progress import say
 from app.run_settings import chosen_profile, stored_profile
-from app.runs import open_run, runs_root
+from app.runs import Run, left_out, open_run, runs_root
 from app.settings import EvaluationSettings, ModelSettings, Profile
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def evaluate(arguments: argparse.Namespace, engines: "Engines") -> None:
         if arguments.contamination:
             found = contamination(run, profile)
             return print(json.dumps(found) if arguments.json else _contamination_text(found))
-        candidates = _candidates(arguments, run.sft_adapter)
+        candidates = _candidates(arguments, run)
         results, comparisons = measure_candidates(run, profile, candidates, engines, unsafe=arguments.unsafe)
         if arguments.json:
             shown = {"results": [asdict(r) for r in results], "comparisons": [asdict(c) for c in comparisons]}
@@ -114,14 +114,15 @@ def _folder(arguments: argparse.Namespace) -> Path:
     return arguments.run or runs_root() / f"evaluate-{Path(arguments.model).name}"
 
 
-def _candidates(arguments: argparse.Namespace, sft_adapter: Path) -> dict[str, str]:
+def _candidates(arguments: argparse.Namespace, run: Run) -> dict[str, str]:
     """Adapters by candidate's name; the untouched model is always beside them."""
     from app.evaluation.stage import BASE, SFT
 
     if arguments.adapter is None:
-        return {BASE: ""} if arguments.model else {BASE: "", SFT: str(sft_adapter)}
+        without = arguments.model or (left_out(run).get(SFT) and not run.sft_meta.exists())
+        return {BASE: ""} if without else {BASE: "", SFT: str(run.sft_adapter)}
     folder = arguments.adapter.resolve()
-    if folder == sft_adapter:
+    if folder == run.sft_adapter:
         return {BASE: "", SFT: str(folder)}
     return {BASE: "", f"{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}": str(folder)}
 

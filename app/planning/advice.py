@@ -55,6 +55,8 @@ def advice(inputs: Inputs, phases: Sequence[Phase]) -> list[str]:
     hold; how sure all that is."""
     wrong = too_much(inputs, phases)
     found = [*([inputs.note] if inputs.note else []), *wrong]
+    if inputs.profile.sft.when == "auto":
+        found.append("of an instruct model the pipeline leaves sft and validate out, unless you --set sft.when=always")
     if inputs.profile.sft.use_gpu:
         found.append(_fastest(inputs))
     if not wrong:

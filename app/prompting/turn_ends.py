@@ -22,6 +22,12 @@ def turn_end(tokenizer: Any) -> str:
     return _ends(tokenizer, json.dumps(tokenizer.chat_template))[0]
 
 
+def is_taught_to_answer(tokenizer: Any) -> bool:
+    """Whether this is an instruct model: its text ends where a turn ends. A base model may bring the same template, but
+    names another end of text (Qwen2.5: <|endoftext|>). Limits: so do a few instruct models (Gemma)."""
+    return bool(tokenizer.chat_template) and turn_end(tokenizer) == tokenizer.eos_token
+
+
 def stop_ids(tokenizer: Any, *configured: int | list[int] | None) -> frozenset[int]:
     """The tokens at which a draft stops: the ends of turns in the template, the tokenizer's end of text, and the
     `configured` ones, as a config's eos_token_id has them."""

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -122,6 +123,19 @@ def test_a_finished_run_is_refused_without_resume_and_does_nothing_with_it(finis
     done = cli("pipeline", "--profile", "smoke", "--run", run.root, "--resume")
     assert done.returncode == 0 and "started Ray" not in done.stderr, done.stderr
     assert before == (run.corpus_manifest.stat().st_mtime_ns, run.sft_meta.stat().st_mtime_ns)
+
+
+def test_sft_is_left_out_of_an_instruct_model_and_the_report_says_why(finished: Run, cli: Cli) -> None:
+    run = finished
+    for made in (run.sft, run.validation, *run.evaluation.glob("*/sft")):
+        shutil.rmtree(made)
+    done = cli("pipeline", "--profile", "smoke", "--set", "sft.when=auto", "--run", run.root, "--resume")
+    assert done.returncode == 0 and "started Ray" not in done.stderr, done.stderr
+    assert not run.sft.exists()
+    text = run.report_md.read_text()
+    assert "Nothing was trained. SFT was left out: qwen3-2-layers was taught to answer already" in text
+    measured = json.loads(cli("evaluate", "--run", run.root, "--json").stdout)
+    assert [result["candidate"] for result in measured["results"]] == ["base"]
 
 
 def test_evaluate_prints_one_json_object(finished: Run, cli: Cli) -> None:

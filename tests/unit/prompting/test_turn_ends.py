@@ -20,7 +20,7 @@ from app.evaluation.suites.humaneval import HumanEval
 from app.generation.transformers_engine import TransformersEngine
 from app.models.base import load_tokenizer
 from app.prompting.protocols import chat_prompt
-from app.prompting.turn_ends import check_chat, stop_ids, text_end, turn_end
+from app.prompting.turn_ends import check_chat, is_taught_to_answer, stop_ids, text_end, turn_end
 from app.records import IGNORE, FinishReason, Prompt, Sampling
 from app.settings import GenerationSettings, ModelSettings
 
@@ -103,6 +103,26 @@ def test_the_end_of_a_turn_is_found_in_the_template_and_learnt(smoke_model: Path
     assert learnt[-1] == number and learnt.count(number) == 1
     assert tokenizer.decode(learnt).replace("\n", "").strip() == f"{turns[1]['content']}{end}"
     check_forms(tokenizer, {"doc_to_code": 1.0, "file": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("body", "text_end", "taught"),
+    [
+        ("qwen", "<|im_end|>", True),
+        ("qwen", "<|endoftext|>", False),  # the base model of the family brings the same template
+        ("llama", "<|eot_id|>", True),
+        ("mistral", "</s>", True),
+        ("gemma", "<|endoftext|>", False),
+    ],
+)
+def test_an_instruct_model_is_told_by_where_its_text_ends(
+    smoke_model: Path, body: str, text_end: str, taught: bool
+) -> None:
+    tokenizer = with_template(smoke_model, TEMPLATES[body][0])
+    tokenizer.eos_token = text_end
+    assert is_taught_to_answer(tokenizer) is taught
+    tokenizer.chat_template = None
+    assert not is_taught_to_answer(tokenizer)
 
 
 def test_a_thought_before_the_answer_is_not_its_end(smoke_model: Path) -> None:
