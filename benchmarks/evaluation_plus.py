@@ -78,10 +78,12 @@ def draw_evalplus(profile: Profile, folder: Path, new_tokens: int) -> dict[str, 
     from evalplus.codegen import codegen  # type: ignore[import-not-found]
     from evalplus.provider import make_model  # type: ignore[import-not-found]
 
+    from app.generation.vllm_engine import card_share
+
     settings = profile.generation
     options: dict[str, Any] = {"enforce_eager": True, "kv_cache_memory_bytes": settings.kv_cache_bytes}
     if settings.use_gpu:
-        options = {"gpu_memory_utilization": settings.gpu_memory_utilization}
+        options = {"gpu_memory_utilization": card_share(settings.vram_gib)}
     backend.LLM = partial(backend.LLM, **options)
     # Its own words for an instruction model, from `evalplus.codegen.run_codegen`.
     begin = "Please provide a self-contained Python script that solves the following problem in a markdown code block:"

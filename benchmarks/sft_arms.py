@@ -12,10 +12,10 @@ Steps; those that take --share deal their work to several cards, one process a c
 Arms are those of ARMS, or given by --arm NAME:ROWS:KEY=VALUE+KEY=VALUE, where ROWS is a folder in that of --rows;
 --only takes some. All of ARMS but one see as many tokens, and those that differ in rows alone train at the rate at
 which harm shows. `measure` takes the base anew in each share, so that its own spread is seen. `choose` pools all
-measurements by problem; the default is no SFT where no arm is above the base with p < 0.05 by the sign test. `confirm`
-measures the best arm and today's recipe on suites that chose nothing, `pool` says what its shares come to together.
-Each result is one JSON line, printed and kept in OUT. Limits: the best of several arms is flattered by chance; one
-seed.
+measurements by problem, of arms that were measured on all of them; the default is no SFT where no arm is above the base
+with p < 0.05 by the sign test. `confirm` measures the best arm and today's recipe on suites that chose nothing, `pool`
+says what its shares come to together. Each result is one JSON line, printed and kept in OUT. Limits: the best of
+several arms is flattered by chance; one seed.
 """
 
 import argparse
@@ -120,9 +120,10 @@ def measure(arguments: argparse.Namespace) -> None:
 
 def choose(arguments: argparse.Namespace) -> None:
     found = pooled(arguments.out, "measure")
-    arms = {name: comparison for name, comparison in found.items() if name != AGAIN}
+    whole = max((comparison.num_problems for comparison in found.values()), default=0)
+    arms = {n: c for n, c in found.items() if n != AGAIN and c.num_problems == whole}
     for name, comparison in found.items():
-        _say(arguments, arm=name, **_told_of(comparison))
+        _say(arguments, arm=name, **_told_of(comparison), whole=comparison.num_problems == whole)
     if not arms:
         raise UserError(f"{arguments.out} holds no arm beside the base: run `train` and `measure` first")
     best = max(arms, key=lambda name: arms[name].difference)

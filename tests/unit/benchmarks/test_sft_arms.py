@@ -60,6 +60,14 @@ def test_tool_use_is_not_pooled_with_programs(tmp_path: Path) -> None:
     assert pooled(tmp_path, "confirm") == {}
 
 
+def test_an_arm_that_was_measured_on_a_part_is_not_chosen(tmp_path: Path) -> None:
+    measured(tmp_path, better=12)
+    result(tmp_path, "measure-1", "mbpp-chat", "base", 1, of=5)
+    result(tmp_path, "measure-1", "mbpp-chat", "lucky", 5, of=5)
+    choose(argparse.Namespace(out=tmp_path, share=(0, 1), step=choose))
+    assert json.loads((tmp_path / "chosen.json").read_text())["best"] == "better"
+
+
 @pytest.mark.parametrize(("better", "default"), [(20, "better"), (12, "no SFT"), (4, "no SFT")])
 def test_no_sft_is_the_default_where_the_best_arm_may_be_chance(better: int, default: str, tmp_path: Path) -> None:
     measured(tmp_path, worse=3, better=better)
