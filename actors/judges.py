@@ -146,7 +146,8 @@ class JudgePool:
         return bool(ray.wait([job.latest().reference], timeout=0)[0])
 
     def _is_full(self, waiting: Iterable[_Job]) -> bool:
-        """Whether enough jobs are under way. Where they are, waits until one of them has ended."""
+        """Whether enough jobs are under way. Where they are, waits until one of them has ended. What failed is tried
+        again at once: a worker that ended has nothing to do, and would get all that comes."""
         jobs = [job for job in (job.latest() for job in waiting) if job.is_load]
         is_full = len(jobs) >= WAITING_PER_WORKER * self._most
         references = [job.reference for job in jobs]
@@ -154,8 +155,10 @@ class JudgePool:
         if is_full and not ended:
             ended, _ = ray.wait(references, num_returns=1)
         for job in jobs:
-            if job.reference in ended:
-                self._unload(job)
+            if job.is_load and job.reference in ended:
+                failure = _failure(job)
+                if failure is None or not self._try_again(job, failure):
+                    self._unload(job)
         return is_full
 
     def _unload(self, job: _Job) -> None:
@@ -173,22 +176,29 @@ class JudgePool:
             if failure is None:
                 self._forget(job)
                 return ray.get(job.reference)
-            ended = not isinstance(failure, JUDGE_LIVES)
-            charged, *others = self._left_by(job.actor) if ended else [job]
-            if charged.tries < MAX_TRIES:
-                time.sleep(PAUSE_SECONDS * charged.tries)
-            if ended and self._workers[job.worker] is job.actor:
-                self._replace(job.worker)
-            for lost in others:
-                self._send_again(lost, lost.tries)
-            if charged.tries < MAX_TRIES:
-                self._send_again(charged, charged.tries + 1)
-            elif charged is job:
+            if not self._try_again(job, failure):
                 self._forget(job)
                 if mistake := _mistake(failure):
                     raise mistake
                 detail = f"judging failed {MAX_TRIES} times: {failure}"[:300]
                 return [Verdict(problem_id=job.problem.id, status=Status.INFRA, detail=detail)] * len(job.programs)
+
+    def _try_again(self, job: _Job, failure: RayError) -> bool:
+        """Send this job anew, and with it whatever else its worker left; False where it has had its tries."""
+        ended = not isinstance(failure, JUDGE_LIVES)
+        charged, *others = self._left_by(job.actor) if ended else [job]
+        has_tries = charged.tries < MAX_TRIES
+        if has_tries:
+            time.sleep(PAUSE_SECONDS * charged.tries)
+        if ended and self._workers[job.worker] is job.actor:
+            self._replace(job.worker)
+        for lost in others:
+            self._send_again(lost, lost.tries)
+        if has_tries:
+            self._send_again(charged, charged.tries + 1)
+        else:
+            self._unload(charged)
+        return has_tries or charged is not job
 
     def _left_by(self, actor: Any) -> list[_Job]:
         """What a worker that ended had not finished. It was at the first: it takes them in the order of sending."""

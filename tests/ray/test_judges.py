@@ -124,6 +124,24 @@ def test_a_supervisor_that_dies_is_replaced_and_its_problems_are_tried_again(poo
     assert pool.num_replaced == 1
 
 
+def test_a_judge_that_dies_beside_a_slow_program_does_not_get_all_that_comes(pool: JudgePool) -> None:
+    start_all(pool)
+    dead, most = pool._workers[1], 0
+
+    def source() -> Iterator[tuple[Problem, list[str]]]:
+        nonlocal most
+        for number in range(40):
+            if number == 6:
+                ray.kill(dead)
+            yield problem(number), ["import time\ntime.sleep(2)\n" + SORT if number == 0 else SORT]
+            most = max(most, sum(job.actor is dead for job in pool._sent))
+
+    verdicts = pool.judge_all(source())
+    assert next(verdicts)[0].problem_id == "0"
+    assert [v[0].status for v in verdicts] == [Status.PASSED] * 39
+    assert most <= WAITING_PER_WORKER * NUM_WORKERS and pool.num_replaced == 1
+
+
 def test_a_problem_whose_judges_always_die_is_masked_and_not_failed(
     pool: JudgePool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
