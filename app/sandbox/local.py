@@ -51,7 +51,7 @@ class LocalJudges:
             finally:
                 waiting.put(None)
 
-        with ThreadPoolExecutor(1) as source:
+        with _cancelled_at_the_end(waiting), ThreadPoolExecutor(1) as source:
             asked = source.submit(submit)
             try:
                 while (verdicts := waiting.get()) is not None:
@@ -82,3 +82,14 @@ class LocalJudges:
             return work(supervisor)
         finally:
             self._idle.put(supervisor)
+
+
+@contextlib.contextmanager
+def _cancelled_at_the_end(waiting: SimpleQueue[Future[list[Verdict]] | None]) -> Iterator[None]:
+    """What nobody waits for any more is not begun."""
+    try:
+        yield
+    finally:
+        while not waiting.empty():
+            if job := waiting.get():
+                job.cancel()
