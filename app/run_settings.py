@@ -65,6 +65,7 @@ def stored_profile(root: Path) -> Profile | None:
         held = read_json(info)["settings"]
         for group, name in RETIRED:
             held.get(group, {}).pop(name, None)
+        held.setdefault("sft", {}).setdefault("when", "always")  # a run of before trains, or goes on with it
     except (BrokenFileError, KeyError, AttributeError):
         raise UserError(
             f"{info} can't be read as the description of a run: choose another --run or remove {root}"

@@ -21,7 +21,7 @@ from app.files.json_files import (
     write_json,
 )
 from app.overrides import with_overrides
-from app.profiles import laptop, smoke
+from app.profiles import laptop, rtx3070, smoke
 from app.run_settings import RETIRED, stored_profile
 from app.runs import REPOSITORY, open_run, runs_root
 from app.serving.keys import keys_file
@@ -143,6 +143,17 @@ def test_a_run_of_before_is_read_without_a_setting_that_is_gone(tmp_path: Path) 
     write_json(tmp_path / "run.json", held)
     with pytest.raises(UserError, match="gpu_memory_utilisation"):
         stored_profile(tmp_path)
+
+
+def test_a_run_of_before_trains_as_it_would_have_then(tmp_path: Path) -> None:
+    with open_run(tmp_path, rtx3070(), resume=False) as run:
+        held = read_json(run.info)
+    assert held["settings"]["sft"].pop("when") == "auto"
+    write_json(tmp_path / "run.json", held)
+    stored = stored_profile(tmp_path)
+    assert stored is not None and stored.sft.when == "always"
+    with open_run(tmp_path, with_overrides(stored, ["sft.when=auto"]), resume=True) as run:
+        assert read_json(run.info)["settings"]["sft"]["when"] == "auto"
 
 
 def test_what_an_incomplete_stage_made_under_other_settings_is_kept_and_not_gone_on_with(tmp_path: Path) -> None:
