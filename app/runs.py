@@ -47,10 +47,12 @@ def runs_root() -> Path:
 
 
 def latest_run() -> Path | None:
-    """The run under `runs_root`, or beside the code, whose adapter was finished last."""
-    roots = {runs_root(), REPOSITORY / "runs"}
-    finished = [path for root in roots for path in root.glob("*/sft/meta.json")]
-    return max(finished, key=lambda path: path.stat().st_mtime).parent.parent if finished else None
+    """The run under `runs_root`, or beside the code, that was finished last: its adapter, or its report where training
+    was left out."""
+    runs = [Run(path.parent) for root in {runs_root(), REPOSITORY / "runs"} for path in root.glob("*/run.json")]
+    ends = {run.root: run.sft_meta if run.sft_meta.exists() else run.report_html for run in runs}
+    finished = [run for run in runs if ends[run.root].exists() and (run.sft_meta.exists() or left_out(run))]
+    return max((run.root for run in finished), key=lambda root: ends[root].stat().st_mtime, default=None)
 
 
 def new_run_dir(profile: Profile) -> Path:

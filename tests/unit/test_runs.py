@@ -23,7 +23,7 @@ from app.files.json_files import (
 from app.overrides import with_overrides
 from app.profiles import laptop, rtx3070, smoke
 from app.run_settings import RETIRED, stored_profile
-from app.runs import REPOSITORY, open_run, runs_root
+from app.runs import REPOSITORY, Run, latest_run, open_run, runs_root
 from app.serving.keys import keys_file
 from app.settings import Profile
 
@@ -154,6 +154,23 @@ def test_a_run_of_before_trains_as_it_would_have_then(tmp_path: Path) -> None:
     assert stored is not None and stored.sft.when == "always"
     with open_run(tmp_path, with_overrides(stored, ["sft.when=auto"]), resume=True) as run:
         assert read_json(run.info)["settings"]["sft"]["when"] == "auto"
+
+
+def test_the_latest_run_may_be_one_that_left_training_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POCKETCODER_RUNS", str(tmp_path))
+    monkeypatch.setattr("app.runs.REPOSITORY", tmp_path)
+    assert latest_run() is None
+    for number, (name, change) in enumerate([("trained", {}), ("plain", {"left_out": {"sft": "why"}}), ("other", {})]):
+        run = Run(tmp_path / name)
+        write_json(run.info, change)
+        if name == "trained":
+            write_json(run.sft_meta, {})
+        write_atomic(run.report_html, "")
+        for path in (run.report_html, *run.sft.glob("*")):
+            os.utime(path, (number, number))
+    assert latest_run() == tmp_path / "plain"
+    os.utime(tmp_path / "trained/sft/meta.json", (9, 9))
+    assert latest_run() == tmp_path / "trained"
 
 
 def test_what_an_incomplete_stage_made_under_other_settings_is_kept_and_not_gone_on_with(tmp_path: Path) -> None:
