@@ -40,15 +40,15 @@ def run_pipeline(run: Run, profile: Profile, *, keep_anyway: bool = False, unsaf
     complete = run.corpus_manifest.exists() and (bool(left_out) or run.sft_meta.exists()) and measured
     asked = [profile.evaluation] if validated else [profile.validation, profile.evaluation]
     problems = [] if measured else [load_suites(settings) for settings in asked]
+    update_info(run, left_out={SFT: left_out} if left_out else {})
     with hardware.PeakMemory() as memory, contextlib.nullcontext() if complete else connected(profile.cluster):
         if not complete:
-            _require_what_stages_need(profile)
+            _require_what_stages_need(profile, trains=not left_out)
         corpus(run, profile, unsafe=unsafe)
         if left_out:
             say(f"sft is left out: {left_out}")
         else:
             sft(run, profile)
-        update_info(run, left_out={SFT: left_out} if left_out else {})
         for suites in problems:
             search_training_data(run, profile, suites)
         with _started_once(generator_and_judges) as engines:
@@ -176,10 +176,11 @@ def report(run: Run) -> None:
         write_report(run)
 
 
-def _require_what_stages_need(profile: Profile) -> None:
-    workers = profile.sft.num_workers  # and one CPU for the data that feeds them
-    gpus = workers if profile.sft.use_gpu else 0
-    require_resources(f"sft.num_workers={workers}", num_cpus=workers + 1, num_gpus=gpus)
+def _require_what_stages_need(profile: Profile, *, trains: bool = True) -> None:
+    if trains:
+        workers = profile.sft.num_workers  # and one CPU for the data that feeds them
+        gpus = workers if profile.sft.use_gpu else 0
+        require_resources(f"sft.num_workers={workers}", num_cpus=workers + 1, num_gpus=gpus)
     require_resources("generation", num_cpus=1, num_gpus=int(profile.generation.use_gpu))
 
 
