@@ -25,7 +25,8 @@ def turn_end(tokenizer: Any) -> str:
 def is_taught_to_answer(tokenizer: Any) -> bool:
     """Whether this is an instruct model: its text ends where a turn ends. A base model may bring the same template, but
     names another end of text (Qwen2.5: <|endoftext|>). Limits: so do a few instruct models (Gemma)."""
-    return bool(tokenizer.chat_template) and turn_end(tokenizer) == tokenizer.eos_token
+    end = turn_end(tokenizer)
+    return bool(end) and end == tokenizer.eos_token
 
 
 def stop_ids(tokenizer: Any, *configured: int | list[int] | None) -> frozenset[int]:

@@ -123,6 +123,8 @@ def test_an_instruct_model_is_told_by_where_its_text_ends(
     assert is_taught_to_answer(tokenizer) is taught
     tokenizer.chat_template = None
     assert not is_taught_to_answer(tokenizer)
+    tokenizer.chat_template, tokenizer.eos_token = PLAIN, ""
+    assert not is_taught_to_answer(tokenizer)  # neither end is there
 
 
 def test_a_thought_before_the_answer_is_not_its_end(smoke_model: Path) -> None:
