@@ -56,7 +56,8 @@ def advice(inputs: Inputs, phases: Sequence[Phase]) -> list[str]:
     wrong = too_much(inputs, phases)
     found = [*([inputs.note] if inputs.note else []), *wrong]
     if inputs.profile.sft.when == "auto":
-        found.append("of an instruct model the pipeline leaves sft and validate out, unless you --set sft.when=always")
+        what = "sft and validate are counted here, but the pipeline leaves them out for an instruct model"
+        found.append(f"{what}, unless you --set sft.when=always")
     if inputs.profile.sft.use_gpu:
         found.append(_fastest(inputs))
     if not wrong:
