@@ -211,18 +211,27 @@ def test_a_training_leaves_out_easy_examples_and_says_what_it_cost(smoke_model: 
     assert keys <= hardest and len(hardest - keys) < 0.15 * len(hardest), "a few are in a row too many"
 
 
+WITH_ALL_CHECKPOINTS = "sft.data_dropout=dbpd", "sft.lora_dropout=0", "sft.checkpoint_every=1"
+
+
+@pytest.fixture(scope="module")
+def whole(smoke_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[StepMetrics], Path]:
+    """The steps of a training that nothing stopped, and the folder of its checkpoints."""
+    folder = tmp_path_factory.mktemp("whole")
+    return trained(smoke_model, profile(*WITH_ALL_CHECKPOINTS), folder)[0], folder
+
+
 @pytest.mark.parametrize("stopped", [3, 10, 12, 20, 21])
 def test_a_training_stopped_anywhere_goes_on_with_the_same_examples(
-    smoke_model: Path, tmp_path: Path, stopped: int
+    smoke_model: Path, whole: tuple[list[StepMetrics], Path], tmp_path: Path, stopped: int
 ) -> None:
     """Inside a full epoch, at its end, inside a partial one, at the end of the last partial one, and after it."""
-    settings = profile("sft.data_dropout=dbpd", "sft.lora_dropout=0", "sft.checkpoint_every=1")
-    whole, _, _ = trained(smoke_model, settings, tmp_path / "whole")
-    rest, _, _ = trained(smoke_model, settings, tmp_path / "rest", tmp_path / f"whole/step-{stopped}")
-    for a, b in zip(whole[stopped:], rest, strict=True):
+    steps, folder = whole
+    rest, _, _ = trained(smoke_model, profile(*WITH_ALL_CHECKPOINTS), tmp_path, folder / f"step-{stopped}")
+    for a, b in zip(steps[stopped:], rest, strict=True):
         assert (a.step, a.loss, a.grad_norm, a.effective_epochs) == (b.step, b.loss, b.grad_norm, b.effective_epochs)
     for name in ("adapter/adapter_model.safetensors", "optimiser.safetensors", "state.json", "documents.safetensors"):
-        assert (tmp_path / "whole/step-30" / name).read_bytes() == (tmp_path / "rest/step-30" / name).read_bytes()
+        assert (folder / "step-30" / name).read_bytes() == (tmp_path / "step-30" / name).read_bytes()
 
 
 def test_two_epochs_leave_nothing_to_drop_and_that_is_said() -> None:
