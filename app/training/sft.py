@@ -17,6 +17,7 @@ import ray
 import ray.train
 from ray.train.torch import TorchTrainer
 
+from app.cluster.session import joined_address
 from app.errors import UserError
 from app.files.json_files import (
     BrokenFileError,
@@ -85,6 +86,8 @@ def run_sft(run: Run, profile: Profile) -> None:
 def _fit(run: Run, profile: Profile, steps: int) -> Any:
     options = profile.sft
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(LOOK_EVERY_S))
+    if not joined_address():  # nobody takes this machine away with a warning: no process need look out for one
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     context = ray.data.DataContext.get_current()
     context.use_datasource_v2 = False  # it starts 32 processes an epoch and worker to read the ends of a few files
     context.execution_options.preserve_order = True  # a resumed epoch must bring the same rows
