@@ -152,7 +152,7 @@ class ProgressCallback(ray.train.UserCallback):
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
         peak = max(worker["memory_gib"] for worker in metrics)
-        send(self._channel, Figures(**metrics[0] | {"memory_gib": peak}))
+        send(self._channel, metrics[0] | {"memory_gib": peak})
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         """Raise the error that each try would meet again: Ray then ends the training instead of retrying."""
@@ -167,8 +167,9 @@ class ProgressCallback(ray.train.UserCallback):
         )
 
 
-def send(channel: Queue, told: Figures | str | None) -> None:
-    """Tell the driver. Where nobody listens any more, nothing happens: a training doesn't end for that."""
+def send(channel: Queue, told: dict[str, Any] | str | None) -> None:
+    """Tell the driver, in plain data: the queue's process would load Ray Train and its like for an object of ours.
+    Where nobody listens any more, nothing happens: a training doesn't end for that."""
     with contextlib.suppress(RayError):
         channel.put(told)
 
@@ -193,5 +194,6 @@ def _show(channel: Queue, steps: int) -> None:
             if isinstance(told, str):
                 say(told)
             else:
-                note = f"loss {told.loss:.3f}, {told.tokens_per_second:.0f} tokens/s, {told.memory_gib:.2f} GiB"
-                update(told.step, note)
+                figures = Figures(**told)
+                speed, memory = f"{figures.tokens_per_second:.0f} tokens/s", f"{figures.memory_gib:.2f} GiB"
+                update(figures.step, f"loss {figures.loss:.3f}, {speed}, {memory}")
