@@ -166,6 +166,7 @@ def test_a_stage_that_does_harm_is_not_kept_unless_the_user_says_so(cli: Cli, tm
         "sft.micro_batch=2",
         "sft.grad_accumulation=1",
         "sft.max_steps=5",
+        "generation.batch_size=16",
         "validation.problems=[ours=datasets/problems/basics.yaml]",
         "validation.num_problems=null",
         "validation.max_new_tokens=48",
