@@ -18,7 +18,7 @@ from app.models.adapters import adapter_version
 from app.models.base import load_model
 from app.profiles import smoke
 from app.records import Draft, Prompt, Sampling
-from app.settings import GenerationSettings, ModelSettings, SftSettings
+from app.settings import VLLM_BESIDE_GIB, GenerationSettings, ModelSettings, SftSettings
 from app.training import lora
 
 pytestmark = pytest.mark.skipif(
@@ -111,6 +111,6 @@ def test_vllm_plans_with_less_than_the_card_is_given_for(monkeypatch: pytest.Mon
     from app.generation import vllm_engine
 
     monkeypatch.setattr(vllm_engine, "card_gib", lambda: 80.0)
-    assert vllm_engine.card_share(8.0) == pytest.approx(7.2 / 80)
+    assert vllm_engine.card_share(8.0) == pytest.approx((8 - VLLM_BESIDE_GIB) / 80)
     monkeypatch.setattr(vllm_engine, "card_gib", lambda: 8.0)
-    assert vllm_engine.card_share(22.0) == pytest.approx(7.2 / 8)
+    assert vllm_engine.card_share(22.0) == pytest.approx((8 - VLLM_BESIDE_GIB) / 8)
