@@ -327,11 +327,15 @@ def test_a_full_queue_says_when_to_come_back(serving: Serving) -> None:
     def ask() -> None:
         headers = {"Authorization": f"Bearer {serving.key}"}
         url = f"{serving.url}/v1/chat/completions"
-        with httpx.stream("POST", url, headers=headers, json=body, timeout=120) as response:
+        with httpx.Client(headers=headers, timeout=120) as client, made(client, url) as response:
             statuses.append((response.status_code, response.headers.get("retry-after", "")))
             if everybody.wait(timeout=120) == 0:
                 health.append(httpx.get(f"{serving.url}/health").status_code)
             everybody.wait(timeout=120)
+
+    def made(client: httpx.Client, url: str) -> Any:
+        everybody.wait(timeout=120)  # twenty clients take two seconds to be made, in which the first could be done
+        return client.stream("POST", url, json=body)
 
     threads = [threading.Thread(target=ask) for _ in range(20)]
     for thread in threads:
