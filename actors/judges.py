@@ -1,10 +1,9 @@
 """The judges: a pool of Ray actors, each a sandbox supervisor, one a core at the most.
 
 A shell over `app.sandbox.supervisor`. The pool starts a worker when a job comes and all others have one, keeps the
-order of its jobs, lets only a few wait for each worker and no more of them be done before their turn than it takes to
-keep all busy beside a slow one, and replaces a worker that ended, whatever ended it. Its jobs
-are tried again; the one that it was at is charged a try, and is given up after MAX_TRIES, so that a job that ends its
-judges costs no other job anything.
+order of its jobs, lets only a few wait for each worker, goes on beside a slow one, and replaces a worker that ended,
+whatever ended it. Its jobs are tried again; the one that it was at is charged a try, and is given up after MAX_TRIES,
+so that a job that ends its judges costs no other job anything.
 """
 
 import dataclasses
@@ -19,14 +18,12 @@ from ray.exceptions import ObjectLostError, RayError, RayTaskError, TaskCancelle
 from app.errors import UserError
 from app.progress import say
 from app.records import Problem, Status, Verdict
+from app.sandbox.local import UNREAD_PER_WORKER
 from app.sandbox.supervisor import Supervisor
 from app.sandbox.tiers import confinement
 from app.settings import SandboxSettings
 
 WAITING_PER_WORKER = 3
-UNREAD_PER_WORKER = 64
-"""Jobs whose verdicts are not asked for yet, done or not: while one program takes its whole time, the other judges go
-on with what follows it."""
 MAX_TRIES = 3
 PAUSE_SECONDS = 2.0
 """Before a job's second try, and twice as long before its third: a machine short of memory needs a moment."""
@@ -96,7 +93,8 @@ class JudgePool:
         """For each problem and its programs their verdicts, in the order of the jobs.
 
         Takes the next job only when there is room for it, and asks for it while workers are busy: a slow source of
-        jobs (a model that drafts) is waited for, not buffered.
+        jobs (a model that drafts) is waited for, not buffered. Besides, no more than UNREAD_PER_WORKER a worker are
+        done or under way before their turn.
         """
         waiting: deque[_Job] = deque()
         try:

@@ -31,9 +31,9 @@ from app.settings import Profile
 def run_pipeline(run: Run, profile: Profile, *, keep_anyway: bool = False, unsafe: bool = False) -> None:
     """keep_anyway: what a stage trains is kept, whatever the validation says. unsafe: run programs on a machine that
     can't confine them (`app.sandbox.tiers`)."""
-    check_chat_uses(profile)
+    tokenizer = check_chat_uses(profile)
     gate.check(profile.validation)
-    adapter, left_out = str(run.sft_adapter), why_sft_is_left_out(run, profile)
+    adapter, left_out = str(run.sft_adapter), why_sft_is_left_out(run, profile, tokenizer)
     candidates = {BASE: ""} if left_out else {BASE: "", SFT: adapter}
     validated = bool(left_out) or gate.is_validated(run, profile, SFT, adapter)
     measured = is_evaluated(run, profile.evaluation, candidates) and validated
@@ -59,11 +59,9 @@ def run_pipeline(run: Run, profile: Profile, *, keep_anyway: bool = False, unsaf
     report(run)
 
 
-def why_sft_is_left_out(run: Run, profile: Profile) -> str:
+def why_sft_is_left_out(run: Run, profile: Profile, tokenizer: Any) -> str:
     """For a person; empty where the run trains, or has trained, by SFT."""
-    if profile.sft.when == "always" or run.sft_meta.exists():
-        return ""
-    if not is_taught_to_answer(load_tokenizer(ensure_model(profile.model))):
+    if profile.sft.when == "always" or run.sft_meta.exists() or not is_taught_to_answer(tokenizer):
         return ""
     return (
         f"{profile.model.name} was taught to answer already, and learning code that people wrote made such a model "
@@ -71,12 +69,14 @@ def why_sft_is_left_out(run: Run, profile: Profile) -> str:
     )
 
 
-def check_chat_uses(profile: Profile) -> None:
-    """Raise UserError for a base model that can't be asked as the corpus or the evaluation ask, before any stage."""
+def check_chat_uses(profile: Profile) -> Any:
+    """Raise UserError for a base model that can't be asked as the corpus or the evaluation ask, before any stage.
+    Returns its tokenizer."""
     tokenizer = _check_dialogues(profile)
     for protocol in profile.evaluation.protocols:
         if protocol != "completion":
             check_chat(tokenizer, f"the protocol {protocol!r}", "set evaluation.protocols to [completion]")
+    return tokenizer
 
 
 def _check_dialogues(profile: Profile) -> Any:

@@ -111,7 +111,7 @@ def _headline(run: Run, compared: list[CandidateComparison], decisions: list[Dec
     tested = _on_test_suites(compared)
     place = run.root.relative_to(REPOSITORY) if run.root.is_relative_to(REPOSITORY) else run.root
     serves = f"`python -m app serve --run {place}` serves it."
-    if (reason := left_out(run).get(SFT)) and not run.sft_meta.exists():
+    if reason := left_out(run).get(SFT):
         return f"Nothing was trained. SFT was left out: {reason}. Kept is the base model. {serves}"
     latest = next((stage for stage in reversed(TRAINED) if any(each.candidate == stage for each in tested)), None)
     if latest is None:

@@ -201,8 +201,9 @@ def update_info(run: Run, **values: Any) -> None:
 
 
 def left_out(run: Run) -> dict[str, str]:
-    """Stages that the pipeline left out, each with the reason."""
-    return dict(read_json(run.info).get("left_out", {}))
+    """Stages that the pipeline left out, and that nobody has run since, each with the reason."""
+    noted: dict[str, str] = read_json(run.info).get("left_out", {})
+    return {} if run.sft_meta.exists() else noted
 
 
 def require_stage(run: Run, stage: str, artifact: Path, profile: Profile) -> None:

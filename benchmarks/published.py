@@ -28,6 +28,7 @@ from typing import Any
 from app.errors import UserError
 from app.evaluation.measure import render
 from app.evaluation.suites.suite import Suite
+from app.files.json_files import write_json
 from app.overrides import with_overrides
 from app.profiles import get_profile
 from app.prompting.protocols import EVALPLUS_BEGINNING, evalplus_prompt
@@ -77,6 +78,7 @@ def prompt_of(tokenizer: Any, suite: Suite, problem: Problem, way: Way) -> str:
 def draw(arguments: argparse.Namespace) -> None:
     start = time.perf_counter()
     arguments.out.mkdir(parents=True, exist_ok=True)
+    write_json(arguments.out / "model.json", {"model": Path(arguments.model).stem})
     profile, suites = profile_of(arguments), Suites(arguments.data, arguments.problems)
     with Judging(arguments, suites) as judging:
         from app.generation.vllm_engine import VllmEngine
@@ -187,12 +189,12 @@ def main() -> None:
     steps = parser.add_subparsers(required=True)
     drawing, judging = steps.add_parser("draw"), steps.add_parser("judge")
     for one in (drawing, judging):
-        one.add_argument("--model", default="", help="a GGUF file, a folder, or SmolLM2-135M-Instruct")
         one.add_argument("--data", type=Path, required=True)
         one.add_argument("--out", type=Path, required=True)
         one.add_argument("--problems", type=int, help="of each suite, evenly spaced; all if left out")
         one.add_argument("--workers", type=int, help="judges; as many as cores if left out")
         one.add_argument("--seconds", type=float, default=86_400, help="begin no other drafts after this")
+    drawing.add_argument("--model", required=True, help="a GGUF file, a folder, or SmolLM2-135M-Instruct")
     drawing.add_argument("--parts", default=",".join(PARTS))
     drawing.add_argument("--suite", action="append", help="of those parts only this one; may be repeated")
     drawing.add_argument(

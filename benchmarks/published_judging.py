@@ -18,6 +18,7 @@ from app.evaluation.measure import spoken
 from app.evaluation.suites.registry import evenly_spaced, get_suite
 from app.evaluation.suites.suite import Suite
 from app.evaluation.verdict_counts import Tally
+from app.files.json_files import read_json
 from app.problem_sets import mbpp
 from app.problem_sets.problem_files import rows
 from app.prompting.protocols import EVALPLUS_STOP
@@ -99,7 +100,8 @@ class Judging:
     def __init__(self, arguments: argparse.Namespace, suites: Suites) -> None:
         self._out, self._suites = arguments.out, suites
         self._until = time.perf_counter() + arguments.seconds
-        self._model = arguments.model
+        held = arguments.out / "model.json"
+        self._model = read_json(held)["model"] if held.exists() else arguments.out.name
         settings = SandboxSettings(num_workers=arguments.workers)
         self._judges = LocalJudges(settings, confinement())
         self._verdicts: dict[tuple[str, str], Verdict] = {}
@@ -141,7 +143,7 @@ class Judging:
         report(
             self._out,
             {"passed_ids": passed, "ids": list(tally.pass_rates())},
-            model=Path(self._model).stem,
+            model=self._model,
             weights=weights,
             suite=name,
             way=way,

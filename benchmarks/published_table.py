@@ -137,7 +137,7 @@ def main() -> None:
     for out in arguments.out:
         for row in held_results(out):
             key = row["weights"], row["suite"], row["way"], row["reading"]
-            models.setdefault(row["model"] or out.name, {})[key] = row
+            models.setdefault(row["model"], {})[key] = row
     for make in (scores, prompts, parts):
         for model, found in models.items():
             print("\n".join(make(model, found)), end="\n\n")

@@ -119,8 +119,7 @@ def _candidates(arguments: argparse.Namespace, run: Run) -> dict[str, str]:
     from app.evaluation.stage import BASE, SFT
 
     if arguments.adapter is None:
-        without = arguments.model or (left_out(run).get(SFT) and not run.sft_meta.exists())
-        return {BASE: ""} if without else {BASE: "", SFT: str(run.sft_adapter)}
+        return {BASE: ""} if arguments.model or SFT in left_out(run) else {BASE: "", SFT: str(run.sft_adapter)}
     folder = arguments.adapter.resolve()
     if folder == run.sft_adapter:
         return {BASE: "", SFT: str(folder)}

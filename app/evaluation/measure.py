@@ -1,7 +1,7 @@
 """Measure one candidate on one suite in one protocol: prompts out, replies in, verdicts counted as they come.
 
-Every sample is appended to samples.jsonl as soon as it is judged, so a killed evaluation goes on where it was, and
-thousands of samples need no more memory than a few. While the generator draws, the judges run what it has drawn.
+Every sample is appended to samples.jsonl when it and those before it are judged, so a killed evaluation goes on about
+where it was, and thousands of samples need little memory. While the generator draws, the judges run what it has drawn.
 Runs without Ray: generator and judge are protocols of `app.records`.
 """
 

@@ -15,8 +15,8 @@ from app.sandbox.tiers import Confinement
 from app.settings import SandboxSettings
 
 UNREAD_PER_WORKER = 64
-"""Jobs whose verdicts are not asked for yet, done or not: while one program takes its whole time, the other supervisors
-go on with what follows it."""
+"""Jobs whose verdicts are not asked for yet, done or not, here and in the pool of actors: while one program takes its
+whole time, the other supervisors go on with what follows it."""
 Outcome = TypeVar("Outcome")
 
 
@@ -32,7 +32,8 @@ class LocalJudges:
         self._threads = ThreadPoolExecutor(count)
 
     def judge_all(self, jobs: Iterable[tuple[Problem, Sequence[str]]]) -> Iterator[list[Verdict]]:
-        """For each problem and its programs their verdicts, in the order of the jobs; few wait at a time.
+        """For each problem and its programs their verdicts, in the order of the jobs, no more than
+        UNREAD_PER_WORKER a supervisor before their turn.
 
         A thread of its own asks for the jobs: a source that takes its time (a model that drafts in this process) goes
         on while programs are judged and their verdicts used.

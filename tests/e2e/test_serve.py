@@ -334,7 +334,7 @@ def test_a_full_queue_says_when_to_come_back(serving: Serving) -> None:
             everybody.wait(timeout=120)
 
     def made(client: httpx.Client, url: str) -> Any:
-        everybody.wait(timeout=120)  # twenty clients take two seconds to be made, in which the first could be done
+        everybody.wait(timeout=120)  # while the others are still being made, the first could be answered
         return client.stream("POST", url, json=body)
 
     threads = [threading.Thread(target=ask) for _ in range(20)]

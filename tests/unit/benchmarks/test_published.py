@@ -12,6 +12,7 @@ from transformers import AutoTokenizer
 
 from app.evaluation.measure import render
 from app.evaluation.suites.humaneval import HumanEval
+from app.files.json_files import write_json
 from app.prompting.protocols import EVALPLUS_BEGINNING
 from benchmarks.published import PARTS, WAYS, Drawer, prompt_of
 from benchmarks.published_judging import Judging, Suites, held_drafts, held_results, program_of
@@ -65,7 +66,8 @@ class Scripted:
 
 
 def test_drafts_and_results_stay_in_files_and_nothing_is_drawn_twice(tokenizer: Any, tmp_path: Path) -> None:
-    arguments = SimpleNamespace(out=tmp_path, new_tokens=9, model="m.gguf", seconds=60, workers=1)
+    arguments = SimpleNamespace(out=tmp_path, new_tokens=9, seconds=60, workers=1)
+    write_json(tmp_path / "model.json", {"model": "m"})
     suites, engine = Suites(Path("/nowhere"), 2), Scripted()
     drawer = Drawer(engine, tokenizer, suites, arguments)  # type: ignore[arg-type]
     keys = [("gguf", "humaneval", way) for way in ("chat", "chat, begun")]
