@@ -2,7 +2,7 @@
 #   PYTHON=python3.12       another interpreter
 #   TORCH_INDEX=URL         where to take torch from: without a card, PyTorch's CPU index saves gigabytes (optional)
 #   PROFILE=laptop          profile of `make run`; left out, the machine decides, and with RUN the run
-#   WORKERS=2               processes that run tests: the second runs what does not start Ray
+#   WORKERS=1               processes that run tests; left out, two, or one on a single core
 #   RUN=DIR                 go on with this run, under its own settings
 PYTHON ?= python3
 TORCH_INDEX ?=
@@ -11,7 +11,7 @@ CARD_MIB := $(shell nvidia-smi --query-gpu=memory.total --format=csv,noheader,no
 ACCELERATOR := $(if $(CARD_MIB),gpu,cpu)
 PROFILE ?= $(if $(CARD_MIB),$(shell [ $(CARD_MIB) -ge 22000 ] && echo workstation || echo rtx3070),laptop)
 RUN ?=
-WORKERS ?= 1
+WORKERS ?= $(shell [ $$(nproc) -gt 1 ] && echo 2 || echo 1)
 IS_GIVEN := $(filter-out file default undefined,$(origin PROFILE))
 PY := .venv/bin/python
 PINS := constraints/$(ACCELERATOR).txt
@@ -27,7 +27,7 @@ endif
 # Commands and tests start dozens of Python processes: containers like to set this, and each would compile our modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test serve lint browser constraints rooms pictures clean setup setup-dev
+.PHONY: run test faults serve lint browser constraints rooms pictures clean setup setup-dev
 .DEFAULT_GOAL := run
 
 # A run knows its profile: only a new one, or a PROFILE that somebody gave, is named.
@@ -39,6 +39,10 @@ run: $(BASE)
 
 test: lint browser
 	$(PY) -m pytest $(if $(filter-out 1,$(WORKERS)),-n $(WORKERS) --dist loadgroup --no-loadscope-reorder)
+
+# Kills and fuzzing in large numbers, of which `make test` runs one of each kind. No limit of time.
+faults: $(DEV)
+	$(PY) -m pytest tests/faults -o timeout=0
 
 lint: $(DEV)
 	.venv/bin/ruff check .

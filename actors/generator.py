@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import ray
-from ray.exceptions import RayActorError
 
+from actors.answers import answer
 from app.errors import UserError
 from app.progress import say
 from app.records import Draft, Prompt, Sampling
@@ -24,6 +24,9 @@ PLACE_SECONDS = 600.0
 LOAD_SECONDS = 3600.0
 """How long its engine may take to start, weights that are still to be fetched included."""
 DRAFTS_AHEAD = 256
+CARD_BESIDE_TRAINER = 0.5
+"""The share of a card that is reserved where a trainer reserves the rest. It is for scheduling alone: the two take
+turns, and each takes what its settings allow."""
 
 
 @ray.remote
@@ -34,7 +37,9 @@ class Generator:
         """The process id, once the actor has its place."""
         return os.getpid()
 
-    def load(self, model: ModelSettings, settings: GenerationSettings) -> None:
+    def load(self, model: ModelSettings, settings: GenerationSettings, beside_trainer: bool) -> None:
+        if beside_trainer:  # which waits while this draws; Ray allows no more threads than cores are reserved
+            os.environ.pop("OMP_NUM_THREADS", None)
         if settings.engine == "vllm":
             from app.generation.vllm_engine import VllmEngine
 
@@ -56,28 +61,33 @@ class Generator:
     def score(self, pairs: Sequence[tuple[str, str]], adapter: str) -> list[list[float]]:
         return self._engine.score(pairs, adapter=adapter)
 
+    def score_ids(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], adapter: str) -> list[list[float]]:
+        return self._engine.score_ids(pairs, adapter=adapter)
+
     def sleep(self) -> None:
         self._engine.sleep()
 
 
 class GeneratorClient:
-    """Calls the actor as if it were local; implements `records.Generator`."""
+    """Calls the actor as if it were local; implements `records.Generator`. A copy in another process calls the same
+    actor, which ends with the first one."""
 
-    def __init__(self, model: ModelSettings, settings: GenerationSettings) -> None:
-        """Raises UserError where the cluster has no room for the actor within PLACE_SECONDS, where its process ends,
+    def __init__(self, model: ModelSettings, settings: GenerationSettings, *, beside_trainer: bool = False) -> None:
+        """beside_trainer: leave a core, and half of the card, to a trainer of the same cluster.
+
+        Raises UserError where the cluster has no room for the actor within PLACE_SECONDS, where its process ends,
         and where the engine isn't there within LOAD_SECONDS."""
-        # A card leaves the cores to the judges; without one, decoding takes every core of a machine.
-        cores = (
-            1
-            if settings.use_gpu
-            else max(int(node["Resources"].get("CPU", 1)) for node in ray.nodes() if node["Alive"])
-        )
-        options = {"num_cpus": cores, "num_gpus": int(settings.use_gpu)}
+        options = _resources(settings.use_gpu, beside_trainer)
         self._actor = cast(Any, Generator).options(**options).remote()
         try:
             place, engine = f"waits for {options}", f"loads {model.name}"
             self._wait(place, self._actor.pid.remote(), PLACE_SECONDS, "end what holds them, or add a node")
-            self._wait(engine, self._actor.load.remote(model, settings), LOAD_SECONDS, "see its log in Ray's session")
+            self._wait(
+                engine,
+                self._actor.load.remote(model, settings, beside_trainer),
+                LOAD_SECONDS,
+                "see its log in Ray's session",
+            )
         except BaseException:
             self.close()
             raise
@@ -100,6 +110,11 @@ class GeneratorClient:
     def score(self, pairs: Sequence[tuple[str, str]], *, adapter: str = "") -> list[list[float]]:
         return _get(self._actor.score.remote(pairs, adapter))
 
+    def score_ids(
+        self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], *, adapter: str = ""
+    ) -> list[list[float]]:
+        return _get(self._actor.score_ids.remote(pairs, adapter))
+
     def sleep(self) -> None:
         _get(self._actor.sleep.remote())
 
@@ -107,19 +122,24 @@ class GeneratorClient:
         ray.kill(self._actor)
 
 
+def _resources(use_gpu: bool, beside_trainer: bool) -> dict[str, float]:
+    """A card leaves the cores to the judges; without one, decoding takes every core of a machine."""
+    if use_gpu:
+        return {"num_cpus": 1, "num_gpus": CARD_BESIDE_TRAINER if beside_trainer else 1}
+    cores = max(int(node["Resources"].get("CPU", 1)) for node in ray.nodes() if node["Alive"])
+    return {"num_cpus": max(1, cores - beside_trainer), "num_gpus": 0}
+
+
 def _free() -> str:
     return f"the cluster has {ray.available_resources()} free"
 
 
 def _get(reference: Any) -> Any:
-    """ray.get, whose error for a process that ended says nothing to a user."""
-    try:
-        return ray.get(reference)
-    except RayActorError as error:
-        if error.args and isinstance(error.args[0], BaseException):  # its constructor failed: that error says why
-            raise
-        cause = str(error).strip().splitlines()
-        raise UserError(
-            f"the generator's process ended ({cause[-1] if cause else type(error).__name__}), most often for lack of "
-            "memory: lower generation.batch_size or generation.max_model_len; its log is in Ray's session folder"
-        ) from None
+    return answer(reference, _ended)
+
+
+def _ended(cause: str) -> str:
+    return (
+        f"the generator's process ended ({cause}), most often for lack of memory: lower generation.batch_size or "
+        "generation.max_model_len; its log is in Ray's session folder"
+    )

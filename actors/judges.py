@@ -65,7 +65,8 @@ class _Job:
 
 
 class JudgePool:
-    """Implements `records.Judge` over the cluster."""
+    """Implements `records.Judge` over the cluster. A copy in another process begins with the judges that are there, and
+    starts others of its own, which end with it; only one of the two may judge at a time."""
 
     def __init__(self, settings: SandboxSettings, *, unsafe: bool = False) -> None:
         """Starts the first judge. Raises UserError when its node can't confine a program; where a later one's can't in
@@ -85,6 +86,9 @@ class JudgePool:
         except Exception:
             self._kill()
             raise
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_load": [0] * len(self._workers), "_sent": []}
 
     def judge(self, problem: Problem, program: str) -> Verdict:
         return next(self.judge_all([(problem, [program])]))[0]

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from app.errors import UserError
+from app.errors import UserError, causes
 from app.evaluation.arguments import add_arguments
 from app.files.user_files import user_path
 
@@ -29,31 +29,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(_fail(sentence))
 
 
-def _sentence(error: BaseException | None) -> str | None:
+def _sentence(error: BaseException) -> str | None:
     """What to tell the user, if a mistake of theirs lies at the bottom of this error; None for a bug."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        inner = _inner(error)
-        if inner is None and isinstance(error, UserError | FloatingPointError):
-            return str(error)
-        if inner is None and isinstance(error, OSError):
-            from app.files.errors import sentence_of
+    *_, bottom = causes(error)
+    if isinstance(bottom, UserError | FloatingPointError):
+        return str(bottom)
+    if isinstance(bottom, OSError):
+        from app.files.errors import sentence_of
 
-            return sentence_of(error)
-        error = inner
+        return sentence_of(bottom)
     return None
-
-
-def _inner(error: BaseException) -> BaseException | None:
-    """The error that this one wraps: Ray's task errors, Ray Train's failures of workers and controller, and
-    Python's own causes."""
-    failures = getattr(error, "worker_failures", None)
-    if failures:
-        return next(iter(failures.values()))
-    if error.args and isinstance(error.args[0], BaseException):  # an actor that died in its constructor
-        return error.args[0]
-    return getattr(error, "controller_failure", None) or getattr(error, "cause", None) or error.__cause__
 
 
 def _fail(sentence: str, code: int = 2) -> int:
@@ -77,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         "--unsafe", action="store_true", help="run programs even where they can't be confined; marks every score"
     )
 
-    pull = commands.add_parser("pull", parents=[profile], help="fetch the base weights")
+    pull = commands.add_parser("pull", parents=[profile], help="fetch the base weights, and what self-reward needs")
     pull.add_argument("--run", type=user_path, metavar="DIR", help="fetch those of this run")
     plan = commands.add_parser("plan", parents=[profile], help="what each phase takes of card, memory, disk and days")
     plan.add_argument("--run", type=user_path, metavar="DIR", help="plan with this run's corpus")
@@ -91,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     corpus.add_argument("--run", type=user_path, metavar="DIR", help="run directory; needed unless --check")
     corpus.add_argument("--check", action="store_true", help="tell what the recipe needs and what is wrong with it")
     commands.add_parser("sft", parents=[profile, run], help="train the adapter")
+    commands.add_parser("grm", parents=[profile, run], help="let the model learn from its own drafts, judged by tests")
     truncate = commands.add_parser("truncate", help="make a smaller adapter, by singular values")
     truncate.add_argument("--adapter", required=True, type=user_path, metavar="DIR", help="PEFT folder")
     truncate.add_argument("--rank", required=True, type=int, metavar="R", help="of the adapter that is made")
@@ -131,10 +117,18 @@ def _profile(arguments: argparse.Namespace) -> Any:
 def _pull(arguments: argparse.Namespace) -> None:
     profile = _profile(arguments)
     from app.corpus.recipes import load_recipe
-    from app.models.base import pull
+    from app.models.base import load_tokenizer, pull
+    from app.planning.reward_models import models_beside
+    from app.prompting.turn_ends import is_taught_to_answer
 
     load_recipe(profile.corpus.recipe)
-    print(f"base model {profile.model.name} is at {pull(profile.model)}")
+    others = models_beside(profile.grm)
+    base = pull(profile.model)
+    print(f"base model {profile.model.name} is at {base}")
+    if others and profile.grm.when == "auto" and not is_taught_to_answer(load_tokenizer(base)):
+        others = {}  # the pipeline leaves self-reward out
+    for setting, model in others.items():
+        print(f"{setting} {model.name} is at {pull(model)}")
 
 
 def _plan(arguments: argparse.Namespace) -> None:
@@ -172,6 +166,7 @@ def _stage(arguments: argparse.Namespace) -> None:
         work, place = {
             "corpus": (lambda: pipeline.corpus(run, profile, unsafe=arguments.unsafe, by_itself=True), run.corpus),
             "sft": (lambda: pipeline.sft(run, profile), run.sft),
+            "grm": (lambda: pipeline.grm(run, profile), run.grm),
         }[arguments.command]
         work()
         print(f"{arguments.command}: {place}")
@@ -198,6 +193,11 @@ def _corpus(arguments: argparse.Namespace) -> None:
         raise UserError(f"recipe {settings.recipe!r} can't be built: {'; '.join(problems)}")
     print(f"recipe {recipe.name} can be built: {settings.recipe}")
     return None
+
+
+def _grm(arguments: argparse.Namespace) -> None:
+    _check_confinement(unsafe=False)  # an unconfined program earns no reward, so --unsafe would be of no use
+    _stage(arguments)
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -278,6 +278,7 @@ COMMANDS = {
     "pipeline": _pipeline,
     "corpus": _corpus,
     "sft": _stage,
+    "grm": _grm,
     "truncate": _truncate,
     "evaluate": _evaluate,
     "report": _report,

@@ -15,7 +15,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from app.errors import UserError, did_you_mean
-from app.settings import Profile, Settings
+from app.settings import Profile
+from app.settings_base import Settings
 
 T = TypeVar("T", bound=BaseModel)
 _LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

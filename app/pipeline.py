@@ -1,13 +1,15 @@
-"""The main job: corpus, SFT, validation, evaluation, report, in this order, each skipped when it is complete; SFT and
-its validation also where they would do harm (`sft.when`).
+"""The main job: corpus, SFT, self-reward, validation of both, evaluation, report, in this order, each skipped when it
+is complete; what trains also where it would do harm or can't be done (`sft.when`, `grm.when`).
 
-Runs as a Ray driver: on a cluster of its own, on the one RAY_ADDRESS names, or as a submitted job. Each stage that
-trains is followed by a validation, which decides whether its adapter is kept (`app.evaluation.gate`). Self-reward
-(`grm`) and evolution (`evolve`) will come between SFT and evaluation. Run: python -m app pipeline --profile P [--run
-DIR] [--resume]
+Runs as a Ray driver: on a cluster of its own, on the one RAY_ADDRESS names, or as a submitted job. SFT and self-reward
+(`grm`) each train an adapter of the base model, so neither waits for the other's validation, which decides whether an
+adapter is kept (`app.evaluation.gate`): validations come together, before the evaluation, and the model is loaded once
+for all of them. Evolution (`evolve`) is to come.
+Run: python -m app pipeline --profile P [--run DIR] [--resume]
 """
 
 import contextlib
+import functools
 import shutil
 from collections.abc import Iterator
 from typing import Any
@@ -15,16 +17,18 @@ from typing import Any
 from app import hardware
 from app.cluster.session import connected, require_resources
 from app.corpus.clean.guard import Guard
+from app.errors import NothingToLearnError, causes
 from app.evaluation import gate
 from app.evaluation.guarded_suites import guard_for
 from app.evaluation.measurement import Engines, measure_candidates, search_training_data
-from app.evaluation.stage import BASE, SFT, is_evaluated, load_suites
+from app.evaluation.stage import BASE, GRM, SFT, is_evaluated, load_suites
 from app.files.json_files import read_json
 from app.models.base import ensure_model, load_tokenizer
 from app.progress import say
 from app.prompting.turn_ends import check_chat, is_taught_to_answer
-from app.records import Generator, Judge
+from app.records import UNTRUSTED_TIERS, Generator, Judge
 from app.runs import Run, require_stage, update_info
+from app.sandbox.tiers import confinement
 from app.settings import Profile
 
 
@@ -33,30 +37,46 @@ def run_pipeline(run: Run, profile: Profile, *, keep_anyway: bool = False, unsaf
     can't confine them (`app.sandbox.tiers`)."""
     tokenizer = check_chat_uses(profile)
     gate.check(profile.validation)
-    adapter, left_out = str(run.sft_adapter), why_sft_is_left_out(run, profile, tokenizer)
-    candidates = {BASE: ""} if left_out else {BASE: "", SFT: adapter}
-    validated = bool(left_out) or gate.is_validated(run, profile, SFT, adapter)
-    measured = is_evaluated(run, profile.evaluation, candidates) and validated
-    complete = run.corpus_manifest.exists() and (bool(left_out) or run.sft_meta.exists()) and measured
+    left_out = _left_out(run, profile, tokenizer, unsafe)
+    adapters = {stage: str(place) for stage, place in ((SFT, run.sft_adapter), (GRM, run.grm_adapter))}
+    trained = {stage: adapter for stage, adapter in adapters.items() if stage not in left_out}
+    validated = all(gate.is_validated(run, profile, stage, adapter) for stage, adapter in trained.items())
+    measured = is_evaluated(run, profile.evaluation, {BASE: "", **trained}) and validated
+    complete = run.corpus_manifest.exists() and trained.keys() <= run.trained().keys() and measured
     asked = [profile.evaluation] if validated else [profile.validation, profile.evaluation]
     problems = [] if measured else [load_suites(settings) for settings in asked]
-    update_info(run, left_out={SFT: left_out} if left_out else {})
+    if GRM in trained:
+        _check_what_grm_asks(run, profile)
+    update_info(run, left_out=left_out)
     with hardware.PeakMemory() as memory, contextlib.nullcontext() if complete else connected(profile.cluster):
         if not complete:
-            _require_what_stages_need(profile, trains=not left_out)
+            _require_what_stages_need(profile, trains=SFT in trained, learns=GRM in trained)
         corpus(run, profile, unsafe=unsafe)
-        if left_out:
-            say(f"sft is left out: {left_out}")
-        else:
+        if SFT in trained:
             sft(run, profile)
+        if GRM in trained and (reason := _grm_or_why_not(run, profile)):
+            left_out[GRM] = reason
+            del trained[GRM]
+            update_info(run, left_out=left_out)
+        for stage, reason in left_out.items():
+            say(f"{stage} is left out: {reason}")
         for suites in problems:
             search_training_data(run, profile, suites)
         with _started_once(generator_and_judges) as engines:
-            if not left_out:
-                gate.validate(run, profile, SFT, adapter, engines, keep_anyway=keep_anyway, unsafe=unsafe)
-            measure_candidates(run, profile, candidates, engines, unsafe=unsafe)
+            for stage, adapter in trained.items():
+                gate.validate(run, profile, stage, adapter, engines, keep_anyway=keep_anyway, unsafe=unsafe)
+            measure_candidates(run, profile, {BASE: "", **trained}, engines, unsafe=unsafe)
     _keep_peak(run, memory.peak_bytes)
     report(run)
+
+
+def _left_out(run: Run, profile: Profile, tokenizer: Any, unsafe: bool) -> dict[str, str]:
+    """The stages that train and are not to, each with the reason."""
+    reasons = {
+        SFT: why_sft_is_left_out(run, profile, tokenizer),
+        GRM: why_grm_is_left_out(run, profile, tokenizer, unsafe),
+    }
+    return {stage: reason for stage, reason in reasons.items() if reason}
 
 
 def why_sft_is_left_out(run: Run, profile: Profile, tokenizer: Any) -> str:
@@ -67,6 +87,42 @@ def why_sft_is_left_out(run: Run, profile: Profile, tokenizer: Any) -> str:
         f"{profile.model.name} was taught to answer already, and learning code that people wrote made such a model "
         "worse (docs/evaluation.md, What SFT costs); `--set sft.when=always` trains it all the same"
     )
+
+
+def why_grm_is_left_out(run: Run, profile: Profile, tokenizer: Any, unsafe: bool) -> str:
+    """For a person; empty where the run learns, or has learnt, from its own drafts."""
+    when, anyway = profile.grm.when, "`--set grm.when=always` lets it learn all the same"
+    if run.grm_meta.exists():
+        return ""
+    if when == "never":
+        return f"grm.when=never says so; {anyway}"
+    if when == "auto" and not is_taught_to_answer(tokenizer):
+        return f"{profile.model.name} was not taught to answer, and what it would learn from are its answers; {anyway}"
+    if confinement(unsafe=unsafe).tier in UNTRUSTED_TIERS:
+        return "programs can't be confined on this machine, and one that is not confined earns no reward"
+    return ""
+
+
+def _check_what_grm_asks(run: Run, profile: Profile) -> None:
+    """Raise UserError for a model or for problems that the stage can't learn with, before any stage."""
+    if not run.grm_meta.exists():
+        from app.reward.problems import find as problems
+        from app.reward.stage import check_model
+
+        check_model(profile)
+        problems.check(profile.grm, profile.validation)
+
+
+def _grm_or_why_not(run: Run, profile: Profile) -> str:
+    """Run the stage; why there was nothing to learn, where that is so: the pipeline goes on without it."""
+    try:
+        grm(run, profile)
+    except Exception as error:  # may come back from a Ray worker, wrapped
+        *_, bottom = causes(error)
+        if not isinstance(bottom, NothingToLearnError):
+            raise
+        return str(bottom)
+    return ""
 
 
 def check_chat_uses(profile: Profile) -> Any:
@@ -140,15 +196,41 @@ def sft(run: Run, profile: Profile) -> None:
     return say(f"  {meta['steps']} steps, {meta['tokens']} tokens, loss {meta['final_loss']:.3f}: {run.sft_adapter}")
 
 
+def grm(run: Run, profile: Profile) -> None:
+    if run.grm_meta.exists():
+        shutil.rmtree(run.grm_work, ignore_errors=True)
+        return say("grm: complete")
+    from actors.critic import critic_on_ray
+    from app.reward.arms import told
+    from app.reward.problems.find import OF_RUN, load
+    from app.reward.stage import check_model, run_grm
+
+    check_model(profile)
+    if OF_RUN in profile.grm.problems:
+        require_stage(run, "corpus", run.corpus_manifest, profile)
+    problems = load(profile.grm.problems, run.problems, profile.validation)
+    say("grm")
+    with run.attempt("grm"), connected(profile.cluster):
+        _require_what_stages_need(profile, trains=False, learns=True)
+        engines = functools.partial(generator_and_judges, beside_trainer=True)
+        run_grm(run, profile, problems, engines, critic_on_ray)
+    return say(f"  {told(read_json(run.grm_meta))}: {run.grm_adapter}")
+
+
 @contextlib.contextmanager
-def generator_and_judges(profile: Profile, unsafe: bool) -> Iterator[tuple[Generator, Judge]]:
-    """The actors that draw and judge, on the cluster that is connected."""
+def generator_and_judges(
+    profile: Profile, unsafe: bool, *, beside_trainer: bool = False
+) -> Iterator[tuple[Generator, Judge]]:
+    """The actors that draw and judge, on the cluster that is connected. beside_trainer: a trainer is to have room."""
     from actors.generator import GeneratorClient
     from actors.judges import JudgePool
+    from app.models.config import config_of
+    from app.reward.turns import engine_settings
 
+    settings = engine_settings(profile, config_of(profile.model)[0]) if beside_trainer else profile.generation
     with (
         contextlib.closing(JudgePool(profile.sandbox, unsafe=unsafe)) as judges,
-        contextlib.closing(GeneratorClient(profile.model, profile.generation)) as generator,
+        contextlib.closing(GeneratorClient(profile.model, settings, beside_trainer=beside_trainer)) as generator,
     ):
         yield generator, judges
 
@@ -176,11 +258,15 @@ def report(run: Run) -> None:
         write_report(run)
 
 
-def _require_what_stages_need(profile: Profile, *, trains: bool = True) -> None:
+def _require_what_stages_need(profile: Profile, *, trains: bool = True, learns: bool = False) -> None:
+    """trains: by SFT; learns: from own drafts."""
     if trains:
         workers = profile.sft.num_workers  # and one CPU for the data that feeds them
         gpus = workers if profile.sft.use_gpu else 0
         require_resources(f"sft.num_workers={workers}", num_cpus=workers + 1, num_gpus=gpus)
+    if learns:
+        uses_gpu = profile.sft.use_gpu or profile.generation.use_gpu
+        require_resources("grm, its trainer beside its generator,", num_cpus=2, num_gpus=int(uses_gpu))
     require_resources("generation", num_cpus=1, num_gpus=int(profile.generation.use_gpu))
 
 

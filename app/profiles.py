@@ -16,10 +16,15 @@ from app.settings import (
     SftSettings,
     ValidationSettings,
 )
+from app.settings_grm import CriticSettings, GrmSettings
+
+OPEN_PROBLEMS = ("ours", "mbpp", "mined")
+"""What a card's profiles learn from by themselves: our own problems, MBPP's training tasks (CC-BY-4.0) and what the
+run's corpus mined."""
 
 
 def smoke() -> Profile:
-    """Every stage in seconds, for tests: two untrained layers of the Qwen3 architecture with a real tokenizer."""
+    """All but self-reward in seconds, for tests: two untrained layers of the Qwen3 architecture, a real tokenizer."""
     return Profile(
         name="smoke",
         model=ModelSettings(source="random", name="qwen3-2-layers"),
@@ -28,6 +33,20 @@ def smoke() -> Profile:
         ),
         sft=SftSettings(
             when="always", learning_rate=1e-3, micro_batch=4, grad_accumulation=2, max_steps=12, checkpoint_every=3
+        ),
+        grm=GrmSettings(
+            when="never",  # untrained layers solve nothing, so there is nothing to learn
+            problems=("ours=datasets/problems/basics.yaml",),
+            rate_drafts=2,
+            steps=2,
+            warmup_steps=0,
+            prompts_per_step=2,
+            num_drafts=4,
+            refill=0.0,
+            max_new_tokens=16,
+            seq_len=512,
+            checkpoint_every=1,
+            critic=CriticSettings(model=ModelSettings(source="random", name="qwen3-2-layers"), max_drafts=64, epochs=1),
         ),
         generation=GenerationSettings(batch_size=8),
         evaluation=EvaluationSettings(num_problems=6, max_new_tokens=16),
@@ -45,6 +64,19 @@ def laptop() -> Profile:
         model=ModelSettings(source="package", name="SmolLM2-135M-Instruct"),
         corpus=CorpusSettings(seq_len=512, max_files=1500, max_mined_files=1500, files_per_shard=400),
         sft=SftSettings(when="always", micro_batch=1, grad_accumulation=4, max_steps=20, checkpoint_every=5),
+        grm=GrmSettings(
+            problems=("ours=datasets/problems/basics.yaml",),
+            rate_drafts=2,
+            steps=4,
+            warmup_steps=1,
+            prompts_per_step=4,
+            num_drafts=8,
+            refill=0.0,
+            max_new_tokens=96,
+            seq_len=512,
+            micro_batch=2,
+            critic=CriticSettings(max_drafts=200, epochs=1),
+        ),
         generation=GenerationSettings(engine="vllm", batch_size=16, kv_cache_bytes=1 << 30),
         evaluation=EvaluationSettings(num_problems=40, max_new_tokens=256),
         validation=ValidationSettings(max_new_tokens=256),
@@ -60,6 +92,7 @@ def rtx3070() -> Profile:
         model=ModelSettings(source="hub", name="Qwen/Qwen3-1.7B", dtype="bfloat16", quantization="nf4"),
         corpus=CorpusSettings(seq_len=2048, num_workers=8),
         sft=SftSettings(micro_batch=2, grad_accumulation=8, gradient_checkpointing=True, use_gpu=True, vram_gib=7.0),
+        grm=GrmSettings(problems=OPEN_PROBLEMS),
         generation=GenerationSettings(engine="vllm", batch_size=128, use_gpu=True),
         evaluation=EvaluationSettings(protocols=("chat", "completion")),
         serving=ServingSettings(use_gpu=True, weights="bitsandbytes", max_model_len=8192),
@@ -73,6 +106,7 @@ def workstation() -> Profile:
         model=ModelSettings(source="hub", name="Qwen/Qwen3-1.7B", dtype="bfloat16"),
         corpus=CorpusSettings(seq_len=2048, num_workers=8),
         sft=SftSettings(micro_batch=4, grad_accumulation=4, gradient_checkpointing=True, use_gpu=True, vram_gib=22.0),
+        grm=GrmSettings(problems=OPEN_PROBLEMS),
         generation=GenerationSettings(engine="vllm", batch_size=256, use_gpu=True, vram_gib=22.0),
         evaluation=EvaluationSettings(protocols=("chat", "completion")),
         serving=ServingSettings(use_gpu=True, max_model_len=32_768, max_num_seqs=64, vram_gib=22.0),

@@ -241,6 +241,13 @@ class Generator(Protocol):
         """For each (prompt, completion) the log-probability of every token of the completion, nats."""
         ...
 
+    def score_ids(
+        self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], *, adapter: str = ""
+    ) -> list[list[float]]:
+        """The same for token ids, which are taken as they are: those of a text encoded anew may be others than those
+        that were drawn."""
+        ...
+
     def sleep(self) -> None:
         """Give the card's memory back; the next call wakes the engine."""
         ...

@@ -13,17 +13,19 @@ from typing import Any
 from app.corpus.mining.records import STAGES
 from app.errors import UserError
 from app.evaluation.gate import Decision, read_decision
-from app.evaluation.stage import BASE, SFT, CandidateComparison, against_base, outdated, read_result
+from app.evaluation.stage import BASE, GRM, SFT, CandidateComparison, against_base, outdated, read_result
 from app.evaluation.stored_results import samples
 from app.evaluation.suites.registry import TUNING, VALIDATION
 from app.files.json_files import numbered_json_lines, read_json, write_atomic
 from app.prompting.fences import fence_for
 from app.records import UNTRUSTED_TIERS, SuiteResult
+from app.reward.summary import BAND_NAMES, Summary, draw, summary_of
 from app.runs import REPOSITORY, Run, left_out
 
 TEMPLATE = Path(__file__).with_name("report.md.jinja")
-TRAINED = (SFT,)
+TRAINED = (SFT, GRM)
 """Stages that train, in their order."""
+NAMES = {SFT: "SFT", GRM: "Self-reward"}
 OF_A_STEP = ("step", "loss", "label_tokens", "learning_rate", "seconds")
 """What a line of metrics.jsonl holds that is shown."""
 
@@ -53,7 +55,10 @@ def write_report(run: Run) -> None:
         _plot_corpus(facts["corpus"], run.corpus_plot)
     if facts["results"]:
         _plot_results(facts["results"], run.evaluation_plot)
-    markdown = jinja2.Environment(undefined=jinja2.StrictUndefined).from_string(TEMPLATE.read_text()).render(facts)
+    if facts["grm"] and facts["grm"].figures:
+        _plot_grm(facts["grm"], run.grm_plot)
+    templates = jinja2.Environment(undefined=jinja2.StrictUndefined, loader=jinja2.FileSystemLoader(TEMPLATE.parent))
+    markdown = templates.get_template(TEMPLATE.name).render(facts)
     write_atomic(run.report_md, re.sub(r"\n{3,}", "\n\n", markdown))
     write_atomic(run.report_html, _html(run, markdown))
 
@@ -84,6 +89,8 @@ def _facts(run: Run) -> dict[str, Any]:
         "unsplit": sum(result.num_unsplit for result in results),
         "examples": _examples(run, tested[0]) if (tested := _on_test_suites(compared)) else [],
         "sft": sft,
+        "grm": summary_of(run),
+        "band_names": BAND_NAMES,
         "corpus": corpus,
     }
     if sft:
@@ -111,8 +118,9 @@ def _headline(run: Run, compared: list[CandidateComparison], decisions: list[Dec
     tested = _on_test_suites(compared)
     place = run.root.relative_to(REPOSITORY) if run.root.is_relative_to(REPOSITORY) else run.root
     serves = f"`python -m app serve --run {place}` serves it."
-    if reason := left_out(run).get(SFT):
-        return f"Nothing was trained. SFT was left out: {reason}. Kept is the base model. {serves}"
+    if SFT in left_out(run) and not run.trained():
+        reasons = " ".join(f"{NAMES[stage]} was left out: {reason}." for stage, reason in left_out(run).items())
+        return f"Nothing was trained. {reasons} Kept is the base model. {serves}"
     latest = next((stage for stage in reversed(TRAINED) if any(each.candidate == stage for each in tested)), None)
     if latest is None:
         return "Base model and adapter were not compared on a test suite yet: `python -m app evaluate` does it."
@@ -120,7 +128,8 @@ def _headline(run: Run, compared: list[CandidateComparison], decisions: list[Dec
     sentence = f"The adapter {latest} against the base model: {found}."
     if decisions:
         kept = [decision.stage for decision in decisions if decision.kept]
-        sentence += f" Kept is {f'the adapter {kept[-1]}' if kept else 'the base model, without an adapter'}."
+        what = f"are the adapters {' and '.join(kept)}" if len(kept) > 1 else f"is the adapter {''.join(kept)}"
+        sentence += f" Kept {what if kept else 'is the base model, without an adapter'}."
     return f"{sentence} {serves}"
 
 
@@ -214,6 +223,12 @@ def _plot_loss(metrics: list[dict[str, Any]], window: int, path: Path) -> None:
     _save(figure, path)
 
 
+def _plot_grm(grm: Summary, path: Path) -> None:
+    figure, axes = _figure(height=2.8, columns=3)
+    draw(axes, grm.figures)
+    _save(figure, path)
+
+
 def _plot_corpus(corpus: dict[str, Any], path: Path) -> None:
     """Learnt tokens by form, and how full the rows are."""
     figure, (left, right) = _figure(height=3.6, columns=2)
@@ -267,7 +282,7 @@ def _html(run: Run, markdown: str) -> str:
     from markdown_it import MarkdownIt
 
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
-    for plot in (run.corpus_plot, run.loss_plot, run.evaluation_plot):
+    for plot in (run.corpus_plot, run.loss_plot, run.grm_plot, run.evaluation_plot):
         if plot.exists():
             data = base64.b64encode(plot.read_bytes()).decode()
             body = body.replace(f'src="plots/{plot.name}"', f'src="data:image/png;base64,{data}"')

@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 WHICH_MODEL = ("model.source", "model.name", "model.revision")
 CORPUS = ("seed", *WHICH_MODEL, "corpus")
 SFT = (*CORPUS, "model", "sft")
+DRAWN = ("seed", "model", "sandbox.timeout_s", "sandbox.memory_bytes", "grm.problems", "grm.rate_drafts",
+         "grm.temperature", "grm.max_new_tokens", "grm.seq_len")  # fmt: skip
+"""What self-reward's problems and their solve rates were made with."""
+GRM = (*DRAWN, "grm", "sft.weight_decay", "sft.max_grad_norm", "sft.optimiser", "sft.final_lr_fraction")
+CRITIC = (*DRAWN, "grm.critic")
+"""What the critic was made with, its measurements included."""
 DECISIVE_SANDBOX = ("timeout_s", "memory_bytes")
 """Settings of the sandbox that decide which problems pass, and so belong to a corpus."""
 HOW_ONLY = (
@@ -34,6 +40,11 @@ HOW_ONLY = (
     "sft.loss_chunk",
     "sft.vram_gib",
     "sft.use_gpu",
+    "grm.when",
+    "grm.checkpoint_every",
+    "grm.critic.checkpoint_every",
+    "grm.critic.batch_size",
+    "grm.critic.num_cpus",
 )
 """How a stage works, not what it makes: these never bind."""
 RETIRED = (("generation", "gpu_memory_utilization"),)
@@ -66,6 +77,7 @@ def stored_profile(root: Path) -> Profile | None:
         for group, name in RETIRED:
             held.get(group, {}).pop(name, None)
         held.setdefault("sft", {}).setdefault("when", "always")  # a run of before trains, or goes on with it
+        held.setdefault("grm", {}).setdefault("when", "never")  # and has no self-reward but by its own command
     except (BrokenFileError, KeyError, AttributeError):
         raise UserError(
             f"{info} can't be read as the description of a run: choose another --run or remove {root}"
@@ -108,15 +120,25 @@ def _bound(run: "Run") -> tuple[str, ...]:
         found += (*CORPUS, *(f"sandbox.{key}" for key in DECISIVE_SANDBOX))
     if run.sft_meta.exists():
         found += SFT
+    if run.grm_meta.exists():
+        found += GRM
     return found
 
 
 def _begin_anew(run: "Run", changed: list[str]) -> None:
     """Set aside what incomplete stages made under other settings."""
-    for folder, last, keys in ((run.corpus, run.corpus_manifest, CORPUS), (run.sft, run.sft_meta, SFT)):
+    made = (
+        (run.corpus, run.corpus_manifest, CORPUS),
+        (run.sft, run.sft_meta, SFT),
+        (run.grm, run.grm_meta, DRAWN),
+        (run.grm_critic, run.grm_meta, CRITIC),
+        (run.grm_arms, run.grm_meta, GRM),
+        (run.grm_work, run.grm_meta, GRM),
+    )
+    for folder, last, keys in made:
         differing = [line for line in changed if _is_of(line, keys)]
         if differing and not last.exists() and any(path.is_file() for path in folder.rglob("*")):
-            say(f"  {folder.name} begins anew; what it made so far is kept in {run.set_aside(folder)}")
+            say(f"  {folder.relative_to(run.root)} begins anew; what it made so far is kept in {run.set_aside(folder)}")
 
 
 def _is_of(line: str, keys: tuple[str, ...]) -> bool:

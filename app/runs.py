@@ -3,6 +3,7 @@
     runs/<run-id>/run.json                    settings, versions, commit, hardware, attempts of each stage
                   corpus/manifest.json        written last: its existence means that the stage is complete
                   sft/meta.json               the same for the training
+                  grm/meta.json audit.jsonl   the same for self-reward, and what its audit found
                   evaluation/<suite>/<candidate>/settings.json samples.jsonl result.json
                   evaluation/contamination/<suite>.json
                   validation/<stage>/decision.json    whether what the stage trained is kept, and why
@@ -47,16 +48,41 @@ def runs_root() -> Path:
 
 
 def latest_run() -> Path | None:
-    """The run under `runs_root`, or beside the code, that was finished last: its adapter, or its report where training
+    """The run under `runs_root`, or beside the code, that was finished last: its adapters, or its report where training
     was left out."""
     runs = [Run(path.parent) for root in {runs_root(), REPOSITORY / "runs"} for path in root.glob("*/run.json")]
-    ends = {run.root: run.sft_meta if run.sft_meta.exists() else run.report_html for run in runs}
-    finished = [run for run in runs if ends[run.root].exists() and (run.sft_meta.exists() or left_out(run))]
-    return max((run.root for run in finished), key=lambda root: ends[root].stat().st_mtime, default=None)
+    ends = {run.root: _end(run) for run in runs}
+    return max((root for root, end in ends.items() if end), key=lambda root: ends[root], default=None)
+
+
+def _end(run: "Run") -> float:
+    """When the run was finished; 0.0 where it was not."""
+    made = [meta for meta in (run.sft_meta, run.grm_meta) if meta.exists()]
+    if not made and run.report_html.exists() and "sft" in left_out(run):
+        made = [run.report_html]
+    return max((path.stat().st_mtime for path in made), default=0.0)
 
 
 def new_run_dir(profile: Profile) -> Path:
     return runs_root() / f"{profile.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+class ArmPaths:
+    """Paths of one arm of self-reward, or of one of its rounds. Made by `Run.arm`, and for a folder of its own by a
+    benchmark."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.drafts = folder / "drafts"
+        self.lessons = folder / "lessons.parquet"
+        self.metrics = folder / "metrics.jsonl"
+        self.validation = folder / "validation.jsonl"
+        self.tensorboard = folder / "tensorboard"
+        self.adapter = folder / "adapter"
+
+    def round(self, number: int) -> "ArmPaths":
+        """Of one before the last, from 1."""
+        return ArmPaths(self.folder / f"round-{number}")
 
 
 class Run:
@@ -79,15 +105,32 @@ class Run:
         self.sft_held_out = self.sft / "held_out.jsonl"
         self.sft_tensorboard = self.sft / "tensorboard"
         self.sft_work = self.sft / "work"
+        self.grm = root / "grm"
+        self.grm_meta = self.grm / "meta.json"
+        self.grm_problems = self.grm / "problems"
+        self.grm_validation_problems = self.grm_problems / "validation"
+        self.grm_rates = self.grm / "drafts" / "untouched.parquet"
+        self.grm_arms = self.grm / "arms"
+        self.grm_critic = self.grm / "critic"
+        self.grm_critic_metrics = self.grm_critic / "metrics.json"
+        self.grm_adapter = self.grm / "adapter"
+        self.grm_attribution = self.grm / "attribution.csv"
+        self.grm_audit = self.grm / "audit.jsonl"
+        self.grm_work = self.grm / "work"
         self.evaluation = root / "evaluation"
         self.validation = root / "validation"
         self.superseded = root / "superseded"
         self.plots = root / "plots"
         self.loss_plot = self.plots / "loss.png"
         self.corpus_plot = self.plots / "corpus.png"
+        self.grm_plot = self.plots / "grm.png"
         self.evaluation_plot = self.plots / "evaluation.png"
         self.report_md = root / "report.md"
         self.report_html = root / "report.html"
+
+    def arm(self, name: str) -> ArmPaths:
+        """Of an arm of self-reward, by `grm.arm`."""
+        return ArmPaths(self.grm_arms / name)
 
     def suite_result(self, suite: str, candidate: str) -> Path:
         return self.evaluation / suite / candidate / "result.json"
@@ -104,6 +147,10 @@ class Run:
     def decision(self, stage: str) -> Path:
         return self.validation / stage / "decision.json"
 
+    def grm_drafts(self) -> dict[str, Path]:
+        """Self-reward's files of judged drafts, by their place below grm/."""
+        return {path.relative_to(self.grm).as_posix(): path for path in sorted(self.grm.rglob("drafts*/*.parquet"))}
+
     def set_aside(self, folder: Path) -> Path:
         """Move a folder of the run to where no stage and no report looks for it; returns the place."""
         place = self.superseded / folder.relative_to(self.root)
@@ -114,11 +161,15 @@ class Run:
         folder.rename(free)
         return free
 
-    def adapters(self) -> dict[str, Path]:
-        """Finished adapters by name, without those that were found to do no good; a stage that adds some lists them
+    def trained(self) -> dict[str, Path]:
+        """Finished adapters by the stage that made them, in the order of the stages; one that adds some lists them
         here."""
-        finished = {"sft": self.sft_adapter} if self.sft_meta.exists() else {}
-        return {stage: folder for stage, folder in finished.items() if not self._is_refused(stage)}
+        stages = {"sft": (self.sft_meta, self.sft_adapter), "grm": (self.grm_meta, self.grm_adapter)}
+        return {stage: folder for stage, (meta, folder) in stages.items() if meta.exists()}
+
+    def adapters(self) -> dict[str, Path]:
+        """Finished adapters, without those that were found to do no good."""
+        return {stage: folder for stage, folder in self.trained().items() if not self._is_refused(stage)}
 
     def _is_refused(self, stage: str) -> bool:
         path = self.decision(stage)
@@ -203,7 +254,7 @@ def update_info(run: Run, **values: Any) -> None:
 def left_out(run: Run) -> dict[str, str]:
     """Stages that the pipeline left out, and that nobody has run since, each with the reason."""
     noted: dict[str, str] = read_json(run.info).get("left_out", {})
-    return {} if run.sft_meta.exists() else noted
+    return {stage: reason for stage, reason in noted.items() if stage not in run.trained()}
 
 
 def require_stage(run: Run, stage: str, artifact: Path, profile: Profile) -> None:

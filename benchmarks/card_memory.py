@@ -7,6 +7,7 @@ import subprocess
 import threading
 
 EVERY_SECONDS = 0.1
+GIB = 1 << 30
 
 
 class CardMemory:
@@ -45,3 +46,12 @@ class CardMemory:
         card = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0] or "0"
         command = ["nvidia-smi", f"--id={card}", f"--query-gpu={what}", "--format=csv,noheader,nounits"]
         return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) / 1024
+
+
+def leave_room(card: CardMemory, gib: float) -> None:
+    """Let torch's allocator take no more than what is left of so many GiB of the card now. What a sleeping engine of
+    this process has given back still counts in the allocator's books, so a plain fraction would forbid it."""
+    import torch
+
+    held = torch.cuda.memory_reserved() / GIB
+    torch.cuda.set_per_process_memory_fraction(min(1.0, (held + gib - card.now_gib) / card.total_gib))

@@ -24,7 +24,8 @@ import torch.distributed as dist
 from transformers import AutoModelForCausalLM, Qwen3Config
 
 from app.models.sizes import GIB
-from app.settings import ModelSettings, Settings, SftSettings
+from app.settings import ModelSettings, SftSettings
+from app.settings_base import Settings
 from app.training import loop, lora, parallel
 from app.training.memory import ALLOCATOR, choose_keep, shape_of
 from benchmarks.launch import launch
@@ -100,7 +101,7 @@ def train_part(device: torch.device, arm: Arm) -> dict[str, Any]:
     where = ModelSettings(source="path", name="random", dtype="bfloat16")
     keep = choose_keep(shape_of(config), where, settings, arm.seq_len, arm.cap_gib * GIB) or []
     loop.train(
-        model, batches, settings, arm.steps, device=device, on_step=metrics.append,
+        model, loop.epochs(batches, settings, arm.steps), settings, arm.steps, device=device, on_step=metrics.append,
         on_checkpoint=lambda step, save: None, keep=keep, wrap=wrap,
     )  # fmt: skip
     return {"steps": [asdict(row) for row in metrics], "peak_gib": torch.cuda.max_memory_reserved(device) / GIB}

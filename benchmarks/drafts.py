@@ -171,16 +171,17 @@ def judge(arguments: argparse.Namespace) -> None:
 
 
 def _summary(problems: Sequence[_Solved]) -> dict[str, Any]:
+    from app.reward.drafts.solve_rates import bands
+
     rates = [problem.passed / problem.drafts for problem in problems]
     drafts = min(problem.drafts for problem in problems)
-    bands = Counter("0" if r == 0 else "1" if r == 1 else f"to {math.ceil(r * 4) / 4}" for r in rates)
     statuses = sum((problem.statuses for problem in problems), Counter[str]())
     return {
         "problems": len(problems),
         "drafts_a_problem": drafts,
         "pass@1": round(sum(rates) / len(rates), 4),
         f"pass@{drafts}": round(sum(rate > 0 for rate in rates) / len(rates), 4),
-        "solve_rates": dict(sorted(bands.items())),
+        "solve_rates": bands(rates),
         "statuses": dict(statuses.most_common()),
     }
 

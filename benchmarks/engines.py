@@ -72,6 +72,10 @@ class Apart:
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return self._pool.submit(function, *arguments).result()
 
+    def end(self) -> None:
+        """End the process, which gives back what its engine holds."""
+        self._pool.shutdown()
+
 
 def set_environment(values: dict[str, str]) -> None:
     os.environ.update(values)

@@ -123,12 +123,12 @@ def choose(arguments: argparse.Namespace) -> None:
     whole = max((comparison.num_problems for comparison in found.values()), default=0)
     arms = {n: c for n, c in found.items() if n != AGAIN and c.num_problems == whole}
     for name, comparison in found.items():
-        _say(arguments, arm=name, **_told_of(comparison), whole=comparison.num_problems == whole)
+        _say(arguments, arm=name, **told_of(comparison), whole=comparison.num_problems == whole)
     if not arms:
         raise UserError(f"{arguments.out} holds no arm beside the base: run `train` and `measure` first")
     best = max(arms, key=lambda name: arms[name].difference)
     helps = arms[best].difference > 0 and arms[best].p_value < ALPHA
-    chosen = {"best": best, "default": best if helps else "no SFT", "arms": {n: _told_of(c) for n, c in arms.items()}}
+    chosen = {"best": best, "default": best if helps else "no SFT", "arms": {n: told_of(c) for n, c in arms.items()}}
     write_json(arguments.out / "chosen.json", chosen)
     _say(arguments, best=best, default=chosen["default"])
 
@@ -144,10 +144,10 @@ def pool(arguments: argparse.Namespace) -> None:
     """Say what all shares of `confirm` come to together: each measurement, then programs pooled."""
     for (label, name), (base, other) in sorted(_rates(arguments.out, "confirm").items()):
         if name != BASE and (found := compare(base, other)):
-            _say(arguments, arm=name, suite=label, **_told_of(found))
+            _say(arguments, arm=name, suite=label, **told_of(found))
     for protocols in ("chat", "completion", "chat,completion"):
         for name, found in pooled(arguments.out, "confirm", protocols.split(",")).items():
-            _say(arguments, arm=name, pooled=protocols, **_told_of(found))
+            _say(arguments, arm=name, pooled=protocols, **told_of(found))
 
 
 def pooled(out: Path, step: str, protocols: Sequence[str] = ("chat", "completion")) -> dict[str, Comparison]:
@@ -202,7 +202,7 @@ def _measure(arguments: argparse.Namespace, arms: Sequence[str], asked: Sequence
         }
     )
     run = Run(arguments.out / f"{arguments.step.__name__}-{arguments.share[0]}")
-    tokenizer, generator = load_tokenizer(ensure_model(profile.model)), _generator(profile)
+    tokenizer, generator = load_tokenizer(ensure_model(profile.model)), engine_of(profile)
     suites: dict[str, tuple[Suite, list[Task]]] = {}
     with closing(LocalJudges(profile.sandbox, confinement())) as judges:
         for (candidate, adapter), (text, protocol) in itertools.product(candidates.items(), asked):
@@ -215,7 +215,7 @@ def _measure(arguments: argparse.Namespace, arms: Sequence[str], asked: Sequence
                 found = read_result(run.suite_result(what.label, candidate))
                 compared = against_base(run, what.label, candidate)
                 told = {"passed": found.num_passed, "samples": found.num_samples, "replies": found.replies}
-                told |= _told_of(compared.comparison) if compared else {}
+                told |= told_of(compared.comparison) if compared else {}
                 _say(arguments, arm=candidate, suite=what.label, seconds=round(time.perf_counter() - start), **told)
 
 
@@ -224,7 +224,7 @@ def _loaded(name: str, path: str) -> tuple[Suite, list[Task]]:
     return suite, suite.load(Path(path) if path else None)
 
 
-def _generator(profile: Profile) -> Generator:
+def engine_of(profile: Profile) -> Generator:
     if profile.generation.engine == "vllm":
         from app.generation.vllm_engine import VllmEngine
 
@@ -277,7 +277,7 @@ def _profile(arguments: argparse.Namespace, *settings: str) -> Profile:
     return with_overrides(get_profile("laptop"), ["sft.max_steps=null", *given, *settings, *arguments.overrides])
 
 
-def _told_of(found: Comparison) -> dict[str, Any]:
+def told_of(found: Comparison) -> dict[str, Any]:
     """In points."""
     return {
         "problems": found.num_problems,

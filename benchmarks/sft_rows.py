@@ -42,6 +42,7 @@ from app.errors import UserError
 from app.models.base import ensure_model, load_tokenizer
 from app.prompting.protocols import chat_prompt
 from app.prompting.replies import parsed
+from app.reward.imitation.selection import most_learnt
 from app.run_settings import stored_profile
 from app.runs import Run
 from app.settings import Profile
@@ -192,8 +193,7 @@ def kept(answers: Sequence[Answer]) -> list[Answer]:
     """What is learnt of a problem: passed and all different, more of them the harder it is."""
     rate = sum(answer.passed for answer in answers) / len(answers)
     different = {answer.shape: answer for answer in reversed(answers) if answer.passed}
-    most = 4 if rate <= 0.25 else 2 if rate <= 0.75 else 1
-    return sorted(different.values(), key=lambda answer: answer.order)[:most]
+    return sorted(different.values(), key=lambda answer: answer.order)[: most_learnt(rate)]
 
 
 def _replayed(arguments: argparse.Namespace) -> Iterator[Example]:

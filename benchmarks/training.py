@@ -28,7 +28,8 @@ from transformers import Qwen3Config
 from app.models.config import QWEN3_1_7B as SHAPE
 from app.models.sizes import GIB
 from app.records import IGNORE
-from app.settings import ModelSettings, Settings, SftSettings
+from app.settings import ModelSettings, SftSettings
+from app.settings_base import Settings
 from app.training.memory import ALLOCATOR, choose_keep, shape_of, step_memory
 from app.training.saved_activations import Keep
 
@@ -147,8 +148,8 @@ def train_ours(arm: Arm, folder: Path, data: dict[str, torch.Tensor], steps: int
             yield {name: tensor[start : start + arm.micro_batch] for name, tensor in data.items()}
 
     loop.train(
-        model, batches, settings, steps, device=torch.device("cuda", 0), on_step=metrics.append,
-        on_checkpoint=lambda step, save: None, keep=keep,
+        model, loop.epochs(batches, settings, steps), settings, steps, device=torch.device("cuda", 0),
+        on_step=metrics.append, on_checkpoint=lambda step, save: None, keep=keep,
     )  # fmt: skip
     return [m.seconds for m in metrics], [m.loss for m in metrics]
 

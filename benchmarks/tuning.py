@@ -53,7 +53,7 @@ def tune(profile: Profile, data: dict[str, torch.Tensor], device: torch.device, 
     steps, start, metrics = total_steps(num_rows, profile.sft), time.perf_counter(), list[loop.StepMetrics]()
     loop.train(
         model,
-        batches,
+        loop.epochs(batches, profile.sft, steps, difficulty),
         profile.sft,
         steps,
         device=device,

@@ -9,28 +9,40 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from tests import commands
+
 ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait for each other leave the core to what else runs
+os.environ.setdefault("RAY_worker_niceness", "0")  # at Ray's 15, other tests beside them would take the cores
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("LOG_NAME_UPDATE_INTERVAL_S", "3600")  # nobody reads what Ray would forward of its workers' logs
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # as many threads as are this process's share of the machine
     SHARE = len(os.sched_getaffinity(0)) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, SHARE)))
+IMPORTED_UNDER = commands.before_imports(os.environ)  # a test may change it later
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
-ON_RAY = ("e2e/test_serve", "e2e/test_pipeline", "e2e/test_evaluate", "e2e/test_cli", "ray/")
-"""Tests that start Ray and engines keep two cores busy by themselves: one after the other."""
+ON_RAY = ("e2e/test_pipeline", "e2e/test_serve", "e2e/test_evaluate", "ray/")
+"""Tests that start Ray and engines keep two cores busy by themselves. Two at once on two cores were seen to pass over
+the limits of time that tests of lost engines have."""
+
+
+GROUPS = {"Ray": ON_RAY, "vLLM": ("unit/generation/test_vllm",)}
+"""Files that share more than their own fixtures."""
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist then puts the groups into the tests' names
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Under xdist (`--dist loadgroup`) what starts Ray runs in one worker, and first, since it takes longest. A file's
-    other tests go to one worker too, in their order, so that what they share is made once."""
+    """Under xdist (`--dist loadgroup`) what starts Ray runs in one process, and first, since it takes longest. A file's
+    other tests go to one process too, in their order, so that what they share is made once."""
     if "PYTEST_XDIST_WORKER" not in os.environ:  # its workers are not told the option, and it is they who sort
         return
     places = {item: item.path.relative_to(ROOT / "tests").as_posix() for item in items}
     for item, place in places.items():
-        item.add_marker(pytest.mark.xdist_group("Ray" if place.startswith(ON_RAY) else place))
+        group = next((name for name, places_of in GROUPS.items() if place.startswith(places_of)), place)
+        item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: not places[item].startswith(ON_RAY))
 
 
@@ -76,8 +88,6 @@ def cli() -> Cli:
     def call(
         *arguments: str | Path, timeout: float = 240, env: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "app", *map(str, arguments)]
-        everything = os.environ | (env or {})
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, env=everything)
+        return commands.run([*map(str, arguments)], os.environ | (env or {}), IMPORTED_UNDER, timeout)
 
     return call

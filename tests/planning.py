@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from app.overrides import with_overrides
-from app.planning.plan import PHASES, Inputs, inputs_of
+from app.planning.inputs import Inputs, inputs_of
+from app.planning.plan import PHASES
 from app.planning.text import as_json
 from app.profiles import get_profile
 

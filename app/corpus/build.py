@@ -114,7 +114,7 @@ def build_corpus(
     identity = identify(profile, plan.recipe, ensure_model(profile.model), guard, plan.sources)
     _tell_changes(run.corpus_work / IDENTITY, identity)
     facts = {"guard": guard.facts(), "identity": identity.facts()}
-    guarded = signs_bytes(guard.signs, guard.facts())
+    guarded = signs_bytes(guard.signs(), guard.facts())
     write_atomic(run.corpus_work / GUARD, guarded)
     build = BuildSettings(
         recipe=plan.recipe,

@@ -10,9 +10,10 @@ import csv
 import io
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -139,6 +140,32 @@ def _of_distributions(plan: "BuildPlan") -> Iterator[Rejected]:
             yield Rejected(origin=replace(origin, path=path), name="", what="file", reason=reason)
 
 
+class Attributed(NamedTuple):
+    """A row of attribution.csv: what was learnt from, and whose it is."""
+
+    distribution: str
+    """Or the source of problems."""
+    version: str
+    licence: str
+    evidence: str
+    """What says that this is its licence."""
+    author: str
+    homepage: str
+    tokens: int
+    files: Sequence[str]
+    """Or the problems' ids."""
+
+
+def write_attribution(path: Path, rows: Iterable[Attributed]) -> None:
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(Attributed._fields)
+    for *facts, files in rows:
+        cells = [" ".join(str(cell).split()) for cell in facts]
+        writer.writerow([*cells, " ".join(name.replace(" ", "%20") for name in files)])
+    write_atomic(path, table.getvalue())
+
+
 def _write_attribution(run: Run, plan: "BuildPlan", counts: list[ShardCounts]) -> dict[str, dict[str, int]]:
     """Write attribution.csv: who wrote what the shards hold, a row a distribution and licence, with the files kept.
     Returns distributions, files and tokens by licence."""
@@ -149,18 +176,15 @@ def _write_attribution(run: Run, plan: "BuildPlan", counts: list[ShardCounts]) -
             tokens[distribution, licence] += num_tokens
             files[distribution, licence].add(path)
     by_name = {d.name: d for d in reversed(plan.distributions)}  # of one name the one that is used comes first
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["distribution", "version", "licence", "evidence", "author", "homepage", "tokens", "files"])
+    rows: list[Attributed] = []
     licences: dict[str, dict[str, int]] = {}
     for distribution, licence in sorted(tokens):
         d = by_name.get(distribution)
         facts = (d.version, licence, d.verdict.evidence, d.author, d.homepage) if d else ("", licence, "recipe", "", "")
         held = sorted(files[distribution, licence])
-        cells = [" ".join(str(cell).split()) for cell in (distribution, *facts, tokens[distribution, licence])]
-        writer.writerow([*cells, " ".join(path.replace(" ", "%20") for path in held)])
+        rows.append(Attributed(distribution, *facts, tokens=tokens[distribution, licence], files=held))
         total = licences.setdefault(licence, {"distributions": 0, "files": 0, "tokens": 0})
         for key, value in (("distributions", 1), ("files", len(held)), ("tokens", tokens[distribution, licence])):
             total[key] += value
-    write_atomic(run.attribution, table.getvalue())
+    write_attribution(run.attribution, rows)
     return licences

@@ -14,7 +14,7 @@ from app.errors import UserError, did_you_mean
 from app.files.user_files import user_path
 from app.overrides import parse_settings, read_yaml
 from app.runs import REPOSITORY
-from app.settings import Settings
+from app.settings_base import Settings
 
 SPLITS = ("train", "validation", "test")
 

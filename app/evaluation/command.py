@@ -116,13 +116,17 @@ def _folder(arguments: argparse.Namespace) -> Path:
 
 def _candidates(arguments: argparse.Namespace, run: Run) -> dict[str, str]:
     """Adapters by candidate's name; the untouched model is always beside them."""
-    from app.evaluation.stage import BASE, SFT
+    from app.evaluation.stage import BASE, GRM, SFT
 
+    if arguments.model and arguments.adapter is None:
+        return {BASE: ""}
     if arguments.adapter is None:
-        return {BASE: ""} if arguments.model or SFT in left_out(run) else {BASE: "", SFT: str(run.sft_adapter)}
+        trained = {stage: str(folder) for stage, folder in run.trained().items()}
+        wanted = {} if trained or SFT in left_out(run) else {SFT: str(run.sft_adapter)}
+        return {BASE: "", **trained, **wanted}
     folder = arguments.adapter.resolve()
-    if folder == run.sft_adapter:
-        return {BASE: "", SFT: str(folder)}
+    if stage := {run.sft_adapter: SFT, run.grm_adapter: GRM}.get(folder):
+        return {BASE: "", stage: str(folder)}
     return {BASE: "", f"{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}": str(folder)}
 
 

@@ -3,7 +3,8 @@
 Words are what the corpus' decontamination compares (`\\w+`, lower case), so the two figures can be held against each
 other: that one leaves out every document that shares 10 words in a row, this one measures what is left. The search
 seeds at SEED words and extends; shorter overlaps are everywhere and are reported as 0. Training data are the packed
-shards of corpus/train; drafts and mined problems join here when stages make them. Each shard is one Ray task.
+shards of corpus/train; drafts and mined problems join here when stages make them. Each shard is one Ray task, unless
+there is little to search.
 Run: python -m app evaluate --contamination --run DIR
 """
 
@@ -26,6 +27,8 @@ from app.settings import ModelSettings
 
 SEED = 5
 """Words of the shortest overlap that is looked for."""
+SMALL_BYTES = 2 << 20
+"""Training data of so few bytes are searched in this process: a worker takes longer to start."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,16 +119,22 @@ def _search(run: Run, suite: str, texts: dict[str, str], model: ModelSettings) -
     place = run.contamination(suite).with_suffix(".texts.json")
     write_atomic(place, json.dumps(texts))
     jobs = [_SearchJob(index=index, shard=shard, texts=place, model=model) for index, shard in enumerate(shards)]
-    from app.cluster.job_queue import run_tasks
-
     best: dict[str, tuple[int, int]] = dict.fromkeys(texts, (0, 0))
-    for longest in run_tasks(f"contamination, {suite}", search_shard, jobs):
+    for longest in _searched(suite, jobs):
         for name, (length, start) in longest.items():
             best[name] = max(best[name], (length, start), key=lambda found: found[0])
     place.unlink()
     index = OverlapIndex(texts)
     return [Overlap(problem_id=name, words=length, text=index.words_of(name, length, start))
             for name, (length, start) in best.items()]  # fmt: skip
+
+
+def _searched(suite: str, jobs: Sequence["_SearchJob"]) -> Iterable[dict[str, tuple[int, int]]]:
+    if sum(job.shard.stat().st_size for job in jobs) <= SMALL_BYTES:
+        return map(search_shard, jobs)
+    from app.cluster.job_queue import run_tasks
+
+    return run_tasks(f"contamination, {suite}", search_shard, jobs)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,12 +8,15 @@ Run, to make the hashes of a suite anew: python -m app.evaluation.guarded_suites
 """
 
 import argparse
+import functools
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from app.corpus.clean.decontamination import Decontaminator
 from app.corpus.clean.guard import SHIPPED, Guard, guard_of, ship, shipped_suites, texts_sha256
+from app.corpus.clean.signs import signs_of
 from app.errors import UserError
 from app.evaluation.stage import problem_paths
 from app.evaluation.suites.registry import ALWAYS_HERE, PARTS, SUITES, TUNING, VALIDATION, get_suite
@@ -48,6 +51,13 @@ def guard_for(*measured_by: EvaluationSettings) -> Guard:
         texts |= {part: _of_difficulty(tasks, part) for part, whole in PARTS.items() if whole == name}
     known = [name for name in SUITES if name not in (*VALIDATION, *TUNING)]
     return guard_of(texts, shipped, [name for name in known if name not in texts and name not in shipped])
+
+
+@functools.lru_cache(maxsize=1)
+def measured_problems(settings: EvaluationSettings) -> Decontaminator:
+    """What tells the problems that a run is measured by under these settings. Raises UserError as `guard_for` does."""
+    texts = guard_for(settings).texts
+    return Decontaminator(signs=[sign for name in settings.suites for sign in signs_of(texts[name])])
 
 
 def guarded_texts(suite: str, tasks: Sequence[Task]) -> list[BenchmarkText]:

@@ -26,7 +26,7 @@ from app.run_settings import stored_profile
 from app.runs import Run
 from app.settings import EvaluationSettings, Profile
 
-BASE, SFT = "base", "sft"
+BASE, SFT, GRM = "base", "sft", "grm"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,10 +195,10 @@ def outdated(run: Run) -> dict[tuple[str, str], str]:
     profile, results = stored_profile(run.root), sorted(run.evaluation.glob("*/*/result.json"))
     folder = recorded_folder(profile.model) if profile and results else None
     weights = weights_sha256(folder) if folder else None
-    found = {}
+    found, own = {}, {SFT: str(run.sft_adapter), GRM: str(run.grm_adapter)}
     for path in results:
         name, held = path.parent.name, read_json(path)
-        adapter = str(run.sft_adapter) if name == SFT else held.get("adapter", "")
+        adapter = own.get(name) or held.get("adapter", "")
         if held.get(VERDICTS_KEY) != VERDICTS:
             found[path.parent.parent.name, name] = "the sandbox judges otherwise since"
         elif weights and weights != held.get(BASE_KEY):

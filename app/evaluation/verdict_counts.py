@@ -90,7 +90,7 @@ class Tally:
             num_unsplit=self._unsplit,
             num_passed_unsplit=self._passed_unsplit,
             pass_at=self._pass_at(),
-            categories={name: _score(groups[name]) for name in sorted(groups)} if len(groups) > 1 else {},
+            categories={name: mean_score(groups[name]) for name in sorted(groups)} if len(groups) > 1 else {},
             detectable=detectable_difference(len(rates), DISCORDANCE),
             status_counts=dict(self._statuses),
             tiers=dict(self._tiers),
@@ -106,11 +106,11 @@ class Tally:
     def _pass_at(self) -> dict[str, Score]:
         fewest = min(self._judged.values())
         return {
-            str(k): _score([pass_at_k(count, self._passed[problem], k) for problem, count in self._judged.items()])
+            str(k): mean_score([pass_at_k(count, self._passed[problem], k) for problem, count in self._judged.items()])
             for k in KS
             if k <= fewest
         }
 
 
-def _score(values: list[float]) -> Score:
+def mean_score(values: list[float]) -> Score:
     return Score(num_problems=len(values), value=sum(values) / len(values), interval_95=score_interval(values))

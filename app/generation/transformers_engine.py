@@ -15,7 +15,7 @@ the limit ends there; a prompt that leaves no room gives an empty draft of 0 tok
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from itertools import groupby, islice
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,13 @@ import torch
 from app.errors import UserError
 from app.generation.batching import Row, Waiting
 from app.generation.decoding import DecodeState
-from app.generation.kv_cache import bytes_per_token, in_place_cache, use_grouped_attention
+from app.generation.kv_cache import bytes_per_token, use_grouped_attention
+from app.generation.scoring import Pair, check_scored, log_probabilities
 from app.models.adapters import adapter_version, check_adapter, load_merged
 from app.models.base import ensure_model, load_tokenizer
 from app.prompting.turn_ends import stop_ids
 from app.records import Draft, FinishReason, Prompt, Sampling
 from app.settings import GenerationSettings, ModelSettings
-
-SCORED_POSITIONS = 512
-"""Positions whose logits exist at once while scoring: 512 x 151,936 in float32 are 0.3 GB."""
 
 
 class TransformersEngine:
@@ -86,19 +84,16 @@ class TransformersEngine:
                     rows = [rows[index] for index in kept]
             yield from finished
 
-    @torch.inference_mode()
     def score(self, pairs: Sequence[tuple[str, str]], *, adapter: str = "") -> list[list[float]]:
-        self._load(adapter)
         ids = [(self._tokenise(prompt), self._tokenise(completion)) for prompt, completion in pairs]
-        check_scored(ids, self._limit)
-        order = sorted(range(len(ids)), key=lambda i: -sum(map(len, ids[i])))  # alike lengths pad each other least
-        scores: dict[int, list[float]] = {}
-        while order:
-            width = sum(map(len, ids[order[0]]))
-            num_rows = max(1, min(self._batch_size, self._max_tokens // width))
-            batch, order = order[:num_rows], order[num_rows:]
-            scores |= zip(batch, self._score([ids[i] for i in batch]), strict=True)
-        return [scores[i] for i in range(len(ids))]
+        return self.score_ids(ids, adapter=adapter)
+
+    def score_ids(self, pairs: Sequence[Pair], *, adapter: str = "") -> list[list[float]]:
+        self._load(adapter)
+        check_scored(pairs, self._limit)
+        return log_probabilities(
+            self._model, pairs, batch_size=self._batch_size, max_tokens=self._max_tokens, pad_id=self._pad_id
+        )
 
     def sleep(self) -> None:
         self._model = self._loaded = None
@@ -188,34 +183,6 @@ class TransformersEngine:
             self._pieces[token] = whole[len(self._tokenizer.decode(before, skip_special_tokens=True)) :]
         return self._pieces[token]
 
-    def _score(self, pairs: list[tuple[list[int], list[int]]]) -> list[list[float]]:
-        """Padded right: what follows a token does not reach it."""
-        width = max(len(prompt) + len(completion) for prompt, completion in pairs)
-        rows = [prompt + completion for prompt, completion in pairs]
-        ids = torch.tensor([row + [self._pad_id] * (width - len(row)) for row in rows])
-        wanted = torch.zeros(len(rows), width - 1, dtype=torch.bool)  # position t predicts token t + 1
-        for mask, (prompt, completion) in zip(wanted, pairs, strict=True):
-            mask[len(prompt) - 1 : len(prompt) + len(completion) - 1] = True
-        states = self._states(ids.to(self._device))
-        states, targets = states[:, :-1][wanted.to(self._device)], ids[:, 1:][wanted].to(self._device)
-        head, found = self._model.get_output_embeddings(), []
-        for start in range(0, len(targets), SCORED_POSITIONS):
-            logits = head(states[start : start + SCORED_POSITIONS]).float()
-            chosen = logits.gather(1, targets[start : start + SCORED_POSITIONS, None])[:, 0]
-            found += (chosen - logits.logsumexp(dim=-1)).tolist()
-        values = iter(found)
-        return [list(islice(values, len(completion))) for _, completion in pairs]
-
-    def _states(self, ids: torch.Tensor) -> torch.Tensor:
-        """ids [rows, tokens] -> states [rows, tokens, width]; a row that is too long goes in parts."""
-        decoder = self._model.get_decoder()
-        if ids.shape[1] <= self._max_tokens:
-            return decoder(input_ids=ids, use_cache=False).last_hidden_state
-        cache = in_place_cache(self._model.config)
-        parts = ids.split(self._max_tokens, dim=1)
-        states = [decoder(input_ids=part, past_key_values=cache, use_cache=True).last_hidden_state for part in parts]
-        return torch.cat(states, dim=1)
-
 
 def require_card(settings: GenerationSettings) -> None:
     if settings.use_gpu and not torch.cuda.is_available():
@@ -258,15 +225,3 @@ def no_room(
                     seed=sampling.seed,
                     sample=sample,
                 )
-
-
-def check_scored(pairs: Sequence[tuple[list[int], list[int]]], limit: int) -> None:
-    """Raise UserError for a pair that can't be scored."""
-    for number, (prompt, completion) in enumerate(pairs):
-        if not prompt:
-            raise UserError(f"pair {number} to score has an empty prompt: its first token would have no probability")
-        if (length := len(prompt) + len(completion)) > limit:
-            raise UserError(
-                f"pair {number} to score has {length} tokens and the model takes {limit}: "
-                "raise generation.max_model_len or shorten it"
-            )

@@ -21,7 +21,8 @@ import torch
 
 from app.errors import UserError
 from app.files.user_files import user_path
-from app.generation.transformers_engine import check_scored, cut_at_stop, in_order, no_room, require_card, sample_seed
+from app.generation.scoring import Pair, check_scored
+from app.generation.transformers_engine import cut_at_stop, in_order, no_room, require_card, sample_seed
 from app.hardware import card_gib
 from app.models.adapters import adapter_version, check_adapter, check_rank, check_servable, load_merged
 from app.models.base import ensure_model, load_tokenizer
@@ -85,12 +86,15 @@ class VllmEngine:
             yield self._draft(output, prompt, sample, sampling, adapter)
 
     def score(self, pairs: Sequence[tuple[str, str]], *, adapter: str = "") -> list[list[float]]:
+        ids = [(self._tokenise(prompt), self._tokenise(completion)) for prompt, completion in pairs]
+        return self.score_ids(ids, adapter=adapter)
+
+    def score_ids(self, pairs: Sequence[Pair], *, adapter: str = "") -> list[list[float]]:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
         self._wake(adapter)
-        ids = [(self._tokenise(prompt), self._tokenise(completion)) for prompt, completion in pairs]
-        check_scored(ids, self._limit)
+        check_scored(pairs, self._limit)
         # vLLM draws at least one token; its log-probability is not asked for.
         params = SamplingParams(
             max_tokens=1,
@@ -100,11 +104,11 @@ class VllmEngine:
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        requests = ((prompt + completion, params, number) for number, (prompt, completion) in enumerate(ids))
+        requests = (([*prompt, *following], params, number) for number, (prompt, following) in enumerate(pairs))
         scores = {}
         for output, number in self._run(requests, adapter):
-            scores[number] = _logprobs(output.prompt_logprobs, len(ids[number][0]))
-        return [scores[number] for number in range(len(ids))]
+            scores[number] = _logprobs(output.prompt_logprobs, len(pairs[number][0]))
+        return [scores[number] for number in range(len(pairs))]
 
     def sleep(self) -> None:
         if self._engine is None or self._asleep:

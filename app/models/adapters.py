@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.errors import UserError
+from app.files.json_files import read_json
 from app.models.base import load_model
 from app.settings import ModelSettings
 
@@ -136,7 +137,11 @@ def _modules(adapter: Path) -> dict[str, dict[str, Shape]]:
 
 def _shared_size(base: Path) -> int | None:
     """Rows of the weight that is both embedding and head; None for a base whose head is its own."""
-    from transformers import AutoConfig
+    told = read_json(base / "config.json")
+    is_flat = not any(isinstance(value, dict) for key, value in told.items() if key.endswith(("_config", "coder")))
+    if is_flat and {"tie_word_embeddings", "vocab_size"} <= told.keys():
+        return told["vocab_size"] if told["tie_word_embeddings"] else None
+    from transformers import AutoConfig  # knows what the file leaves out; it loads every model's class, for seconds
 
     config = AutoConfig.from_pretrained(base)
     text = config.get_text_config(decoder=True)
@@ -179,7 +184,7 @@ def _shapes(file: Path) -> dict[str, Shape]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(file, framework="pt") as tensors:
+        with safe_open(file, framework="numpy") as tensors:  # only the header is read, for which torch isn't loaded
             return {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise UserError(f"{file} can't be read ({error}): fetch or save it again") from None

@@ -7,6 +7,7 @@ is unpacked anew, an unchanged one never twice.
 """
 
 import fcntl
+import functools
 import hashlib
 import os
 import shutil
@@ -112,6 +113,14 @@ def pull(settings: ModelSettings) -> Path:
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+    """The tokenizer of a folder, the same object for everybody in this process, and so not to be changed: loading one
+    takes a second, and a pipeline's parts ask for it in turn."""
+    states = [path.stat() for path in sorted(folder.iterdir())]
+    return _tokenizer(folder, tuple((state.st_ino, state.st_size, state.st_mtime_ns) for state in states))
+
+
+@functools.lru_cache(maxsize=2)  # a model's and its teacher's
+def _tokenizer(folder: Path, files: tuple[tuple[int, int, int], ...]) -> "PreTrainedTokenizerBase":
     from transformers import PreTrainedTokenizerFast
 
     settings = folder / "tokenizer_config.json"

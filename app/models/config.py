@@ -16,8 +16,17 @@ QWEN3_1_7B = {
     "num_attention_heads": 16, "num_key_value_heads": 8, "max_position_embeddings": 40960, "rope_theta": 1e6,
     "tie_word_embeddings": True,
 }  # fmt: skip
-"""As published at https://huggingface.co/Qwen/Qwen3-1.7B/blob/main/config.json: the reference can be planned for
-offline."""
+QWEN25_1_5B = {
+    "vocab_size": 151936, "hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28,
+    "num_attention_heads": 12, "num_key_value_heads": 2, "max_position_embeddings": 32768, "rope_theta": 1e6,
+    "tie_word_embeddings": True,
+}  # fmt: skip
+PUBLISHED = {
+    "Qwen/Qwen3-1.7B": ("qwen3", QWEN3_1_7B),
+    "Qwen/Qwen2.5-Coder-1.5B-Instruct": ("qwen2", QWEN25_1_5B),
+}
+"""As published at https://huggingface.co/NAME/blob/main/config.json, with the type: the reference, and the teacher of a
+distillation, can be planned for offline."""
 PROBE_S = 10.0
 """How long the Hub may take to answer at all."""
 
@@ -41,11 +50,11 @@ def config_of(settings: ModelSettings) -> tuple[Any, str]:
     try:
         return _from_hub(settings), ""
     except UserError:
-        if settings.name != "Qwen/Qwen3-1.7B":
+        if settings.name not in PUBLISHED:
             raise
-    from transformers import Qwen3Config
-
-    return Qwen3Config(**QWEN3_1_7B), f"the Hub can't be reached: {settings.name} is planned by its published shape"
+    kind, shape = PUBLISHED[settings.name]
+    note = f"the Hub can't be reached: {settings.name} is planned by its published shape"
+    return AutoConfig.for_model(kind, **shape), note
 
 
 def _from_gguf(settings: ModelSettings) -> Any:

@@ -7,19 +7,20 @@ from dataclasses import replace
 
 from app.evaluation.suites.registry import NUM_PROBLEMS
 from app.models.sizes import GIB
-from app.planning.cards import CONTEXT_GIB, find_card
-from app.planning.plan import (
+from app.planning.cards import find_card
+from app.planning.inputs import (
     MAX_CORPUS_RAM_GIB,
     MAX_DAYS,
     MAX_RAM_GIB,
     SFT_START_S,
     Inputs,
     Phase,
-    evaluate,
-    sft_vram_gib,
     training_speed,
 )
+from app.planning.plan import evaluate, sft_vram_gib
+from app.planning.reward import grm
 from app.planning.training_choice import Choice, choices, set_options
+from app.training.memory import CONTEXT_GIB
 from app.training.schedule import rows_a_step
 
 BARELY = 1.02
@@ -51,12 +52,13 @@ def too_much(inputs: Inputs, phases: Sequence[Phase]) -> list[str]:
 
 
 def advice(inputs: Inputs, phases: Sequence[Phase]) -> list[str]:
-    """The advice, line by line: where the config comes from; what doesn't fit; the fastest training; what the days
-    hold; how sure all that is."""
+    """The advice, line by line: where the config comes from; what doesn't fit; what phases need beside; the fastest
+    training; what the days hold; how sure all that is."""
     wrong = too_much(inputs, phases)
     found = [*([inputs.note] if inputs.note else []), *wrong]
+    found += [f"{phase.name}: {note}" for phase in phases for note in phase.notes]
     if inputs.profile.sft.when == "auto":
-        what = "sft and validate are counted here, but the pipeline leaves them out for an instruct model"
+        what = "sft and its validation are counted here, but the pipeline leaves them out for an instruct model"
         found.append(f"{what}, unless you --set sft.when=always")
     if inputs.profile.sft.use_gpu:
         found.append(_fastest(inputs))
@@ -90,13 +92,16 @@ def best_choices(inputs: Inputs) -> list[Choice]:
 
 
 def _fastest(inputs: Inputs) -> str:
-    best = next(iter(best_choices(inputs)), None)
+    found = best_choices(inputs)
+    with_reward = [one for one in found if not grm(replace(inputs, profile=one.profile, choice=one)).problem]
+    best = next(iter(with_reward or found), None)
     if best is None:
         return "no micro-batch fits, of rows of any length: raise sft.vram_gib or take a smaller model"
     now, then = training_speed(inputs.choice, inputs)[0], training_speed(best, inputs)[0]
     fits = inputs.choice.fits and inputs.choice.memory.total / GIB + CONTEXT_GIB <= inputs.limit_gib
     if fits and then < BARELY * now:
-        return f"training as it is set is the fastest that fits: {inputs.choice.words()}"
+        room = " and leaves self-reward room" if best != found[0] else ""
+        return f"training as it is set is the fastest that fits{room}: {inputs.choice.words()}"
     return (
         f"fastest training that fits: {set_options(inputs.profile, best)} ({then:,.0f} tokens/s"
         f"{f' instead of {now:,.0f}' if fits else ''}; {best.words()}; {best.memory.total / GIB:.2f} GiB of "

@@ -117,7 +117,7 @@ def _train(folder: str, shape: Shape, choice: Choice, device: Any) -> float:
             update(len(seconds))
 
         loop.train(
-            model, batches, sft, WARM_UP + TIMED, device=device, on_step=on_step,
+            model, loop.epochs(batches, sft, WARM_UP + TIMED), sft, WARM_UP + TIMED, device=device, on_step=on_step,
             on_checkpoint=lambda step, save: None, keep=choice.keep,
         )  # fmt: skip
     return PASSES_A_STEP * rows["labels"].numel() / sorted(seconds[WARM_UP:])[TIMED // 2]

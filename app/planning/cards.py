@@ -5,9 +5,6 @@ from dataclasses import dataclass
 from app.hardware import describe
 from app.settings import Profile
 
-CONTEXT_GIB = 0.4
-"""What the driver takes for a process before its first tensor; taken for this, not measured."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:

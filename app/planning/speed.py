@@ -11,10 +11,10 @@ than 60 % of what else a pass waits for) and the way of offloaded weights to the
 from collections.abc import Sequence
 
 from app.models.sizes import BYTES, GIB, NF4_BYTES
-from app.planning.cards import CONTEXT_GIB, Card
+from app.planning.cards import Card
 from app.planning.training_choice import Choice
 from app.settings import VLLM_BESIDE_GIB, GenerationSettings, ModelSettings, SftSettings
-from app.training.memory import Shape
+from app.training.memory import CONTEXT_GIB, Shape
 from app.training.saved_activations import Keep
 
 LABELLED = 0.82

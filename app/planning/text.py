@@ -8,7 +8,8 @@ from typing import Any
 
 from app.planning.advice import advice, best_choices, too_much, total_days
 from app.planning.calibration import calibrate
-from app.planning.plan import MAX_DAYS, MAX_RAM_GIB, PHASES, Inputs, Phase, inputs_of
+from app.planning.inputs import MAX_DAYS, MAX_RAM_GIB, Inputs, Phase, inputs_of
+from app.planning.plan import PHASES
 from app.settings import Profile
 
 FIGURES = ("peak_vram_gib", "peak_ram_gib", "disk_gib", "hours")

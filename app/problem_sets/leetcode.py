@@ -12,6 +12,7 @@ from app.records import Problem
 HUB = "newfacade/LeetCodeDataset"
 DIFFICULTIES = {"Meidum": "Medium"}
 """A spelling in the data."""
+_CONSTRAINTS = re.compile(r"Constraints:\**(.*?)(?:Follow[ -]?up|```|\Z)", re.DOTALL | re.IGNORECASE)
 _STARTER = re.compile(r"\s*(?:Please complete the following[^\n]*\n)?```(?:python)?\n(.*?)```\s*\Z", re.DOTALL)
 
 
@@ -32,6 +33,14 @@ def _task(row: dict[str, Any]) -> Task:
         difficulty=DIFFICULTIES.get(difficulty, difficulty),
     )
     return Task(problem=linked_nodes.in_tests(problem), canonical_solution=row["completion"])
+
+
+def constraints_of(row: dict[str, Any]) -> str:
+    """The list of constraints that a row's statement has, one a line; empty where it has none. What is asked
+    (`Problem.prompt`) is without it in version 0.2.0."""
+    texts = (row.get("meta", {}).get("question_title", ""), row.get("problem_description", ""), row["query"])
+    found = next(filter(None, map(_CONSTRAINTS.search, filter(None, texts))), None)
+    return "\n".join(line.strip() for line in found[1].splitlines() if line.strip()) if found else ""
 
 
 def statement_and_starter(query: str) -> tuple[str, str]:

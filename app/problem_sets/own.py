@@ -22,7 +22,7 @@ from app.problem_sets.problem_files import yaml_files
 from app.problem_sets.task import Task
 from app.records import BenchmarkText, Problem
 from app.runs import REPOSITORY
-from app.settings import Settings
+from app.settings_base import Settings
 
 FOLDER = REPOSITORY / "datasets" / "problems"
 _SAME = '''\

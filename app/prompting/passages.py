@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from app.prompting.tool_schema import Source
-from app.settings import Settings
+from app.settings_base import Settings
 
 _WORD = re.compile(r"[^\W_]+")
 _STOP_WORDS = frozenset(

@@ -17,6 +17,7 @@ from app.settings import SandboxSettings
 UNREAD_PER_WORKER = 64
 """Jobs whose verdicts are not asked for yet, done or not, here and in the pool of actors: while one program takes its
 whole time, the other supervisors go on with what follows it."""
+Job = TypeVar("Job")
 Outcome = TypeVar("Outcome")
 
 
@@ -32,31 +33,35 @@ class LocalJudges:
         self._threads = ThreadPoolExecutor(count)
 
     def judge_all(self, jobs: Iterable[tuple[Problem, Sequence[str]]]) -> Iterator[list[Verdict]]:
-        """For each problem and its programs their verdicts, in the order of the jobs, no more than
-        UNREAD_PER_WORKER a supervisor before their turn.
+        """For each problem and its programs their verdicts, in the order of the jobs."""
+        return self.work_all(lambda supervisor, job: [supervisor.judge(job[0], program) for program in job[1]], jobs)
+
+    def work_all(self, work: Callable[[Supervisor, Job], Outcome], jobs: Iterable[Job]) -> Iterator[Outcome]:
+        """What comes of each job with a supervisor to itself, in the order of the jobs, no more than UNREAD_PER_WORKER
+        a supervisor before their turn.
 
         A thread of its own asks for the jobs: a source that takes its time (a model that drafts in this process) goes
         on while programs are judged and their verdicts used.
         """
-        waiting: SimpleQueue[Future[list[Verdict]] | None] = SimpleQueue()
+        waiting: SimpleQueue[Future[Outcome] | None] = SimpleQueue()
         room = BoundedSemaphore(UNREAD_PER_WORKER * len(self._supervisors))
         wanted = True
 
         def submit() -> None:
             try:
-                for problem, programs in jobs:
+                for job in jobs:
                     room.acquire()
                     if not wanted:
                         return
-                    waiting.put(self._threads.submit(self._judge, problem, programs))
+                    waiting.put(self._threads.submit(self._with_one, work, job))
             finally:
                 waiting.put(None)
 
         with _cancelled_at_the_end(waiting), ThreadPoolExecutor(1) as source:
             asked = source.submit(submit)
             try:
-                while (verdicts := waiting.get()) is not None:
-                    done = verdicts.result()
+                while (outcome := waiting.get()) is not None:
+                    done = outcome.result()
                     room.release()
                     yield done
                 asked.result()  # what the source of the jobs raised
@@ -67,26 +72,27 @@ class LocalJudges:
 
     def run_script(self, source: str, given: str) -> Future[ScriptRun]:
         """A program without tests (`Supervisor.run_script`), when a supervisor is free."""
-        return self._threads.submit(self._with_one, lambda supervisor: supervisor.run_script(source, given))
+        return self._threads.submit(self._with_one, _run_script, (source, given))
 
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
         for supervisor in self._supervisors:
             supervisor.close()
 
-    def _judge(self, problem: Problem, programs: Sequence[str]) -> list[Verdict]:
-        return self._with_one(lambda supervisor: [supervisor.judge(problem, program) for program in programs])
-
-    def _with_one(self, work: Callable[[Supervisor], Outcome]) -> Outcome:
+    def _with_one(self, work: Callable[[Supervisor, Job], Outcome], job: Job) -> Outcome:
         supervisor = self._idle.get()
         try:
-            return work(supervisor)
+            return work(supervisor, job)
         finally:
             self._idle.put(supervisor)
 
 
+def _run_script(supervisor: Supervisor, job: tuple[str, str]) -> ScriptRun:
+    return supervisor.run_script(*job)
+
+
 @contextlib.contextmanager
-def _cancelled_at_the_end(waiting: SimpleQueue[Future[list[Verdict]] | None]) -> Iterator[None]:
+def _cancelled_at_the_end(waiting: SimpleQueue[Future[Outcome] | None]) -> Iterator[None]:
     """What nobody waits for any more is not begun."""
     try:
         yield

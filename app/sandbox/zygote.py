@@ -62,6 +62,7 @@ class Libraries:
 def main(control_fd: int, role: str) -> NoReturn:
     if control_fd != CONTROL:
         os.dup2(control_fd, CONTROL, inheritable=False)
+    del control_fd  # a number that the frames of all children would show
     os.dup2(os.pidfd_open(os.getpid()), THIS_PROCESS, inheritable=False)
     os.closerange(3, CONTROL)
     os.closerange(THIS_PROCESS + 1, 1 << 16)

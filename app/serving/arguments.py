@@ -13,7 +13,8 @@ from app.profiles import get_profile
 from app.run_settings import stored_profile
 from app.runs import latest_run
 from app.serving.keys import Keys, keys_file
-from app.settings import Profile, Settings
+from app.settings import Profile
+from app.settings_base import Settings
 
 LATEST, NONE = "latest", "none"
 ON_HEAD = {"num_cpus": 0, "resources": {"node:__internal_head__": 0.001}}

@@ -1,9 +1,10 @@
-"""The supervised fine-tuning loop: one function over batches that runs without Ray, on one process or as one of
-several workers.
+"""The training loop: one function over the micro-batches of each step that runs without Ray, on one process or as one
+of several workers.
 
-`train` draws micro-batches, takes `grad_accumulation` of them a step, normalises the loss by the step's labelled
-tokens over all ranks, clips, steps AdamW on a cosine schedule, and hands metrics and checkpoints to its caller. It
-starts again where a `TrainState` folder says.
+`train` takes a step's micro-batches from its source, normalises the loss by their labelled tokens over all ranks,
+clips, steps AdamW on a cosine schedule, and hands metrics and checkpoints to its caller. It starts again where a
+`TrainState` folder says. The source of a fine-tuning is `epochs` over a corpus; self-reward has one that draws what it
+yields with the adapter as it is then (`app.reward.by_reward.grpo`).
 """
 
 import itertools
@@ -12,25 +13,30 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from peft import PeftModel
 from torch import nn
 
-from app.progress import say
 from app.settings import SftSettings
 from app.training import state
 from app.training.experimental.data_dropout import Difficulty, DocumentLosses, Trained
 from app.training.experimental.ranks import attach_switch
 from app.training.feed import Batch, groups_of
 from app.training.fused import why_plain
-from app.training.loss import CausalLMLoss, FusedLoss, count_targets
+from app.training.loss import CausalLMLoss, FusedLoss, Weigh, count_targets
 from app.training.optimiser import make_optimiser
 from app.training.out_of_memory import Ladder
 from app.training.parallel import accumulating, clip, from_all_ranks, sum_over_ranks, world_size
 from app.training.saved_activations import Keep
 from app.training.schedule import is_checkpoint, learning_rate_at, share_of_epoch
 from app.training.state import Progress
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+Source = Callable[[Progress], Iterator[list[Batch]]]
+"""Gives the micro-batches of each step from progress.step on, one list a step, until it has no more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +62,8 @@ class StepMetrics:
 
 
 def train(
-    model: PeftModel,
-    batches: Callable[[int], Iterator[Batch]],
+    model: "PeftModel",
+    source: Source,
     settings: SftSettings,
     steps: int,
     *,
@@ -67,30 +73,34 @@ def train(
     resume_from: Path | None = None,
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
     keep: Sequence[Keep] = (),
+    weigh: Weigh | None = None,
     corpus_rows: int = 0,
     difficulty: Difficulty | None = None,
     held_out: Sequence[Batch] = (),
     on_held_out: Callable[[int, float], None] = lambda step, loss: None,
 ) -> None:
-    """Train to `steps`. batches(epoch) gives an epoch's micro-batches, the same ones each time it is called.
+    """Train to `steps`, or to where the source ends; source: where the steps' micro-batches come from, as `epochs`.
 
     on_checkpoint(step, save) is called every checkpoint_every steps and at the end; save(folder) writes the TrainState.
-    keep: what each fused layer keeps for its backward pass; its input, if nothing is said. corpus_rows: of a full
-    epoch; left out, epochs aren't counted. difficulty: learns the losses of the batches' documents. held_out: batches
-    of what is not trained on, whose mean loss on_held_out(step, loss) is told before the first step and after the last.
+    keep: what each fused layer keeps for its backward pass; its input, if nothing is said. weigh: how much each token's
+    loss counts (`loss.Weigh`); all alike, if nothing is said. corpus_rows: of a full epoch; left out, epochs aren't
+    counted. difficulty: learns the losses of the batches' documents. held_out: batches of what is not trained on, whose
+    mean loss on_held_out(step, loss) is told before the first step and after the last.
     """
     if resume_from:
         state.restore_adapter(model, resume_from)
-    stepper = _Stepper(model, settings, device, wrap, keep)
+    stepper = _Stepper(model, settings, device, wrap, keep, weigh)
     progress = state.restore(stepper.optimiser, difficulty, resume_from) if resume_from else Progress()
     if held_out and progress.step == 0:
         on_held_out(0, stepper.mean_loss(held_out))
-    for micro_batches in _steps(batches, settings, progress, steps, difficulty):
+    saved = True  # there may be no step to take
+    for micro_batches in source(progress):
         start = time.perf_counter()
         rate = learning_rate_at(progress.step, steps, settings)
         taken = stepper.take(micro_batches, progress.step, rate)
         examples, corpus_examples = sum(len(batch["labels"]) for batch in micro_batches), corpus_rows
         tokens = sum(batch["labels"].numel() for batch in micro_batches) * world_size()
+        seq_len = micro_batches[0]["labels"].shape[1]
         if difficulty is not None:
             difficulty.fresh.update(taken.documents)
             if share_of_epoch(settings, progress.epoch) < 1:  # before, how many there are isn't known
@@ -108,13 +118,13 @@ def train(
                 label_tokens=taken.label_tokens,
                 seconds=time.perf_counter() - start,
                 effective_epochs=progress.effective_epochs if corpus_rows else 0.0,
-                flop_epochs=progress.tokens / (corpus_rows * micro_batches[0]["labels"].shape[1])
-                if corpus_rows
-                else 0.0,
+                flop_epochs=progress.tokens / (corpus_rows * seq_len) if corpus_rows else 0.0,
             )
         )
-        if is_checkpoint(progress.step, steps, settings):
+        if saved := is_checkpoint(progress.step, steps, settings):
             on_checkpoint(progress.step, state.gather(model, stepper.optimiser, progress, difficulty).save)
+    if not saved:
+        on_checkpoint(progress.step, state.gather(model, stepper.optimiser, progress, difficulty).save)
     if held_out:
         on_held_out(progress.step, stepper.mean_loss(held_out))
 
@@ -134,20 +144,21 @@ class _Stepper:
 
     def __init__(
         self,
-        model: PeftModel,
+        model: "PeftModel",
         settings: SftSettings,
         device: torch.device,
         wrap: Callable[[nn.Module], nn.Module],
         keep: Sequence[Keep],
+        weigh: Weigh | None,
     ) -> None:
         self._settings, self._device = settings, device
-        self._loss = _loss(model, settings, keep)
+        self._loss = _loss(model, settings, keep, weigh)
         self._module = wrap(self._loss)
         # what follows takes the parameters as they are now: wrapping may have put others in their place
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimiser = make_optimiser(self._parameters, settings, device)
         self._switch = attach_switch(model, settings)
-        self._ladder = Ladder(getattr(self._loss, "decoder", None))
+        self._ladder = Ladder(getattr(self._loss, "decoder", None), cuts=weigh is None)
         model.train()
 
     def take(self, micro_batches: list[Batch], step: int, rate: float) -> _Taken:
@@ -161,16 +172,16 @@ class _Stepper:
         labelled = sum_over_ranks(sum(count_targets(batch["labels"]) for batch in micro_batches), self._device)
         # Gradients are averaged over ranks; the factor makes that a sum over all labelled tokens.
         factor = world_size() / max(1.0, labelled)
-        while (made := self._gradients(micro_batches, factor)) is None:
-            self.optimiser.zero_grad()
-        loss_sum, documents = made
+        loss_sum, documents = self._ladder.descend(
+            lambda: self._passes(micro_batches, factor), micro_batches[0], "the step", self.optimiser.zero_grad
+        )
         grad_norm = clip(self._parameters, self._settings.max_grad_norm)
         self.optimiser.step()
         self.optimiser.zero_grad()
         loss = sum_over_ranks(loss_sum.item(), self._device) / max(1.0, labelled)
         if not math.isfinite(loss):
             rate = self._settings.learning_rate
-            raise FloatingPointError(f"loss is {loss} at step {step + 1}: lower sft.learning_rate, now {rate}")
+            raise FloatingPointError(f"loss is {loss} at step {step + 1}: lower the learning rate, now {rate}")
         return _Taken(loss=loss, grad_norm=grad_norm, label_tokens=int(labelled), documents=documents.trained())
 
     def mean_loss(self, batches: Sequence[Batch]) -> float:
@@ -185,22 +196,8 @@ class _Stepper:
         self._module.train()
         return total / max(1, sum(count_targets(batch["labels"]) for batch in batches))
 
-    def _gradients(self, micro_batches: list[Batch], factor: float) -> tuple[torch.Tensor, DocumentLosses] | None:
-        """Add the gradients of a step's batches and return the sum of their losses, and what each document's is. None
-        where memory ran out: then the ladder is a rung lower, and gradients are to be made anew. Raises
-        torch.OutOfMemoryError on the lowest rung, and where several workers train: one alone can't go another way."""
-        try:
-            return self._passes(micro_batches, factor)
-        except torch.OutOfMemoryError:
-            said = "" if world_size() > 1 else self._ladder.lower(micro_batches[0])
-            if not said:
-                raise
-        # out of the handler: the error held the tensors of the failed pass
-        torch.cuda.empty_cache()
-        say(f"  the card's memory ran out, so the step is made again: {said}")
-        return None
-
     def _passes(self, micro_batches: list[Batch], factor: float) -> tuple[torch.Tensor, DocumentLosses]:
+        """Add the gradients of a step's batches and return the sum of their losses, and what each document's is."""
         total, documents = 0.0, DocumentLosses()
         for number, batch in enumerate(micro_batches, 1):
             for piece in self._ladder.pieces(batch):
@@ -214,13 +211,26 @@ class _Stepper:
         return torch.as_tensor(total), documents
 
 
-def _loss(model: PeftModel, settings: SftSettings, keep: Sequence[Keep]) -> CausalLMLoss | FusedLoss:
+def _loss(
+    model: "PeftModel", settings: SftSettings, keep: Sequence[Keep], weigh: Weigh | None
+) -> CausalLMLoss | FusedLoss:
     """The loss of a model, by fused layers where model and settings can go that way."""
     chunk = settings.loss_chunk
-    return CausalLMLoss(model, chunk) if why_plain(model, settings) else FusedLoss(model, chunk, keep)
+    return CausalLMLoss(model, chunk, weigh) if why_plain(model, settings) else FusedLoss(model, chunk, keep, weigh)
 
 
-def _steps(
+def epochs(
+    batches: Callable[[int], Iterator[Batch]],
+    settings: SftSettings,
+    steps: int,
+    difficulty: Difficulty | None = None,
+) -> Source:
+    """The source of a training on a corpus: batches(epoch) gives an epoch's micro-batches, the same ones each time it
+    is called, of which a step takes `grad_accumulation`."""
+    return lambda progress: _epochs(batches, settings, progress, steps, difficulty)
+
+
+def _epochs(
     batches: Callable[[int], Iterator[Batch]],
     settings: SftSettings,
     progress: Progress,

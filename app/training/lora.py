@@ -1,20 +1,25 @@
 """LoRA adapters (arXiv 2106.09685) by PEFT: attached, saved and loaded as standard PEFT folders."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import PreTrainedModel
 
 from app.settings import ModelSettings, SftSettings
 
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
-def attach(model: PreTrainedModel, settings: SftSettings, seed: int) -> PeftModel:
+
+def attach(model: "PreTrainedModel", settings: SftSettings, seed: int) -> "PeftModel":
     """Freeze the base and put an adapter of rank lora_r on every linear layer but the output head.
 
     The base keeps its types: PEFT's preparation of a 4-bit base makes norms and embeddings float32, which takes 0.6 GiB
     for Qwen3-1.7B. Weights that are offloaded ask for gradient checkpointing, whatever its setting says.
     """
+    from peft import LoraConfig, get_peft_model  # with transformers and bitsandbytes it takes five seconds to import
+
     torch.manual_seed(seed)
     if settings.gradient_checkpointing or settings.offload:
         model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -31,7 +36,7 @@ def attach(model: PreTrainedModel, settings: SftSettings, seed: int) -> PeftMode
 
 def load_for_training(
     folder: Path, model: ModelSettings, settings: SftSettings, seed: int, device: torch.device
-) -> PeftModel:
+) -> "PeftModel":
     """The base in `folder` with a new adapter, on the device but for what is to stay off it."""
     from app.models.base import load_model
     from app.training import parallel
@@ -42,14 +47,14 @@ def load_for_training(
     return offload.offload(adapted, device) if settings.offload else adapted
 
 
-def save(model: PeftModel, folder: Path, adapter: dict[str, torch.Tensor] | None = None) -> None:
+def save(model: "PeftModel", folder: Path, adapter: dict[str, torch.Tensor] | None = None) -> None:
     """A PEFT folder: adapter_config.json and adapter_model.safetensors. adapter: its weights by their names in the
     model; the model's own, if nothing is said."""
     model.save_pretrained(folder, state_dict=adapter)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
 
 
-def restore(model: PeftModel, folder: Path) -> None:
+def restore(model: "PeftModel", folder: Path) -> None:
     """Load the adapter's weights from a PEFT folder into an attached one."""
     from peft import load_peft_weights, set_peft_model_state_dict
 

@@ -6,13 +6,17 @@ layer. Sizes are bytes unless a name says otherwise. The CUDA context is not cou
 before the first tensor.
 """
 
+import resource
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.models.sizes import BYTES, GIB, NF4_BYTES
 from app.settings import ModelSettings, SftSettings
 from app.training.saved_activations import Keep
+
+if TYPE_CHECKING:
+    import torch
 
 ALLOCATOR = dict.fromkeys(("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"), "expandable_segments:True")
 """Environment of a training process: blocks of many sizes come and go, and none is to leave a hole."""
@@ -24,6 +28,8 @@ MOMENTS = {"adamw": 8, "paged_adamw_8bit": 2 + 8 / 256}
 """Bytes a parameter of Adam's two moments; in 8 bits each block of 256 has a float32 scale."""
 CUBLAS = 2 * 32 << 20
 """Workspaces of the matrix products."""
+CONTEXT_GIB = 0.4
+"""What the driver takes for a process before its first tensor; taken for this, not measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +167,15 @@ def choose_keep(shape: Shape, model: ModelSettings, sft: SftSettings, seq_len: i
                 return chosen
             chosen = raised
     return chosen
+
+
+def peak_bytes(device: "torch.device") -> int:
+    """The peak since the process' start: what torch has reserved of the card, without one the resident memory."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_reserved(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _kept(shape: Shape, rank: int, number: int) -> list[int]:

@@ -2,16 +2,21 @@
 
 Rungs, in order: half the rows at once, down to one; layers that keep nothing but their inputs; rows of 1,024 tokens.
 The effective batch stays: the loss is a sum over labelled tokens, so smaller pieces add up to the same gradient. Only
-the last rung changes what is learnt: a document that lies across the cut of a row loses what comes before it.
+the last rung changes what is learnt: a document that lies across the cut of a row loses what comes before it. Where
+tokens are weighed by what they were drawn with, that would be another probability, so there the rung is left out.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from app.progress import say
+from app.training.parallel import world_size
 from app.training.saved_activations import Keep
+
+T = TypeVar("T")
 
 SHORTEST = 1024
 """Tokens a row; below it an example of code seldom fits."""
@@ -20,12 +25,31 @@ Batch = dict[str, Tensor]
 
 class Ladder:
     """The rung of the ladder that a training is on. decoder: the fused one, or None where the layers are transformers'
-    own."""
+    own. cuts: whether rows may be made shorter."""
 
-    def __init__(self, decoder: Any = None) -> None:
-        self._decoder = decoder
+    def __init__(self, decoder: Any = None, *, cuts: bool = True) -> None:
+        self._decoder, self._cuts = decoder, cuts
         self._rows: int | None = None
         self._seq_len: int | None = None
+
+    def descend(self, passes: Callable[[], T], batch: Batch, what: str, forget: Callable[[], None] = lambda: None) -> T:
+        """What `passes` gives, which takes its batches by `pieces`; it is called again, a rung lower, each time that
+        memory runs out. batch: one of them; what: it makes, for a person; forget: called before it is called again.
+
+        Raises torch.OutOfMemoryError on the lowest rung, and where several workers train: one alone can't go another
+        way.
+        """
+        while True:
+            try:
+                return passes()
+            except torch.OutOfMemoryError:
+                said = "" if world_size() > 1 else self.lower(batch)
+                if not said:
+                    raise
+            # out of the handler: the error held the tensors of the failed pass
+            forget()
+            torch.cuda.empty_cache()
+            say(f"  the card's memory ran out, so {what} is made again: {said}")
 
     def pieces(self, batch: Batch) -> Iterator[Batch]:
         """The batch as it fits: the same rows, fewer at once."""
@@ -46,7 +70,7 @@ class Ladder:
         if self._decoder is not None and any(self._decoder.keep):
             self._decoder.keep = [Keep.INPUT] * len(self._decoder.layers)
             return "layers keep their inputs alone and compute the rest again"
-        if not self._seq_len and seq_len > SHORTEST and seq_len % SHORTEST == 0:
+        if self._cuts and not self._seq_len and seq_len > SHORTEST and seq_len % SHORTEST == 0:
             self._rows, self._seq_len = 1, SHORTEST
             return (
                 f"rows of {SHORTEST} tokens instead of {seq_len}: documents across the cut lose what stands before it"

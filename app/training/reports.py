@@ -5,7 +5,6 @@ worker: loop.train -> Reporter -> ray.train.report -> Ray's controller: Progress
 """
 
 import contextlib
-import resource
 import tempfile
 import threading
 import time
@@ -22,8 +21,8 @@ from app.errors import UserError
 from app.files.json_files import append_json_line, read_json, read_json_lines, write_json_lines
 from app.models.sizes import GIB
 from app.progress import progress, say
-from app.runs import Run
 from app.settings import SftSettings
+from app.training.memory import peak_bytes
 from app.training.schedule import is_checkpoint
 
 if TYPE_CHECKING:
@@ -51,19 +50,31 @@ class Figures:
     """The peak since the worker's start: what torch has reserved of the card, without one the resident memory."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsPlaces:
+    """Where a training's metrics go. Made by its stage; read by `MetricsRecorder`."""
+
+    label: str
+    """What their names in TensorBoard begin with."""
+    metrics: Path
+    tensorboard: Path
+    held_out: Path | None = None
+    """None, where no held-out loss is measured."""
+
+
 class Reporter:
     """A worker's side, for `loop.train` to call. Every worker makes one: a report waits for all of them.
 
-    run: where the first worker keeps its metrics. checkpoint: what the training goes on from.
+    places: where the first worker keeps its metrics. checkpoint: what the training goes on from.
     """
 
     def __init__(
-        self, run: Run, checkpoint: Path | None, settings: SftSettings, steps: int, device: "torch.device"
+        self, places: MetricsPlaces, checkpoint: Path | None, settings: SftSettings, steps: int, device: "torch.device"
     ) -> None:
         state = read_json(checkpoint / "state.json") if checkpoint else {"step": 0, "tokens": 0}
         self._settings, self._steps, self._device = settings, steps, device
         self._is_first = ray.train.get_context().get_world_rank() == 0
-        self._recorder = MetricsRecorder(run, state["step"]) if self._is_first else None
+        self._recorder = MetricsRecorder(places, state["step"]) if self._is_first else None
         self._tokens, self._time = state["tokens"], time.monotonic()
         self._latest: StepMetrics | None = None
 
@@ -103,42 +114,36 @@ class Reporter:
             step=latest.step,
             loss=latest.loss,
             tokens_per_second=(latest.tokens - self._tokens) / max(1e-9, now - self._time),
-            memory_gib=_peak_bytes(self._device) / GIB,
+            memory_gib=peak_bytes(self._device) / GIB,
         )
         self._tokens, self._time = latest.tokens, now
         ray.train.report(asdict(figures), checkpoint=checkpoint)
-
-
-def _peak_bytes(device: "torch.device") -> int:
-    if device.type == "cuda":
-        import torch
-
-        return torch.cuda.max_memory_reserved(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 class MetricsRecorder:
     """metrics.jsonl, held_out.jsonl and TensorBoard, written by the first worker; on resume, steps after the checkpoint
     are dropped."""
 
-    def __init__(self, run: Run, last_step: int) -> None:
+    def __init__(self, places: MetricsPlaces, last_step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._path, self._held_out = run.sft_metrics, run.sft_held_out
-        for path in (self._path, self._held_out):
+        self._places = places
+        for path in filter(None, (places.metrics, places.held_out)):
             write_json_lines(path, [row for row in read_json_lines(path) if row["step"] <= last_step])
-        self._board = SummaryWriter(str(run.sft_tensorboard), purge_step=last_step + 1)
+        self._board = SummaryWriter(str(places.tensorboard), purge_step=last_step + 1)
 
     def write(self, metrics: "StepMetrics") -> None:
         row = asdict(metrics)
-        append_json_line(self._path, row)
-        for name in ("loss", "learning_rate", "grad_norm", "effective_epochs", "flop_epochs"):
-            self._board.add_scalar(f"sft/{name}", row[name], metrics.step)
+        append_json_line(self._places.metrics, row)
+        for name in ("loss", "learning_rate", "grad_norm", "tokens", "seconds", "effective_epochs", "flop_epochs"):
+            self._board.add_scalar(f"{self._places.label}/{name}", row[name], metrics.step)
 
     def write_held_out(self, step: int, loss: float) -> None:
-        told = [row for row in read_json_lines(self._held_out) if row["step"] < step]
-        write_json_lines(self._held_out, [*told, {"step": step, "loss": loss}])
-        self._board.add_scalar("sft/held_out_loss", loss, step)
+        place = self._places.held_out
+        assert place is not None, "a held-out loss has a place"
+        told = [row for row in read_json_lines(place) if row["step"] < step]
+        write_json_lines(place, [*told, {"step": step, "loss": loss}])
+        self._board.add_scalar(f"{self._places.label}/held_out_loss", loss, step)
 
     def close(self) -> None:
         self._board.close()
@@ -175,10 +180,13 @@ def send(channel: Queue, told: dict[str, Any] | str | None) -> None:
 
 
 @contextlib.contextmanager
-def shown(steps: int) -> Iterator[Queue]:
-    """The driver's side: a queue whose figures and lines are shown until the block ends."""
+def shown(label: str, steps: int, told_of: Callable[[dict[str, Any]], str]) -> Iterator[Queue]:
+    """The driver's side: a queue whose figures and lines are shown until the block ends.
+
+    told_of: what a report says, for a person; it has the step, and the rest as the stage's workers report it.
+    """
     channel = Queue(actor_options={"num_cpus": 0})
-    watcher = threading.Thread(target=_show, args=(channel, steps), daemon=True)
+    watcher = threading.Thread(target=_show, args=(channel, label, steps, told_of), daemon=True)
     watcher.start()
     try:
         yield channel
@@ -188,12 +196,15 @@ def shown(steps: int) -> Iterator[Queue]:
         channel.shutdown()
 
 
-def _show(channel: Queue, steps: int) -> None:
-    with progress("sft", steps, "steps") as update, contextlib.suppress(RayError):
-        while (told := channel.get()) is not None:
-            if isinstance(told, str):
-                say(told)
+def _show(channel: Queue, label: str, steps: int, told_of: Callable[[dict[str, Any]], str]) -> None:
+    with progress(label, steps, "steps") as update, contextlib.suppress(RayError):
+        while (figures := channel.get()) is not None:
+            if isinstance(figures, str):
+                say(figures)
             else:
-                figures = Figures(**told)
-                speed, memory = f"{figures.tokens_per_second:.0f} tokens/s", f"{figures.memory_gib:.2f} GiB"
-                update(figures.step, f"loss {figures.loss:.3f}, {speed}, {memory}")
+                update(figures["step"], told_of(figures))
+
+
+def told(report: dict[str, Any]) -> str:
+    figures = Figures(**report)
+    return f"loss {figures.loss:.3f}, {figures.tokens_per_second:.0f} tokens/s, {figures.memory_gib:.2f} GiB"

@@ -7,7 +7,7 @@ from app.settings import SftSettings
 
 def learning_rate_at(step: int, total: int, settings: SftSettings) -> float:
     """Linear warm-up, then a cosine to final_lr_fraction (arXiv 1608.03983). Steps count from 0."""
-    warmup = math.ceil(settings.warmup_fraction * total)
+    warmup = math.ceil(round(settings.warmup_fraction * total, 6))  # 7 / 100 * 100 is a little more than 7
     if step < warmup:
         return settings.learning_rate * (step + 1) / warmup
     progress = (step - warmup) / max(1, total - warmup)

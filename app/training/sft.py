@@ -1,8 +1,7 @@
 """The SFT stage, on Ray Train: streams the packed shards to `num_workers` workers and trains a LoRA adapter.
 
-The driver builds a `TorchTrainer` and shows what comes back (`reports`); each worker is a shell over `loop.train`. Ray
-Train keeps the checkpoints under sft/work, and picks the newest one up when a worker was lost, or when the stage is
-started again. Run: python -m app sft --profile P --run DIR
+The driver starts the workers (`ray_train`) and shows what comes back (`reports`); each worker is a shell over
+`loop.train`. Run: python -m app sft --profile P --run DIR
 """
 
 import contextlib
@@ -15,29 +14,20 @@ from typing import Any
 
 import ray
 import ray.train
-from ray.train.torch import TorchTrainer
 
-from app.cluster.session import joined_address
 from app.errors import UserError
-from app.files.json_files import (
-    BrokenFileError,
-    read_json,
-    read_json_lines,
-    write_json,
-)
+from app.files.json_files import read_json, read_json_lines, write_json
 from app.models.base import ensure_model
 from app.models.sizes import GIB
 from app.progress import forward_to, say
 from app.runs import Run, git_commit
 from app.settings import Profile
 from app.training.memory import ALLOCATOR, choose_keep, shape_of, step_memory
-from app.training.reports import MAX_FAILURES, ProgressCallback, Reporter, send, shown
+from app.training.ray_train import fit, forget_torn_snapshot, replace_folder, set_up_device
+from app.training.reports import MetricsPlaces, Reporter, send, shown, told
 from app.training.saved_activations import Keep
 from app.training.schedule import total_steps
 
-TRAIN_RUN = "train"
-LOOK_EVERY_S = 0.5
-"""How often Ray's controller looks for reports; a worker waits for it with its third."""
 SHUFFLED = 1024
 """Rows that are mixed at a time, at the least: 25 MB for rows of 2,048 tokens."""
 
@@ -58,11 +48,11 @@ def run_sft(run: Run, profile: Profile) -> None:
     ensure_model(profile.model)
     workers = profile.sft.num_workers
     say(f"  {manifest['rows']} rows of {profile.corpus.seq_len} tokens, {steps} steps on {workers} worker(s)")
-    _forget_torn_snapshot(run)
+    forget_torn_snapshot(run.sft_work)
     read_json_lines(run.sft_metrics)  # a broken line is told before anything starts
     result = _fit(run, profile, steps)
     checkpoint = Path(result.checkpoint.path)
-    _replace_folder(checkpoint / "adapter", run.sft_adapter)
+    replace_folder(checkpoint / "adapter", run.sft_adapter)
     last = read_json_lines(run.sft_metrics)[-1]
     write_json(
         run.sft_meta,
@@ -85,38 +75,28 @@ def run_sft(run: Run, profile: Profile) -> None:
 
 def _fit(run: Run, profile: Profile, steps: int) -> Any:
     options = profile.sft
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(LOOK_EVERY_S))
-    if not joined_address():  # nobody takes this machine away with a warning: no process need look out for one
-        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     context = ray.data.DataContext.get_current()
     context.use_datasource_v2 = False  # it starts 32 processes an epoch and worker to read the ends of a few files
     context.execution_options.preserve_order = True  # a resumed epoch must bring the same rows
     context.execution_no_progress_timeout_s = -1  # a worker may wait for its card without fault
     resources = {"CPU": 1, "GPU": 1} if options.use_gpu else {"CPU": 1}
-    with shown(steps) as channel:
-        trainer = TorchTrainer(
+    with shown("sft", steps, told) as channel:
+        return fit(
             train_loop,
-            train_loop_config={
+            {
                 "run": str(run.root),
                 "profile": profile.model_dump_json(),
                 "steps": steps,
                 "rows": read_json(run.corpus_manifest)["rows"],
-                "channel": channel,
             },
-            datasets={"train": _dataset(run)},
-            dataset_config=ray.train.DataConfig(datasets_to_split=[]),  # each worker takes its own rows (`feed`)
-            scaling_config=ray.train.ScalingConfig(
+            run.sft_work,
+            channel,
+            ray.train.ScalingConfig(
                 num_workers=options.num_workers, use_gpu=options.use_gpu, resources_per_worker=resources
             ),
-            run_config=ray.train.RunConfig(
-                name=TRAIN_RUN,
-                storage_path=str(run.sft_work),
-                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
-                failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
-                callbacks=[ProgressCallback(channel)],
-            ),
+            datasets={"train": _dataset(run)},
+            dataset_config=ray.train.DataConfig(datasets_to_split=[]),  # each worker takes its own rows (`feed`)
         )
-        return trainer.fit()
 
 
 def _dataset(run: Run) -> ray.data.Dataset:
@@ -126,26 +106,6 @@ def _dataset(run: Run) -> ray.data.Dataset:
     return ray.data.read_parquet([str(shard) for shard in shards], override_num_blocks=len(shards))
 
 
-def _forget_torn_snapshot(run: Run) -> None:
-    """Remove Ray Train's list of checkpoints where a kill cut it off: Ray rewrites it in place, and could never read it
-    again."""
-    snapshot = run.sft_work / TRAIN_RUN / "checkpoint_manager_snapshot.json"
-    try:
-        if snapshot.exists():
-            read_json(snapshot)
-    except BrokenFileError:
-        say("  the list of checkpoints was cut off by a kill: training starts over")
-        shutil.rmtree(snapshot.parent)
-
-
-def _replace_folder(source: Path, target: Path) -> None:
-    temporary = target.with_name(f".{target.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(source, temporary)
-    shutil.rmtree(target, ignore_errors=True)
-    temporary.rename(target)
-
-
 def train_loop(config: dict[str, Any]) -> None:
     """One Ray Train worker: model, data and reporting around `loop.train`."""
     os.environ.update(ALLOCATOR)  # before the first tensor on a card
@@ -153,13 +113,13 @@ def train_loop(config: dict[str, Any]) -> None:
 
     from app.training import loop, parallel
     from app.training.experimental.data_dropout import Difficulty
-    from app.training.feed import micro_batches
+    from app.training.feed import Batch, micro_batches
     from app.training.held_out import held_out_batches
 
     profile = Profile.model_validate_json(config["profile"])
     options, steps = profile.sft, config["steps"]
     device = ray.train.torch.get_device()
-    _set_up_device(device, options.vram_gib)
+    set_up_device(device, options.vram_gib)
     worker = ray.train.get_context().get_world_rank()
     if worker == 0:
         forward_to(functools.partial(send, config["channel"]))
@@ -168,10 +128,15 @@ def train_loop(config: dict[str, Any]) -> None:
     held = ray.train.get_checkpoint()
     checkpoint = Path(held.path) if held else None
     difficulty = Difficulty() if options.data_dropout != "none" else None
-    with contextlib.closing(Reporter(Run(Path(config["run"])), checkpoint, options, steps, device)) as reporter:
+
+    def batches(epoch: int) -> Iterator[Batch]:
+        return micro_batches(_rows(profile, epoch), profile, epoch, config["rows"], worker, difficulty)
+
+    places = _metrics_places(Run(Path(config["run"])))
+    with contextlib.closing(Reporter(places, checkpoint, options, steps, device)) as reporter:
         loop.train(
             model,
-            lambda epoch: micro_batches(_rows(profile, epoch), profile, epoch, config["rows"], worker, difficulty),
+            loop.epochs(batches, options, steps, difficulty),
             options,
             steps,
             device=device,
@@ -186,6 +151,12 @@ def train_loop(config: dict[str, Any]) -> None:
             on_held_out=reporter.on_held_out,
         )
     torch.cuda.empty_cache()
+
+
+def _metrics_places(run: Run) -> MetricsPlaces:
+    return MetricsPlaces(
+        label="sft", metrics=run.sft_metrics, held_out=run.sft_held_out, tensorboard=run.sft_tensorboard
+    )
 
 
 def _load(profile: Profile, device: Any) -> Any:
@@ -218,16 +189,6 @@ def _keep(model: Any, profile: Profile, device: Any) -> list[Keep]:
     counts = ", ".join(f"{keep.count(level)} keep {level.name.lower()}" for level in Keep if level in keep)
     say(f"  memory {step_memory(shape, profile.model, profile.sft, seq_len, keep)}; of {shape.layers} layers {counts}")
     return keep
-
-
-def _set_up_device(device: Any, vram_gib: float) -> None:
-    import torch
-
-    if device.type == "cuda":
-        total = torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, vram_gib * GIB / total), device)
-    else:  # Ray sets one thread for one CPU; a trainer alone on its node uses all of them
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ray.train.get_context().get_local_world_size()))
 
 
 def _rows(profile: Profile, epoch: int) -> Iterator[dict[str, Any]]:

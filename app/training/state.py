@@ -8,15 +8,17 @@ state.json, and with data dropout documents.safetensors.
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import PeftModel
 
 from app.training import lora
 from app.training.experimental.data_dropout import Difficulty, Trained
 from app.training.optimiser import fill_8bit, is_8bit
 from app.training.parallel import cut_like, from_all_ranks, whole
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 ADAPTER, MOMENTS, PROGRESS, DOCUMENTS = "adapter", "optimiser.safetensors", "state.json", "documents.safetensors"
 
@@ -37,7 +39,7 @@ class Progress:
 class TrainState:
     """A training's state, made by `gather`. The first worker uses it; the others hold no tensors."""
 
-    model: PeftModel
+    model: "PeftModel"
     adapter: dict[str, torch.Tensor]
     """The adapter's weights by the parameter's name in the model; in main memory."""
     moments: dict[str, torch.Tensor]
@@ -57,7 +59,7 @@ class TrainState:
 
 
 def gather(
-    model: PeftModel, optimiser: torch.optim.Optimizer, progress: Progress, difficulty: Difficulty | None
+    model: "PeftModel", optimiser: torch.optim.Optimizer, progress: Progress, difficulty: Difficulty | None
 ) -> TrainState:
     """The state of a training. Every worker has to call it: where weights are cut, each sends its share to the
     others."""
@@ -76,7 +78,7 @@ def gather(
     )
 
 
-def restore_adapter(model: PeftModel, folder: Path) -> None:
+def restore_adapter(model: "PeftModel", folder: Path) -> None:
     """Load the saved adapter, before the model is cut over workers."""
     lora.restore(model, folder / ADAPTER)
 

@@ -46,6 +46,10 @@ def one_sentence(done: subprocess.CompletedProcess[str]) -> str:
             ["max_lora_rank=7", "8"],
         ),
         (["keys", "remove", "nobody"], ["nobody"]),
+        (
+            ["grm", "--profile", "smoke", "--run", "/no/run", "--set", "grm.rate_band=[1,0]"],
+            ["grm.rate_band=(1.0, 0.0) holds no solve rate"],
+        ),
         (["truncate", "--adapter", "/no/adapter", "--rank", "4"], ["/no/adapter", "adapter_config.json"]),
         (["truncate", "--adapter", "/no/adapter", "--rank", "0"], ["--rank 0", "give 1 or more"]),
     ],
@@ -54,6 +58,17 @@ def one_sentence(done: subprocess.CompletedProcess[str]) -> str:
 def test_bad_input_gives_one_sentence(cli: Cli, arguments: list[str], words: list[str]) -> None:
     sentence = one_sentence(cli(*arguments))
     assert all(word in sentence for word in words), sentence
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [("our", "unknown source of problems 'our': did you mean 'ours'"), ("/no/own.jsonl", "/no/own.jsonl")],
+)
+def test_problems_that_are_not_there_are_told_before_anything_starts(
+    cli: Cli, cache: Path, tmp_path: Path, source: str, words: str
+) -> None:
+    done = cli("grm", "--profile", "smoke", "--run", tmp_path / "run", "--set", f"grm.problems=[{source}]")
+    assert words in one_sentence(done) and "started Ray" not in done.stderr
 
 
 def test_a_model_that_can_not_be_fetched_says_from_where(

@@ -9,7 +9,6 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from app.errors import UserError
-from app.ide.application import build_application
 from app.ide.backend import SandboxRunner
 from app.settings import SandboxSettings
 from tests.e2e.browser import Browser, open_browser
@@ -75,6 +74,8 @@ def assistant() -> ScriptedAssistant:
 @pytest.fixture(scope="module")
 def host(assistant: ScriptedAssistant) -> Iterator[str]:
     """The host:port where the page is served."""
+    from app.ide.application import build_application  # with Gradio: six seconds
+
     runner = SandboxRunner(SandboxSettings(timeout_s=1.0))
     application = build_application(assistant, runner)
 

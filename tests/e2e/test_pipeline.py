@@ -1,15 +1,8 @@
-"""The main job through its real entry points: submitted to a cluster, and killed in every stage and resumed."""
+"""The main job through its real entry points: submitted to a cluster, and killed in its training and resumed."""
 
-import contextlib
 import csv
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -18,7 +11,8 @@ import pytest
 from app.evaluation.gate import read_decision
 from app.files.json_files import read_json, read_json_lines
 from app.runs import Run
-from tests.conftest import ROOT, Cli
+from tests.conftest import Cli
+from tests.killing import assert_learnt_as, start_and_kill
 
 
 def test_a_submitted_job_ends_in_a_report(job: tuple[Path, str]) -> None:
@@ -57,60 +51,20 @@ def test_base_and_adapter_are_measured_on_the_same_problems(job: tuple[Path, str
     assert read_json(run.suite_result("humaneval-chat-6", "sft"))["adapter"] == str(run.sft_adapter)
 
 
-def start_and_kill(folder: Path, ready: Callable[[Run], bool], *, resume: bool) -> None:
-    """Start the pipeline, and end the driver with SIGKILL as soon as `ready`."""
-    command = [sys.executable, "-m", "app", "pipeline", "--profile", "smoke", "--run", str(folder)]
-    log = folder.with_suffix(".log").open("w")
-    driver = subprocess.Popen(
-        command + ["--resume"] * resume, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-    )
-    run = Run(folder)
-    deadline = time.monotonic() + 240
-    while not ready(run):
-        assert driver.poll() is None, "the pipeline ended before it could be killed:\n" + Path(log.name).read_text()
-        assert time.monotonic() < deadline, Path(log.name).read_text()
-        time.sleep(0.01)
-    driver.kill()
-    driver.wait()
-    _end_group(driver.pid)
-
-
-def _end_group(group: int) -> None:
-    """Ray's workers end with their driver; its agents outlive it by half a minute, which no test need wait for."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)
-
-
-@pytest.mark.timeout(1200)
-def test_a_run_killed_in_every_stage_ends_as_an_uninterrupted_one(
-    job: tuple[Path, str], cli: Cli, tmp_path: Path
+def test_a_run_killed_in_its_training_ends_as_an_uninterrupted_one(
+    job: tuple[Path, str], finished: Run, cli: Cli
 ) -> None:
-    folder, whole = tmp_path / "run", Run(job[0])
-    run = Run(folder)
-
-    start_and_kill(folder, lambda r: len(list(r.corpus_work.glob("documents/part-*"))) >= 1, resume=False)
-    assert not run.corpus_manifest.exists()
-    start_and_kill(folder, lambda r: len(read_json_lines(r.sft_metrics)) >= 5, resume=True)
-    assert run.corpus_manifest.exists() and not run.sft_meta.exists()
-    start_and_kill(folder, lambda r: bool(read_json_lines(r.suite_samples("humaneval-chat-6", "base"))), resume=True)
-    assert run.sft_meta.exists() and not run.suite_result("humaneval-chat-6", "sft").exists()
-    start_and_kill(folder, lambda r: (r.plots / "loss.png").exists(), resume=True)
-    done = cli("pipeline", "--profile", "smoke", "--run", folder, "--resume")
-    assert done.returncode == 0 and run.report_html.exists(), done.stderr
-
-    for file in sorted(path for path in whole.corpus.rglob("*") if path.suffix in (".parquet", ".csv")):
-        assert file.read_bytes() == (run.corpus / file.relative_to(whole.corpus)).read_bytes(), file
-    ours, theirs = read_json_lines(run.sft_metrics), read_json_lines(whole.sft_metrics)
-    assert [row["step"] for row in ours] == list(range(1, 13)), "no step is lost, none is there twice"
-    assert [row["loss"] for row in ours] == pytest.approx([row["loss"] for row in theirs], rel=1e-4)
-    for candidate in ("base", "sft"):
-        samples = [read_json_lines(r.suite_samples("humaneval-chat-6", candidate)) for r in (run, whole)]
-        texts = [{s["draft"]["problem_id"]: s["draft"]["text"] for s in drawn} for drawn in samples]
-        assert texts[0] == texts[1] and len(samples[0]) == 6
-    attempts = read_json(run.info)["stages"]
-    assert [a["end"] is None for a in attempts["corpus"]] == [True, False]
-    assert [a["end"] is None for a in attempts["sft"]] == [True, False]
-    assert not run.corpus_work.exists() and not run.sft_work.exists(), "finished stages leave no work behind"
+    """Killed in every stage of the pipeline: tests/faults."""
+    run, whole = finished, Run(job[0])
+    shutil.rmtree(run.sft)
+    start_and_kill(run.root, lambda r: len(read_json_lines(r.sft_metrics)) >= 5, "sft")
+    assert not run.sft_meta.exists()
+    done = cli("sft", "--profile", "smoke", "--run", run.root)
+    assert done.returncode == 0, done.stderr
+    assert_learnt_as(run, whole)
+    attempts = read_json(run.info)["stages"]["sft"]
+    assert [attempt["end"] is None for attempt in attempts] == [False, True, False]
+    assert not run.sft_work.exists(), "a finished stage leaves no work behind"
 
 
 def test_a_finished_run_is_refused_without_resume_and_does_nothing_with_it(finished: Run, cli: Cli) -> None:
@@ -157,19 +111,21 @@ def test_the_adapter_of_a_run_loads_with_plain_peft(job: tuple[Path, str], smoke
 
 @pytest.mark.timeout(900)
 def test_a_stage_that_does_harm_is_not_kept_unless_the_user_says_so(cli: Cli, tmp_path: Path) -> None:
-    """SmolLM2, trained at twenty-five times the usual rate: it solves easy problems before, and none after."""
+    """SmolLM2, trained at a hundred times the usual rate: it solves easy problems before, and none after."""
     run, changes = Run(tmp_path / "run"), []
     for change in (
         "model.source=package",
         "model.name=SmolLM2-135M-Instruct",
-        "sft.learning_rate=5e-3",
-        "sft.micro_batch=2",
+        "corpus.max_files=12",
+        "corpus.max_mined_files=0",
+        "sft.learning_rate=2e-2",
+        "sft.micro_batch=1",
         "sft.grad_accumulation=1",
         "sft.max_steps=5",
         "generation.batch_size=16",
         "validation.problems=[ours=datasets/problems/basics.yaml]",
-        "validation.num_problems=null",
-        "validation.max_new_tokens=48",
+        "validation.num_problems=8",
+        "validation.max_new_tokens=40",
         "evaluation.num_problems=1",
     ):
         changes += ["--set", change]

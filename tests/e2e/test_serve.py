@@ -433,27 +433,28 @@ def test_streams_of_a_killed_engine_end_cleanly_and_the_others_go_on(serving: Se
     killed = min(before, key=lambda process: process.pid)
     children = killed.children(recursive=True)
     assert children, "the engine's own process"
-    growing: set[int] = set()
+    pieces = dict.fromkeys(range(8), 0)
     ends: dict[int, str] = {}
 
-    def read(number: int) -> None:
+    def read(number: int, client: openai.OpenAI) -> None:
         try:
-            stream = serving.client(timeout=120).chat.completions.create(
+            stream = client.chat.completions.create(
                 model=BASE, messages=QUESTION, max_tokens=LONG, temperature=1.0, stream=True
             )
             for _ in stream:
-                growing.add(number)
+                pieces[number] += 1
             ends[number] = "whole"
         except openai.APIError as error:
             ends[number] = error.message
         except Exception as error:  # what a user would see as a crash
             ends[number] = repr(error)
 
-    threads = [threading.Thread(target=read, args=(number,)) for number in range(8)]
+    clients = [serving.client(timeout=120) for _ in pieces]  # before the first asks: one takes a while to be made
+    threads = [threading.Thread(target=read, args=arguments) for arguments in enumerate(clients)]
     for thread in threads:
         thread.start()
-    # An engine has four rows: with five streams growing, both engines hold one.
-    wait_until(lambda: len(growing) - len(ends) > 4, 60)
+    # An engine has four rows: with five streams growing, both engines hold one, and none of these is near its end.
+    wait_until(lambda: sum(0 < count < 2 * LONG // 3 for count in pieces.values()) > 4, 60)
     killed.kill()
     assert scores(client, BASE), "the other engine serves at once"
     for thread in threads:

@@ -14,7 +14,7 @@ from app.profiles import rtx3070
 from app.settings import Profile
 from app.training import lora
 from app.training.fused import why_not
-from app.training.loop import train
+from app.training.loop import epochs, train
 from app.training.memory import choose_keep, shape_of, step_memory
 from app.training.saved_activations import Keep
 from benchmarks.training import SHAPE
@@ -49,7 +49,7 @@ def trained(profile: Profile, folder: Path, keep: list[Keep]) -> tuple[list[floa
     batch = {"input_ids": ids, "labels": ids, "position_ids": torch.arange(profile.corpus.seq_len).expand_as(ids)}
     losses: list[float] = []
     train(
-        model, lambda epoch: iter([batch] * 6), profile.sft, 3, device=DEVICE, keep=keep,
+        model, epochs(lambda epoch: iter([batch] * 6), profile.sft, 3), profile.sft, 3, device=DEVICE, keep=keep,
         on_step=lambda metrics: losses.append(metrics.loss), on_checkpoint=lambda *_: None,
     )  # fmt: skip
     return losses, torch.cuda.max_memory_reserved()

@@ -16,7 +16,7 @@ from app.models.base import load_model
 from app.records import IGNORE
 from app.settings import ModelSettings, SftSettings
 from app.training import lora
-from app.training.loop import train
+from app.training.loop import epochs, train
 from app.training.loss import CausalLMLoss, FusedLoss
 from app.training.saved_activations import Keep
 from app.training.state import MOMENTS
@@ -94,7 +94,7 @@ def trained(
     settings = SETTINGS.model_copy(update={"micro_batch": size, "grad_accumulation": 2, "checkpoint_every": 3})
     layers = model.config.num_hidden_layers
     train(
-        model, batches, settings, steps, device=DEVICE, keep=[keep] * layers,
+        model, epochs(batches, settings, steps), settings, steps, device=DEVICE, keep=[keep] * layers,
         on_step=lambda metrics: losses.append(metrics.loss), **{"on_checkpoint": lambda *_: None} | more,
     )  # fmt: skip
     return losses

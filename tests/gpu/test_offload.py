@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, Qwen3Config
 from app.settings import SftSettings
 from app.training import lora
 from app.training.experimental.offload import FromHost, linears, offload
-from app.training.loop import StepMetrics, train
+from app.training.loop import StepMetrics, epochs, train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA card; torch sees none")
 CONFIG = Qwen3Config(
@@ -33,7 +33,7 @@ def step(*, is_offloaded: bool) -> tuple[list[StepMetrics], int]:
     batch = {"input_ids": ids, "labels": ids, "position_ids": torch.arange(256).expand_as(ids)}
     metrics: list[StepMetrics] = []
     train(
-        model, lambda epoch: iter([batch] * 4), settings, 2, device=device, on_step=metrics.append,
+        model, epochs(lambda epoch: iter([batch] * 4), settings, 2), settings, 2, device=device, on_step=metrics.append,
         on_checkpoint=lambda *_: None,
     )  # fmt: skip
     if is_offloaded:

@@ -67,7 +67,7 @@ def test_errors_of_a_training_worker(
             file.write("x")
         raise error
 
-    with shown(steps=1) as channel:
+    with shown("sft", 1, str) as channel:
         trainer = TorchTrainer(
             fail_again,
             scaling_config=ray.train.ScalingConfig(num_workers=1),

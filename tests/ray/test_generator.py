@@ -110,6 +110,7 @@ def test_scoring_and_sleeping_are_handed_through(generator: GeneratorClient) -> 
     assert len(before[0]) > 1 and all(value < 0 for value in before[0]) and before[1] == []
     generator.sleep()
     assert generator.score(pairs) == before
+    assert [len(one) for one in generator.score_ids([((5, 6), (7, 8, 9)), ([5], [])])] == [3, 0]
 
 
 def test_an_adapter_is_switched_on_and_off_per_call(

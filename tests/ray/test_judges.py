@@ -1,4 +1,4 @@
-"""The pool of judges on a real Ray: order, back-pressure, replacement, and a thousand hostile programs at once."""
+"""The pool of judges on a real Ray: order, back-pressure, replacement, and all hostile programs at once."""
 
 import contextlib
 import dataclasses
@@ -283,11 +283,18 @@ def test_a_node_that_can_not_confine_says_so_in_one_sentence(
     assert _sentence(caught.value) == "programs can't be confined on this machine"
 
 
-def test_a_thousand_hostile_programs_at_once_leave_the_machine_usable(pool: JudgePool) -> None:
-    hostile = [CASES[number % len(CASES)] for number in range(1000)]
+def test_every_hostile_program_of_the_catalogue_at_once_leaves_the_machine_usable(pool: JudgePool) -> None:
+    """A thousand of them: tests/faults."""
+    judge_hostile_programs(pool, len(CASES))
+
+
+def judge_hostile_programs(pool: JudgePool, count: int) -> None:
+    """As many of the catalogue, one after the other and from its start again, none of which may cost another its
+    verdict, or the machine its memory."""
+    hostile = [CASES[number % len(CASES)] for number in range(count)]
     start_all(pool)
     supervisors, seen = _supervisors(pool), set()
-    peak, start = 0, time.monotonic()
+    peak = 0
     jobs = ((dataclasses.replace(FIXTURE, id=str(n)), [case.program]) for n, case in enumerate(hostile))
     for number, ((verdict,), case) in enumerate(zip(pool.judge_all(jobs), hostile, strict=True)):
         assert verdict.problem_id == str(number)
@@ -296,14 +303,11 @@ def test_a_thousand_hostile_programs_at_once_leave_the_machine_usable(pool: Judg
             below = [child for supervisor in supervisors for child in supervisor.children(recursive=True)]
             seen.update(below)
             peak = max(peak, _resident_bytes(below))
-    seconds = time.monotonic() - start
     # a program and its judge in each worker, and two zygotes of 20 MB
     assert peak < NUM_WORKERS * (2 * MEMORY + (64 << 20)), f"{peak / 2**20:.0f} MiB"
-    assert seconds < 180, seconds
-    assert len(seen) > 100
+    assert len(seen) > count // 10
     pool.close()
     assert not psutil.wait_procs(seen, timeout=5)[1]
-    print(f"1,000 hostile programs: {seconds:.1f} s, peak {peak / 2**20:.0f} MiB")
 
 
 def _supervisors(pool: JudgePool) -> list[psutil.Process]:

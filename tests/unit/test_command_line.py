@@ -9,8 +9,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from transformers import AutoTokenizer
 
-from app.cli import _parser, _stage
+from app.cli import _parser, _pull, _stage
 from app.errors import UserError
 from app.files.user_files import user_path
 from app.overrides import with_overrides
@@ -18,6 +19,7 @@ from app.profiles import smoke
 from app.run_settings import chosen_profile
 from app.runs import open_run
 from tests.conftest import ROOT, Cli
+from tests.tiny_model import write_model
 
 
 @pytest.fixture
@@ -62,6 +64,25 @@ def test_the_profile_may_be_left_out_where_there_is_a_run(own: Path, cli: Cli, c
     assert done.returncode == 0 and "qwen3-2-layers" in done.stdout, done.stderr
 
 
+def test_pull_fetches_what_self_reward_needs_beside_the_base(
+    capsys: pytest.CaptureFixture[str], cache: Path, tmp_path: Path
+) -> None:
+    write_model(tmp_path, ["a"])
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    tokenizer.eos_token = "<pad>"
+    tokenizer.save_pretrained(tmp_path)
+    of_rft = ["grm.arm=rft", "grm.critic.train=always"]
+    not_taught = ["model.source=path", f"model.name={tmp_path}"]
+    for settings, critics in (
+        ([], 0),
+        (["grm.when=always", *of_rft], 1),
+        (["grm.when=auto", *of_rft, *not_taught], 0),
+        (["grm.when=always", *of_rft, *not_taught], 1),
+    ):
+        _pull(argparse.Namespace(run=None, profile="smoke", overrides=settings))
+        assert capsys.readouterr().out.count("grm.critic.model qwen3-2-layers is at") == critics, settings
+
+
 def commands_of_make(*arguments: str) -> list[str]:
     done = subprocess.run(["make", "-n", "run", *arguments], cwd=ROOT, capture_output=True, text=True)
     return [line for line in done.stdout.splitlines() if "-m app" in line]
@@ -88,7 +109,7 @@ def test_make_takes_a_run_whatever_its_name(own: Path, tmp_path: Path, monkeypat
 @pytest.mark.parametrize(
     ("command", "option"),
     [
-        *((command, "--run") for command in ("pull", "plan", "pipeline", "corpus", "sft", "evaluate", "report")),
+        *((command, "--run") for command in ("pull", "plan", "pipeline", "corpus", "sft", "grm", "evaluate", "report")),
         *(("evaluate", option) for option in ("--adapter", "--samples", "--against")),
         ("serve", "--config"),
         ("sandbox", "--cases"),

@@ -1,15 +1,20 @@
-"""What the pipeline asks for and notes down where it leaves SFT out."""
+"""What the pipeline asks for and notes down where it leaves SFT or self-reward out."""
 
 import contextlib
+import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app import pipeline
+from app.errors import NothingToLearnError
+from app.files.json_files import write_json
+from app.models.base import load_tokenizer
 from app.overrides import with_overrides
 from app.profiles import smoke
-from app.runs import left_out, open_run
+from app.runs import Run, left_out, open_run
+from app.sandbox.tiers import Confinement
 
 
 @pytest.fixture
@@ -39,4 +44,42 @@ def test_what_is_left_out_asks_for_nothing_and_is_noted_for_this_call_alone(
         assert asked == ["generation"] and "was taught to answer already" in left_out(run)["sft"]
         with pytest.raises(KeyboardInterrupt):
             pipeline.run_pipeline(run, with_overrides(plain, ["sft.when=always"]))
-        assert asked[1:] == ["sft.num_workers=64", "generation"] and not left_out(run)
+        assert asked[1:] == ["sft.num_workers=64", "generation"] and list(left_out(run)) == ["grm"]
+
+
+def test_self_reward_that_finds_nothing_to_learn_is_left_out_and_the_pipeline_goes_on(
+    smoke_model: Path, asked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error may come back from a worker, wrapped by Ray."""
+
+    def fruitless(*_: Any) -> None:
+        raise RuntimeError("a worker failed") from NothingToLearnError("no problem is solved")
+
+    monkeypatch.setattr(pipeline, "grm", fruitless)
+    profile = with_overrides(smoke(), ["sft.when=auto", "grm.when=auto"])
+    with open_run(tmp_path, profile, resume=False) as run:
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.run_pipeline(run, profile)
+        assert asked == ["grm, its trainer beside its generator,", "generation"]
+        assert left_out(run)["grm"] == "no problem is solved", "and the evaluation was begun"
+        monkeypatch.setattr(pipeline, "grm", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            pipeline._grm_or_why_not(run, profile)
+
+
+def test_self_reward_is_left_out_where_settings_model_or_machine_say_so(
+    smoke_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = copy.deepcopy(load_tokenizer(smoke_model))
+    auto = with_overrides(smoke(), ["grm.when=auto"])
+    run = Run(tmp_path)
+    assert "grm.when=never" in pipeline.why_grm_is_left_out(run, smoke(), tokenizer, False)
+    assert pipeline.why_grm_is_left_out(run, auto, tokenizer, False) == ""
+    tokenizer.chat_template = None
+    assert "was not taught to answer" in pipeline.why_grm_is_left_out(run, auto, tokenizer, False)
+    always = with_overrides(smoke(), ["grm.when=always"])
+    assert pipeline.why_grm_is_left_out(run, always, tokenizer, False) == ""
+    monkeypatch.setattr(pipeline, "confinement", lambda unsafe: Confinement())
+    assert "can't be confined" in pipeline.why_grm_is_left_out(run, always, tokenizer, True)
+    write_json(run.grm_meta, {})
+    assert pipeline.why_grm_is_left_out(run, smoke(), tokenizer, False) == "", "it has learnt already"

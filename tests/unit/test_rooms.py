@@ -14,6 +14,16 @@ LEVELS = (
     ("app.cli",),
     ("app.pipeline",),
     ("app.planning", "app.report", "app.ide"),
+    ("app.reward.stage",),
+    ("app.reward.arms",),
+    ("app.reward.model_card", "app.reward.ray_learning"),
+    ("app.reward.summary",),
+    ("app.reward.critic",),
+    ("app.reward.imitation",),
+    ("app.reward.by_reward",),
+    ("app.reward.drafts",),
+    ("app.reward.problems",),
+    ("app.reward",),
     ("app.evaluation", "app.serving", "app.training"),
     ("app.evaluation.suites", "app.training.experimental"),
     ("app.corpus.build",),
@@ -69,5 +79,6 @@ def test_the_root_of_app_holds_what_no_room_does() -> None:
     modules = {path.stem for path in (ROOT / "app").glob("*.py")}
     assert modules == {
         *("__init__", "__main__", "cli", "pipeline", "report"),
-        *("errors", "hardware", "overrides", "profiles", "progress", "records", "run_settings", "runs", "settings"),
+        *("errors", "hardware", "overrides", "profiles", "progress", "records", "run_settings", "runs"),
+        *("settings", "settings_base", "settings_grm", "settings_model"),
     }

@@ -154,6 +154,9 @@ def test_a_run_of_before_trains_as_it_would_have_then(tmp_path: Path) -> None:
     assert stored is not None and stored.sft.when == "always"
     with open_run(tmp_path, with_overrides(stored, ["sft.when=auto"]), resume=True) as run:
         assert read_json(run.info)["settings"]["sft"]["when"] == "auto"
+    del held["settings"]["grm"]
+    write_json(tmp_path / "run.json", held)
+    assert stored_profile(tmp_path).grm.when == "never", "there was no such stage in a pipeline"
 
 
 def test_the_latest_run_may_be_one_that_left_training_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,6 +174,8 @@ def test_the_latest_run_may_be_one_that_left_training_out(tmp_path: Path, monkey
     assert latest_run() == tmp_path / "plain"
     os.utime(tmp_path / "trained/sft/meta.json", (9, 9))
     assert latest_run() == tmp_path / "trained"
+    write_json(Run(tmp_path / "other").grm_meta, {})
+    assert latest_run() == tmp_path / "other", "it learnt by reward, and nothing else"
 
 
 def test_what_an_incomplete_stage_made_under_other_settings_is_kept_and_not_gone_on_with(tmp_path: Path) -> None:
@@ -239,3 +244,16 @@ def test_folders_of_the_environment_may_begin_with_a_tilde(monkeypatch: pytest.M
     assert load_recipe("~/r.yaml").sources
     with pytest.raises(UserError, match="home directory in '~nosuchuser/x' is unknown"):
         load_recipe("~nosuchuser/x")
+
+
+def test_drafts_that_were_drawn_after_a_fallback_are_among_those_of_the_run(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    names = [
+        "drafts/untouched.parquet",
+        "arms/grpo/drafts/step-00001-0.parquet",
+        "arms/grpo/drafts-kl/step-00002-0.parquet",
+    ]
+    for name in [*names, "problems/part-00000.parquet"]:
+        (run.grm / name).parent.mkdir(parents=True, exist_ok=True)
+        (run.grm / name).touch()
+    assert sorted(run.grm_drafts()) == sorted(names)

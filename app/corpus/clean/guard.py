@@ -49,7 +49,15 @@ class Guard:
     suites: tuple[Guarded, ...]
     unguarded: tuple[str, ...]
     """Suites that the project knows and can't tell: neither text nor hashes are here."""
-    signs: tuple[Signs, ...]
+    texts: Mapping[str, Sequence[BenchmarkText]]
+    """The problems at hand, by suite."""
+    shipped: tuple[str, ...]
+    """Suites to guard by the project's hashes, texts or not."""
+
+    def signs(self) -> list[Signs]:
+        """What a build goes by: seconds of work, which a run with a complete corpus does without."""
+        own = [each for held in self.texts.values() for each in signs_of(held)]
+        return own + [each for name in self.shipped for each in read_signs(SHIPPED / f"{name}.parquet")[0]]
 
     def facts(self) -> dict[str, Any]:
         """What the manifest says of it."""
@@ -61,14 +69,12 @@ def guard_of(
 ) -> Guard:
     """The guard of some suites. texts: the problems at hand, by suite. shipped: suites to guard by the project's
     hashes, texts or not."""
-    suites = {name: read_signs(SHIPPED / f"{name}.parquet") for name in shipped}
-    signs = [each for held, _ in suites.values() for each in held]
-    found = {name: Guarded(**facts) for name, (_, facts) in suites.items()}
+    shipped = tuple(shipped)
+    found = {name: Guarded(**_facts(pq.read_schema(SHIPPED / f"{name}.parquet"))) for name in shipped}
     for name, held in texts.items():
         found[name] = Guarded(suite=name, problems=len(held), sha256=texts_sha256(held), by="text")
-    own = [each for held in texts.values() for each in signs_of(held)]
     ordered = tuple(found[name] for name in sorted(found))
-    return Guard(suites=ordered, unguarded=tuple(unguarded), signs=(*own, *signs))
+    return Guard(suites=ordered, unguarded=tuple(unguarded), texts=texts, shipped=shipped)
 
 
 def shipped_suites() -> list[str]:
@@ -113,7 +119,12 @@ def read_signs(path: Path) -> tuple[list[Signs], dict[str, Any]]:
     held = [
         Signs(label=label, **{kind: columns[kind][number] for kind in SIGNS}) for number, label in enumerate(labels)
     ]
-    return held, json.loads(table.schema.metadata[b"facts"])
+    return held, _facts(table.schema)
+
+
+def _facts(schema: pa.Schema) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads(schema.metadata[b"facts"])
+    return facts
 
 
 def guard_of_build(build: BuildSettings) -> Decontaminator:

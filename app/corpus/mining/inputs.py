@@ -42,8 +42,18 @@ class Inputs:
         return [*self.given, *self.generated, *self.probes]
 
 
-def more_calls(entry_point: str, calls: Sequence[Call], function: ast.FunctionDef) -> Inputs:
-    """The calls that were seen and generated ones."""
+def more_calls(
+    entry_point: str,
+    calls: Sequence[Call],
+    function: ast.FunctionDef,
+    *,
+    wanted: int = NUM_INPUTS,
+    tries: int = MAX_TRIES,
+    by_rules: bool = True,
+    is_fit: Callable[[Call], bool] = lambda call: True,
+) -> Inputs:
+    """The calls that were seen and generated ones, up to `wanted` in all within as many tries. by_rules: keep to what
+    is true of all that were seen. is_fit: what else generated ones have to be."""
     given: dict[str, Call] = {}
     for call in calls:  # those of the docstring come first, and what it claims is not to be lost to a test's claim
         text = call_text(entry_point, call)
@@ -55,8 +65,8 @@ def more_calls(entry_point: str, calls: Sequence[Call], function: ast.FunctionDe
     seeds = list(given.values())
     rules = rules_by_shape(seeds)
     flags = _flags(function, max((len(call.args) for call in calls), default=0))
-    for _ in range(MAX_TRIES):
-        if len(given) + len(generated) >= NUM_INPUTS and len(probes) >= NUM_PROBES:
+    for _ in range(tries):
+        if len(given) + len(generated) >= wanted and len(probes) >= NUM_PROBES:
             break
         base = draws.one_of(seeds)
         changed = _changed_call(base, seeds, draws)
@@ -69,8 +79,9 @@ def more_calls(entry_point: str, calls: Sequence[Call], function: ast.FunctionDe
         except NotLiteralError:
             continue
         if len(text) <= MAX_CHARS and text not in given:
-            (generated if rules[shape_of(base)].allow(changed) else probes).setdefault(text, changed)
-    num_left = max(0, NUM_INPUTS - len(given))
+            is_like = (not by_rules or rules[shape_of(base)].allow(changed)) and is_fit(changed)
+            (generated if is_like else probes).setdefault(text, changed)
+    num_left = max(0, wanted - len(given))
     return Inputs(
         given=seeds,
         generated=list(generated.values())[:num_left],

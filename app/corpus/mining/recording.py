@@ -15,10 +15,28 @@ from app.corpus.mining.literals import NotLiteralError, holds_float, written
 from app.corpus.mining.records import Call, Candidate, NoProblemError
 from app.corpus.mining.statement import program_of, prompt_of
 from app.records import Status
+from app.sandbox.script import ScriptRun
 from app.sandbox.supervisor import Supervisor
 
 _RECORDER = inspect.getsource(recorder)
 _FIELDS = {"number", "results", "holds", "printed"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """What came of one call. Made by `record_calls`."""
+
+    number: int
+    """Which of the calls that were asked for, from 0."""
+    what: str
+    """"ok", "raised", "slow", or "other" where the result is not plain data."""
+    result: str
+    """The literal of what the function gave; else why there is none."""
+    is_sure: bool
+    """Whether two more runs gave the same, with sets in one order and in the opposite one, or were too slow for it."""
+    holds: bool | None
+    """Whether the call's claim is true; None where there is none, or where it can't be said."""
+    printed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,26 +63,16 @@ def recorded(candidate: Candidate, inputs: Inputs, supervisor: Supervisor) -> li
     """
     program = program_of(candidate, prompt_of(candidate))
     calls, num_given = inputs.all, len(inputs.given)
-    job = {
-        "source": program,
-        "entry_point": candidate.entry_point,
-        "calls": [
-            [[written(arg) for arg in call.args], [[key, written(value)] for key, value in call.kwargs], call.claim]
-            for call in calls
-        ],
-    }
-    run = supervisor.run_script(f"{_RECORDER}\n\nrecord(json.loads({json.dumps(job)!r}))\n")
-    rows = list(_rows(run.output, len(calls)))
+    rows, run = record_calls(program, candidate.entry_point, calls, supervisor)
     if not rows:
         raise NoProblemError(f"does not run alone: {run.status}: {run.detail}"[:200])
     if run.status != Status.PASSED and len(rows) < num_given:
         raise NoProblemError(f"an example does not end: {run.status}: {run.detail}"[:200])
     pairs = []
     for row in rows:
-        number, call = row["number"], calls[row["number"]]
+        number, call, result = row.number, calls[row.number], row.result
         _refuse(row, call, candidate)
-        what, result = row["results"][0]
-        if what != "ok" or number >= num_given + len(inputs.generated):
+        if row.what != "ok" or number >= num_given + len(inputs.generated):
             continue
         try:
             value = ast.literal_eval(result)
@@ -80,11 +88,27 @@ def recorded(candidate: Candidate, inputs: Inputs, supervisor: Supervisor) -> li
     return pairs
 
 
-def _rows(output: str, num_calls: int) -> Iterator[dict[str, Any]]:
-    """What the recorder wrote, up to where the output was cut for its size.
+def record_calls(
+    program: str, entry_point: str, calls: Sequence[Call], supervisor: Supervisor
+) -> tuple[list[Recorded], ScriptRun]:
+    """What the program's function gives for each call, up to the one at which a limit ended the run, and the run.
 
     Raises NoProblemError where the function has written between: what it says is not taken for the recorder's word.
     """
+    job = {
+        "source": program,
+        "entry_point": entry_point,
+        "calls": [
+            [[written(arg) for arg in call.args], [[key, written(value)] for key, value in call.kwargs], call.claim]
+            for call in calls
+        ],
+    }
+    run = supervisor.run_script(f"{_RECORDER}\n\nrecord(json.loads({json.dumps(job)!r}))\n")
+    return list(_rows(run.output, len(calls))), run
+
+
+def _rows(output: str, num_calls: int) -> Iterator[Recorded]:
+    """What the recorder wrote, up to where the output was cut for its size."""
     for number, line in enumerate(output.split("\n")):
         if number == num_calls or not line.endswith("}"):
             return
@@ -92,23 +116,33 @@ def _rows(output: str, num_calls: int) -> Iterator[dict[str, Any]]:
             row = json.loads(line)
         except ValueError:
             return
-        if not isinstance(row, dict) or row.keys() != _FIELDS or row["number"] != number:
-            raise NoProblemError("writes to the standard output behind Python's back")
-        yield row
+        try:
+            if row.keys() != _FIELDS or row["number"] != number:
+                raise ValueError
+            (what, result), forwards, backwards = row["results"]
+        except (AttributeError, TypeError, ValueError):
+            raise NoProblemError("writes to the standard output behind Python's back") from None
+        yield Recorded(
+            number=number,
+            what=str(what),
+            result=str(result),
+            is_sure=forwards == backwards and (forwards == [what, result] or forwards[0] == "slow"),
+            holds=row["holds"],
+            printed=bool(row["printed"]),
+        )
 
 
-def _refuse(row: dict[str, Any], call: Call, candidate: Candidate) -> None:
+def _refuse(row: Recorded, call: Call, candidate: Candidate) -> None:
     text = call_text(candidate.entry_point, call)[:100]
-    if row["printed"]:
+    if row.printed:
         raise NoProblemError(f"prints: {text}")
-    if call.from_docstring and row["holds"] is not True:
+    if call.from_docstring and row.holds is not True:
         raise NoProblemError(f"its docstring is wrong: {call.claim[:150]}")
-    if candidate.undecorated and row["holds"] is False:
+    if candidate.undecorated and row.holds is False:
         raise NoProblemError(f"differs without its decorators: {call.claim[:150]}")
-    plain, forwards, backwards = row["results"]
-    if forwards != backwards:
+    if not row.is_sure:
         raise NoProblemError(f"depends on chance or on the order of a set: {text}")
-    if plain[0] == "ok" and " at 0x" in plain[1]:
+    if row.what == "ok" and " at 0x" in row.result:
         raise NoProblemError(f"shows an address: {text}")
 
 

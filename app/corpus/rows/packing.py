@@ -7,8 +7,8 @@ that keeps pieces from attending to each other.
 
 import bisect
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -28,6 +28,8 @@ class Sample:
     labels: list[int]
     is_whole: bool = False
     """Never cut: a dialogue, or a completion that means nothing without its prompt."""
+    columns: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """What else is said of each token, [tokens] each; packed with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -42,6 +44,8 @@ class PackedRow:
     num_pieces: int
     num_cut: int
     """Examples cut into several rows whose first piece is here."""
+    columns: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    """The samples' columns, [seq_len] each; 0 on padding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,12 +137,15 @@ def _row(pieces: list[_Piece], seq_len: int, pad_id: int) -> PackedRow:
     input_ids = np.full(seq_len, pad_id, np.int32)
     labels = np.full(seq_len, IGNORE, np.int32)
     positions = np.zeros(seq_len, np.int32)
+    columns = {name: np.zeros(seq_len, np.float32) for piece in pieces for name in piece.sample.columns}
     place = num_cut = 0
     for piece in pieces:
         end = place + piece.end - piece.start
         input_ids[place:end] = piece.sample.input_ids[piece.start : piece.end]
         labels[place + 1 : end] = piece.sample.labels[piece.start + 1 : piece.end]  # nothing precedes a first token
         positions[place:end] = np.arange(end - place)
+        for name, column in piece.sample.columns.items():
+            columns[name][place:end] = column[piece.start : piece.end]
         num_cut += piece.start == 0 and piece.end < len(piece.sample.input_ids)
         place = end
     positions[place:] = np.arange(seq_len - place)
@@ -149,4 +156,5 @@ def _row(pieces: list[_Piece], seq_len: int, pad_id: int) -> PackedRow:
         num_tokens=place,
         num_pieces=len(pieces),
         num_cut=num_cut,
+        columns=columns,
     )

@@ -49,7 +49,8 @@ def preamble(problem: Problem) -> str:
     """Source of the prompt before its entry point: imports and helper functions that the answer may rely on."""
     tree = ast.parse(problem.prompt)
     entry = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == problem.entry_point)
-    lines = problem.prompt.splitlines(keepends=True)[: entry.lineno - 1]
+    first = min([entry.lineno, *(mark.lineno for mark in entry.decorator_list)])
+    lines = problem.prompt.splitlines(keepends=True)[: first - 1]
     return "".join(lines)
 
 

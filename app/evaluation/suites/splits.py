@@ -50,9 +50,14 @@ def chosen_half(tasks: Iterable[Task], half: Half, suite: str, source: str, plac
 
 
 def repeats_a_test_problem(task: Task) -> bool:
+    return repeats(task, _test_problems())
+
+
+def repeats(task: Task, held: Decontaminator) -> bool:
+    """Whether the problem is one of those that `held` tells."""
     problem = task.problem
     text = f"{problem.prompt}\n{task.canonical_solution}"
-    return _test_problems().repeats(text, task.canonical_solution, problem.entry_point)
+    return held.repeats(text, task.canonical_solution, problem.entry_point)
 
 
 @functools.cache

@@ -8,15 +8,17 @@ accelerate's own `AlignDevicesHook` empties the allocator's cache after every we
 micro-batch of Qwen3-1.7B, and waits for each copy. The hook here does neither.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.hooks import ModelHook, add_hook_to_module
-from peft import PeftModel
 from torch import nn
 
+if TYPE_CHECKING:
+    from peft import PeftModel
 
-def offload(model: PeftModel, device: torch.device) -> PeftModel:
+
+def offload(model: "PeftModel", device: torch.device) -> "PeftModel":
     """Tie the weights of a model that lies in main memory to the host, and move the rest to `device`. In place.
 
     The model must have its adapters already, and run under gradient checkpointing (`lora.attach` sees to both).
@@ -32,7 +34,7 @@ def offload(model: PeftModel, device: torch.device) -> PeftModel:
     return model
 
 
-def linears(model: PeftModel) -> list[Any]:
+def linears(model: "PeftModel") -> list[Any]:
     """The linear layers under the adapters, in the decoder's order."""
     layers = model.get_base_model().get_decoder().layers
     return [module.get_base_layer() for module in layers.modules() if hasattr(module, "lora_A")]

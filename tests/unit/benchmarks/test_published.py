@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoTokenizer
 
 from app.evaluation.measure import render
 from app.evaluation.suites.humaneval import HumanEval
 from app.files.json_files import write_json
+from app.models.base import load_tokenizer
 from app.prompting.protocols import EVALPLUS_BEGINNING
 from benchmarks.published import PARTS, WAYS, Drawer, prompt_of
 from benchmarks.published_judging import Judging, Suites, held_drafts, held_results, program_of
@@ -25,7 +25,7 @@ BODY = "def has_close_elements(numbers, threshold):\n    return False\n"
 
 @pytest.fixture(scope="module")
 def tokenizer(smoke_model: Path) -> Any:
-    return AutoTokenizer.from_pretrained(smoke_model)
+    return load_tokenizer(smoke_model)
 
 
 def test_ways_to_ask_differ_in_one_thing_each(tokenizer: Any) -> None:

@@ -13,7 +13,7 @@ from app.profiles import smoke
 def build_in(folder: Path, guard: Guard | None = None, **recipe: Any) -> BuildSettings:
     """A build whose folders are below this one. recipe: its parts, sources aside."""
     guard = guard or guard_of({})
-    write_atomic(folder / "work" / GUARD, signs_bytes(guard.signs, guard.facts()))
+    write_atomic(folder / "work" / GUARD, signs_bytes(guard.signs(), guard.facts()))
     return BuildSettings(
         recipe=Recipe.model_validate({"name": "t", "sources": [{"kind": "installed_python"}]} | recipe),
         work=folder / "work",

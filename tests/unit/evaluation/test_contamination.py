@@ -10,6 +10,7 @@ from app.corpus.clean.decontamination import words
 from app.corpus.rows.packing import Sample, pack
 from app.evaluation.contamination import SEED, OverlapIndex, shard_texts
 from app.evaluation.suites import humaneval
+from app.models.base import load_tokenizer
 
 
 def longest(texts: dict[str, str], *training: str) -> dict[str, int]:
@@ -51,9 +52,7 @@ def test_a_planted_problem_is_found_whole_and_others_are_not() -> None:
 
 
 def test_the_documents_of_a_packed_shard_come_back_as_texts(smoke_model: Path, tmp_path: Path) -> None:
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(smoke_model)
+    tokenizer = load_tokenizer(smoke_model)
     texts = ["def f(x):\n    return x + 1\n", "import os\n\nprint(os.name)\n", "# only a comment"]
     encoded = [tokenizer(text).input_ids for text in texts]
     rows = pack([Sample(input_ids=ids, labels=ids) for ids in encoded], 32, tokenizer.pad_token_id)

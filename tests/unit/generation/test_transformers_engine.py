@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from app.errors import UserError
 from app.generation.decoding import choose, exponential_noise
 from app.generation.kv_cache import ROOM
 from app.generation.transformers_engine import TransformersEngine
 from app.models.adapters import check_adapter
+from app.models.base import load_tokenizer
 from app.profiles import smoke
 from app.records import FinishReason, Prompt, Sampling
 from app.settings import GenerationSettings, SftSettings
@@ -54,7 +55,7 @@ def prompts(samples: tuple[int, ...] = (0,)) -> list[Prompt]:
 
 def reference(model: torch.nn.Module, folder: Path, text: str, new_tokens: int) -> tuple[str, float]:
     """Greedy text and mean log-probability, from generate and a second, teacher-forced pass."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = load_tokenizer(folder)
     ids = tokenizer(text, return_tensors="pt", add_special_tokens=False).input_ids
     with torch.no_grad():
         out = model.generate(ids, max_new_tokens=new_tokens, do_sample=False, attention_mask=torch.ones_like(ids))
@@ -144,7 +145,7 @@ def test_a_stop_text_ends_the_draft_before_itself(engine: TransformersEngine) ->
 
 
 def test_every_stop_text_is_found_at_the_token_that_completes_it(engine: TransformersEngine) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(engine._folder)
+    tokenizer = load_tokenizer(engine._folder)
     hot = Sampling(max_new_tokens=24, temperature=1.0)
     whole = engine.generate(prompts()[:1], hot)[0].text
     for start in range(0, len(whole) - 4, 3):
@@ -169,7 +170,7 @@ def test_a_prompt_without_room_gives_an_empty_draft(smoke_model: Path) -> None:
 
 def test_scores_are_the_log_probabilities_of_the_completions(engine: TransformersEngine, smoke_model: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(smoke_model, dtype=torch.float32).eval()
-    tokenizer = AutoTokenizer.from_pretrained(smoke_model)
+    tokenizer = load_tokenizer(smoke_model)
     pairs = [(text, " return x + 1\n" * (number % 3)) for number, text in enumerate(TEXTS)]
     for (prompt, completion), found in zip(pairs, engine.score(pairs), strict=True):
         before, after = tokenizer(prompt).input_ids, tokenizer(completion).input_ids
@@ -180,6 +181,19 @@ def test_scores_are_the_log_probabilities_of_the_completions(engine: Transformer
     assert engine.score([]) == []
     with pytest.raises(UserError, match="empty prompt"):
         engine.score([("", "x")])
+
+
+def test_token_ids_are_scored_as_they_are(engine: TransformersEngine, smoke_model: Path) -> None:
+    """Letter by letter, as no text would be encoded."""
+    tokenizer = load_tokenizer(smoke_model)
+    before, after = tokenizer("def add").input_ids, [tokenizer(letter).input_ids[0] for letter in "return"]
+    assert len(tokenizer("return").input_ids) < len(after)
+    model = AutoModelForCausalLM.from_pretrained(smoke_model, dtype=torch.float32).eval()
+    with torch.no_grad():
+        logits = model(torch.tensor([before + after])).logits[0, len(before) - 1 : -1]
+    wanted = torch.log_softmax(logits, -1)[range(len(after)), after].tolist()
+    found = engine.score_ids([(before, tuple(after)), (tuple(before), [])])
+    assert found[0] == pytest.approx(wanted, abs=1e-4) and found[1] == []
 
 
 def test_a_small_cache_takes_fewer_rows_and_says_the_same(engine: TransformersEngine, smoke_model: Path) -> None:

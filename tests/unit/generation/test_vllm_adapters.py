@@ -1,11 +1,6 @@
-"""Drafts of vLLM follow an adapter whose folder changes between two calls, merged into the base or beside it.
-
-Each engine runs in a process of its own, because vLLM changes torch for the process that it is in.
-"""
+"""Drafts of vLLM follow an adapter whose folder changes between two calls, merged into the base or beside it."""
 
 import importlib.util
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +15,11 @@ from app.profiles import smoke
 from app.records import Draft, Prompt, Sampling
 from app.settings import VLLM_BESIDE_GIB, GenerationSettings, ModelSettings, SftSettings
 from app.training import lora
+from tests.unit.generation.conftest import InVllm
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None, reason="vLLM is not installed; `make setup-dev` does it"
 )
-TIMEOUT_SECONDS = 240
 PROMPTS = [Prompt(id=str(number), text=text) for number, text in enumerate(("def add(a, b):", "Say hello", "import"))]
 GREEDY = Sampling(max_new_tokens=12)
 SETTINGS = GenerationSettings(engine="vllm", batch_size=4, max_model_len=256, kv_cache_bytes=64 << 20, max_lora_rank=8)
@@ -65,12 +60,13 @@ def _drawn_and_scored(base: str, adapter: Path, merges: bool) -> tuple[list[list
 
 
 @pytest.mark.parametrize("merges", [True, False])
-def test_drafts_follow_an_adapter_that_changes_in_its_place(merges: bool, smoke_model: Path, tmp_path: Path) -> None:
+def test_drafts_follow_an_adapter_that_changes_in_its_place(
+    merges: bool, in_vllm: InVllm, smoke_model: Path, tmp_path: Path
+) -> None:
     base = str(smoke_model)
     peer = TransformersEngine(ModelSettings(source="path", name=base), SETTINGS)
     theirs = drafts_of_versions(peer, base, tmp_path / "theirs")
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        ours, scores = pool.submit(_drawn_and_scored, base, tmp_path / "ours", merges).result(TIMEOUT_SECONDS)
+    ours, scores = in_vllm(_drawn_and_scored, base, tmp_path / "ours", merges)
     tokens = [[draft.token_ids for draft in drafts] for drafts in ours]
     assert tokens == [[draft.token_ids for draft in drafts] for drafts in theirs]
     assert tokens[0] == tokens[2] and tokens[3] == tokens[4]

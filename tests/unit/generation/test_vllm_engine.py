@@ -1,11 +1,7 @@
-"""The vLLM engine must say what the transformers engine says: same model, same prompts, same adapter.
-
-vLLM runs in one process of its own for the whole module, because it changes torch for the process that it is in.
-"""
+"""The vLLM engine must say what the transformers engine says: same model, same prompts, same adapter."""
 
 import importlib.util
-import multiprocessing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +17,13 @@ from app.prompting.protocols import ask, chat_prompt
 from app.records import Draft, FinishReason, Prompt, Sampling
 from app.settings import GenerationSettings, SftSettings
 from app.training import lora
+from tests.unit.generation.conftest import InVllm
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None, reason="vLLM is not installed; `make setup-dev` does it"
 )
 MODEL = laptop().model
 SETTINGS = GenerationSettings(engine="vllm", batch_size=20, max_model_len=1024, kv_cache_bytes=512 << 20)
-TIMEOUT_SECONDS = 200
 NEAR_TIE = 1e-3
 _engine: Any = None
 
@@ -44,14 +40,9 @@ def _call(method: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> A
 
 
 @pytest.fixture(scope="module")
-def vllm(cache: Path) -> Iterator[Callable[..., Any]]:
+def vllm(cache: Path, in_vllm: InVllm) -> Callable[..., Any]:
     ensure_model(MODEL)
-    with multiprocessing.get_context("spawn").Pool(1) as pool:  # leaving the block ends the process
-
-        def call(method: str, *arguments: Any, **options: Any) -> Any:
-            return pool.apply_async(_call, (method, arguments, options)).get(TIMEOUT_SECONDS)
-
-        yield call
+    return lambda method, *arguments, **options: in_vllm(_call, method, arguments, options)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +54,7 @@ def peer(cache: Path) -> TransformersEngine:
 def prompts(cache: Path) -> list[Prompt]:
     tokenizer = load_tokenizer(ensure_model(MODEL))
     problems = sorted((task.problem for task in humaneval.load()), key=lambda problem: len(problem.prompt))
-    texts = (chat_prompt(tokenizer, [{"role": "user", "content": ask(problem.prompt)}]) for problem in problems[:20])
+    texts = (chat_prompt(tokenizer, [{"role": "user", "content": ask(problem.prompt)}]) for problem in problems[:12])
     return [Prompt(id=problem.id, text=text) for problem, text in zip(problems, texts, strict=False)]
 
 
@@ -100,7 +91,7 @@ def assert_same(ours: list[Draft], theirs: list[Draft], prompts: list[Prompt], p
 def test_both_engines_draw_the_same_greedy_tokens(
     vllm: Callable[..., Any], peer: TransformersEngine, prompts: list[Prompt]
 ) -> None:
-    greedy = Sampling(max_new_tokens=32)
+    greedy = Sampling(max_new_tokens=24)
     assert_same(vllm("generate", prompts, greedy), peer.generate(prompts, greedy), prompts, peer)
 
 
@@ -114,6 +105,9 @@ def test_seeded_samples_of_more_prompt_than_one_step_takes(vllm: Callable[..., A
 def test_scores_agree(vllm: Callable[..., Any], peer: TransformersEngine, prompts: list[Prompt]) -> None:
     pairs = [(prompt.text, "```python\nreturn x\n"[: 3 * number]) for number, prompt in enumerate(prompts[:6])]
     for ours, theirs in zip(vllm("score", pairs), peer.score(pairs), strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-3)
+    ids = [((5, 6, 7), (8, 9)), ((40, 41), (42,))]
+    for ours, theirs in zip(vllm("score_ids", ids), peer.score_ids(ids), strict=True):
         assert ours == pytest.approx(theirs, abs=1e-3)
 
 

@@ -1,14 +1,8 @@
-"""vLLM stops where the template ends a turn, drafting and serving, for a model whose configs name another token.
-
-Each engine runs in a process of its own, because vLLM changes torch for the process that it is in.
-"""
+"""vLLM stops where the template ends a turn, drafting and serving, for a model whose configs name another token."""
 
 import asyncio
 import importlib.util
 import json
-import multiprocessing
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +13,12 @@ from app.profiles import smoke
 from app.prompting.protocols import chat_prompt
 from app.records import Draft, FinishReason, Prompt, Sampling
 from app.settings import GenerationSettings, ModelSettings
+from tests.unit.generation.conftest import InVllm
 from tests.unit.prompting.test_turn_ends import first_token, relabelled
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None, reason="vLLM is not installed; `make setup-dev` does it"
 )
-TIMEOUT_SECONDS = 240
 MESSAGES = [{"role": "user", "content": "Say hello."}]
 
 
@@ -33,11 +27,6 @@ def base(smoke_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Draws the template's end first, when asked to say hello."""
     prompt = chat_prompt(load_tokenizer(smoke_model), MESSAGES)
     return relabelled(smoke_model, tmp_path_factory.mktemp("models") / "base", first_token(smoke_model, prompt))
-
-
-def alone(function: Callable[..., Any], *arguments: Any) -> Any:
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result(TIMEOUT_SECONDS)
 
 
 def _drafted(folder: str) -> Draft:
@@ -66,13 +55,13 @@ def _served(folder: str) -> list[dict[str, Any]]:
     return asyncio.run(answers())
 
 
-def test_a_draft_of_vllm_stops_at_the_templates_end(base: Path) -> None:
-    draft = alone(_drafted, str(base))
+def test_a_draft_of_vllm_stops_at_the_templates_end(base: Path, in_vllm: InVllm) -> None:
+    draft = in_vllm(_drafted, str(base))
     assert (draft.finish_reason, draft.num_tokens, draft.text) == (FinishReason.STOP, 1, "")
 
 
-def test_a_served_answer_stops_at_the_templates_end(base: Path) -> None:
-    chat, completion = alone(_served, str(base))
+def test_a_served_answer_stops_at_the_templates_end(base: Path, in_vllm: InVllm) -> None:
+    chat, completion = in_vllm(_served, str(base))
     assert [answer["choices"][0]["finish_reason"] for answer in (chat, completion)] == ["stop", "stop"], (
         chat,
         completion,

@@ -10,7 +10,6 @@ from starlette.types import Receive, Scope, Send
 
 from app.errors import UserError
 from app.ide import markup
-from app.ide.application import build_application
 from app.ide.backend import SandboxRunner
 from app.ide.conversation import Turn, answered, last_code, question_turn
 from app.records import Status
@@ -239,6 +238,8 @@ def test_the_first_code_block_of_the_last_answer_is_taken(answer: str, code: str
 
 @pytest.mark.parametrize("prefix", ["", "/ide"])
 def test_the_application_serves_the_page_and_nothing_that_it_does_not_need(prefix: str) -> None:
+    from app.ide.application import build_application  # with Gradio: six seconds
+
     app = build_application(ScriptedAssistant(), SandboxRunnerNeverUsed())
 
     async def mounted(scope: Scope, receive: Receive, send: Send) -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from app.overrides import with_overrides
-from app.planning.cards import CONTEXT_GIB
 from app.planning.plan import PHASES
 from app.planning.text import as_text
 from app.planning.training_choice import choices
+from app.training.memory import CONTEXT_GIB
 from tests.planning import planned
 
 pytestmark = pytest.mark.usefixtures("alone")
@@ -21,16 +21,22 @@ def test_what_does_not_fit_is_said_with_what_to_change(manifest: Path) -> None:
     assert not plan["fits"] and any("--set corpus.seq_len=" in line for line in plan["advice"])
     big = ("generation.engine=transformers", "generation.batch_size=256", "generation.kv_cache_bytes=8000000000")
     _, plan = planned("rtx3070", manifest, *big)
-    (line,) = [line for line in plan["advice"] if line.startswith("evaluate takes")]
-    _, mended = planned("rtx3070", manifest, *big, *(word for word in line.split() if word.startswith("generation.")))
+    lines = [line for phase in ("evaluate", "grm") for line in plan["advice"] if line.startswith(f"{phase} takes")]
+    mends = [word for line in lines for word in line.split() if word.startswith("generation.")]
+    assert len(mends) == 2, (
+        "self-reward's trainer keeps its weights beside the engine, so it leaves less than evaluation"
+    )
+    _, mended = planned("rtx3070", manifest, *big, *mends)
     assert not plan["fits"] and mended["fits"]
 
 
 def test_the_advised_settings_are_accepted_fit_and_are_as_fast_as_said(manifest: Path) -> None:
-    _, before = planned("rtx3070", manifest)
+    _, with_reward = planned("rtx3070", manifest)
+    assert any("is the fastest that fits and leaves self-reward room" in line for line in with_reward["advice"])
+    _, before = planned("rtx3070", manifest, "grm.when=never")
     (line,) = [line for line in before["advice"] if line.startswith("fastest training")]
     options = [word for word in line.partition(" (")[0].split() if "=" in word]
-    inputs, after = planned("rtx3070", manifest, *options)
+    inputs, after = planned("rtx3070", manifest, "grm.when=never", *options)
     sft = {name: next(p for p in plan["phases"] if p["name"] == "sft") for name, plan in (("a", after), ("b", before))}
     assert after["fits"] and sft["a"]["hours"] < sft["b"]["hours"]
     assert sft["a"]["peak_vram_gib"] <= inputs.profile.sft.vram_gib + CONTEXT_GIB + 0.001
@@ -48,7 +54,7 @@ def test_weights_that_move_are_never_advised_to_be_packed(manifest: Path) -> Non
 
 
 def with_card(monkeypatch: pytest.MonkeyPatch, name: str, gib: float) -> None:
-    monkeypatch.setattr("app.planning.plan.present_card", lambda: (name, gib))
+    monkeypatch.setattr("app.planning.inputs.present_card", lambda: (name, gib))
 
 
 def test_a_card_with_less_memory_than_the_profile_is_made_for_bounds_the_plan(
@@ -61,7 +67,10 @@ def test_a_card_with_less_memory_than_the_profile_is_made_for_bounds_the_plan(
     assert "sft.vram_gib=5" in line and "instead of" not in line
     assert not any("days hold" in line for line in plan["advice"])
     mends = (line, *(line for line in plan["advice"] if line.startswith(("serve takes", "evaluate takes"))))
-    inputs, mended = planned("rtx3070", manifest, *(w for m in mends for w in m.split(" (")[0].split() if "=" in w))
+    words = [word for mend in mends for word in mend.split(" (")[0].split() if "=" in word]
+    _, mended = planned("rtx3070", manifest, *words)
+    assert not mended["fits"] and mended["advice"][1].startswith("grm: "), "there is no room for it here"
+    inputs, mended = planned("rtx3070", manifest, *words, "grm.when=never")
     assert mended["fits"]
     text = as_text(inputs, [phase(inputs) for phase in PHASES])
     assert text.splitlines()[0].endswith(" on NVIDIA GeForce RTX 3060") and "fits: 6 GiB of the card" in text

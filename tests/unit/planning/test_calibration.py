@@ -11,7 +11,8 @@ from app.cli import main
 from app.errors import UserError
 from app.overrides import with_overrides
 from app.planning import calibration
-from app.planning.plan import inputs_of, sft, training_speed
+from app.planning.inputs import inputs_of, training_speed
+from app.planning.plan import sft
 from app.planning.training_choice import Choice, choice_of
 from app.profiles import get_profile
 from app.settings import Profile
@@ -104,8 +105,8 @@ def test_what_runs_without_the_card_is_looked_up_under_the_processor(
         asked.append(device)
         return 1.0
 
-    monkeypatch.setattr("app.planning.plan.measured_speed", measured)
-    monkeypatch.setattr("app.planning.plan.present_card", lambda: ("NVIDIA GeForce RTX 3070", 8.0))
+    monkeypatch.setattr("app.planning.inputs.measured_speed", measured)
+    monkeypatch.setattr("app.planning.inputs.present_card", lambda: ("NVIDIA GeForce RTX 3070", 8.0))
     for uses_card in ("sft.use_gpu=true", "generation.use_gpu=true"):
         inputs = inputs_of(with_overrides(get_profile("smoke"), [uses_card, "corpus.seq_len=2048"]), manifest)
         training_speed(inputs.choice, inputs)

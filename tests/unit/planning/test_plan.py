@@ -13,7 +13,8 @@ from app.models import config as model_config
 from app.models.sizes import GIB
 from app.overrides import with_overrides
 from app.planning.advice import advice, best_choices, too_much, total_days
-from app.planning.plan import MAX_RAM_GIB, PHASES, Inputs, inputs_of, training_speed
+from app.planning.inputs import MAX_RAM_GIB, Inputs, inputs_of, training_speed
+from app.planning.plan import PHASES
 from app.planning.text import as_text
 from app.planning.training_choice import choices, goes_fused
 from app.profiles import get_profile
@@ -28,7 +29,15 @@ pytestmark = pytest.mark.usefixtures("alone")
 def test_the_json_has_every_phase_with_its_numbers_and_nothing_else(manifest: Path) -> None:
     _, plan = planned("rtx3070", manifest)
     assert list(plan) == ["profile", "phases", "total_days", "fits", "advice"]
-    assert [phase["name"] for phase in plan["phases"]] == ["pull", "corpus", "sft", "validate", "evaluate", "serve"]
+    assert [phase["name"] for phase in plan["phases"]] == [
+        "pull",
+        "corpus",
+        "sft",
+        "grm",
+        "validate",
+        "evaluate",
+        "serve",
+    ]
     for phase in plan["phases"]:
         assert set(phase) == {"name", "peak_vram_gib", "peak_ram_gib", "disk_gib", "hours", "detail"}
         assert phase["peak_vram_gib"] == pytest.approx(sum(phase["detail"].values()), abs=0.01)

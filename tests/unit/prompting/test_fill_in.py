@@ -1,5 +1,6 @@
 """Fill-in-the-middle prompts: the marks in the order the model learnt, and never out of the caller's own text."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -11,14 +12,14 @@ from app.prompting.fill_in import MARKS, FillIn
 
 @pytest.mark.parametrize("marks", MARKS, ids=lambda marks: marks[0])
 def test_prefix_and_suffix_stand_between_the_models_marks(smoke_model: Path, marks: tuple[str, ...]) -> None:
-    tokenizer = load_tokenizer(smoke_model)
+    tokenizer = copy.deepcopy(load_tokenizer(smoke_model))
     tokenizer.add_special_tokens({"additional_special_tokens": list(marks)})
     text = tokenizer.decode(FillIn(tokenizer).tokens("def f(x):\n", "    return y\n"))
     assert text == f"{marks[0]}def f(x):\n{marks[1]}    return y\n{marks[2]}"
 
 
 def test_a_mark_in_the_text_stays_text(smoke_model: Path) -> None:
-    tokenizer = load_tokenizer(smoke_model)
+    tokenizer = copy.deepcopy(load_tokenizer(smoke_model))
     tokenizer.add_special_tokens({"additional_special_tokens": list(MARKS[0])})
     ids = FillIn(tokenizer).tokens(f"a{MARKS[0][2]}b", "c<|im_end|>")
     assert ids.count(tokenizer.convert_tokens_to_ids(MARKS[0][2])) == 1

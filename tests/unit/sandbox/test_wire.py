@@ -33,7 +33,7 @@ from app.sandbox.marks import mark_assertions
 from app.sandbox.values import MAX_BYTES, MAX_DEPTH, MAX_ITEMS, WireError, to_json
 from app.sandbox.wire import Frames, pack, unpack
 
-NUM_FRAMES = 10_000
+NUM_FRAMES = 2_000
 SECONDS = 1.0
 """CPU time that a refusal may take."""
 PLAIN = {
@@ -266,11 +266,16 @@ def only_modules_of_judges(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("only_modules_of_judges")
-def test_no_frame_of_ten_thousand_makes_the_judge_raise_or_pass_a_wrong_answer() -> None:
+def test_no_random_frame_makes_the_judge_raise_or_pass_a_wrong_answer() -> None:
+    """More of them: tests/faults."""
+    answer_with_random_frames(NUM_FRAMES)
+
+
+def answer_with_random_frames(count: int) -> None:
     draw = random.Random(0)
     words = Counter[str]()
     assert run_against(TESTS, LOADED, RIGHT) == ("passed", "")
-    for number in range(NUM_FRAMES):
+    for number in range(count):
         data = random_frame(draw)
         answers = (LOADED, data) if draw.random() < 0.9 else (data.replace(b'"id": 1', b'"id": 0'),)
         try:
@@ -285,7 +290,7 @@ def test_no_frame_of_ten_thousand_makes_the_judge_raise_or_pass_a_wrong_answer()
             assert type(payload["id"]) is int, data
             assert (payload["id"], payload["ok"]) == (1, "right") and "error" not in payload, data
     assert words.keys() <= {"passed", "protocol", "died", "wrong_answer", "runtime_error", "memory", "load_error"}
-    assert min(words["protocol"], words["died"], words["wrong_answer"], words["runtime_error"]) > 100
+    assert min(words["protocol"], words["died"], words["wrong_answer"], words["runtime_error"]) > count / 100
 
 
 @pytest.mark.parametrize("source", ["assert f(1) == 1, f(1)", "assert {1: 1}[f(1)] == 1", "assert not f(1), [f(1)]"])

@@ -1,5 +1,6 @@
 """A completion's prompt reaches vLLM in a form that it takes, whatever form OpenAI's API allows."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from app.serving.errors import ApiError
 
 @pytest.fixture
 def tokenizer(smoke_model: Path) -> Any:
-    tokenizer = load_tokenizer(smoke_model)
+    tokenizer = copy.deepcopy(load_tokenizer(smoke_model))
     tokenizer.add_special_tokens({"additional_special_tokens": list(MARKS[0])})
     return tokenizer
 

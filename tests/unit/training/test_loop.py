@@ -14,7 +14,7 @@ from app.profiles import smoke
 from app.records import IGNORE
 from app.settings import SftSettings
 from app.training import lora
-from app.training.loop import Batch, StepMetrics, train
+from app.training.loop import Batch, StepMetrics, epochs, train
 from app.training.loss import CausalLMLoss, count_targets
 from app.training.schedule import learning_rate_at, total_steps
 
@@ -77,7 +77,8 @@ def run(
         folder.mkdir(parents=True)
         save(folder)  # type: ignore[operator]
 
-    train(model, data, settings, steps, device=CPU, on_step=rows.append, on_checkpoint=keep, resume_from=resume_from)
+    source = epochs(data, settings, steps)
+    train(model, source, settings, steps, device=CPU, on_step=rows.append, on_checkpoint=keep, resume_from=resume_from)
     return rows
 
 
@@ -141,7 +142,7 @@ def test_gradient_accumulation_equals_one_large_batch(smoke_model: Path, tmp_pat
         model = lora.attach(AutoModelForCausalLM.from_pretrained(smoke_model, dtype=torch.float32), settings, seed=0)
         train(
             model,
-            lambda _: iter(micro_batches),
+            epochs(lambda _: iter(micro_batches), settings, 1),
             settings,
             1,
             device=CPU,
@@ -165,6 +166,8 @@ def test_learning_rate_warms_up_and_follows_a_cosine() -> None:
     assert rates[0] == pytest.approx(1e-4) and rates[9] == rates[10] == pytest.approx(1e-3)
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert rates[55] == pytest.approx(1e-4 + 0.5 * 9e-4) and rates[-1] == pytest.approx(1e-4, rel=0.01)
+    seven = settings.model_copy(update={"warmup_fraction": 7 / 100})
+    assert learning_rate_at(6, 100, seven) == 1.0e-3, "7 / 100 * 100 is a little more than 7"
 
 
 def test_steps_follow_from_rows_batch_and_workers() -> None:
@@ -177,5 +180,6 @@ def test_a_diverging_loss_stops_with_the_setting_to_change(base: nn.Module) -> N
     model = lora.attach(base, SETTINGS, seed=0)
     with torch.no_grad():
         next(p for p in model.parameters() if p.requires_grad).fill_(float("nan"))
-    with pytest.raises(FloatingPointError, match="lower sft.learning_rate"):
-        train(model, data, SETTINGS, 2, device=CPU, on_step=lambda m: None, on_checkpoint=lambda *a: None)
+    with pytest.raises(FloatingPointError, match="lower the learning rate"):
+        source = epochs(data, SETTINGS, 2)
+        train(model, source, SETTINGS, 2, device=CPU, on_step=lambda m: None, on_checkpoint=lambda *a: None)

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, Qwen3Config
 from app.errors import UserError
 from app.settings import SftSettings
 from app.training import lora
-from app.training.loop import StepMetrics, train
+from app.training.loop import StepMetrics, epochs, train
 from app.training.optimiser import make_optimiser
 
 CPU = torch.device("cpu")
@@ -51,8 +51,8 @@ def run(folder: Path, resume_from: Path | None = None) -> list[StepMetrics]:
         save(folder / f"step-{step}")
 
     train(
-        model, batches, SETTINGS, 4, device=CPU, on_step=metrics.append, on_checkpoint=on_checkpoint,
-        resume_from=resume_from,
+        model, epochs(batches, SETTINGS, 4), SETTINGS, 4, device=CPU, on_step=metrics.append,
+        on_checkpoint=on_checkpoint, resume_from=resume_from,
     )  # fmt: skip
     return metrics
 

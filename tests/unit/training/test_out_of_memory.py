@@ -43,7 +43,8 @@ def trained(monkeypatch: pytest.MonkeyPatch, fits: Callable[[FusedLoss, int], bo
             yield {name: tensor[start : start + 4] for name, tensor in data.items()}
 
     loop.train(
-        model, batches, SETTINGS, 2, device=torch.device("cpu"), on_step=lambda m: losses.append(m.loss),
+        model, loop.epochs(batches, SETTINGS, 2), SETTINGS, 2, device=torch.device("cpu"),
+        on_step=lambda m: losses.append(m.loss),
         on_checkpoint=lambda *_: None, keep=[Keep.ALL] * 3,
     )  # fmt: skip
     return model, losses
@@ -77,3 +78,4 @@ def test_the_last_rung_cuts_rows_and_starts_their_documents_anew() -> None:
     assert second["position_ids"][0, : 7 - cut].tolist() == list(range(7 - cut))
     assert torch.equal(second["position_ids"][:, 7 - cut :], batch["position_ids"][:, 1024 + 7 - cut :])
     assert not ladder.lower(batch), "there is no lower rung"
+    assert not Ladder(cuts=False).lower(batch), "what was drawn after a prompt is not learnt without it"

@@ -1,5 +1,6 @@
 """One, two and four workers, by DDP and by FSDP2, learn the same; what one way saved, another goes on from."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from transformers import AutoModelForCausalLM, Qwen3Config
 from app.records import IGNORE
 from app.settings import SftSettings
 from app.training import lora, parallel
-from app.training.loop import StepMetrics, train
+from app.training.loop import StepMetrics, epochs, train
 from app.training.loss import CausalLMLoss
 from benchmarks.launch import launch
 
@@ -67,8 +68,8 @@ def train_part(
             save(folder / f"step-{step}")
 
     train(
-        lora.attach(model, settings, 0), lambda epoch: iter(rows()[rank::number]), settings, STEPS, device=device,
-        on_step=metrics.append, on_checkpoint=on_checkpoint, resume_from=resume_from,
+        lora.attach(model, settings, 0), epochs(lambda epoch: iter(rows()[rank::number]), settings, STEPS), settings,
+        STEPS, device=device, on_step=metrics.append, on_checkpoint=on_checkpoint, resume_from=resume_from,
         wrap=lambda module: parallel.wrap(module, settings, device),
     )  # fmt: skip
     return metrics
@@ -142,3 +143,13 @@ def test_workers_learn_what_one_learns_and_go_on_from_each_others_checkpoints(
 def test_a_worker_holds_its_share_of_the_weights() -> None:
     for share in launch(2, share_held, timeout_s=120):
         assert share == pytest.approx(0.5, abs=0.01)
+
+
+def wait_in_one(device: torch.device) -> None:
+    if dist.get_rank() == 1:
+        time.sleep(60)
+
+
+def test_workers_that_do_not_end_are_ended_and_it_is_said_where_they_stood() -> None:
+    with pytest.raises(TimeoutError, match=r"(?s)not done after 6 s.*in wait_in_one"):
+        launch(2, wait_in_one, timeout_s=6)

@@ -22,6 +22,7 @@ from app.corpus.shard_files import part, write_rows
 from app.corpus.sources.packages import SourceFile
 from app.evaluation.suites import humaneval
 from app.files.json_files import write_atomic
+from app.models.base import load_tokenizer
 from app.records import IGNORE, BenchmarkText, Problem, ProblemStyle
 from tests.unit.corpus.builds import build_in
 
@@ -120,9 +121,7 @@ def texts(job: ExtractJob, tokenizer: Any) -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def tokenizer(smoke_model: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(smoke_model)
+    return load_tokenizer(smoke_model)
 
 
 def assemble(job: ExtractJob, keep: Sequence[int] = ()) -> ShardCounts:

@@ -164,8 +164,8 @@ def test_problems_for_validation_are_guarded_where_a_run_is_measured_by_them(tmp
     )
     guard = guard_for(smoke().evaluation, validation)
     assert next(s for s in guard.suites if s.suite == "mbpp_validation").problems == 1
-    assert Decontaminator(signs=guard.signs).hit(f'"""{row["text"]}"""', [])
-    assert not Decontaminator(signs=guard_for(smoke().evaluation).signs).hit(f'"""{row["text"]}"""', [])
+    assert Decontaminator(signs=guard.signs()).hit(f'"""{row["text"]}"""', [])
+    assert not Decontaminator(signs=guard_for(smoke().evaluation).signs()).hit(f'"""{row["text"]}"""', [])
 
 
 def test_a_file_that_is_given_is_guarded_by_its_text_and_the_hashes_stay(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_file_that_is_given_is_guarded_by_its_text_and_the_hashes_stay(tmp_pat
     guard = guard_for(EvaluationSettings(problems=(f"mbpp={tmp_path / 'mbpp.jsonl'}",)))
     mbpp = next(suite for suite in guard.suites if suite.suite == "mbpp")
     assert (mbpp.by, mbpp.problems) == ("text", 1)
-    held = Decontaminator(signs=guard.signs)
+    held = Decontaminator(signs=guard.signs())
     assert held.hit(f'"""{row["text"]}"""', []) and held.hit("def remove_Occ(s):\n    return s\n", ["remove_Occ"])
     (tmp_path / "mbpp.jsonl").write_text("no JSON\n")
     with pytest.raises(UserError, match="mbpp"):

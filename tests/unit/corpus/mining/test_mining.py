@@ -297,7 +297,7 @@ ROW = '{"number": 0, "results": [["ok", "1"], ["ok", "1"], ["ok", "1"]], "holds"
 def test_an_output_cut_inside_a_line_ends_there_and_stops_nothing() -> None:
     """What is left of the line may end like a whole one; it ended a build."""
     cut = '{"number": 1, "results": [["ok", "{1: {2: 3}'
-    assert [row["number"] for row in recorder_rows(f"{ROW}\n{cut}", 5)] == [0]
+    assert [row.number for row in recorder_rows(f"{ROW}\n{cut}", 5)] == [0]
     assert list(recorder_rows(cut, 5)) == []
 
 

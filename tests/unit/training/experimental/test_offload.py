@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, Qwen2Config
 from app.settings import SftSettings
 from app.training import lora
 from app.training.experimental.offload import FromHost, linears, offload
-from app.training.loop import train
+from app.training.loop import epochs, train
 from app.training.loss import CausalLMLoss, FusedLoss
 
 CPU = torch.device("cpu")
@@ -96,7 +96,7 @@ def test_training_saves_the_same_adapter(tmp_path: Path) -> None:
         folder = tmp_path / str(is_offloaded)
         folder.mkdir()
         train(
-            tuned(settings), lambda epoch: iter(map(batch, range(4))), settings, 2, device=CPU,
+            tuned(settings), epochs(lambda epoch: iter(map(batch, range(4))), settings, 2), settings, 2, device=CPU,
             on_step=lambda metrics: None, on_checkpoint=lambda step, save, folder=folder: save(folder),
         )  # fmt: skip
     ours, theirs = (load_file(tmp_path / name / "adapter/adapter_model.safetensors") for name in ("True", "False"))

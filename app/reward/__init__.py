@@ -1,0 +1,1 @@
+"""Self-reward: problems with executed tests, drafts, verdicts, and what is learnt from them."""

@@ -1,0 +1,1 @@
+"""Learning by reward, or from a teacher, while drafts are drawn."""

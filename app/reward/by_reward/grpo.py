@@ -1,0 +1,234 @@
+"""GRPO (arXiv 2402.03300) with executed tests, and on-policy distillation: each step draws drafts with the adapter as
+it is then, judges them, and gives the training loop those that teach something (`app.reward.by_reward.credit`).
+
+    problems -> prompts of the step -> drafts and verdicts -> advantages -> batches -> `app.training.loop`
+                      ^------ again, in place of problems that teach nothing
+
+A step's drafts lie in a file of their own, so a training that is started again at a step learns from the same drafts
+that it had. The adapter that it comes to there again may differ in rounding, as a card's kernels do; the importance
+weights cover that, as they cover what lies between trainer and engine. Runs without Ray; generator and judge are
+protocols of `app.records`.
+"""
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from app.corpus.draws import by_hash
+from app.errors import NothingToLearnError
+from app.progress import say
+from app.records import Generator, Judge, Prompt, Sampling
+from app.reward.by_reward.controls import rewarded
+from app.reward.by_reward.credit import Credit, Credited
+from app.reward.by_reward.rows import batches_of
+from app.reward.drafts.asking import Asked
+from app.reward.drafts.drafting import judged_drafts
+from app.reward.records import JudgedDraft
+from app.settings import SftSettings
+from app.settings_grm import GrmSettings
+from app.training.feed import Batch
+from app.training.state import Progress
+
+FRUITLESS = 4
+"""Times that a step is drawn anew with other problems before it is given up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """What a step drew. Made by `Rollouts`; its figures are noted once it is learnt from."""
+
+    step: int
+    """From 1."""
+    drafts: list[JudgedDraft]
+    """All of them, those of groups that teach nothing included."""
+    draft_seconds: float
+    """Until the last draft was drawn; judging goes on beside it."""
+    judge_seconds: float
+    """From there until the last verdict."""
+    scoring_seconds: float
+    """Of the passes of teacher and base over what was drawn."""
+    teacher_kl: float | None
+    """Nats a drawn token: the mean of log p student - log p teacher, which estimates the reverse KL; None without a
+    teacher."""
+
+
+def order_of(problems: Sequence[Asked], seed: int, salt: str = "") -> Iterator[Asked]:
+    """The problems without end, each once an epoch, in an order of the epoch's own."""
+    for epoch in itertools.count():
+        yield from sorted(problems, key=lambda one: by_hash(f"{seed} {salt} {epoch} {one.problem.given.id}"))
+
+
+def training_settings(sft: SftSettings, grm: GrmSettings) -> SftSettings:
+    """How `app.training.loop` is to train: the machine's part of `sft`, the rest of `grm`."""
+    return sft.model_copy(
+        update={
+            "lora_r": grm.lora_r,
+            "lora_alpha": grm.lora_alpha,
+            "lora_dropout": 0.0,
+            "nested_ranks": (),
+            "rank_dropout": 0.0,
+            "parallelism": "ddp",
+            "num_workers": 1,
+            "data_dropout": "none",
+            "learning_rate": grm.learning_rate,
+            "warmup_fraction": min(0.5, grm.warmup_steps / grm.steps),
+            "final_lr_fraction": 1.0,
+            "micro_batch": grm.micro_batch,
+            "checkpoint_every": grm.checkpoint_every * grm.updates_per_step,
+        }
+    )
+
+
+class Rollouts:
+    """The source of a training on drafts of its own (`app.training.loop.Source`)."""
+
+    def __init__(
+        self,
+        problems: Sequence[Asked],
+        settings: GrmSettings,
+        folder: Path,
+        generator: Generator,
+        judge: Judge,
+        credit: Credit,
+        *,
+        save_adapter: Callable[[Path], None],
+        pad_id: int = 0,
+        seed: int = 0,
+        facts: Mapping[str, Any] = {},
+        on_drawn: Callable[[Drawn], None] = lambda drawn: None,
+        before_drafts: Callable[[], None] = lambda: None,
+        after_drafts: Callable[[], None] = lambda: None,
+        with_more: Callable[[int, list[Batch]], list[Batch]] = lambda step, batches: batches,
+        is_over: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """folder: where drafts are kept. credit: what of them is learnt. save_adapter(folder) writes the adapter as it
+        is now. facts: what else decides what is drawn and how it is judged. before_drafts, after_drafts: trainer and
+        engine take turns on a card. with_more(step, batches): a step's batches with further columns, steps from 1.
+        is_over: asked before each step, whether the training is to end there."""
+        self._problems, self._settings, self._folder = problems, settings, folder
+        self._generator, self._judge, self._credit = generator, judge, credit
+        self._save_adapter, self._on_drawn = save_adapter, on_drawn
+        self._before, self._after, self._with_more, self._is_over = before_drafts, after_drafts, with_more, is_over
+        self._pad_id, self._seed, self._facts = pad_id, seed, facts
+
+    def __call__(self, progress: Progress) -> Iterator[list[Batch]]:
+        updates = self._settings.updates_per_step
+        first, taken = divmod(progress.step, updates)
+        for step in range(first, self._settings.steps):
+            if self._is_over():
+                return
+            batches = self._batches(step)
+            if not batches:
+                return
+            for _ in range(taken, updates):
+                yield batches
+            taken = 0
+
+    def _batches(self, step: int) -> list[Batch]:
+        """A step's drafts that teach something, in batches; none where a model that has learnt can learn no more from
+        these problems. Raises NothingToLearnError where there was nothing from the first step on."""
+        settings = self._settings
+        adapter = self._folder / "now"
+        self._save_adapter(adapter)
+        self._before()
+        waves = [self._wave(step, 0, settings.prompts_per_step, adapter)]
+        if again := round(settings.refill * (settings.prompts_per_step - waves[0].varied)):
+            waves.append(self._wave(step, 1, again, adapter))
+        while not any(wave.varied for wave in waves) and len(waves) < FRUITLESS:
+            waves.append(self._wave(step, len(waves), settings.prompts_per_step, adapter))
+        self._after()
+        samples = [one for wave in waves for learnt in wave.credited.samples.values() for one in learnt]
+        if not samples:
+            what = f"{sum(wave.problems for wave in waves)} groups were drawn in which all drafts failed or all passed"
+            if step == 0:
+                raise NothingToLearnError(
+                    f"{what}, so there is nothing to learn: give other problems by grm.problems, or raise "
+                    "grm.num_drafts"
+                )
+            say(f"  step {step + 1}: {what}, so there is nothing more to learn")
+            return []
+        start = time.perf_counter()
+        batches = batches_of(samples, settings.seq_len, settings.micro_batch, self._pad_id)
+        batches = self._with_more(step + 1, batches)
+        self._on_drawn(_drawn(step + 1, waves, time.perf_counter() - start))
+        return batches
+
+    def _wave(self, step: int, number: int, size: int, adapter: Path) -> "_Wave":
+        """Drafts of `size` problems: the step's own share of an endless order, later waves of another. A problem that
+        an earlier wave of the step asked for too is drawn by other numbers, so from other random streams."""
+        settings = self._settings
+        start = step * settings.prompts_per_step
+        order = order_of(self._problems, self._seed, salt=f"wave {number}")
+        chosen = list(itertools.islice(order, start, start + size))
+        chosen = list({one.problem.given.id: one for one in chosen}.values())
+        samples = tuple(range(number * settings.num_drafts, (number + 1) * settings.num_drafts))
+        prompts = [Prompt(id=one.problem.given.id, text=one.text, samples=samples) for one in chosen]
+        sampling = Sampling(
+            max_new_tokens=settings.max_new_tokens, temperature=settings.temperature, seed=self._seed + step + 1
+        )
+        path = self._folder / f"step-{step + 1:05}-{number}.parquet"
+        clock = _Clock()
+        judged = judged_drafts(
+            path,
+            [one.problem for one in chosen],
+            prompts,
+            sampling,
+            self._generator,
+            self._judge,
+            adapter=str(adapter),
+            drawn_by=f"the adapter before step {step + 1}",
+            facts=self._facts,
+            on_drawn=clock.drawn,
+        )
+        clock.judged()
+        by_id = {one.problem.given.id: one.problem for one in chosen}
+        judged = rewarded(judged, by_id, settings.reward, seed=self._seed + step)
+        credited = self._credit({one.problem.given.id: one.prompt_ids for one in chosen}, judged)
+        return _Wave(problems=len(chosen), drafts=judged, credited=credited, clock=clock)
+
+
+class _Clock:
+    """When a wave was drawn and judged."""
+
+    def __init__(self) -> None:
+        self._start = self._drawn = time.perf_counter()
+        self.draft_seconds = self.judge_seconds = 0.0
+
+    def drawn(self) -> None:
+        self._drawn = time.perf_counter()
+        self.draft_seconds = self._drawn - self._start
+
+    def judged(self) -> None:
+        self.judge_seconds = time.perf_counter() - self._drawn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wave:
+    """Drafts of some problems that were drawn together."""
+
+    problems: int
+    drafts: list[JudgedDraft]
+    credited: Credited
+    clock: _Clock
+
+    @property
+    def varied(self) -> int:
+        """Problems that teach something."""
+        return len(self.credited.samples)
+
+
+def _drawn(step: int, waves: Sequence[_Wave], seconds: float) -> Drawn:
+    """seconds: that more columns took."""
+    gaps = [gap for wave in waves for gap in wave.credited.teacher_gaps]
+    return Drawn(
+        step=step,
+        drafts=[one for wave in waves for one in wave.drafts],
+        draft_seconds=sum(wave.clock.draft_seconds for wave in waves),
+        judge_seconds=sum(wave.clock.judge_seconds for wave in waves),
+        scoring_seconds=seconds + sum(wave.credited.seconds for wave in waves),
+        teacher_kl=math.fsum(gaps) / len(gaps) if gaps else None,
+    )

@@ -1,0 +1,1 @@
+"""Rankings of drafts that no test decides between."""

@@ -1,0 +1,1 @@
+"""Learning from drafts that were drawn before."""

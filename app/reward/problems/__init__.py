@@ -1,0 +1,1 @@
+"""What is learnt from: problems with tests, and further tests for them."""

@@ -1,0 +1,90 @@
+"""What trainings on Ray Train have in common: how one is started, goes on and ends.
+
+Ray Train keeps the checkpoints under the stage's work folder, and picks the newest one up when a worker was lost, or
+when the stage is started again.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray.train
+from ray.train.torch import TorchTrainer
+from ray.util.queue import Queue
+
+from app.cluster.session import joined_address
+from app.files.json_files import BrokenFileError, read_json
+from app.models.sizes import GIB
+from app.progress import say
+from app.training.reports import MAX_FAILURES, ProgressCallback
+
+if TYPE_CHECKING:
+    import torch
+
+TRAIN_RUN = "train"
+LOOK_EVERY_S = 0.5
+"""How often Ray's controller looks for reports; a worker waits for it with its third."""
+
+
+def fit(
+    loop: Callable[[dict[str, Any]], Any],
+    config: dict[str, Any],
+    work: Path,
+    channel: Queue,
+    scaling: ray.train.ScalingConfig,
+    **data: Any,
+) -> Any:
+    """Run `loop` on its workers to its end, from the newest checkpoint in `work` on, and return Ray Train's result.
+
+    channel: of `reports.shown`; the workers find it in their config. data: the trainer's data sets.
+    """
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(LOOK_EVERY_S))
+    if not joined_address():  # nobody takes this machine away with a warning: no process need look out for one
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    trainer = TorchTrainer(
+        loop,
+        train_loop_config=config | {"channel": channel},
+        scaling_config=scaling,
+        run_config=ray.train.RunConfig(
+            name=TRAIN_RUN,
+            storage_path=str(work),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
+            callbacks=[ProgressCallback(channel)],
+        ),
+        **data,
+    )
+    return trainer.fit()
+
+
+def forget_torn_snapshot(work: Path) -> None:
+    """Remove Ray Train's list of checkpoints where a kill cut it off: Ray rewrites it in place, and could never read it
+    again."""
+    snapshot = work / TRAIN_RUN / "checkpoint_manager_snapshot.json"
+    try:
+        if snapshot.exists():
+            read_json(snapshot)
+    except BrokenFileError:
+        say("  the list of checkpoints was cut off by a kill: training starts over")
+        shutil.rmtree(snapshot.parent)
+
+
+def replace_folder(source: Path, target: Path) -> None:
+    temporary = target.with_name(f".{target.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(source, temporary)
+    shutil.rmtree(target, ignore_errors=True)
+    temporary.rename(target)
+
+
+def set_up_device(device: "torch.device", vram_gib: float) -> None:
+    """Bound what a worker takes of its card; without one, let it use the cores."""
+    import torch
+
+    if device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, vram_gib * GIB / total), device)
+    else:  # Ray sets one thread for one CPU; a trainer alone on its node uses all of them
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ray.train.get_context().get_local_world_size()))

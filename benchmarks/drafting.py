@@ -1,0 +1,127 @@
+"""What judging costs the engine that drafts: its tokens a second by itself, and with the sandbox at work beside it.
+
+Each round draws the same drafts of the same problems twice, alone (`Generator.generate`) and as self-reward draws them
+(`app.reward.drafts.drafting.judged_drafts`), the order turned round after each. A rate counts the tokens until the last
+draft is there; what is judged after that is told apart, since a step waits for it too. One JSON line an engine, each in
+a process of its own: the ratio of a round is beside / alone, and 0.9 of the stand-alone rate is what is asked.
+
+Run: python -m benchmarks.drafting --problems FILE [--model FOLDER --gpu] [--engines vllm,transformers] [--rounds 4]
+FILE: what `app.reward.problems.store` wrote. Limits: without a card the engine takes every core, so whatever the judges
+take is the engine's loss; the sandbox's judges take a core each (sandbox.num_workers), and on a card the engine's own
+process needs one or two beside them.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from app.corpus.draws import by_hash
+from app.hardware import num_cores
+from app.models.base import ensure_model, load_tokenizer
+from app.overrides import with_overrides
+from app.records import Generator, Judge, Prompt, Sampling
+from app.reward.drafts.drafting import judged_drafts, prompt_of
+from app.reward.problems.store import read
+from app.reward.records import TrainingProblem
+from app.sandbox.local import LocalJudges
+from app.sandbox.tiers import confinement
+from benchmarks.engines import Apart
+from benchmarks.reward import profile_of
+from benchmarks.sft_arms import engine_of
+
+
+def measured(arguments: argparse.Namespace, engine: str) -> dict[str, Any]:
+    """All rounds of one engine, in this process."""
+    profile = with_overrides(profile_of(arguments), [f"generation.engine={engine}"])
+    tokenizer, grm = load_tokenizer(ensure_model(profile.model)), profile.grm
+    found = sorted((one.problem for one in read(arguments.problems)), key=lambda one: by_hash(one.given.id))
+    problems = found[: arguments.number]
+    numbers = tuple(range(arguments.drafts))
+    prompts = [Prompt(id=one.given.id, text=prompt_of(tokenizer, one), samples=numbers) for one in problems]
+    start, generator = time.perf_counter(), engine_of(profile)
+    generator.generate(prompts[:1], Sampling(max_new_tokens=8))  # loads it
+    loaded = time.perf_counter() - start
+    rounds: list[dict[str, float]] = []
+    with closing(LocalJudges(profile.sandbox, confinement())) as judges:
+        for number in range(arguments.rounds):
+            sampling = Sampling(max_new_tokens=grm.max_new_tokens, temperature=grm.temperature, seed=number)
+            rounds.append({})
+            for way in ("alone", "beside") if number % 2 == 0 else ("beside", "alone"):
+                _forget_prefixes(generator)
+                if way == "alone":
+                    rounds[-1] |= alone(prompts, sampling, generator)
+                else:
+                    rounds[-1] |= beside(problems, prompts, sampling, generator, judges)
+    ratios = [one["beside"] / one["alone"] for one in rounds]
+    return {
+        "engine": engine,
+        "problems": len(problems),
+        "drafts": len(problems) * arguments.drafts,
+        "cores": num_cores(),
+        "judges": profile.sandbox.num_workers or num_cores(),
+        "load_s": round(loaded, 1),
+        "tokens_per_s_alone": [round(one["alone"], 1) for one in rounds],
+        "tokens_per_s_beside": [round(one["beside"], 1) for one in rounds],
+        "judged_after_s": [round(one["judged_after"], 2) for one in rounds],
+        "ratio": round(statistics.median(ratios), 3),
+        "ratio_from_to": [round(min(ratios), 3), round(max(ratios), 3)],
+        "ratios": [round(ratio, 3) for ratio in ratios],
+    }
+
+
+def alone(prompts: list[Prompt], sampling: Sampling, generator: Generator) -> dict[str, float]:
+    """In a thread, as judging asks for drafts in one: on crowded cores OpenMP's waiting makes the main thread's own
+    work many times slower than another thread's."""
+    start = time.perf_counter()
+    with ThreadPoolExecutor(1) as thread:
+        drafts = thread.submit(generator.generate, prompts, sampling).result()
+    return {"alone": sum(draft.num_tokens for draft in drafts) / (time.perf_counter() - start)}
+
+
+def beside(
+    problems: list[TrainingProblem], prompts: list[Prompt], sampling: Sampling, generator: Generator, judge: Judge
+) -> dict[str, float]:
+    drawn: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        path, start = Path(folder, "drafts.parquet"), time.perf_counter()
+        judged = judged_drafts(
+            path, problems, prompts, sampling, generator, judge, on_drawn=lambda: drawn.append(time.perf_counter())
+        )
+        ended = time.perf_counter()
+    tokens = sum(one.draft.num_tokens for one in judged)
+    return {"beside": tokens / (drawn[0] - start), "judged_after": ended - drawn[0]}
+
+
+def _forget_prefixes(generator: Any) -> None:
+    """What vLLM has kept of the prompts, so that each way prefills them."""
+    if getattr(generator, "_engine", None) is not None:
+        generator._engine.reset_prefix_cache()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--problems", type=Path, required=True)
+    parser.add_argument("--model", help="folder of the base; the profile's own if left out")
+    parser.add_argument("--profile", default="laptop")
+    parser.add_argument("--gpu", action="store_true")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
+    parser.add_argument("--engines", default="vllm,transformers")
+    parser.add_argument("--number", type=int, default=32, help="of problems")
+    parser.add_argument("--drafts", type=int, default=16, help="of a problem")
+    parser.add_argument("--rounds", type=int, default=4)
+    arguments = parser.parse_args()
+    for engine in arguments.engines.split(","):
+        process = Apart({})
+        result = process.call(measured, arguments, engine)
+        process.end()
+        print(json.dumps({"benchmark": "drafting", **result}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

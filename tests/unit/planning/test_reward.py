@@ -1,0 +1,115 @@
+"""The plan of self-reward: how many drafts it will draw, and how trainer and engine share a card."""
+
+from pathlib import Path
+
+import pytest
+
+from app.errors import UserError
+from app.overrides import with_overrides
+from app.planning.plan import PHASES
+from app.planning.reward import Turns, grm, num_problems, work_of
+from app.planning.reward_models import models_beside
+from app.profiles import laptop, rtx3070
+from tests.planning import planned
+
+pytestmark = pytest.mark.usefixtures("alone")
+
+
+def test_drafts_are_those_of_the_rates_and_of_all_steps() -> None:
+    small = work_of(laptop())
+    assert small.problems == num_problems(["ours=datasets/problems/basics.yaml"]) > 10
+    grm = laptop().grm
+    assert small.rated == small.problems * grm.rate_drafts
+    assert small.drafts == grm.steps * grm.prompts_per_step * grm.num_drafts and small.tokens == grm.max_new_tokens
+    full = work_of(rtx3070())
+    assert full.problems > 1200 and full.rated == 16 * full.problems, "2,000 problems with 10 drafts are 20,000 as well"
+    assert full.drafts == 100 * 32 * 16 * 2, "every other group is drawn again"
+    assert work_of(with_overrides(rtx3070(), ["grm.steps=50"])).drafts == full.drafts / 2
+
+
+def test_imitation_draws_its_prompts_once_a_round_and_trains_less() -> None:
+    full = work_of(rtx3070())
+    rft = work_of(with_overrides(rtx3070(), ["grm.arm=rft"]))
+    assert rft.drafts == 10 * full.problems, "the first round takes the drafts of the rates"
+    assert rft.trained < full.trained / 2 and "in 2 rounds" in rft.how
+    few = work_of(with_overrides(rtx3070(), ["grm.arm=rft", "grm.imitate.prompts=100", "grm.rate_drafts=4"]))
+    assert few.drafts == 100 * 16
+    upft = work_of(with_overrides(rtx3070(), ["grm.arm=upft"]))
+    assert upft.drafts == 0 and upft.trained < rft.trained
+
+
+def test_problems_of_a_file_are_counted_by_its_lines(tmp_path: Path) -> None:
+    (tmp_path / "own.jsonl").write_text("{}\n" * 7)
+    assert num_problems([str(tmp_path / "own.jsonl"), "mbpp"]) == 225
+    with pytest.raises(UserError, match=r"grm.problems .*none.jsonl can't be read"):
+        num_problems([str(tmp_path / "none.jsonl")])
+
+
+def test_problems_without_tests_are_drawn_of_only_where_they_are_learnt(manifest: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.jsonl").write_text('{"tests": "assert f()"}\n' * 5 + "{}\n" * 3)
+    source = f"grm.problems=[{tmp_path / 'own.jsonl'}]"
+    by_tests, by_rank, by_teacher = (
+        work_of(with_overrides(rtx3070(), [source, f"grm.arm={arm}"])) for arm in ("grpo", "rft", "distill")
+    )
+    assert [(one.problems, one.rated) for one in (by_tests, by_rank, by_teacher)] == [(5, 80), (8, 80), (8, 0)]
+    assert by_rank.drafts == 8 * 20 - 5 * 10, "the solve rates leave drafts of the five"
+    (tmp_path / "own.jsonl").write_text("{}\n" * 3)
+    _, plan = planned("rtx3070", manifest, source)
+    assert any(line.startswith("grm: none of its problems has tests: add some") for line in plan["advice"])
+
+
+def test_critic_and_teacher_are_planned_and_fetched_where_they_are_used_and_nowhere_else(
+    manifest: Path, tmp_path: Path
+) -> None:
+    def grm_and_pull(*settings: str) -> tuple[list[str], str]:
+        inputs, _ = planned("rtx3070", manifest, *settings)
+        return list(grm(inputs).notes), next(one for one in PHASES if one.__name__ == "pull")(inputs).how
+
+    critic, teacher = "SmolLM2-135M-Instruct: unpacked", "Qwen/Qwen2.5-Coder-1.5B-Instruct: 3.55 GB"
+    (tmp_path / "own.jsonl").write_text("{}\n" * 40)
+    untested = f"grm.problems=[mbpp,{tmp_path / 'own.jsonl'}]"
+    by_rank = [untested, "grm.arm=rft"]
+    nothing_to_learn = ["grm.arm=rft", "grm.critic.train=always", f"grm.problems=[{tmp_path / 'own.jsonl'}]"]
+    unused = ([], [untested], ["grm.arm=rft"], [*by_rank, "grm.critic.train=never"], [*by_rank, "grm.rate_drafts=1"])
+    for settings in (*unused, nothing_to_learn):
+        notes, fetched = grm_and_pull(*settings)
+        assert not notes and critic not in fetched and teacher not in fetched
+    [note], fetched = grm_and_pull(*by_rank)
+    assert note.startswith("the critic learns from 1,216 drafts at most") and critic in fetched
+    [note], fetched = grm_and_pull("grm.arm=distill")
+    assert note.startswith("the teacher, Qwen/Qwen2.5-Coder-1.5B-Instruct, takes 3.8") and teacher in fetched
+    _, plan = planned("rtx3070", manifest, "grm.arm=distill", "sft.vram_gib=5.7")
+    assert any(line.startswith("grm: the teacher takes 3.88 GiB, more than the 3.") for line in plan["advice"])
+    assert not models_beside(with_overrides(rtx3070(), ["grm.arm=distill", "grm.when=never"]).grm)
+
+
+def test_hours_follow_the_work_and_a_stage_that_is_left_out_takes_none(manifest: Path) -> None:
+    inputs, plan = planned("rtx3070", manifest)
+    hours = next(phase["hours"] for phase in plan["phases"] if phase["name"] == "grm")
+    more, _ = planned("rtx3070", manifest, "grm.steps=200")
+    assert 1 < hours < 100 and 1.5 * hours < grm(more).hours < 2 * hours
+    assert "a second" in grm(inputs).how and "drafting" in grm(inputs).how
+    without, left = planned("rtx3070", manifest, "grm.when=never")
+    assert grm(without).hours == 0 and "grm.when=never" in grm(without).how
+    drafts = [next(p for p in PHASES if p.__name__ == "evaluate")(one).how.split(" ")[0] for one in (inputs, without)]
+    assert int(drafts[0].replace(",", "")) * 2 == int(drafts[1].replace(",", "")) * 3, "an adapter less is measured"
+    assert left["total_days"] < plan["total_days"]
+
+
+def test_trainer_and_engine_give_way_to_each_other_within_the_card(manifest: Path) -> None:
+    inputs, plan = planned("rtx3070", manifest)
+    turns = Turns(inputs)
+    assert turns.engine.vram_gib < 8 and turns.choice.fits and turns.choice.profile.sft.vram_gib == 5
+    phase = next(phase for phase in plan["phases"] if phase["name"] == "grm")
+    assert phase["peak_vram_gib"] <= 8 and {"cache", "idle trainer"} <= phase["detail"].keys()
+    _, plan = planned("rtx3070", manifest, "generation.vram_gib=5")
+    assert any("leaves the engine 0.00 GiB for drafts beside the trainer" in line for line in plan["advice"])
+    _, plan = planned("rtx3070", manifest, "sft.vram_gib=4")
+    assert any(line.startswith("grm: a micro-batch takes") for line in plan["advice"])
+
+
+def test_without_a_card_nothing_is_shared(manifest: Path) -> None:
+    inputs, plan = planned("laptop", manifest, "corpus.seq_len=2048")
+    assert Turns(inputs).engine == inputs.profile.generation
+    assert 0.02 < grm(inputs).hours < 0.3, "about five minutes"
+    assert next(phase for phase in plan["phases"] if phase["name"] == "grm")["detail"] == {}

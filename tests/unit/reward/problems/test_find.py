@@ -1,0 +1,348 @@
+"""Problems to learn from: which are taken, in which words they are asked, and what is refused."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.corpus.mining.storage import PROBLEM_SCHEMA, problem_row
+from app.corpus.records import Origin, SolvedProblem
+from app.corpus.shard_files import write_rows
+from app.errors import NothingToLearnError, UserError
+from app.evaluation.suites import humaneval
+from app.evaluation.suites.splits import half_of
+from app.overrides import with_overrides
+from app.problem_sets import own
+from app.profiles import smoke
+from app.records import Problem, ProblemStyle
+from app.reward.drafts.drafting import program_in
+from app.reward.problems.find import check, held_out, licences, load, num_untested, of_arm
+from app.settings import ValidationSettings
+from app.settings_grm import GrmSettings
+from tests.suite_files import real, written
+from tests.unit.reward.sources import leetcode_row, mbpp_row
+
+HEAD = 'def net_price(gross, rate):\n    """Return the price without a tax of `rate` percent, whole cents."""\n'
+USER = {
+    "id": "shop/1",
+    "prompt": HEAD,
+    "entry_point": "net_price",
+    "tests": "assert net_price(119, 19) == 100\nassert net_price(0, 7) == 0",
+    "licence": "MIT",
+    "reference": f"{HEAD}    return gross * 100 // (100 + rate)\n",
+}
+TEXT = "Write a function that puts a mark before each crate that has a name."
+CODE = "def marked_crates(crates, mark):\n    return [f'{mark}-{crate}' for crate in crates if crate]"
+TESTS = ["assert marked_crates(['jam', ''], 'x') == ['x-jam']", "assert marked_crates([], 'y') == []"]
+
+
+def jsonl(folder: Path, *rows: dict[str, Any]) -> str:
+    return str(written(folder / "own.jsonl", list(rows)))
+
+
+def test_ours_are_those_to_train_on() -> None:
+    problems = load(["ours"])
+    assert len(problems) == 249 and {problem.given.split for problem in problems} == {"train"}
+    assert all(problem.reference.startswith(problem.given.prompt) for problem in problems)
+    assert licences(problems) == {("pocketcoder", "MIT"): 249}
+    (turn,) = problems[0].question
+    assert turn["role"] == "user" and problems[0].given.prompt.strip() in turn["content"]
+    assert problems[0].problem == problems[0].given
+
+
+def test_mbpp_is_its_training_split_and_shows_its_given_tests(tmp_path: Path) -> None:
+    rows = [mbpp_row(number, TEXT, CODE, TESTS) for number in (2, 11, 520, 700)]
+    (problem,) = load([f"mbpp={written(tmp_path / 'mbpp.jsonl', rows)}"])
+    assert (problem.given.id, problem.given.licence, problem.suite) == ("MBPP/700", "CC-BY-4.0", "mbpp")
+    assert "\n".join(TESTS) in problem.question[0]["content"]
+    assert program_in(problem, f"Sure:\n```python\n{CODE}\n```") == CODE + "\n"
+
+
+def test_leetcode_is_without_its_problems_for_validation_and_keeps_what_its_rows_say_of_inputs(tmp_path: Path) -> None:
+    row = leetcode_row(
+        "x", "def pair(self, xs: List[int]) -> int:", "return len(xs) // 2", ["candidate(xs = [1]) == 0"]
+    )
+    told = {"question_title": "...\n\nConstraints:\n\n1 <= xs.length <= 100\nxs is sorted.\n\nFollow-up: faster?"}
+    more = {"meta": {"difficulty": "Easy"} | told, "response": "```python\nclass Solution:\n    pass\n```"}
+    rows = [row | more | {"task_id": f"pair-{number}"} for number in range(410)]
+    problems = load([f"leetcode={written(tmp_path / 'leetcode.jsonl.gz', rows)}"])
+    assert len(problems) == 10
+    assert problems[0].constraints == "1 <= xs.length <= 100\nxs is sorted."
+    assert "class Solution:\n    pass" in problems[0].second
+    assert problems[0].reference.startswith("from typing import *")
+    assert "Constraints" not in problems[0].question[0]["content"]
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("", "unknown source of problems ''"),
+        ("our", "did you mean 'ours'"),
+        ("leetcode", "write leetcode=FILE"),
+        ("leetcode=nowhere.jsonl", "is no file"),
+        ("mined=nowhere", "write mined=RUN/corpus/problems"),
+        ("nowhere.jsonl", "can't be read"),
+    ],
+)
+def test_a_source_that_is_none_is_refused_with_the_way_out(source: str, words: str) -> None:
+    with pytest.raises(UserError, match=words.replace("(", r"\(")):
+        load([source])
+
+
+def test_no_source_and_a_file_without_training_problems_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no source of problems"):
+        load([])
+    path = written(tmp_path / "mbpp.jsonl", [mbpp_row(11, TEXT, CODE, TESTS)])
+    with pytest.raises(UserError, match="holds no problem to learn from"):
+        load([f"mbpp={path}"])
+
+
+def test_what_a_test_suite_holds_is_left_out_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    task = humaneval.load()[0]
+    copied = mbpp_row(701, task.problem.prompt, task.problem.prompt + task.canonical_solution, ["assert True"])
+    copied["test_list"] = ["assert has_close_elements([1.0], 0.5) == False"]
+    rows = [copied, mbpp_row(700, TEXT, CODE, TESTS)]
+    problems = load([f"mbpp={written(tmp_path / 'mbpp.jsonl', rows)}"])
+    assert [problem.given.id for problem in problems] == ["MBPP/700"]
+    assert "mbpp: 1 of 2 problems left out, because test suites hold the like" in capsys.readouterr().err
+
+
+def test_mined_problems_of_the_training_side_are_asked_for_as_training_shows_them(tmp_path: Path) -> None:
+    given = Problem(
+        id="mined/pkg/f",
+        source="mined",
+        licence="BSD-3-Clause",
+        prompt='LIMIT = 3\n\n\ndef trimmed_words(text):\n    """Return the first words of the text."""\n',
+        entry_point="trimmed_words",
+        tests="assert trimmed_words('a b c d') == ['a', 'b', 'c']\n",
+        style=ProblemStyle.ASSERTIONS,
+        split="train",
+    )
+    others = [
+        dataclasses.replace(given, id="two-sum", source="leetcode"),
+        dataclasses.replace(given, id="mined/pkg/C", entry_point="C"),
+    ]
+    origin = Origin(distribution="pkg", version="1", licence="BSD-3-Clause", path="pkg.py")
+    solution = given.prompt + "    return text.split()[:LIMIT]\n"
+    held = [
+        SolvedProblem(problem=p, solution=solution, description="", bugs=(), origin=origin) for p in (given, *others)
+    ]
+    write_rows(tmp_path / "train.parquet", [problem_row(one) for one in held], PROBLEM_SCHEMA)
+    (problem,) = load([f"mined={tmp_path}"])
+    assert (problem.given.licence, problem.reference) == ("BSD-3-Clause", solution)
+    assert problem.question[0]["content"].startswith("Complete the following Python function.")
+    reply = "```python\ndef trimmed_words(text):\n    return text.split()[:LIMIT]\n```"
+    assert program_in(problem, reply).startswith("LIMIT = 3")
+    assert load(["mined"], mined=tmp_path) == [problem], "of the run's own corpus"
+
+
+def test_a_run_s_own_corpus_may_have_mined_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_rows(tmp_path / "train.parquet", [], PROBLEM_SCHEMA)
+    assert len(load(["ours", "mined"], mined=tmp_path)) == 249
+    assert "mined: the run's corpus has none" in capsys.readouterr().err
+    with pytest.raises(NothingToLearnError, match="has no mined problems: add to grm.problems, of ours, mbpp"):
+        load(["mined"], mined=tmp_path)
+    check(GrmSettings(problems=("mined",)))  # nothing is known of them before the corpus is built
+    with pytest.raises(UserError, match="unknown source of problems 'mind': did you mean 'mined'"):
+        check(GrmSettings(problems=("mined", "mind")))
+
+
+def test_a_user_s_own_are_asked_for_by_head_or_in_their_own_words(tmp_path: Path) -> None:
+    words = USER | {"id": "shop/2", "prompt": "Write net_price(gross, rate), please."}
+    check = "def check(candidate):\n    assert candidate(119, 19) == 100\n"
+    checked = USER | {"id": "shop/3", "entry_point": "Shop().net_price", "prompt": "Write a shop.", "tests": check}
+    del checked["reference"]
+    first, second, third = load([jsonl(tmp_path, USER, words, checked)])
+    assert first.question[0]["content"].startswith("Complete the following Python function.")
+    assert first.reference == USER["reference"] and third.reference == ""
+    assert second.question == ({"role": "user", "content": words["prompt"]},)
+    assert (first.given.style, third.given.style) == (ProblemStyle.ASSERTIONS, ProblemStyle.CHECK)
+    assert {problem.given.licence for problem in (first, second, third)} == {"MIT"}
+    reply = "```python\ndef net_price(gross, rate):\n    return gross\n```"
+    assert program_in(first, reply) == program_in(second, reply)
+
+
+def without_tests(**change: str) -> dict[str, str]:
+    """A user's row whose drafts can't be judged."""
+    kept = {name: value for name, value in USER.items() if name not in ("tests", "reference", "entry_point")}
+    return kept | {"id": "shop/untested"} | change
+
+
+def test_a_user_s_prompt_needs_no_tests_and_grpo_leaves_it_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    question, head = (
+        without_tests(prompt="Write a script that prints 3."),
+        without_tests(id="h", entry_point="net_price"),
+    )
+    path = jsonl(tmp_path, USER, question, head)
+    tested, asked, begun = load([path])
+    assert tested.has_tests and not asked.has_tests and asked.question[0]["content"] == question["prompt"]
+    assert program_in(asked, "So:\n```python\nprint(3)\n```\nand\n```sh\npython x.py\n```") == "print(3)\n"
+    assert begun.question == tested.question, "a head is asked for as with tests"
+    assert num_untested([path, "ours"]) == 2
+    assert of_arm([tested, asked, begun], "rft") == [tested, asked, begun] and of_arm([tested, asked], "grpo") == [
+        tested
+    ]
+    assert "1 of 2 problems have no tests, and grm.arm=grpo leaves them out" in capsys.readouterr().err
+    held = validated("grm.problems=[ours]", f"grm.validation=[{path}]")
+    assert [one.given.id for one in held_out(held, load(["ours"]))] == ["shop/1"], "they tell nothing of a checkpoint"
+    nothing = with_overrides(smoke(), [f"grm.problems=[{jsonl(tmp_path, question)}]"]).grm
+    with pytest.raises(
+        NothingToLearnError, match="grm.arm=grpo learns from verdicts, and none of 1 problems has tests"
+    ):
+        check(nothing)
+    check(nothing.model_copy(update={"arm": "upft"}))
+
+
+TAKEN = humaneval.load()[3]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"licence": None}, "the field 'licence' is missing: a problem has id, prompt, licence"),
+        ({"entry_point": None}, "the field 'entry_point' is missing: name what the tests call"),
+        ({"tests": None}, "a reference without tests is of no use, since further tests are made from given ones"),
+        (
+            {"tests": None, "reference": None, "entry_point": None},
+            "the prompt begins the function net_price, and the field 'entry_point' is missing",
+        ),
+        (
+            {"tests": None, "reference": None, "entry_point": "below_zero", "prompt": TAKEN.problem.prompt},
+            "the problem 'shop/1' is one of a test suite's by its text or its function's name",
+        ),
+        ({"refrence": "x"}, "the field 'refrence' is unknown: did you mean 'reference'"),
+        ({"entry_point": 7}, "entry_point is '7', not text: write it as a JSON string"),
+        ({"prompt": " "}, "prompt is empty: fill it in"),
+        ({"reference": ""}, "reference is empty: leave it out"),
+        ({"licence": "\ud800"}, "licence holds half a surrogate pair, which no file can hold: write it as UTF-8"),
+        ({"entry_point": "net price"}, "entry_point 'net price' can't be called: give a function's name such as net"),
+        ({"entry_point": "lambda: 3"}, "entry_point 'lambda: 3' can't be called"),
+        ({"tests": "assert net_price("}, "the tests don't compile: '(' was never closed"),
+        ({"tests": "net_price(1, 2)"}, "tests hold no assertion, so every program would pass: write some"),
+        (
+            {"tests": "assert 1 == 1"},
+            "tests do not call the entry point net_price, so they say nothing about a program",
+        ),
+        ({"tests": "def check(f):\n    assert 1"}, "check does not call its argument f, so they say nothing"),
+        ({"tests": "def check(f, g):\n    assert f()"}, "tests: check has to take the function, and nothing else"),
+        ({"tests": "assert net_price(1, 2).cents == 3"}, "tests: the tests use .cents of what the program returns"),
+        ({"reference": "def net_price(:"}, "reference is no Python: mend it, or leave it out"),
+        ({"reference": "def gross(): pass"}, "reference does not define 'net_price': give a whole program"),
+        (
+            {"id": "HumanEval/3"},
+            "the id 'HumanEval/3' is one of a test suite's, and what is measured is not learnt from",
+        ),
+        ({"id": "MBPP/20"}, "the id 'MBPP/20' is one of a test suite's"),
+        (
+            {"prompt": TAKEN.problem.prompt, "reference": TAKEN.problem.prompt + TAKEN.canonical_solution}
+            | {"entry_point": "below_zero", "tests": "assert below_zero([1]) == False"},
+            "the problem 'shop/1' is one of a test suite's by its text or its function's name",
+        ),
+    ],
+)
+def test_a_user_s_bad_row_is_refused_in_a_sentence(change: dict[str, Any], sentence: str, tmp_path: Path) -> None:
+    row = {key: value for key, value in (USER | change).items() if value is not None}
+    path = tmp_path / "own.jsonl"
+    path.write_text(json.dumps(USER | {"id": "shop/0"}) + "\n" + json.dumps(row) + "\n")
+    with pytest.raises(UserError) as error:
+        load([str(path)])
+    said = str(error.value)
+    assert said.startswith(f"{path}, line 2: {sentence}") and "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "holds no problem: give JSON lines with id, prompt"),
+        ("{", "line 1 is no JSON"),
+        (json.dumps(USER) + "\n" + json.dumps(USER), "line 2: the id 'shop/1' is that of line 1 too"),
+    ],
+)
+def test_a_user_s_file_that_is_none_is_refused(text: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl"
+    path.write_text(text)
+    with pytest.raises(UserError, match=words):
+        load([str(path)])
+
+
+def validated(*settings: str) -> GrmSettings:
+    return with_overrides(smoke(), ["grm.validate_every=1", *settings]).grm
+
+
+def test_checkpoints_are_validated_by_the_tuning_half_of_what_is_held_out(tmp_path: Path) -> None:
+    rows = [mbpp_row(number, TEXT, CODE, TESTS) for number in (2, 11, *range(511, 601))]
+    rows.append(mbpp_row(700, f"{TEXT} Again.", CODE, TESTS))
+    source = f"mbpp={written(tmp_path / 'mbpp.jsonl', rows)}"
+    settings, learnt = validated(f"grm.problems=[{source}]"), load([source])
+    found = held_out(settings, learnt)
+    names = {one.given.id for one in found}
+    assert names == {f"MBPP/{number}" for number in range(511, 601) if half_of(f"MBPP/{number}") == "tuning"}
+    fewer = held_out(settings.model_copy(update={"validation_problems": 5}), learnt)
+    assert fewer == found[:5] and names != {one.given.id for one in fewer}
+    assert held_out(settings.model_copy(update={"validate_every": 0}), learnt) == []
+
+
+def test_a_user_s_file_validates_where_it_is_named_and_not_where_it_is_learnt(tmp_path: Path) -> None:
+    path = jsonl(tmp_path, USER)
+    learnt = load([path])
+    with pytest.raises(
+        UserError, match=r"asks for problems with tests that are not learnt from, of which .* holds none: name"
+    ):
+        held_out(validated(f"grm.problems=[{path}]"), learnt)
+    with pytest.raises(UserError, match="of which ours holds none"):  # the gate decides by these
+        held_out(validated("grm.problems=[ours]"), load(["ours"]))
+    assert held_out(validated("grm.problems=[ours]", "grm.validation=[ours]"), load(["ours"]))
+    named = validated("grm.problems=[ours]", f"grm.validation=[{path}]")
+    assert [one.given.id for one in held_out(named, load(["ours"]))] == ["shop/1"]
+    with pytest.raises(UserError, match="the problem 'shop/1' is in grm.validation and is learnt from too"):
+        held_out(named, learnt)
+
+
+def test_what_is_learnt_under_another_id_validates_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "learnt").mkdir()
+    learnt = load([jsonl(tmp_path / "learnt", USER)])
+    again, other = (USER | {"id": name} for name in ("shop/2", "shop/3"))
+    again["prompt"] = HEAD.replace("\n", "\r\n")
+    other["prompt"] = HEAD.replace('"""', '"""Once more: ', 1)
+    path = jsonl(tmp_path, again, other)
+    assert [one.given.id for one in held_out(validated(f"grm.validation=[{path}]"), learnt)] == ["shop/3"]
+    assert "1 of 2 problems to validate by left out" in capsys.readouterr().err
+
+
+def test_two_sources_with_one_problem_are_refused(tmp_path: Path) -> None:
+    path = jsonl(tmp_path, USER)
+    with pytest.raises(UserError, match=r"the problem 'shop/1' is in .*, twice: leave one of them out"):
+        load([path, path])
+    (tmp_path / "other").mkdir()
+    both = f"grm.validation=[{path},{jsonl(tmp_path / 'other', USER | {'prompt': HEAD + '# Once more.'})}]"
+    with pytest.raises(UserError, match=r"the problem 'shop/1' is in .*own.jsonl and .*: leave one of them out"):
+        held_out(validated(both), load(["ours"]))
+
+
+def test_what_decides_whether_the_training_is_kept_is_not_learnt_from(tmp_path: Path) -> None:
+    """By the suites that the run validates by, whatever these are."""
+    held = own.tasks_of(own.FOLDER)
+    deciding = next(task for task in held if task.problem.split == "validation" and "_" in task.problem.entry_point)
+    row = without_tests(prompt=deciding.problem.prompt, entry_point=deciding.problem.entry_point)
+    by_ours = smoke().validation
+    with pytest.raises(
+        UserError, match=r"line 1: the problem 'shop/untested' is by its text or its function's name one"
+    ):
+        check(GrmSettings(problems=(jsonl(tmp_path, row),), arm="rft"), by_ours)
+    path = written(tmp_path / "mbpp.jsonl", [mbpp_row(number, TEXT, CODE, TESTS) for number in range(511, 519)])
+    by_mbpp = ValidationSettings(suites=("mbpp_validation",), problems=(f"mbpp_validation={path}",))
+    source = [jsonl(tmp_path, without_tests(prompt=f"{TEXT} It has to be quick.", entry_point="marked_crates"))]
+    with pytest.raises(UserError, match=r"decide in this run whether the training is kept \(validation.suites\)"):
+        load(source, decided_by=by_mbpp)
+    assert load(source, decided_by=by_ours) == load(source)
+
+
+def test_the_real_training_splits(capsys: pytest.CaptureFixture[str]) -> None:
+    files = {"mbpp": real("mbpp/mbpp.jsonl"), "leetcode": real("leetcode/LeetCodeDataset-v0.2.0-train.jsonl.gz")}
+    problems = load([f"{name}={path}" for name, path in files.items()])
+    assert licences(problems) == {("mbpp", "CC-BY-4.0"): 218, ("leetcode", "MIT"): 1427}
+    assert sum(bool(problem.constraints) for problem in problems) == 1408
