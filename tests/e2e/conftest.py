@@ -1,6 +1,8 @@
 """A real Ray cluster with its dashboard, in a process group of its own, and a run made on it by `ray job submit`."""
 
+import contextlib
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -11,7 +13,6 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,16 +31,20 @@ class Cluster:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nothing listens on, of those that the kernel gives to nobody's outgoing connections (from 32768) and
+    Ray to no worker (up to 19999), so that it is still free when a server comes to it."""
+    for port in random.Random().sample(range(20_000, 32_000), 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError("none of 100 ports between 20000 and 32000 is free")
 
 
-@contextmanager
+@contextlib.contextmanager
 def started_cluster(runs: Path) -> Iterator[Cluster]:
     """`ray start --head --block` with a token, ended by its process group; `ray stop` would hit other people's Ray."""
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # socket paths allow no more than 107 characters
-    port = free_port()
+    port, agent = free_port(), free_port()
     env = os.environ | {
         "PATH": f"{BIN}:{os.environ['PATH']}",
         "RAY_AUTH_MODE": "token",
@@ -47,9 +52,8 @@ def started_cluster(runs: Path) -> Iterator[Cluster]:
         "POCKETCODER_RUNS": str(runs),
     }
     options = [f"--port={free_port()}", "--num-cpus=2", f"--temp-dir={folder}", f"--dashboard-port={port}"]
-    ports = [
-        f"--{name}-port={free_port()}" for name in ("ray-client-server", "dashboard-agent-listen", "metrics-export")
-    ]
+    ports = [f"--{name}-port={free_port()}" for name in ("ray-client-server", "metrics-export")]
+    ports.append(f"--dashboard-agent-listen-port={agent}")
     head = subprocess.Popen(
         [str(BIN / "ray"), "start", "--head", "--block", "--object-store-memory=200000000", *options, *ports],
         env=env,
@@ -60,7 +64,8 @@ def started_cluster(runs: Path) -> Iterator[Cluster]:
     )
     address = f"http://127.0.0.1:{port}"
     try:
-        _wait_for(address, head)
+        _wait_for(f"{address}/api/gcs_healthz", head)
+        _wait_for(f"http://127.0.0.1:{agent}/api/local_raylet_healthz", head)  # the one that jobs are submitted to
         yield Cluster(address, env)
     finally:
         os.killpg(head.pid, signal.SIGTERM)
@@ -71,15 +76,15 @@ def started_cluster(runs: Path) -> Iterator[Cluster]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _wait_for(address: str, head: subprocess.Popen[bytes]) -> None:
+def _wait_for(url: str, head: subprocess.Popen[bytes]) -> None:
     for _ in range(120):
         assert head.poll() is None, "ray start ended"
         try:
-            urllib.request.urlopen(f"{address}/api/gcs_healthz", timeout=2)
+            urllib.request.urlopen(url, timeout=2)
             return
         except OSError:
             time.sleep(1)
-    raise TimeoutError("the Ray dashboard did not answer within two minutes")
+    raise TimeoutError(f"{url} did not answer within two minutes")
 
 
 @pytest.fixture(scope="module")

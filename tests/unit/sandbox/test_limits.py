@@ -171,7 +171,8 @@ def test_a_program_that_the_kernel_kills_for_a_limit_it_reached_keeps_its_verdic
             limits.classify("died", "", ended(number, None), False)
     assert limits.classify("died", "", ended(signal.SIGKILL, None), True)[0] == Status.DIED
     assert limits.classify("died", "", ended(signal.SIGSEGV, None), False)[0] == Status.DIED
-    with Supervisor(SETTINGS) as made:  # it holds 200 MiB when the kernel's killer of large processes comes
+    with Supervisor(SETTINGS.model_copy(update={"timeout_s": 10})) as made:
+        # it holds 200 MiB when the kernel's killer of large processes comes
         hog = "import time\nheld = bytearray(b'x') * (200 << 20)\ndef f(x):\n    time.sleep(9)\n"
         verdict = act_during(made, lambda: os.kill(processes(made)["candidate"], signal.SIGKILL), hog)
         assert verdict.status == Status.MEMORY and made.num_infra == 0, verdict
@@ -179,7 +180,7 @@ def test_a_program_that_the_kernel_kills_for_a_limit_it_reached_keeps_its_verdic
 
 def test_a_judge_short_of_memory_is_not_the_programs_fault() -> None:
     """The tests' own inputs do not fit; what a program's answers make too large is its fault as before."""
-    with Supervisor(SETTINGS.model_copy(update={"memory_bytes": 256 << 20})) as made:
+    with Supervisor(SETTINGS.model_copy(update={"memory_bytes": 256 << 20, "timeout_s": 10})) as made:
         large = check(
             "assert candidate([2, 1]) == [1, 2]", "held = bytearray(400 << 20)", "assert candidate([3]) == [3]"
         )
