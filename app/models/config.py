@@ -27,6 +27,9 @@ PUBLISHED = {
 }
 """As published at https://huggingface.co/NAME/blob/main/config.json, with the type: the reference, and the teacher of a
 distillation, can be planned for offline."""
+HEAD_STORED_TWICE = frozenset({"Qwen/Qwen3-0.6B", "Qwen/Qwen3-1.7B"})
+"""Models on the Hub whose files hold a tied head beside the embedding that it is. Others leave it out, as transformers
+does where it saves a model."""
 PROBE_S = 10.0
 """How long the Hub may take to answer at all."""
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from app.evaluation.suites.registry import NUM_PROBLEMS, get_suite
 from app.hardware import num_cores
+from app.models.config import HEAD_STORED_TWICE
 from app.models.gguf_source import SOURCES as UNPACKED
 from app.models.sizes import BYTES, GIB
 from app.planning.inputs import (
@@ -57,11 +58,12 @@ def pull(inputs: Inputs) -> Phase:
 
 
 def _fetched(shape: Shape, model: ModelSettings) -> Phase:
-    """One model: the Hub holds 16-bit weights whatever model.dtype makes of them, and a tied head as well; a GGUF's are
-    stored in model.dtype, and untrained ones are float32."""
+    """One model: the Hub holds 16-bit weights whatever model.dtype makes of them; a GGUF's are stored in model.dtype,
+    and untrained ones are float32."""
     source = model.source
     if source == "hub":
-        size = 2.0 * (shape.linear + shape.others + shape.vocabulary * shape.width * shape.is_tied)
+        again = shape.is_tied and model.name in HEAD_STORED_TWICE
+        size = 2.0 * (shape.linear + shape.others + shape.vocabulary * shape.width * again)
         how = f"{size / 1e9:.2f} GB at {DOWNLOAD / 1e6:g} MB/s"
         return Phase(name="pull", peak_ram_gib=0.5, disk_gib=size / GIB, hours=size / DOWNLOAD / 3600, how=how)
     width = {"path": 0, "random": 4}.get(source, BYTES[model.dtype])

@@ -65,7 +65,7 @@ def test_critic_and_teacher_are_planned_and_fetched_where_they_are_used_and_nowh
         inputs, _ = planned("rtx3070", manifest, *settings)
         return list(grm(inputs).notes), next(one for one in PHASES if one.__name__ == "pull")(inputs).how
 
-    critic, teacher = "SmolLM2-135M-Instruct: unpacked", "Qwen/Qwen2.5-Coder-1.5B-Instruct: 3.55 GB"
+    critic, teacher = "SmolLM2-135M-Instruct: unpacked", "Qwen/Qwen2.5-Coder-1.5B-Instruct: 3.09 GB"
     (tmp_path / "own.jsonl").write_text("{}\n" * 40)
     untested = f"grm.problems=[mbpp,{tmp_path / 'own.jsonl'}]"
     by_rank = [untested, "grm.arm=rft"]
