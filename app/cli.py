@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from app.errors import UserError, causes
@@ -146,6 +147,8 @@ def _pipeline(arguments: argparse.Namespace) -> None:
         raise UserError("--resume needs --run DIR: name the run to go on with")
     folder = arguments.run or new_run_dir(profile)
     _check_inputs(profile)
+    if profile.grm.when != "never":
+        _check_problems(folder, profile)
     _check_confinement(arguments.unsafe)
     with open_run(folder, profile, resume=arguments.resume) as run:
         print(f"run directory {run.root}", file=sys.stderr)
@@ -160,6 +163,8 @@ def _stage(arguments: argparse.Namespace) -> None:
 
     profile = _profile(arguments)
     _check_inputs(profile)
+    if arguments.command == "grm":
+        _check_problems(arguments.run, profile)
     with open_run(arguments.run, profile, resume=True) as run:
         from app import pipeline
 
@@ -270,6 +275,15 @@ def _check_inputs(profile: Any) -> None:
     from app.corpus.recipes import load_recipe
 
     load_recipe(profile.corpus.recipe)
+
+
+def _check_problems(folder: Path, profile: Any) -> None:
+    """The same of what self-reward is to learn from, as far as it is on this machine."""
+    from app.reward.problems.early import check
+    from app.runs import Run
+
+    if not Run(folder).grm_meta.exists():
+        check(profile.grm, fetches=False)
 
 
 COMMANDS = {

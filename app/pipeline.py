@@ -106,11 +106,11 @@ def why_grm_is_left_out(run: Run, profile: Profile, tokenizer: Any, unsafe: bool
 def _check_what_grm_asks(run: Run, profile: Profile) -> None:
     """Raise UserError for a model or for problems that the stage can't learn with, before any stage."""
     if not run.grm_meta.exists():
-        from app.reward.problems import find as problems
+        from app.reward.problems.early import check
         from app.reward.stage import check_model
 
         check_model(profile)
-        problems.check(profile.grm, profile.validation)
+        check(profile.grm, profile.validation)
 
 
 def _grm_or_why_not(run: Run, profile: Profile) -> str:
@@ -203,17 +203,20 @@ def grm(run: Run, profile: Profile) -> None:
     from actors.critic import critic_on_ray
     from app.reward.arms import told
     from app.reward.problems.find import OF_RUN, load
+    from app.reward.problems.held_out import held_out, sources_of, validates
     from app.reward.stage import check_model, run_grm
 
     check_model(profile)
-    if OF_RUN in profile.grm.problems:
+    validation = sources_of(profile.grm) if validates(profile.grm) else []
+    if OF_RUN in (*profile.grm.problems, *validation):
         require_stage(run, "corpus", run.corpus_manifest, profile)
     problems = load(profile.grm.problems, run.problems, profile.validation)
+    validating_by = held_out(profile.grm, problems, run.problems, profile.validation)
     say("grm")
     with run.attempt("grm"), connected(profile.cluster):
         _require_what_stages_need(profile, trains=False, learns=True)
         engines = functools.partial(generator_and_judges, beside_trainer=True)
-        run_grm(run, profile, problems, engines, critic_on_ray)
+        run_grm(run, profile, problems, validating_by, engines, critic_on_ray)
     return say(f"  {told(read_json(run.grm_meta))}: {run.grm_adapter}")
 
 

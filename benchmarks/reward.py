@@ -46,7 +46,7 @@ from app.reward.drafts.files import read_drafts
 from app.reward.drafts.solve_rates import rates as rates_of
 from app.reward.imitation.rounds import learn_by_imitation
 from app.reward.imitation.training import imitate_in_files
-from app.reward.problems.find import held_out as validated_by
+from app.reward.problems.held_out import held_out as validated_by
 from app.reward.problems.store import made_once, read
 from app.reward.records import TrainingProblem
 from app.reward.turns import engine_settings

@@ -30,7 +30,7 @@ from app.reward.drafts.drafting import check_asked
 from app.reward.drafts.headroom import Headroom, measured
 from app.reward.drafts.solve_rates import bands
 from app.reward.model_card import write_card
-from app.reward.problems.find import held_out, licences, of_arm
+from app.reward.problems.find import licences, of_arm
 from app.reward.problems.hardening import Hardened
 from app.reward.problems.store import HardeningCounts, counts_of, made_once
 from app.reward.records import TrainingProblem
@@ -52,21 +52,21 @@ def run_grm(
     run: Run,
     profile: Profile,
     problems: Sequence[TrainingProblem],
+    validating_by: Sequence[TrainingProblem],
     engines: Engines,
     critics: Critics = local_critic,
 ) -> None:
     """Train the run's adapter, and write grm/meta.json last; do nothing where that is there. Needs a connected Ray.
 
-    problems: of profile.grm.problems. engines: starts the generator, with room for a trainer beside it, and the judges.
-    critics: starts the critic, where a problem has no tests. Raises NothingToLearnError where the arm can learn from
-    none of them.
+    problems: of profile.grm.problems; validating_by: those that checkpoints are validated by, if any. engines: starts
+    the generator, with room for a trainer beside it, and the judges. critics: starts the critic, where a problem has no
+    tests. Raises NothingToLearnError where the arm can learn from none of the problems.
     """
     if run.grm_meta.exists():
         return
     run.decision("grm").unlink(missing_ok=True)  # about an adapter that was there before
     grm = profile.grm
     usable = {one.given.id for one in of_arm(problems, grm.arm)}
-    validating_by = held_out(grm, problems, run.problems, profile.validation)
     held = _hardened(run.grm_problems, profile, problems)
     counts = counts_of(held)
     say(f"  {_told(counts)}")

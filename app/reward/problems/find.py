@@ -12,9 +12,7 @@ A source is written as a name, or a name and a path:
 What a test suite holds as well is left out and counted; in a user's file it is an error. Every problem keeps its
 source's licence.
 
-`held_out` gives problems of the same sources that are not learnt from, to validate checkpoints by: of those for
-validation the tuning half (`app.evaluation.suites.splits`), so that the other half decides unseen whether the training
-is kept. Limit: of "ours" the gate takes both halves.
+`app.reward.problems.held_out` reads the same sources for problems to validate by.
 """
 
 from collections import Counter
@@ -23,7 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.corpus.draws import by_hash
 from app.corpus.mining.check import SOURCE as MINED
 from app.corpus.mining.storage import read_problems
 from app.errors import NothingToLearnError, UserError, did_you_mean
@@ -41,7 +38,6 @@ from app.records import Problem
 from app.reward.problems.user_file import UserProblem, user_problems
 from app.reward.records import TrainingProblem
 from app.settings import EvaluationSettings
-from app.settings_grm import GrmSettings
 
 OF_RUN = "mined"
 """The source that is the run's own corpus."""
@@ -72,54 +68,11 @@ def load(
     problems of one id; NothingToLearnError where the run's own corpus was the only source, and has none.
     """
     if not sources:
-        raise UserError(f"no source of problems to learn from is given: name one of {_KNOWN}")
-    found = _by_id(sources, "train", mined, decided_by)
+        raise UserError(f"no source of problems to learn from is given: name one of {KNOWN}")
+    found = by_id(sources, "train", mined, decided_by)
     if not found:
-        raise NothingToLearnError(f"the run's corpus has no mined problems: add to grm.problems, of {_KNOWN}")
+        raise NothingToLearnError(f"the run's corpus has no mined problems: add to grm.problems, of {KNOWN}")
     return list(found.values())
-
-
-def held_out(
-    settings: GrmSettings,
-    learnt: Sequence[TrainingProblem],
-    mined: Path | None = None,
-    decided_by: EvaluationSettings | None = None,
-) -> list[TrainingProblem]:
-    """The problems that checkpoints are validated by, drawn by hash over the held-out ones of settings.validation, or
-    of settings.problems. Only where settings.validation names them: `ours`, because the gate decides by them, and a
-    user's file, which says nothing of splits. What `learnt` asks under another id, or has no tests, is left out and
-    counted. None where none is to be validated. mined, decided_by: as `load` has them.
-
-    Raises UserError where there is none although there should be, for two of one id, and for one that is in `learnt`.
-    """
-    if not settings.validate_every or settings.arm not in ("grpo", "distill"):
-        return []
-    sources = settings.validation or [
-        one for one in settings.problems if not _is_of_user(one) and one.partition("=")[0] != "ours"
-    ]
-    found = _by_id(sources, "validation", mined, decided_by)
-    if both := sorted(found.keys() & {one.given.id for one in learnt}):
-        raise UserError(f"the problem {both[0]!r} is in grm.validation and is learnt from too: leave one of them out")
-    asked = {_words_of(one) for one in learnt}
-    unseen = [name for name, one in found.items() if one.has_tests and _words_of(one) not in asked]
-    if len(unseen) < len(found):
-        left_out = f"{len(found) - len(unseen)} of {len(found)} problems to validate by left out"
-        say(f"  {left_out}, because they have no tests or are learnt from under another id")
-    if not unseen:
-        raise UserError(
-            f"grm.validate_every={settings.validate_every} asks for problems with tests that are not learnt from, of "
-            f"which {', '.join(sources or settings.problems)} holds none: name a source by grm.validation ({_KNOWN}), "
-            "or set grm.validate_every=0"
-        )
-    return [found[name] for name in sorted(unseen, key=by_hash)[: settings.validation_problems]]
-
-
-def check(settings: GrmSettings, decided_by: EvaluationSettings | None = None) -> None:
-    """Raise what `load` and `of_arm` would, of all that is there before a corpus is built."""
-    if elsewhere := [source for source in settings.problems if source != OF_RUN]:
-        problems = load(elsewhere, decided_by=decided_by)
-        if len(elsewhere) == len(settings.problems):
-            of_arm(problems, settings.arm)
 
 
 def of_arm(problems: Sequence[TrainingProblem], arm: str) -> list[TrainingProblem]:
@@ -144,7 +97,7 @@ def num_untested(sources: Sequence[str]) -> int:
 
 def some_tested(sources: Sequence[str]) -> bool:
     """Whether a problem has tests. Raises UserError for a file that can't be read."""
-    return not all(map(_is_of_user, sources)) or any("tests" in row for row in _rows_of_user(sources))
+    return not all(map(is_of_user, sources)) or any("tests" in row for row in _rows_of_user(sources))
 
 
 def licences(problems: Sequence[TrainingProblem]) -> Counter[tuple[str, str]]:
@@ -153,27 +106,30 @@ def licences(problems: Sequence[TrainingProblem]) -> Counter[tuple[str, str]]:
 
 
 def _rows_of_user(sources: Sequence[str]) -> Iterator[dict[str, Any]]:
-    files = [user_path(source) for source in sources if _is_of_user(source)]
+    files = [user_path(source) for source in sources if is_of_user(source)]
     return (row for file in files for _, row in read_lines(file, "grm.problems"))
 
 
-def _is_of_user(source: str) -> bool:
+def is_of_user(source: str) -> bool:
     return source.partition("=")[0] not in _READERS and source.endswith(JSONL)
 
 
-def _words_of(problem: TrainingProblem) -> str:
-    """Its prompt, whatever white space it is written with."""
-    return " ".join(problem.given.prompt.split())
-
-
-def _by_id(
-    sources: Sequence[str], split: str, mined: Path | None, decided_by: EvaluationSettings | None
+def by_id(
+    sources: Sequence[str],
+    split: str,
+    mined: Path | None,
+    decided_by: EvaluationSettings | None,
+    *,
+    each: bool = True,
 ) -> dict[str, TrainingProblem]:
-    """All sources' problems in their order. Raises UserError for two of one id."""
+    """All sources' problems in their order.
+
+    split: train, or validation, of which the tuning half is taken. mined, decided_by: as `load` has them. each: whether
+    every source but the run's corpus has to hold some. Raises UserError for two of one id."""
     found: dict[str, TrainingProblem] = {}
     came_from: dict[str, str] = {}
     for source in sources:
-        for problem in _of_source(source, split, mined, decided_by):
+        for problem in _of_source(source, split, mined, decided_by, each=each):
             name = problem.given.id
             if name in found:
                 both = f"{came_from[name]} and {source}" if source != came_from[name] else f"{source}, twice"
@@ -183,25 +139,26 @@ def _by_id(
 
 
 def _of_source(
-    source: str, split: str, mined: Path | None, decided_by: EvaluationSettings | None
+    source: str, split: str, mined: Path | None, decided_by: EvaluationSettings | None, *, each: bool
 ) -> list[TrainingProblem]:
-    """split: train, or validation, whose tuning half is taken. mined: what the source `mined` is."""
+    """As `by_id` has them."""
     name, _, path = source.partition("=")
     if source == OF_RUN and mined is not None:
         path = str(mined)
-    if _is_of_user(source):
+    if is_of_user(source):
         deciding = measured_problems(decided_by) if decided_by else None
         return [_of_user(row) for row in user_problems(user_path(source), source, deciding)]
     if name not in _READERS:
-        raise UserError(f"unknown source of problems {source!r}: {did_you_mean(name, _READERS, f'name {_KNOWN}')}")
+        raise UserError(f"unknown source of problems {source!r}: {did_you_mean(name, _READERS, f'name {KNOWN}')}")
     given = [one for one in _READERS[name](path, split) if split == "train" or half_of(one.task.problem.id) == "tuning"]
     kept = [one for one in given if not repeats_a_test_problem(one.task)]
     if len(kept) < len(given):
         say(f"  {name}: {len(given) - len(kept)} of {len(given)} problems left out, because test suites hold the like")
     if not kept and source == OF_RUN:
         say("  mined: the run's corpus has none")
-    elif not kept and split == "train":
-        raise UserError(f"{source} holds no problem to learn from: give another, or leave it out")
+    elif not kept and each:
+        what = "to learn from" if split == "train" else "to validate by"
+        raise UserError(f"{source} holds no problem {what}: give another, or leave it out")
     return [_asked(one) for one in kept]
 
 
@@ -291,4 +248,4 @@ def _file(name: str, path: str) -> Path:
 _READERS: dict[str, Callable[[str, str], Iterator[_Given]]] = {
     "ours": _ours, "mbpp": _mbpp, "leetcode": _leetcode, "mined": _mined
 }  # fmt: skip
-_KNOWN = "ours, mbpp[=FILE], leetcode=FILE, mined[=RUN/corpus/problems], or a .jsonl file of your own"
+KNOWN = "ours, mbpp[=FILE], leetcode=FILE, mined[=RUN/corpus/problems], or a .jsonl file of your own"

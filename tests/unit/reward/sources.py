@@ -8,6 +8,18 @@ from app.reward.problems.find import load
 from app.reward.records import TrainingProblem
 from tests.suite_files import written
 
+HEAD = 'def net_price(gross, rate):\n    """Return the price without a tax of `rate` percent, whole cents."""\n'
+USER = {
+    "id": "shop/1",
+    "prompt": HEAD,
+    "entry_point": "net_price",
+    "tests": "assert net_price(119, 19) == 100\nassert net_price(0, 7) == 0",
+    "licence": "MIT",
+    "reference": f"{HEAD}    return gross * 100 // (100 + rate)\n",
+}
+TEXT = "Write a function that puts a mark before each crate that has a name."
+CODE = "def marked_crates(crates, mark):\n    return [f'{mark}-{crate}' for crate in crates if crate]"
+TESTS = ["assert marked_crates(['jam', ''], 'x') == ['x-jam']", "assert marked_crates([], 'y') == []"]
 IMPORTS = "from typing import *\nfrom collections import *\n"
 LIST_NODE = """
 class ListNode:
@@ -130,3 +142,13 @@ SORTED = mbpp_row(
     "def second(words):\n    return sorted(words, key=lambda w: w[1:])",
     ["assert second(['a3', 'b1']) == ['b1', 'a3']", "assert second(['c5', 'a4', 'b2']) == ['b2', 'a4', 'c5']"],
 )
+
+
+def jsonl(folder: Path, *rows: dict[str, Any]) -> str:
+    return str(written(folder / "own.jsonl", list(rows)))
+
+
+def without_tests(**change: str) -> dict[str, str]:
+    """A user's row whose drafts can't be judged."""
+    kept = {name: value for name, value in USER.items() if name not in ("tests", "reference", "entry_point")}
+    return kept | {"id": "shop/untested"} | change

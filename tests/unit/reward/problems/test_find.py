@@ -12,34 +12,26 @@ from app.corpus.records import Origin, SolvedProblem
 from app.corpus.shard_files import write_rows
 from app.errors import NothingToLearnError, UserError
 from app.evaluation.suites import humaneval
-from app.evaluation.suites.splits import half_of
 from app.overrides import with_overrides
 from app.problem_sets import own
 from app.profiles import smoke
 from app.records import Problem, ProblemStyle
 from app.reward.drafts.drafting import program_in
-from app.reward.problems.find import check, held_out, licences, load, num_untested, of_arm
+from app.reward.problems.early import check
+from app.reward.problems.find import licences, load, num_untested, of_arm
 from app.settings import ValidationSettings
 from app.settings_grm import GrmSettings
 from tests.suite_files import real, written
-from tests.unit.reward.sources import leetcode_row, mbpp_row
-
-HEAD = 'def net_price(gross, rate):\n    """Return the price without a tax of `rate` percent, whole cents."""\n'
-USER = {
-    "id": "shop/1",
-    "prompt": HEAD,
-    "entry_point": "net_price",
-    "tests": "assert net_price(119, 19) == 100\nassert net_price(0, 7) == 0",
-    "licence": "MIT",
-    "reference": f"{HEAD}    return gross * 100 // (100 + rate)\n",
-}
-TEXT = "Write a function that puts a mark before each crate that has a name."
-CODE = "def marked_crates(crates, mark):\n    return [f'{mark}-{crate}' for crate in crates if crate]"
-TESTS = ["assert marked_crates(['jam', ''], 'x') == ['x-jam']", "assert marked_crates([], 'y') == []"]
-
-
-def jsonl(folder: Path, *rows: dict[str, Any]) -> str:
-    return str(written(folder / "own.jsonl", list(rows)))
+from tests.unit.reward.sources import (
+    CODE,
+    TESTS,
+    TEXT,
+    USER,
+    jsonl,
+    leetcode_row,
+    mbpp_row,
+    without_tests,
+)
 
 
 def test_ours_are_those_to_train_on() -> None:
@@ -164,12 +156,6 @@ def test_a_user_s_own_are_asked_for_by_head_or_in_their_own_words(tmp_path: Path
     assert program_in(first, reply) == program_in(second, reply)
 
 
-def without_tests(**change: str) -> dict[str, str]:
-    """A user's row whose drafts can't be judged."""
-    kept = {name: value for name, value in USER.items() if name not in ("tests", "reference", "entry_point")}
-    return kept | {"id": "shop/untested"} | change
-
-
 def test_a_user_s_prompt_needs_no_tests_and_grpo_leaves_it_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -187,8 +173,6 @@ def test_a_user_s_prompt_needs_no_tests_and_grpo_leaves_it_out(
         tested
     ]
     assert "1 of 2 problems have no tests, and grm.arm=grpo leaves them out" in capsys.readouterr().err
-    held = validated("grm.problems=[ours]", f"grm.validation=[{path}]")
-    assert [one.given.id for one in held_out(held, load(["ours"]))] == ["shop/1"], "they tell nothing of a checkpoint"
     nothing = with_overrides(smoke(), [f"grm.problems=[{jsonl(tmp_path, question)}]"]).grm
     with pytest.raises(
         NothingToLearnError, match="grm.arm=grpo learns from verdicts, and none of 1 problems has tests"
@@ -269,58 +253,10 @@ def test_a_user_s_file_that_is_none_is_refused(text: str, words: str, tmp_path: 
         load([str(path)])
 
 
-def validated(*settings: str) -> GrmSettings:
-    return with_overrides(smoke(), ["grm.validate_every=1", *settings]).grm
-
-
-def test_checkpoints_are_validated_by_the_tuning_half_of_what_is_held_out(tmp_path: Path) -> None:
-    rows = [mbpp_row(number, TEXT, CODE, TESTS) for number in (2, 11, *range(511, 601))]
-    rows.append(mbpp_row(700, f"{TEXT} Again.", CODE, TESTS))
-    source = f"mbpp={written(tmp_path / 'mbpp.jsonl', rows)}"
-    settings, learnt = validated(f"grm.problems=[{source}]"), load([source])
-    found = held_out(settings, learnt)
-    names = {one.given.id for one in found}
-    assert names == {f"MBPP/{number}" for number in range(511, 601) if half_of(f"MBPP/{number}") == "tuning"}
-    fewer = held_out(settings.model_copy(update={"validation_problems": 5}), learnt)
-    assert fewer == found[:5] and names != {one.given.id for one in fewer}
-    assert held_out(settings.model_copy(update={"validate_every": 0}), learnt) == []
-
-
-def test_a_user_s_file_validates_where_it_is_named_and_not_where_it_is_learnt(tmp_path: Path) -> None:
-    path = jsonl(tmp_path, USER)
-    learnt = load([path])
-    with pytest.raises(
-        UserError, match=r"asks for problems with tests that are not learnt from, of which .* holds none: name"
-    ):
-        held_out(validated(f"grm.problems=[{path}]"), learnt)
-    with pytest.raises(UserError, match="of which ours holds none"):  # the gate decides by these
-        held_out(validated("grm.problems=[ours]"), load(["ours"]))
-    assert held_out(validated("grm.problems=[ours]", "grm.validation=[ours]"), load(["ours"]))
-    named = validated("grm.problems=[ours]", f"grm.validation=[{path}]")
-    assert [one.given.id for one in held_out(named, load(["ours"]))] == ["shop/1"]
-    with pytest.raises(UserError, match="the problem 'shop/1' is in grm.validation and is learnt from too"):
-        held_out(named, learnt)
-
-
-def test_what_is_learnt_under_another_id_validates_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "learnt").mkdir()
-    learnt = load([jsonl(tmp_path / "learnt", USER)])
-    again, other = (USER | {"id": name} for name in ("shop/2", "shop/3"))
-    again["prompt"] = HEAD.replace("\n", "\r\n")
-    other["prompt"] = HEAD.replace('"""', '"""Once more: ', 1)
-    path = jsonl(tmp_path, again, other)
-    assert [one.given.id for one in held_out(validated(f"grm.validation=[{path}]"), learnt)] == ["shop/3"]
-    assert "1 of 2 problems to validate by left out" in capsys.readouterr().err
-
-
 def test_two_sources_with_one_problem_are_refused(tmp_path: Path) -> None:
     path = jsonl(tmp_path, USER)
     with pytest.raises(UserError, match=r"the problem 'shop/1' is in .*, twice: leave one of them out"):
         load([path, path])
-    (tmp_path / "other").mkdir()
-    both = f"grm.validation=[{path},{jsonl(tmp_path / 'other', USER | {'prompt': HEAD + '# Once more.'})}]"
-    with pytest.raises(UserError, match=r"the problem 'shop/1' is in .*own.jsonl and .*: leave one of them out"):
-        held_out(validated(both), load(["ours"]))
 
 
 def test_what_decides_whether_the_training_is_kept_is_not_learnt_from(tmp_path: Path) -> None:
