@@ -9,8 +9,8 @@ A source is written as a name, or a name and a path:
     mined=FOLDER       the same of another run, RUN/corpus/problems
     FILE.jsonl         a user's prompts, with tests or without (`app.reward.problems.user_file`)
 
-What a test suite holds as well is left out and counted; in a user's file it is an error. Every problem keeps its
-source's licence.
+What a test suite holds as well is left out and counted; in a user's file it is an error. What a source before it asks
+in the same words is left out and counted too: it would be learnt twice. Every problem keeps its source's licence.
 
 `app.reward.problems.held_out` reads the same sources for problems to validate by.
 """
@@ -35,7 +35,7 @@ from app.problem_sets.task import Task
 from app.progress import say
 from app.prompting.replies import defines
 from app.records import Problem
-from app.reward.problems.user_file import UserProblem, user_problems
+from app.reward.problems.user_file import UserProblem, user_problems, words_of
 from app.reward.records import TrainingProblem
 from app.settings import EvaluationSettings
 
@@ -122,19 +122,26 @@ def by_id(
     *,
     each: bool = True,
 ) -> dict[str, TrainingProblem]:
-    """All sources' problems in their order.
+    """All sources' problems in their order, without those that a source before theirs asks in the same words.
 
     split: train, or validation, of which the tuning half is taken. mined, decided_by: as `load` has them. each: whether
     every source but the run's corpus has to hold some. Raises UserError for two of one id."""
     found: dict[str, TrainingProblem] = {}
     came_from: dict[str, str] = {}
+    asked_in: dict[str, str] = {}
     for source in sources:
-        for problem in _of_source(source, split, mined, decided_by, each=each):
+        held, again = _of_source(source, split, mined, decided_by, each=each), 0
+        for problem in held:
             name = problem.given.id
             if name in found:
                 both = f"{came_from[name]} and {source}" if source != came_from[name] else f"{source}, twice"
                 raise UserError(f"the problem {name!r} is in {both}: leave one of them out")
+            if asked_in.setdefault(words_of(problem.given.prompt), source) != source:
+                again += 1
+                continue
             found[name], came_from[name] = problem, source
+        if again:
+            say(f"  {source}: {again} of {len(held)} problems left out, because a source before it asks the same")
     return found
 
 

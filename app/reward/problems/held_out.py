@@ -11,6 +11,7 @@ from app.corpus.draws import by_hash
 from app.errors import UserError
 from app.progress import say
 from app.reward.problems.find import KNOWN, by_id, is_of_user
+from app.reward.problems.user_file import words_of
 from app.reward.records import TrainingProblem
 from app.settings import EvaluationSettings
 from app.settings_grm import GrmSettings
@@ -66,14 +67,9 @@ def unseen(
     found = by_id(sources, "validation", mined, decided_by, each=bool(settings.validation))
     if both := sorted(found.keys() & {one.given.id for one in learnt}):
         raise UserError(f"the problem {both[0]!r} is in grm.validation and is learnt from too: leave one of them out")
-    asked = {_words_of(one) for one in learnt}
-    kept = [one for one in found.values() if one.has_tests and _words_of(one) not in asked]
+    asked = {words_of(one.given.prompt) for one in learnt}
+    kept = [one for one in found.values() if one.has_tests and words_of(one.given.prompt) not in asked]
     if len(kept) < len(found):
         left_out = f"{len(found) - len(kept)} of {len(found)} problems to validate by left out"
         say(f"  {left_out}, because they have no tests or are learnt from under another id")
     return kept
-
-
-def _words_of(problem: TrainingProblem) -> str:
-    """Its prompt, whatever white space it is written with."""
-    return " ".join(problem.given.prompt.split())

@@ -6,7 +6,7 @@
 
     id            any text, each once; not one that begins with the name of a test suite
     prompt        the head of the function with its docstring (then it is asked for as HumanEval asks), or the whole
-                  question as the model is to read it
+                  question as the model is to read it; each once, whatever white space it is written with
     entry_point   what the tests call: a function's name, or an expression such as Solution().net; without tests what a
                   program has to define to be learnt, and it may be missing where the prompt is a question
     tests         assertions that call the entry point by its name, or `def check(candidate):` with assertions; without
@@ -64,20 +64,31 @@ def user_problems(path: Path, shown: str, deciding: Decontaminator | None = None
     Raises UserError that names the line, the field and the way out.
     """
     lines: dict[str, int] = {}
+    asked: dict[str, int] = {}
     for number, row in read_lines(path, "the file of problems"):
         try:
             made = _problem(row)
             _check_measures_nothing(made.task, deciding)
-            name = made.task.problem.id
+            name, words = made.task.problem.id, words_of(made.task.problem.prompt)
             if name in lines:
                 raise _BadRowError(f"the id {name!r} is that of line {lines[name]} too: give one of them another")
+            if words in asked:
+                raise _BadRowError(
+                    f"the prompt of {name!r} is that of line {asked[words]} too, so it would be learnt twice: take one "
+                    "of them out, with the tests of both in the other"
+                )
         except _BadRowError as error:
             raise UserError(f"{shown}, line {number}: {error}") from None
-        lines[name] = number
+        lines[name] = asked[words] = number
         yield made
     if not lines:
         raise UserError(f"{shown} holds no problem: give JSON lines with {', '.join(REQUIRED)} and, if you have them, "
                         f"{', '.join(OPTIONAL)}")  # fmt: skip
+
+
+def words_of(prompt: str) -> str:
+    """What a prompt asks, whatever white space it is written with."""
+    return " ".join(prompt.split())
 
 
 def _problem(row: dict[str, Any]) -> UserProblem:

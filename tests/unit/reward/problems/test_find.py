@@ -24,6 +24,7 @@ from app.settings_grm import GrmSettings
 from tests.suite_files import real, written
 from tests.unit.reward.sources import (
     CODE,
+    HEAD,
     TESTS,
     TEXT,
     USER,
@@ -161,13 +162,14 @@ def test_a_user_s_prompt_needs_no_tests_and_grpo_leaves_it_out(
 ) -> None:
     question, head = (
         without_tests(prompt="Write a script that prints 3."),
-        without_tests(id="h", entry_point="net_price"),
+        without_tests(id="h", entry_point="net_price", prompt=HEAD.replace("cents", "pence")),
     )
     path = jsonl(tmp_path, USER, question, head)
     tested, asked, begun = load([path])
     assert tested.has_tests and not asked.has_tests and asked.question[0]["content"] == question["prompt"]
     assert program_in(asked, "So:\n```python\nprint(3)\n```\nand\n```sh\npython x.py\n```") == "print(3)\n"
-    assert begun.question == tested.question, "a head is asked for as with tests"
+    asked_for = tested.question[0]["content"].replace("cents", "pence")
+    assert begun.question[0]["content"] == asked_for, "a head is asked for as with tests"
     assert num_untested([path, "ours"]) == 2
     assert of_arm([tested, asked, begun], "rft") == [tested, asked, begun] and of_arm([tested, asked], "grpo") == [
         tested
@@ -251,6 +253,25 @@ def test_a_user_s_file_that_is_none_is_refused(text: str, words: str, tmp_path: 
     path.write_text(text)
     with pytest.raises(UserError, match=words):
         load([str(path)])
+
+
+@pytest.mark.parametrize("again", [HEAD, HEAD.replace("\n", "\r\n"), HEAD.rstrip()])
+def test_a_prompt_under_two_ids_in_a_file_is_refused_with_both_lines(again: str, tmp_path: Path) -> None:
+    other = USER | {"id": "shop/3", "prompt": again}
+    path = jsonl(tmp_path, USER, USER | {"id": "shop/2", "prompt": HEAD.replace("cents", "pence")}, other)
+    with pytest.raises(UserError, match="line 3: the prompt of 'shop/3' is that of line 1 too, so it would be learnt"):
+        load([path])
+
+
+def test_a_prompt_that_an_earlier_source_asks_is_left_out_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mbpp = f"mbpp={written(tmp_path / 'mbpp.jsonl', [mbpp_row(700, TEXT, CODE, TESTS)])}"
+    path = jsonl(tmp_path, without_tests(prompt=f"{TEXT}\n"), USER)
+    assert [one.given.id for one in load([mbpp, path])] == ["MBPP/700", "shop/1"]
+    said = capsys.readouterr().err
+    assert f"{path}: 1 of 2 problems left out, because a source before it asks the same" in said
+    assert [one.given.id for one in load([path, mbpp])] == ["shop/untested", "shop/1"]
 
 
 def test_two_sources_with_one_problem_are_refused(tmp_path: Path) -> None:
