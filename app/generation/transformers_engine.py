@@ -44,7 +44,8 @@ class TransformersEngine:
         self._folder = ensure_model(model)
         self._device = torch.device("cuda", 0) if settings.use_gpu else torch.device("cpu")
         self._batch_size = min(settings.batch_size, settings.max_num_batched_tokens)
-        self._max_tokens = settings.max_num_batched_tokens
+        self.max_tokens = settings.max_num_batched_tokens
+        """Of a forward pass, at most. Whoever meets the end of a card's memory may lower it between two calls."""
         self._max_model_len = settings.max_model_len
         self._cache_bytes = settings.kv_cache_bytes
         self._tokenizer = load_tokenizer(self._folder)
@@ -60,10 +61,10 @@ class TransformersEngine:
         self._load(adapter)
         tokenised = [(prompt, self._tokenise(prompt.text)) for prompt in prompts]
         yield from no_room(tokenised, self._limit, sampling, adapter)
-        waiting = Waiting(self._rows(tokenised, sampling), self._batch_size, self._cache_tokens, self._max_tokens)
+        waiting = Waiting(self._rows(tokenised, sampling), self._batch_size, self._cache_tokens, self.max_tokens)
         rows: list[Row] = []
         full, is_filling = 0, True
-        state = DecodeState(self._model, self._device, self._pad_id, self._max_tokens)
+        state = DecodeState(self._model, self._device, self._pad_id, self.max_tokens)
         # A consumer may do torch work of its own between two drafts: the mode must not reach it.
         while True:
             with torch.inference_mode():
@@ -92,7 +93,7 @@ class TransformersEngine:
         self._load(adapter)
         check_scored(pairs, self._limit)
         return log_probabilities(
-            self._model, pairs, batch_size=self._batch_size, max_tokens=self._max_tokens, pad_id=self._pad_id
+            self._model, pairs, batch_size=self._batch_size, max_tokens=self.max_tokens, pad_id=self._pad_id
         )
 
     def sleep(self) -> None:

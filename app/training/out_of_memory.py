@@ -33,23 +33,8 @@ class Ladder:
         self._seq_len: int | None = None
 
     def descend(self, passes: Callable[[], T], batch: Batch, what: str, forget: Callable[[], None] = lambda: None) -> T:
-        """What `passes` gives, which takes its batches by `pieces`; it is called again, a rung lower, each time that
-        memory runs out. batch: one of them; what: it makes, for a person; forget: called before it is called again.
-
-        Raises torch.OutOfMemoryError on the lowest rung, and where several workers train: one alone can't go another
-        way.
-        """
-        while True:
-            try:
-                return passes()
-            except torch.OutOfMemoryError:
-                said = "" if world_size() > 1 else self.lower(batch)
-                if not said:
-                    raise
-            # out of the handler: the error held the tensors of the failed pass
-            forget()
-            torch.cuda.empty_cache()
-            say(f"  the card's memory ran out, so {what} is made again: {said}")
+        """As the function `descend` does it, with `passes` that takes its batches by `pieces`. batch: one of them."""
+        return descend(passes, lambda: self.lower(batch), what, forget)
 
     def pieces(self, batch: Batch) -> Iterator[Batch]:
         """The batch as it fits: the same rows, fewer at once."""
@@ -76,6 +61,28 @@ class Ladder:
                 f"rows of {SHORTEST} tokens instead of {seq_len}: documents across the cut lose what stands before it"
             )
         return ""
+
+
+def descend(
+    passes: Callable[[], T], lower: Callable[[], str], what: str, forget: Callable[[], None] = lambda: None
+) -> T:
+    """What `passes` gives; it is called again, a rung lower, each time that memory runs out.
+
+    lower: goes one rung down and says what is done from then on, or says nothing where there is no lower rung. what:
+    `passes` makes, for a person; forget: called before it is called again. Raises torch.OutOfMemoryError on the lowest
+    rung, and where several workers train: one alone can't go another way.
+    """
+    while True:
+        try:
+            return passes()
+        except torch.OutOfMemoryError:
+            said = "" if world_size() > 1 else lower()
+            if not said:
+                raise
+        # out of the handler: the error held the tensors of the failed pass
+        forget()
+        torch.cuda.empty_cache()
+        say(f"  the card's memory ran out, so {what} is made again: {said}")
 
 
 def _restarted(positions: Tensor) -> Tensor:

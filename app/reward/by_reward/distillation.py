@@ -14,9 +14,11 @@ It is held by the trainer's process, as a frozen transformers model: a second vL
 itself alone and minutes to start, to compute one pass over some hundred drafts. On a card it is loaded for each step
 while the trainer and the engine wait, and given back. By arithmetic, of 8 GiB a student of 0.5B holds 0.3 meanwhile
 (adapter, moments), a teacher of 1.5B in bfloat16 2.9, and its pass over TOKENS_A_PASS tokens under 1, beside
-what the sleeping engine keeps. Four bits would make room for a larger one, but their rounding would be learnt.
+what the sleeping engine keeps; where the memory runs out all the same it goes on with fewer tokens a pass, which
+changes no score. Four bits would make room for a larger one, but their rounding would be learnt.
 """
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -24,7 +26,6 @@ from typing import TYPE_CHECKING, Any
 from app.corpus.rows.packing import Sample
 from app.errors import UserError
 from app.models.base import ensure_model, load_tokenizer
-from app.records import Generator
 from app.reward.by_reward.credit import Credit, Credited
 from app.reward.by_reward.rows import sample_of
 from app.reward.records import JudgedDraft
@@ -34,8 +35,13 @@ from app.settings_grm import GrmSettings
 if TYPE_CHECKING:
     import torch
 
+    from app.generation.scoring import Pair
+    from app.generation.transformers_engine import TransformersEngine
+
 TOKENS_A_PASS = 4096
 """That the teacher scores at once, padding included."""
+FEWEST_A_PASS = 256
+"""To which these are halved where a card's memory runs out; a longer draft is scored in parts."""
 
 
 def check_teacher(model: ModelSettings, settings: GrmSettings) -> None:
@@ -62,7 +68,7 @@ def check_same_tokens(ours: Any, theirs: Any, model: str, teacher: str) -> None:
             )
 
 
-def teacher_of(settings: GrmSettings, device: "torch.device") -> Generator:
+def teacher_of(settings: GrmSettings, device: "torch.device") -> "TransformersEngine":
     """The engine that holds the teacher, to be asked for scores alone."""
     from app.generation.transformers_engine import TransformersEngine
 
@@ -73,7 +79,10 @@ def teacher_of(settings: GrmSettings, device: "torch.device") -> Generator:
 
 
 def by_teacher(
-    teacher: Generator, *, before: Callable[[], None] = lambda: None, after: Callable[[], None] = lambda: None
+    teacher: "TransformersEngine",
+    *,
+    before: Callable[[], None] = lambda: None,
+    after: Callable[[], None] = lambda: None,
 ) -> Credit:
     """Learn every drawn token by how much likelier the teacher finds it than the student did when it drew it.
 
@@ -84,7 +93,7 @@ def by_teacher(
         start = time.perf_counter()
         drawn = [one.draft for one in drafts if one.draft.token_ids]
         before()
-        scores = teacher.score_ids([(prompts[draft.problem_id], draft.token_ids) for draft in drawn])
+        scores = _scores(teacher, [(prompts[draft.problem_id], draft.token_ids) for draft in drawn])
         after()
         samples: dict[str, list[Sample]] = {}
         gaps: list[float] = []
@@ -96,3 +105,17 @@ def by_teacher(
         return Credited(samples=samples, teacher_gaps=gaps, seconds=time.perf_counter() - start)
 
     return credited
+
+
+def _scores(teacher: "TransformersEngine", pairs: Sequence["Pair"]) -> list[list[float]]:
+    """The pairs' scores, with fewer tokens a pass from then on where a card's memory runs out."""
+    from app.training.out_of_memory import descend
+
+    def lower() -> str:
+        tokens = teacher.max_tokens
+        if tokens <= FEWEST_A_PASS:
+            return ""
+        teacher.max_tokens = tokens // 2
+        return f"{teacher.max_tokens:,} tokens at once instead of {tokens:,}"
+
+    return descend(functools.partial(teacher.score_ids, pairs), lower, "the pass of the teacher")

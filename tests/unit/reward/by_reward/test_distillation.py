@@ -2,15 +2,19 @@
 
 import string
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from app.errors import UserError
+from app.generation import scoring
 from app.generation.transformers_engine import TransformersEngine
 from app.models.adapters import WEIGHTS
 from app.overrides import with_overrides
 from app.profiles import smoke
 from app.records import IGNORE, Prompt, Sampling
+from app.reward.by_reward import distillation
 from app.reward.by_reward.credit import Credit
 from app.reward.by_reward.distillation import by_teacher
 from app.reward.by_reward.policy import ADVANTAGES, DRAWN
@@ -99,6 +103,39 @@ def test_a_tokens_advantage_is_what_the_teacher_finds_it_likelier(
     assert len(credited.teacher_gaps) == sum(one.draft.num_tokens for one in drafts)
     itself, _ = credit_of(engine, engine)
     assert max(map(abs, itself({"ada": ids}, drafts).teacher_gaps)) < 1e-4, "nothing is to be learnt from oneself"
+
+
+def test_a_teacher_that_finds_no_memory_scores_fewer_tokens_at_once_from_then_on(
+    engine: TransformersEngine,
+    letters: Path,
+    teacher: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Also fewer than a draft has."""
+    monkeypatch.setattr(distillation, "FEWEST_A_PASS", 8)
+    profile = distilled(letters, teacher)
+    holder = TransformersEngine(profile.grm.distill.teacher, profile.generation)
+    holder.max_tokens = 32
+    credit, drafts = credit_of(engine, holder)
+    ids = {"ada": tuple(engine._tokenise("ask a d a <end> say"))}
+    wanted = credit(ids, drafts).teacher_gaps
+    plain, asked, most = scoring._states, list[int](), 8
+
+    def states(model: Any, rows: torch.Tensor, max_tokens: int) -> torch.Tensor:
+        asked.append(max_tokens)
+        if max_tokens > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(model, rows, max_tokens)
+
+    monkeypatch.setattr(scoring, "_states", states)
+    assert credit(ids, drafts).teacher_gaps == pytest.approx(wanted, abs=1e-5)
+    assert asked[:3] == [32, 16, 8] and {*asked[3:]} == {8}
+    assert "so the pass of the teacher is made again: 8 tokens at once instead of 16" in capsys.readouterr().err
+    assert credit(ids, drafts).teacher_gaps == pytest.approx(wanted, abs=1e-5) and {*asked[3:]} == {8}
+    most = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        credit(ids, drafts)
 
 
 def test_a_teacher_of_other_tokens_is_refused(engine: TransformersEngine, letters: Path, tmp_path: Path) -> None:
