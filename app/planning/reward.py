@@ -1,10 +1,12 @@
 """What self-reward takes: drafts at the speed of drafting, what goes through the trainer at that of training, and
 verdicts at the sandbox's.
 
-Drafts are those of the solve rates and those of all steps, as if no training ended early; critic and teacher are
-`app.planning.reward_models`. Limit: what the run's corpus mines is taken for what one environment gave.
+Drafts are those of the solve rates, of all steps, as if no training ended early, and of its validations; that by which
+the gate decides is a phase of its own. Critic and teacher are `app.planning.reward_models`. Limit: what the run's
+corpus mines is taken for what one environment gave.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,12 +26,13 @@ from app.planning.inputs import (
     rounded_down,
     training_speed,
 )
-from app.planning.reward_models import critic_work, teacher_gib
+from app.planning.reward_models import critic_work, scoring_speed, teacher_gib, teacher_seconds
 from app.planning.training_choice import choice_of
 from app.problem_sets import own
 from app.problem_sets.problem_files import yaml_files
 from app.reward.drafts.audit import MOST as MOST_AUDITED
-from app.reward.problems.find import num_untested
+from app.reward.problems.find import is_of_user, num_untested
+from app.reward.problems.held_out import sources_of, validates
 from app.reward.turns import asleep_gib, engine_settings, idle_trainer_gib, take_turns, trainer_gib
 from app.settings import Profile
 from app.settings_grm import GrmSettings
@@ -50,6 +53,8 @@ HARDEN_S = 0.5
 (docs/log)."""
 GIVEN = {"mbpp": 218, "leetcode": 1427, "mined": 950}
 """Problems of a source that were left by the guard (docs/log); mined ones of one environment's packages."""
+HELD_OUT = {"ours": 54, "mbpp": 23, "leetcode": 199}
+"""Problems of a source to validate by that were left by the guard (docs/log)."""
 NO_TESTS = "none of its problems has tests: add some to grm.problems, or take an arm that needs none, as grm.arm=rft"
 """Where no problem is left to learn from, which only grpo asks for."""
 TRAINED = re.compile(r"^\s+split: train\s*$", re.M)
@@ -72,6 +77,12 @@ class Work:
     """Tokens of a draft."""
     trained: int
     """Tokens that go through the trainer, those of the questions included."""
+    validations: int = 0
+    """Checkpoints that are validated, the model at the start among them."""
+    held_out: int = 0
+    """Problems that each of them is asked."""
+    validated: int = 0
+    """Drafts of all validations."""
 
 
 def work_of(profile: Profile) -> Work:
@@ -84,6 +95,8 @@ def work_of(profile: Profile) -> Work:
     varied = 1.0 if by_teacher else VARIED
     groups = grm.steps * grm.prompts_per_step * (1 + grm.refill * (1 - varied))
     learnt = groups * varied * grm.num_drafts * grm.updates_per_step
+    validations = 1 + math.ceil(grm.steps / grm.validate_every) if validates(grm) else 0
+    held_out = num_held_out(grm) if validations else 0
     return Work(
         problems=problems if by_teacher else tested,
         rated=0 if by_teacher else tested * grm.rate_drafts,
@@ -91,6 +104,9 @@ def work_of(profile: Profile) -> Work:
         how=f"in {grm.steps} steps",
         tokens=tokens,
         trained=int(learnt * (tokens + QUESTION)),
+        validations=validations,
+        held_out=held_out,
+        validated=validations * held_out * grm.validation_drafts,
     )
 
 
@@ -129,6 +145,17 @@ def num_problems(sources: Sequence[str]) -> int:
     return total
 
 
+def num_held_out(grm: GrmSettings) -> int:
+    """How many problems a checkpoint is validated by, about. Raises UserError for a source that can't be read."""
+    total = 0
+    for source in sources_of(grm):
+        if is_of_user(source):
+            total += num_problems([source]) - num_untested([source])
+        else:
+            total += HELD_OUT.get(source.partition("=")[0], grm.validation_problems)
+    return min(total, grm.validation_problems)
+
+
 def grm(inputs: Inputs) -> Phase:
     """The whole stage, as it is set; nothing where it is left out."""
     profile, settings = inputs.profile, inputs.profile.grm
@@ -138,13 +165,7 @@ def grm(inputs: Inputs) -> Phase:
     choice, engine, work = turns.choice, turns.engine, work_of(profile)
     drawing, drawn_per_s = drafting_of(inputs, engine, work.tokens)
     trained_per_s, is_measured = training_speed(choice, inputs)
-    cores, hardened = num_cores(), work.problems + min(MOST_AUDITED, work.problems)
-    seconds = {
-        "drafting": (work.rated + work.drafts) * work.tokens / drawn_per_s,
-        "training": work.trained / trained_per_s,
-        "judging": ((work.rated + work.drafts) / VERDICTS + hardened * HARDEN_S) / cores,
-        "start": SFT_START_S + EVALUATE_START_S,
-    }
+    seconds = _seconds(inputs, work, drawn_per_s, trained_per_s)
     critic, notes = critic_work(profile, work.problems, work.tokens + QUESTION), turns.notes
     if critic:
         seconds["critic"] = critic.hours * 3600
@@ -155,19 +176,39 @@ def grm(inputs: Inputs) -> Phase:
     ram = RAY_GIB + TORCH_GIB[engine.use_gpu] + inputs.weights_gib
     ram += max(trainer_ram, critic.gib if critic else 0.0)  # the critic ranks before the trainer starts
     ram += 0.0 if engine.use_gpu else engine.kv_cache_bytes / GIB
+    validated = f", {work.validated:,} in {work.validations} validations" if work.validations else ""
     return Phase(
         name="grm",
         peak_ram_gib=ram,
-        disk_gib=(work.rated + work.drafts) * (work.tokens * 8 + 4e3) / GIB,
+        disk_gib=(work.rated + work.drafts + work.validated) * (work.tokens * 8 + 4e3) / GIB,
         hours=sum(seconds.values()) / 3600,
         detail=turns.fuller(drawing),
-        how=f"{work.rated:,} drafts of {work.problems:,} problems and {work.drafts:,} {work.how}, of "
+        how=f"{work.rated:,} drafts of {work.problems:,} problems and {work.drafts:,} {work.how}{validated}, of "
         f"{work.tokens} tokens at {drawn_per_s:,.0f} a second, {work.trained / 1e6:.1f} M tokens learnt at "
         f"{trained_per_s:,.0f}, {'measured' if is_measured else 'projected'}: {said}",
         problem=turns.problem(drawing) if work.problems else NO_TESTS,
         notes=notes,
         less_vram=turns.less_vram(drawing),
     )
+
+
+def _seconds(inputs: Inputs, work: Work, drawn_per_s: float, trained_per_s: float) -> dict[str, float]:
+    """By what takes them, without the critic's."""
+    grm, cores = inputs.profile.grm, num_cores()
+    hardened = work.problems + work.held_out + min(MOST_AUDITED, work.problems)
+    found = {
+        "drafting": (work.rated + work.drafts) * work.tokens / drawn_per_s,
+        "training": work.trained / trained_per_s,
+        "judging": ((work.rated + work.drafts) / VERDICTS + hardened * HARDEN_S) / cores,
+        "start": SFT_START_S + EVALUATE_START_S,
+    }
+    if work.validations:
+        found["validations"] = work.validated * (work.tokens / drawn_per_s + 1 / VERDICTS / cores)
+    if grm.arm == "distill":
+        found["teacher"] = teacher_seconds(inputs, work.drafts * (work.tokens + QUESTION))
+    if grm.kl and grm.arm in ("grpo", "distill"):
+        found["base"] = work.trained / grm.updates_per_step / scoring_speed(inputs, inputs.shape)
+    return found
 
 
 class Turns:
@@ -205,7 +246,7 @@ class Turns:
             return ()
         where = "the card for a pass a step" if self._inputs.profile.sft.use_gpu else "main memory"
         name = self._settings.distill.teacher.name
-        return (f"the teacher, {name}, takes {self.teacher:.2f} GiB of {where}, whose time is not counted",)
+        return (f"the teacher, {name}, takes {self.teacher:.2f} GiB of {where}",)
 
     def problem(self, drawing: dict[str, float]) -> str:
         """What can't run, and what to change."""

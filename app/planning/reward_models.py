@@ -1,7 +1,8 @@
 """The models that self-reward needs beside the one that learns, and what they take: the critic, the teacher.
 
 The critic's hours are those of its learning and of its scores on held-out problems, and, as if it were found to rank
-best, of those that rank the drafts. Limit: of the teacher the memory is counted, not the time of its pass a step.
+best, of those that rank the drafts. A teacher's are those of its passes over all that is drawn, and on a card of its
+loads, one a step.
 """
 
 import functools
@@ -11,8 +12,10 @@ from dataclasses import dataclass
 from app.hardware import num_cores
 from app.models.config import config_of
 from app.models.sizes import BYTES, GIB
-from app.planning.inputs import TORCH_GIB
+from app.planning import speed
+from app.planning.inputs import TORCH_GIB, Inputs
 from app.reward.problems.find import num_untested, some_tested
+from app.reward.turns import TOKENS_A_PASS
 from app.settings import ModelSettings, Profile
 from app.settings_grm import GrmSettings
 from app.training.memory import Shape, shape_of
@@ -23,6 +26,8 @@ RIGHT = 0.5
 """Drafts of problems with tests that pass, and so are ranked; assumed."""
 CRITIC_ROWS_GIB = 2.0
 """What a critic's rows take beside its weights; assumed."""
+LOADED_GIB_S = 1.0
+"""At which a teacher's weights come back to a card; assumed."""
 SCORING_GIB = 1.0
 """What a teacher's pass takes beside its weights, at most (`app.reward.by_reward.distillation`)."""
 
@@ -71,6 +76,22 @@ def teacher_gib(settings: GrmSettings) -> float:
     if settings.arm != "distill":
         return 0.0
     return _weights_gib(shape_of_model(settings.distill.teacher), settings.distill.teacher) + SCORING_GIB
+
+
+def teacher_seconds(inputs: Inputs, tokens: int) -> float:
+    """What the teacher's passes take in all steps together. tokens: that it scores, those of the questions included."""
+    grm = inputs.profile.grm
+    teacher = grm.distill.teacher
+    shape = shape_of_model(teacher)
+    loads = grm.steps * _weights_gib(shape, teacher) / LOADED_GIB_S if inputs.profile.sft.use_gpu else 0.0
+    return loads + tokens / scoring_speed(inputs, shape)
+
+
+def scoring_speed(inputs: Inputs, shape: Shape) -> float:
+    """Tokens a second of a pass by the trainer's process that only scores; without a card it has one core."""
+    if inputs.card and inputs.profile.sft.use_gpu:
+        return speed.scoring_speed(inputs.card, shape, TOKENS_A_PASS)
+    return CRITIC_SCORES / (shape.linear + shape.others)
 
 
 def critic_work(profile: Profile, problems: int, tokens: int) -> CriticWork | None:

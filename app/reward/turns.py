@@ -14,6 +14,9 @@ from app.training.memory import CONTEXT_GIB, MOMENTS, RESERVED, shape_of
 ASLEEP_GIB = 2.0
 """What vLLM keeps while it sleeps: 1.4 to 2.0 were seen on an H200, its context included (docs/log)."""
 
+TOKENS_A_PASS = 4096
+"""That a distillation's teacher scores at once, padding included."""
+
 
 def take_turns(profile: Profile) -> bool:
     return profile.sft.use_gpu and profile.generation.use_gpu

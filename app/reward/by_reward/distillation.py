@@ -29,6 +29,7 @@ from app.models.base import ensure_model, load_tokenizer
 from app.reward.by_reward.credit import Credit, Credited
 from app.reward.by_reward.rows import sample_of
 from app.reward.records import JudgedDraft
+from app.reward.turns import TOKENS_A_PASS
 from app.settings import GenerationSettings, ModelSettings
 from app.settings_grm import GrmSettings
 
@@ -38,10 +39,8 @@ if TYPE_CHECKING:
     from app.generation.scoring import Pair
     from app.generation.transformers_engine import TransformersEngine
 
-TOKENS_A_PASS = 4096
-"""That the teacher scores at once, padding included."""
 FEWEST_A_PASS = 256
-"""To which these are halved where a card's memory runs out; a longer draft is scored in parts."""
+"""To which TOKENS_A_PASS are halved where a card's memory runs out; a longer draft is scored in parts."""
 
 
 def check_teacher(model: ModelSettings, settings: GrmSettings) -> None:

@@ -83,6 +83,40 @@ def test_critic_and_teacher_are_planned_and_fetched_where_they_are_used_and_nowh
     assert not models_beside(with_overrides(rtx3070(), ["grm.arm=distill", "grm.when=never"]).grm)
 
 
+def seconds(how: str) -> dict[str, float]:
+    """What a phase says that its parts take."""
+    return {name: 3600 * float(hours) for name, hours, _ in (one.split() for one in how.split(": ")[-1].split(", "))}
+
+
+def test_validations_and_a_teacher_s_passes_have_their_time(manifest: Path, tmp_path: Path) -> None:
+    plain, validated, more = (
+        grm(planned("rtx3070", manifest, *settings)[0])
+        for settings in ([], ["grm.validate_every=10"], ["grm.validate_every=30", "grm.checkpoint_every=10"])
+    )
+    assert "validations" not in plain.how
+    work = work_of(with_overrides(rtx3070(), ["grm.validate_every=10", "grm.validation_drafts=4"]))
+    assert (work.validations, work.held_out, work.validated) == (11, 64, 11 * 64 * 4), "the model at the start as well"
+    assert ", 320 in 5 validations" in more.how, "the last step as well"
+    assert plain.hours < more.hours < validated.hours and plain.disk_gib < validated.disk_gib
+    (tmp_path / "own.jsonl").write_text('{"tests": "assert f()"}\n' * 5 + "{}\n" * 3)
+    named = ["grm.validate_every=10", f"grm.validation=[mbpp,{tmp_path / 'own.jsonl'}]"]
+    assert work_of(with_overrides(rtx3070(), named)).held_out == 23 + 5
+    assert not work_of(with_overrides(rtx3070(), ["grm.validate_every=10", "grm.arm=rft"])).validations
+    distilled = grm(planned("rtx3070", manifest, "grm.arm=distill")[0])
+    twice = grm(planned("rtx3070", manifest, "grm.arm=distill", "grm.num_drafts=32")[0])
+    assert 0.5 * 3600 < seconds(distilled.how)["teacher"] < seconds(distilled.how)["drafting"]
+    assert seconds(twice.how)["teacher"] > 1.8 * seconds(distilled.how)["teacher"]
+    assert "whose time is not counted" not in " ".join(distilled.notes)
+    held, _ = planned("rtx3070", manifest, "grm.kl=0.001")
+    assert seconds(grm(held).how)["base"] > 0
+
+
+def test_a_teacher_without_a_card_scores_on_the_trainer_s_core(manifest: Path) -> None:
+    inputs, _ = planned("laptop", manifest, "grm.arm=distill", "corpus.seq_len=2048")
+    tokens = work_of(inputs.profile).drafts * (96 + 200)
+    assert seconds(grm(inputs).how)["teacher"] == pytest.approx(tokens * 1.54e9 / (430 * 134.5e6), rel=0.02)
+
+
 def test_hours_follow_the_work_and_a_stage_that_is_left_out_takes_none(manifest: Path) -> None:
     inputs, plan = planned("rtx3070", manifest)
     hours = next(phase["hours"] for phase in plan["phases"] if phase["name"] == "grm")
