@@ -31,6 +31,11 @@ class SourceRow:
     solve_rates: Mapping[str, int]
     """Problems by how often the untouched model solves them (`solve_rates.BANDS`); empty where it was not asked."""
 
+    @property
+    def is_judged(self) -> bool:
+        """Whether a problem of them has tests."""
+        return self.untested < self.given
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankedBy:

@@ -105,6 +105,21 @@ def test_the_kl_has_a_column_where_it_was_held_small(run: Run) -> None:
     assert "| KL from the base |" in text and "| 0.0 % | ? |\n| 4 | 0.500 |" in text and "| 0.0 % | 0.250 |\n" in text
 
 
+def test_a_source_without_any_tests_has_no_solve_rates_and_the_report_says_why(run: Run) -> None:
+    user = {"source": "user", "licence": "MIT", "given": 3, "learnt": 0, "untested": 3, "solve_rates": {}}
+    unknown = user | {"licence": "Zlib", "untested": 1}  # no draft of the others counts
+    write_json(run.grm_meta, META | {"problems": [*META["problems"], unknown]})
+    write_report(run)
+    text = run.report_md.read_text()
+    assert "| user | Zlib | 3 | 0 | ? | ? | ? | ? | ? | ? |" in text and "A dash" not in text
+    write_json(run.grm_meta, META | {"problems": [*META["problems"], user]})
+    write_report(run)
+    text = run.report_md.read_text()
+    assert "| user | MIT | 3 | 0 | - | - | - | - | - | - |" in text
+    assert "A dash: without tests nothing judges drafts, so nobody knows what is solved." in text
+    assert "| mbpp | CC-BY-4.0 | 40 | 11 | 20 | 20 | 0 | 0 | 0 | 0 |" in text
+
+
 def test_the_report_says_why_self_reward_was_left_out(tmp_path: Path) -> None:
     with open_run(tmp_path, smoke(), resume=False) as run:
         write_report(run)
