@@ -106,7 +106,7 @@ def test_validations_and_a_teacher_s_passes_have_their_time(manifest: Path, tmp_
     assert not work_of(with_overrides(rtx3070(), ["grm.validate_every=10", "grm.arm=rft"])).validations
     distilled = grm(planned("rtx3070", manifest, "grm.arm=distill")[0])
     twice = grm(planned("rtx3070", manifest, "grm.arm=distill", "grm.num_drafts=32")[0])
-    assert 0.5 * 3600 < seconds(distilled.how)["teacher"] < seconds(distilled.how)["drafting"]
+    assert 0.3 * 3600 < seconds(distilled.how)["teacher"] < seconds(distilled.how)["drafting"]
     assert seconds(twice.how)["teacher"] > 1.8 * seconds(distilled.how)["teacher"]
     assert "whose time is not counted" not in " ".join(distilled.notes)
     held, _ = planned("rtx3070", manifest, "grm.kl=0.001")
