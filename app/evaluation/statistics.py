@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist, fmean, stdev
 
 Z_95 = 1.959963984540054
 Z_POWER_80 = 0.8416212335729143
@@ -57,6 +58,17 @@ def difference_interval(differences: Sequence[float]) -> tuple[float, float]:
     p = 0.06 (the idea of Agresti and Min 2005, Statistics in Medicine 24(5), with one instead of a half).
     """
     return bootstrap_interval([*differences, 1.0, -1.0])
+
+
+def errors_apart(differences: Sequence[float]) -> float:
+    """A mean paired difference in its standard errors, with the same two problems added."""
+    values = [*differences, 1.0, -1.0]
+    return fmean(values) / (stdev(values) / math.sqrt(len(values)))
+
+
+def normal_share_below(errors: float) -> float:
+    """The chance that what was measured so many standard errors above 0 truly lies above it."""
+    return NormalDist().cdf(errors)
 
 
 def detectable_difference(num_problems: int, discordance: float) -> float | None:

@@ -9,6 +9,8 @@ from app.evaluation.statistics import (
     bootstrap_interval,
     compare,
     detectable_difference,
+    errors_apart,
+    normal_share_below,
     pass_at_k,
     score_interval,
     sign_test,
@@ -102,3 +104,19 @@ def test_a_clear_gain_is_significant_and_its_interval_excludes_zero() -> None:
     base = {str(n): 0.0 for n in range(100)}
     found = compare(base, base | {str(n): 1.0 for n in range(12)})
     assert found is not None and found.p_value < 0.001 and found.interval_95[0] > 0.04
+
+
+def test_errors_apart_are_those_of_the_paired_difference_with_one_more_better_and_one_worse() -> None:
+    differences = [1.0] * 30 + [-1.0] * 10 + [0.0] * 60
+    values = np.array([*differences, 1.0, -1.0])
+    assert errors_apart(differences) == pytest.approx(values.mean() / (values.std(ddof=1) / 102**0.5))
+    assert errors_apart([1.0]) == pytest.approx(0.5) and errors_apart([1.0] * 3) == pytest.approx(1.5), (
+        "few are not sure"
+    )
+    assert errors_apart([0.0] * 50) == 0 == errors_apart([])
+
+
+def test_the_chance_that_a_difference_is_real_is_the_normal_one() -> None:
+    assert normal_share_below(0) == 0.5
+    assert normal_share_below(1.959963984540054) == pytest.approx(0.975)
+    assert normal_share_below(-1.5) == pytest.approx(1 - normal_share_below(1.5)) == pytest.approx(0.0668, abs=1e-4)
