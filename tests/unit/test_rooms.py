@@ -14,6 +14,7 @@ LEVELS = (
     ("app.cli",),
     ("app.pipeline",),
     ("app.planning", "app.report", "app.ide"),
+    ("app.evolution",),
     ("app.reward.stage",),
     ("app.reward.arms",),
     ("app.reward.model_card", "app.reward.ray_learning"),
@@ -80,5 +81,5 @@ def test_the_root_of_app_holds_what_no_room_does() -> None:
     assert modules == {
         *("__init__", "__main__", "cli", "pipeline", "report"),
         *("errors", "hardware", "overrides", "profiles", "progress", "records", "run_settings", "runs"),
-        *("settings", "settings_base", "settings_grm", "settings_model"),
+        *("settings", "settings_base", "settings_evolve", "settings_grm", "settings_model"),
     }

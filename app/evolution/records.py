@@ -1,0 +1,111 @@
+"""The records of evolution: what an individual is, where it comes from, how it was measured, and what that is worth,
+each apart from the others."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+Value = int | float | str
+"""A gene's, as Tune carries it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Genome:
+    """How an individual learns: the fields of `app.settings_grm.GrmSettings` that evolution varies. Made by
+    `tune_spaces.alpha_evolve`; read by whoever trains the individual, and by the report.
+
+    Example: Genome(learning_rate=7e-5, lora_r=32, seq_len=2048, temperature=1.0, clip_low=0.2, clip_high=0.28, kl=0.0,
+                    rate_low=0.0, rate_high=0.9, mixture=(("ours", 1.0), ("mbpp", 1.0)), num_drafts=16)
+    """
+
+    learning_rate: float
+    lora_r: int
+    seq_len: int
+    temperature: float
+    clip_low: float
+    clip_high: float
+    kl: float
+    rate_low: float
+    """With rate_high the band of difficulty: solve rates between which, both left out, problems are learnt from."""
+    rate_high: float
+    mixture: tuple[tuple[str, float], ...]
+    """By source, as grm.problems has them in its order, how often its problems come up, relative to their number: all 1
+    is what training without evolution does."""
+    num_drafts: int
+    """In a group."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mutation:
+    """One gene that a child has otherwise than its parent.
+
+    Example: Mutation(gene="temperature", before=1.0, after=0.93)
+    """
+
+    gene: str
+    before: Value
+    after: Value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lineage:
+    """Where an individual comes from; a line of lineage.jsonl."""
+
+    name: str
+    generation: int
+    """From 0, the first population."""
+    parents: tuple[str, ...]
+    """Whose weights it began with; none in the first population."""
+    genome: Genome
+    mutations: tuple[Mutation, ...] = ()
+    adapter: str = ""
+    """Folder of its weights."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics:
+    """An individual as it was measured in one generation, all individuals on the same problems and with the same
+    sampling, whatever their genomes say. Read by `app.evolution.fitness` and `app.evolution.selection`.
+
+    Example: Metrics(rates={"MBPP/601": (1, 2)}, drafts=2, num_tokens=310, kl=0.02, speeds=(1.03, 0.98))
+    """
+
+    rates: Mapping[str, tuple[int, int]]
+    """By problem how many drafts passed, and how many count (`app.reward.drafts.solve_rates.rates`). A problem of which
+    no draft counts is left out."""
+    drafts: int
+    """Asked for of every problem; their numbers are 0 to drafts - 1."""
+    num_tokens: int
+    """Drawn in all of them."""
+    kl: float
+    """Nats a token from the base."""
+    speeds: tuple[float, ...] = ()
+    """Tokens a second over those of the base, of repeated measurements; none where speed was not measured."""
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.kl):
+            raise ValueError(
+                f"a KL of {self.kl} nats a token has no worth: the individual diverged, take it for a failed one"
+            )
+        if wrong := [speed for speed in self.speeds if not (math.isfinite(speed) and speed > 0)]:
+            raise ValueError(f"{wrong[0]} times the base's speed can't have been measured: leave it out")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitness:
+    """What an individual's metrics are worth. Made by `app.evolution.fitness`."""
+
+    pass_at_1: float
+    """Mean over problems of the share of drafts that passed."""
+    speed_bonus: float
+    kl_factor: float
+    """From 1, at the base, down to 0."""
+
+    @property
+    def factor(self) -> float:
+        """What a solved problem is worth."""
+        return self.speed_bonus * self.kl_factor
+
+    @property
+    def value(self) -> float:
+        return self.pass_at_1 * self.factor

@@ -1,0 +1,69 @@
+"""Settings of evolution (`app.evolution`): which genes mutate, what an individual is worth, and how it is chosen."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from app.settings_base import Settings
+
+Gene = Literal[
+    "learning_rate",
+    "lora_r",
+    "seq_len",
+    "temperature",
+    "clip_low",
+    "clip_high",
+    "kl",
+    "rate_low",
+    "rate_high",
+    "mixture",
+    "num_drafts",
+]
+"""A field of `app.evolution.records.Genome`."""
+
+
+class FitnessSettings(Settings):
+    """pass@1 x speed bonus x what is left of it for the KL (`app.evolution.fitness`)."""
+
+    form: Literal["exponential", "linear"] = "exponential"
+    """exponential: exp(-beta x KL); linear: 1 - KL, and 0 from 1 nat on."""
+    beta: float = Field(default=1.0, ge=0, le=100)
+    """At 1, a small KL costs the same in both forms."""
+    speed_step: float = Field(default=0.25, gt=0, le=10)
+    """How much faster than the base is one step: far more than two measurements of one adapter differ."""
+    speed_worth: float = Field(default=0.02, ge=0, lt=0.1)
+    """What a step adds, as a share of pass@1; 0: speed counts nothing."""
+    most_speed_steps: int = Field(default=4, ge=0, le=10)
+    """That count, of a faster or of a slower one."""
+
+
+class EvolveSettings(Settings):
+    """Population, mutation and selection."""
+
+    population: int = Field(default=4, ge=2, le=64)
+    survivors: int = Field(default=2, ge=1, le=63)
+    """Individuals, the best ones, that others may become clones of."""
+    genes: tuple[Gene, ...] = Field(
+        default=("learning_rate", "temperature", "clip_low", "clip_high", "rate_low", "rate_high"), min_length=1
+    )
+    """That mutate; the others keep what `grm` says. A child of another lora_r or seq_len costs its moments."""
+    fitness: FitnessSettings = FitnessSettings()
+    better_by: float = Field(default=1.5, ge=0, le=10)
+    """Standard errors of the paired difference by which the donor has to be better than who is replaced."""
+    drafts: int = Field(default=2, ge=1, le=64)
+    """By which every individual is judged at first, for each problem."""
+    most_drafts: int = Field(default=8, ge=1, le=64)
+    """For each problem, where individuals are close."""
+    selection_share: float = Field(default=0.2, gt=0, lt=1)
+    """Share of a generation's tokens that selection may draw, at most."""
+
+    @model_validator(mode="after")
+    def _selection_selects(self) -> "EvolveSettings":
+        if self.survivors >= self.population:
+            what = f"evolve.survivors={self.survivors} leaves none of evolve.population={self.population} to replace"
+            raise ValueError(f"{what}: give fewer")
+        if self.most_drafts < self.drafts:
+            raise ValueError(
+                f"evolve.most_drafts={self.most_drafts} is less than evolve.drafts={self.drafts}: raise it"
+            )
+        return self
