@@ -1,1 +1,2 @@
-"""The search space, the AlphaEvolve scheduler and the GPU slot policy of evolution: they come with that stage."""
+"""The search space of evolution, and mutation in it. AlphaEvolve's scheduler and the GPU slot policy come with that
+stage."""
