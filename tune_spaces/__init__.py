@@ -1,2 +1,2 @@
-"""The search space of evolution, and mutation in it. AlphaEvolve's scheduler and the GPU slot policy come with that
-stage."""
+"""The search space of evolution, mutation in it, and the scheduler of its population. The GPU slot policy comes with
+that stage."""

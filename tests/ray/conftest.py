@@ -12,5 +12,8 @@ from app.settings import ClusterSettings
 @pytest.fixture(scope="session")
 def local_ray(cache: Path) -> Iterator[None]:
     # More logical than real cores: two trainers and their data readers must be schedulable on a small machine.
-    with connected(ClusterSettings(num_cpus=4, object_store_bytes=200 << 20, dashboard=False)):
-        yield
+    settings = ClusterSettings(num_cpus=4, object_store_bytes=200 << 20, dashboard=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_OVERRIDE_RESOURCES", '{"gpu_slot": 1}')  # what trials of evolution take turns for
+        with connected(settings):
+            yield

@@ -1,0 +1,125 @@
+"""A population without a model, for tests of the scheduler: what it learnt is the list of rates that it learnt with.
+
+It lies in a module of its own because Tune pickles it by name, and because drivers that are to be killed import it.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from app.evolution.lineage import Life
+from app.files.json_files import append_json_line, read_json, read_json_lines, write_json
+from tune_spaces.scheduler import AlphaEvolve
+
+RATES = [0.1, 0.4, 0.2, 0.3]
+STEP = 0.01
+"""What a child's rate has more than its parent's."""
+
+
+def train(config: dict[str, Any]) -> None:
+    """Train generations until the trial is stopped; a config's score is its rate."""
+    work, trial = Path(config["work"]), tune.get_context().get_trial_id()
+    learnt: list[float] = []
+    if checkpoint := tune.get_checkpoint():
+        with checkpoint.as_directory() as folder:
+            learnt = read_json(Path(folder) / "state.json")["learnt"]
+    while True:
+        generation, start = len(learnt) + 1, time.time()
+        _wait_for_others(config, work, generation)
+        if _strikes(config["raises"], config["rate"], generation):
+            raise ValueError("it always does in this generation")
+        if _strikes(config["killed"], config["rate"], generation):
+            with contextlib.suppress(FileExistsError):
+                (work / "killed").touch(exist_ok=False)
+                os.kill(os.getpid(), signal.SIGKILL)
+        learnt = [*learnt, config["rate"]]
+        folder = work / "states" / trial
+        write_json(folder / "state.json", {"learnt": learnt})
+        row = {"trial": trial, "generation": generation, "start": start, "end": time.time(), "learnt": learnt}
+        append_json_line(work / "trained" / f"{trial}.jsonl", row)
+        has_checkpoint = not _strikes(config["forgets"], config["rate"], generation)
+        tune.report(
+            {"score": config["rate"], "learnt": json.dumps(learnt)},
+            checkpoint=tune.Checkpoint.from_directory(folder) if has_checkpoint else None,
+        )
+
+
+def _strikes(fault: list[float], rate: float, generation: int) -> bool:
+    """fault: the rate of the individual, 0 for all, and the generation that it comes to; empty for none."""
+    return bool(fault) and fault[0] in (0, rate) and generation == fault[1]
+
+
+def _wait_for_others(config: dict[str, Any], work: Path, generation: int) -> None:
+    """Until as many train this generation at the same time as the config says."""
+    place = work / "started" / str(generation)
+    place.mkdir(parents=True, exist_ok=True)
+    (place / str(os.getpid())).touch()
+    deadline = time.monotonic() + 60
+    while len(list(place.iterdir())) < config["together"]:
+        assert time.monotonic() < deadline, "the others don't start"
+        time.sleep(0.02)
+
+
+def explore(config: dict[str, Any]) -> dict[str, Any]:
+    """A child's config."""
+    return config | {"rate": round(config["rate"] + STEP, 6)}
+
+
+def tuner(work: Path, *, slots: float = 1.0, max_failures: int = 0, **given: Any) -> tune.Tuner:
+    """slots: the part of the cluster's one `gpu_slot` that a trial holds; given: to the scheduler, or in the config."""
+    faults = {name: given.pop(name, []) for name in ("raises", "killed", "forgets")}
+    config = {"rate": tune.grid_search(RATES), "work": str(work), "together": given.pop("together", 1), **faults}
+    concurrent = given.pop("max_concurrent_trials", None)
+    scheduler = AlphaEvolve(
+        lineage=work / "lineage.jsonl", metric="score", mode="max", **{"custom_explore_fn": explore} | given
+    )
+    return tune.Tuner(
+        tune.with_resources(train, {"cpu": 0.1, "gpu_slot": slots}),
+        param_space=config,
+        tune_config=tune.TuneConfig(scheduler=scheduler, reuse_actors=True, max_concurrent_trials=concurrent),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(work),
+            failure_config=tune.FailureConfig(max_failures=max_failures),
+            verbose=0,
+        ),
+    )
+
+
+def restored(work: Path, **settings: Any) -> tune.Tuner:
+    return tune.Tuner.restore(
+        str(work / "tune"), trainable=tune.with_resources(train, {"cpu": 0.1, "gpu_slot": 1.0}), **settings
+    )
+
+
+def drive(address: str, work: Path, point: str, generation: int) -> None:
+    """Start the experiment, or go on with it, and die by SIGKILL at a point of a boundary: `decided`, when its lines
+    are written and nothing was done, or `saved`, when Tune has saved what was done. In a process of its own."""
+    import ray
+
+    class Mortal:
+        """Methods that stand for the scheduler's in this process."""
+
+        act, save = AlphaEvolve._act, AlphaEvolve._save
+
+        @staticmethod
+        def acting(self: AlphaEvolve, controller: Any, life: Life, lives: list[Life]) -> None:
+            if point == "decided" and life.generation == generation:
+                os.kill(os.getpid(), signal.SIGKILL)
+            Mortal.act(self, controller, life, lives)
+
+        @staticmethod
+        def saving(self: AlphaEvolve, controller: Any) -> None:
+            Mortal.save(self, controller)
+            if point == "saved" and any(row["generation"] == generation for row in read_json_lines(self._lineage)):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    AlphaEvolve._act, AlphaEvolve._save = Mortal.acting, Mortal.saving
+    ray.init(address=address, log_to_driver=False)
+    (restored(work) if (work / "tune").exists() else tuner(work)).fit()

@@ -1,0 +1,175 @@
+"""The scheduler of evolution on a real Ray: whoever dies, the population goes on and its lineage is whole."""
+
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray import tune
+
+from app.evolution.lineage import Life, Outcome, read_lineage
+from app.files.json_files import read_json_lines
+from tests.conftest import ROOT
+from tests.ray.evolving import restored, tuner
+from tune_spaces.scheduler import LostExperimentError, MissingCheckpointError
+
+pytestmark = [pytest.mark.usefixtures("local_ray", "quiet"), pytest.mark.timeout(120)]
+SURVIVED, REPLACED, FAILED, FINISHED = Outcome.SURVIVED, Outcome.REPLACED, Outcome.FAILED, Outcome.FINISHED
+UNDISTURBED = [
+    (1, 0.4, SURVIVED, None),
+    (1, 0.3, SURVIVED, None),
+    (1, 0.2, REPLACED, 0.41),
+    (1, 0.1, REPLACED, 0.31),
+    (2, 0.41, SURVIVED, None),
+    (2, 0.4, SURVIVED, None),
+    (2, 0.31, REPLACED, 0.42),
+    (2, 0.3, REPLACED, 0.41),
+    (3, 0.42, FINISHED, None),
+    (3, 0.41, FINISHED, None),
+    (3, 0.41, FINISHED, None),
+    (3, 0.4, FINISHED, None),
+]
+"""Generation, rate, outcome, rate of the child that took its place: the best of each generation first."""
+
+
+@pytest.fixture(scope="module")
+def quiet() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+        yield
+
+
+def told(lineage: list[Life]) -> list[tuple[int, float, Outcome, float | None]]:
+    """What UNDISTURBED has of each line."""
+    return [
+        (life.generation, life.config["rate"], life.outcome, life.replaced_by and life.replaced_by.config["rate"])
+        for life in lineage
+    ]
+
+
+def learnt_by_lineage(lineage: list[Life]) -> dict[str, list[list[float]]]:
+    """By trial the rates that it must have learnt with, at the end of each generation: those of its individual and of
+    that one's parents."""
+    learnt: dict[str, list[float]] = {}
+    by_trial: dict[str, list[list[float]]] = {}
+    for life in lineage:
+        before = learnt.get(life.id, learnt.get(life.parent, []))
+        if life.outcome is not FAILED:
+            learnt[life.id] = [*before, life.config["rate"]]
+            by_trial.setdefault(life.trial, []).append(learnt[life.id])
+    return by_trial
+
+
+def trained(work: Path) -> list[dict[str, Any]]:
+    """What was trained, also what was trained again."""
+    return [row for path in (work / "trained").glob("*.jsonl") for row in read_json_lines(path)]
+
+
+def assert_whole(work: Path, results: tune.ResultGrid) -> list[Life]:
+    """Each individual has one line a generation, and learnt on from its parent's checkpoint. Returns the lines."""
+    lineage = read_lineage(work / "lineage.jsonl")
+    lines = [(life.generation, life.id) for life in lineage]
+    assert len(set(lines)) == len(lines)
+    expected = learnt_by_lineage(lineage)
+    for trial, generations in expected.items():
+        rows = {row["generation"]: row["learnt"] for row in trained(work) if row["trial"] == trial}
+        assert [rows[len(learnt)] for learnt in generations] == generations, trial
+    return lineage
+
+
+def test_the_better_half_survives_and_one_slot_lets_one_train_at_a_time(tmp_path: Path) -> None:
+    results = tuner(tmp_path).fit()
+    assert told(assert_whole(tmp_path, results)) == UNDISTURBED
+    assert not results.errors
+    assert sorted(result.config["rate"] for result in results) == [0.4, 0.41, 0.41, 0.42]
+    spans = sorted((row["start"], row["end"]) for row in trained(tmp_path))
+    assert len(spans) == 12
+    assert all(end <= start for (_, end), (start, _) in pairwise(spans))
+
+
+def test_four_that_share_the_slot_train_at_the_same_time(tmp_path: Path) -> None:
+    results = tuner(tmp_path, slots=0.25, together=4, generations=2).fit()
+    assert [line[:2] for line in told(assert_whole(tmp_path, results))] == [line[:2] for line in UNDISTURBED[:8]]
+    for generation in (1, 2):
+        rows = [row for row in trained(tmp_path) if row["generation"] == generation]
+        assert len(rows) == 4
+        assert max(row["start"] for row in rows) < min(row["end"] for row in rows)
+
+
+def test_one_that_fails_for_good_makes_room_for_a_child_of_a_survivor(tmp_path: Path) -> None:
+    results = tuner(tmp_path, raises=[0.3, 2]).fit()
+    lineage = assert_whole(tmp_path, results)
+    assert told(lineage)[:4] == UNDISTURBED[:4]
+    assert told(lineage)[4:] == [
+        (2, 0.41, SURVIVED, None),
+        (2, 0.4, SURVIVED, None),
+        (2, 0.31, REPLACED, 0.42),
+        (2, 0.3, FAILED, 0.41),
+        (3, 0.42, FINISHED, None),
+        (3, 0.41, FINISHED, None),
+        (3, 0.41, FINISHED, None),
+        (3, 0.4, FINISHED, None),
+    ]
+    failed = next(life for life in lineage if life.outcome is FAILED)
+    assert failed.score is None and failed.replaced_by and failed.replaced_by.trial not in (failed.trial, "")
+    assert len(results) == 5 and ["it always does" in str(error) for error in results.errors] == [True]
+
+
+def test_when_all_fail_the_experiment_ends_and_says_so(tmp_path: Path) -> None:
+    results = tuner(tmp_path, raises=[0, 1]).fit()
+    assert len(results.errors) == 4
+    assert [line[2:] for line in told(assert_whole(tmp_path, results))] == [(FAILED, None)] * 4
+
+
+def test_a_worker_that_is_killed_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    results = tuner(tmp_path, killed=[0.4, 2], max_failures=1).fit()
+    assert (tmp_path / "killed").exists(), "the test has to kill one"
+    assert told(assert_whole(tmp_path, results)) == UNDISTURBED
+    assert not results.errors and len(trained(tmp_path)) == 12, "what it had learnt before is not learnt again"
+
+
+def die(work: Path, point: str, generation: int) -> None:
+    """Have a driver start or continue the experiment, and end by SIGKILL there."""
+    address = ray.get_runtime_context().gcs_address
+    call = f"from pathlib import Path; from tests.ray.evolving import drive; drive({address!r}, Path({str(work)!r}), "
+    command = [sys.executable, "-c", f"{call}{point!r}, {generation})"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=90)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    # What the driver kept outside of the experiment's folder: a new Ray would have a new place for it.
+    shutil.rmtree(Path(ray._private.worker._global_node.get_session_dir_path()) / "artifacts")
+
+
+def test_a_driver_killed_at_each_boundary_goes_on_and_nothing_is_decided_twice(tmp_path: Path) -> None:
+    die(tmp_path, "saved", 1)
+    die(tmp_path, "decided", 2)
+    die(tmp_path, "decided", 3)
+    results = restored(tmp_path).fit()
+    assert told(assert_whole(tmp_path, results)) == UNDISTURBED
+    assert not results.errors and len(trained(tmp_path)) == 12, "nothing is trained twice"
+    assert [result.metrics["training_iteration"] for result in results] == [3] * 4
+
+
+def test_a_report_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MissingCheckpointError, match="reported generation 2 without a checkpoint"):
+        tuner(tmp_path, forgets=[0.4, 2]).fit()
+    assert len(read_lineage(tmp_path / "lineage.jsonl")) == 4
+
+
+def test_a_population_that_tune_would_not_start_as_a_whole_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="1 trials for a population of 4: .* no max_concurrent_trials"):
+        tuner(tmp_path, max_concurrent_trials=1).fit()
+
+
+def test_another_experiment_with_the_same_lineage_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "lineage.jsonl").write_text(
+        '{"generation": 1, "id": "a.1", "trial": "a", "parent": "", "config": {}, "score": 1.0, '
+        '"outcome": "survived", "replaced_by": null}\n'
+    )
+    with pytest.raises(LostExperimentError, match="tells of other trials"):
+        tuner(tmp_path).fit()

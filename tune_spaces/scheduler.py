@@ -1,0 +1,333 @@
+"""AlphaEvolve: Ray Tune's population-based training, synchronous, that ends where the stock scheduler hangs.
+
+    scheduler = AlphaEvolve(lineage=run.lineage, metric="fitness", mode="max", custom_explore_fn=mutate)
+    tune.Tuner(train, param_space=space, tune_config=tune.TuneConfig(scheduler=scheduler, num_samples=4)).fit()
+
+A generation ends when every trial has reported once, each with a checkpoint, and is paused. The better half survives;
+the others go on from survivors' checkpoints with configs that `_get_new_config` makes, which calls `custom_explore_fn`.
+After the last generation the scheduler itself ends the trials: give Tune no `stop`, and serialise trials by resources,
+never by `max_concurrent_trials`.
+
+What Ray 2.60.0 does, and what is done about it here (places in ray/tune):
+
+- `on_trial_result` of schedulers/pbt.py:526 crosses the boundary when the last report arrives, so nobody does when the
+  last trial to report fails instead; nor after a restore, since no scheduler is saved (`__getstate__` of
+  execution/tune_controller.py:1983). Here `choose_trial_to_run`, which Tune calls in each step, looks at what the
+  trials themselves hold: the generation in their checkpoints, and the last boundary that they passed (`PASSED`).
+- A trial that fails for good stays in the list of trials as ERROR. It leaves the population, and a new trial
+  (`add_trial`, execution/tune_controller.py:520) with a survivor's checkpoint takes its place: reviving the failed one
+  would hide its error from the ResultGrid, and its failures count against `max_failures` for ever.
+- A clone's config and checkpoint are not in Tune's snapshot until it is started: `_exploit` (schedulers/pbt.py:894)
+  doesn't mark it as changed, and `_TrainingRunMetadata` (trainable/metadata.py:13) keeps its old JSON. And a snapshot
+  is made every ten seconds at most (execution/experiment_state.py:64). Here clones are marked, each change is saved.
+- A report without a checkpoint pauses its trial as usual ("Got empty checkpoint", execution/tune_controller.py:1757),
+  and the trial begins its generation anew, silently. Here it ends the experiment with MissingCheckpointError.
+
+Limits. These are private members of Ray: the version is pinned, tests/ray/test_evolve_scheduler.py runs them. Ray
+copies its snapshot to the storage folder in place; a driver killed in those milliseconds leaves a broken one, and what a
+restore then makes of it, a run from the start, is refused as soon as the lineage has a generation. `pbt_policy_*.txt`,
+which PopulationBasedTrainingReplay reads, lose what was before a restore in a new Ray session; the lineage does not.
+"""
+
+import copy
+import json
+import logging
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ray.train._internal.session import _TrainingResult
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
+from ray.tune.utils import flatten_dict
+
+from app.evolution.lineage import (
+    Child,
+    Life,
+    Member,
+    Outcome,
+    add_generation,
+    founders,
+    heirs,
+    identify,
+    read_lineage,
+    succession,
+)
+
+TIME = "training_iteration"
+"""Tune counts a trial's reports by this name, and goes on counting from a restored checkpoint's: its generation."""
+PASSED = "alpha_evolve_passed"
+"""Attribute of a trial: the boundaries behind it. Tune's snapshots hold all attributes of a trial
+(`Trial.__getstate__`, experiment/trial.py:1046), so it is as old or as new as the checkpoint beside it."""
+logger = logging.getLogger(__name__)
+
+
+class MissingCheckpointError(RuntimeError):
+    """A trial reported the end of a generation without what the next one begins with."""
+
+
+class LostExperimentError(RuntimeError):
+    """Tune's own state and the lineage tell of different experiments."""
+
+
+class AlphaEvolve(PopulationBasedTraining):
+    """A population that is renewed after each generation; see the module's docstring.
+
+    It holds nothing that a restore would need: each decision is in the lineage before it is acted on, and whether it
+    was acted on is in the trials.
+    """
+
+    def __init__(
+        self,
+        *,
+        lineage: Path,
+        metric: str | None = None,
+        mode: str | None = None,
+        population: int = 4,
+        generations: int = 3,
+        hyperparam_mutations: Mapping[str, Any] | None = None,
+        custom_explore_fn: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    ) -> None:
+        """lineage: the file that tells of this experiment alone. custom_explore_fn: makes a child's config of a copy of
+        its parent's; like what is in the configs, it must come from a module that can be imported, since Tune pickles
+        it, and return JSON values."""
+        if population < 2 or generations < 1:
+            raise ValueError(f"population {population} x generations {generations}: at least 2 x 1 are needed")
+        super().__init__(
+            time_attr=TIME,
+            metric=metric,
+            mode=mode,
+            perturbation_interval=1,
+            hyperparam_mutations=dict(hyperparam_mutations or {}),
+            quantile_fraction=0.5,
+            custom_explore_fn=custom_explore_fn,
+            synch=True,
+        )
+        self._lineage = Path(lineage)
+        self._population = population
+        self._generations = generations
+        self._saved: list[tuple[Any, ...]] = []
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Three kinds come: new ones, which are PENDING; retried ones, which are so too and were added before; and
+        restored ones and newcomers, with a checkpoint, which wait as PAUSED for `choose_trial_to_run`."""
+        is_retried = trial in self._trial_state
+        super().on_trial_add(tune_controller, trial)
+        if is_retried:
+            return
+        _require_json(trial.config)
+        if trial.run_metadata.checkpoint_manager.checkpoint_config.num_to_keep == 1:
+            raise ValueError("CheckpointConfig(num_to_keep=1) deletes what a clone is to begin with: keep 2 or all")
+        if trial.has_checkpoint():
+            if trial.status == Trial.PENDING:
+                trial.set_status(Trial.PAUSED)
+            return
+        known = {life.trial for life in read_lineage(self._lineage)}
+        if known and trial.trial_id not in known:
+            raise LostExperimentError(
+                f"Tune begins trial {trial.trial_id} from nothing, but {self._lineage} tells of other trials: Tune's "
+                "saved state was lost or broken, or restart_errored was given; restore the experiment's folder, or "
+                "remove the lineage to start anew"
+            )
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Each report ends its trial's generation, so the trial makes room for the next one."""
+        self._trial_state[trial].last_train_time = result[TIME]
+        return TrialScheduler.PAUSE
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        """A trial ended by itself or by Tune's `stop`. Tune makes a failure of it (`stop_trial`,
+        execution/tune_controller.py:1410) and writes this text beside the trial."""
+        raise RuntimeError(
+            f"trial {trial.trial_id} ended after {_reached(trial)} of {self._generations} generations: the trainable "
+            "has to train one generation and report it whenever it is called, and Tune is to be given no `stop`"
+        )
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """Note the end of the last one: there is no boundary after it. A trial that is to be retried comes as ERROR
+        (`_try_recover`, execution/tune_controller.py:1839), one that failed for good as what it was before."""
+        trials = tune_controller.get_trials()
+        if trial.status == Trial.ERROR or not all(other is trial or other.is_finished() for other in trials):
+            return
+        generation = _passed(trials) + 1
+        if not self._recorded(generation):
+            add_generation(self._lineage, self._decide(generation, trials, set()))
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """Cross the boundary when it is time, save what changed, and name a trial that has a generation to train."""
+        trials = tune_controller.get_trials()
+        passed = _passed(trials)
+        if not passed and len(trials) != self._population:
+            raise ValueError(
+                f"Tune has {len(trials)} trials for a population of {self._population}: give TuneConfig num_samples="
+                f"{self._population} and no max_concurrent_trials, which keeps the others away"
+            )
+        for trial in _unfinished(trials):
+            if (
+                vars(trial).get(PASSED, 0) < passed
+            ):  # it failed in an earlier generation; resume_errored brought it back
+                logger.warning("trial %s has left the population and is not resumed", trial.trial_id)
+                tune_controller.stop_trial(trial)
+            elif trial.status == Trial.PAUSED and self._trial_state[trial].last_train_time > _reached(trial):
+                raise MissingCheckpointError(
+                    f"trial {trial.trial_id} reported generation {self._trial_state[trial].last_train_time} without a "
+                    "checkpoint, so that nothing could go on from there: call tune.report(metrics, checkpoint=...) at "
+                    "the end of each generation"
+                )
+        waiting = [trial for trial in _unfinished(trials) if trial.status == Trial.PAUSED and _reached(trial) > passed]
+        self._save(tune_controller)
+        if waiting and waiting == _unfinished(trials):
+            self._pass_boundary(tune_controller, passed + 1)
+            passed += 1
+        self._save(tune_controller)
+        runnable = [
+            trial
+            for trial in _unfinished(trials)
+            if trial.status in (Trial.PENDING, Trial.PAUSED) and _reached(trial) <= passed
+        ]
+        # Tune starts what is PENDING anyhow; naming it here again would leave the others paused until it runs.
+        return min(runnable, key=lambda trial: trial.status != Trial.PAUSED, default=None)
+
+    def _pass_boundary(self, controller: Any, generation: int) -> None:
+        """Decide, unless a driver that was killed had decided already; write it; act on it."""
+        trials = controller.get_trials()
+        lives = self._recorded(generation)
+        if not lives:
+            live = {trial.trial_id for trial in _unfinished(trials)}
+            lives = self._decide(generation, trials, live)
+            add_generation(self._lineage, lives)
+            lives = self._recorded(generation)  # JSON's lists for tuples, and so on: the same after a restore
+        for life in lives:
+            self._act(controller, life, lives)
+
+    def _decide(self, generation: int, trials: list[Trial], live: set[str]) -> list[Life]:
+        """What becomes of each member at the end of this generation. live: trials that came to it."""
+        members = self._members(generation, trials)
+        by_id = {trial.trial_id: trial for trial in trials}
+        scores = {member.trial: self._score(by_id[member.trial]) for member in members if member.trial in live}
+        is_last = generation == self._generations
+        keep = self._population if is_last else self._population // 2
+        lives = []
+        for member, donor in succession(members, scores, keep, highest=self._mode == "max"):
+            trial, child = by_id[member.trial], None
+            if donor and not is_last:
+                config, _ = self._get_new_config(trial, by_id[donor.trial])
+                place = member.trial if member.trial in live else f"{member.trial}_{generation + 1}"
+                child = Child(id=identify(place, generation + 1), trial=place, parent=donor.id, config=config)
+            if member.trial not in live:
+                outcome = Outcome.FAILED
+            elif child:
+                outcome = Outcome.REPLACED
+            else:
+                outcome = Outcome.FINISHED if is_last else Outcome.SURVIVED
+            life = Life(
+                generation=generation,
+                id=member.id,
+                trial=member.trial,
+                parent=member.parent,
+                config=trial.config,
+                score=scores.get(member.trial),
+                outcome=outcome,
+                replaced_by=child,
+            )
+            lives.append(life)
+        return lives
+
+    def _act(self, controller: Any, life: Life, lives: list[Life]) -> None:
+        """Bring one place into the next generation, or end its trial."""
+        by_id = {trial.trial_id: trial for trial in controller.get_trials()}
+        trial = by_id[life.trial]
+        if life.outcome in (Outcome.FINISHED, Outcome.FAILED):
+            controller.stop_trial(trial)  # nothing is done to one that has ended
+        if child := life.replaced_by:
+            donor = by_id[next(other.trial for other in lives if other.id == child.parent)]
+            if _reached(donor) != life.generation:
+                raise LostExperimentError(
+                    f"{self._lineage} has {child.id} begin with what {child.parent} had after generation "
+                    f"{life.generation}, but trial {donor.trial_id} has a checkpoint of generation {_reached(donor)}: "
+                    "restore the experiment's folder, or remove the lineage to start anew"
+                )
+            trial = by_id.get(child.trial) or self._newcomer(controller, donor, child)
+            _clone(donor, trial, child)
+            if self._log_config:
+                states = self._trial_state[trial], self._trial_state[donor]
+                self._log_config_on_step(*states, trial, donor, child.config)
+            self._num_perturbations += 1
+        if not trial.is_finished():
+            vars(trial)[PASSED] = life.generation
+            trial.invalidate_json_state()
+        controller._tune_controller._mark_trial_to_checkpoint(trial)
+
+    def _newcomer(self, controller: Any, donor: Trial, child: Child) -> Trial:
+        """A further trial of the experiment, like the donor's, for the place of one that failed."""
+        trial = donor.reset()
+        trial.trial_id = child.trial
+        trial.init_local_path()
+        _clone(donor, trial, child)
+        controller._tune_controller.add_trial(trial)
+        return trial
+
+    def _members(self, generation: int, trials: list[Trial]) -> list[Member]:
+        """With whom the generation began."""
+        if generation == 1:
+            return founders([trial.trial_id for trial in trials])
+        members = heirs(self._recorded(generation - 1))
+        if not {member.trial for member in members} <= {trial.trial_id for trial in trials} or not members:
+            raise LostExperimentError(
+                f"{self._lineage} does not tell of the trials that Tune has: restore the experiment's folder and the "
+                "lineage from the same time, or start a new run"
+            )
+        return members
+
+    def _recorded(self, generation: int) -> list[Life]:
+        return [life for life in read_lineage(self._lineage) if life.generation == generation]
+
+    def _score(self, trial: Trial) -> float | None:
+        score = float(flatten_dict(trial.latest_checkpoint_result.metrics)[self._metric])
+        return score if math.isfinite(score) else None
+
+    def _save(self, controller: Any) -> None:
+        """Have Tune save its state when a trial came further: a driver killed after that loses nothing of it."""
+        state = [
+            (trial.trial_id, trial.is_finished(), _reached(trial), vars(trial).get(PASSED, 0))
+            for trial in controller.get_trials()
+        ]
+        if state != self._saved:
+            controller._tune_controller.checkpoint(force=True, wait=True)
+            self._saved = state
+
+
+def _unfinished(trials: list[Trial]) -> list[Trial]:
+    return [trial for trial in trials if not trial.is_finished()]
+
+
+def _passed(trials: list[Trial]) -> int:
+    """How many boundaries the population has behind it."""
+    return max((vars(trial).get(PASSED, 0) for trial in trials), default=0)
+
+
+def _reached(trial: Trial) -> int:
+    """The generation that the trial's newest checkpoint is the end of. Its newest report may be one further: until
+    its checkpoint is registered, or where a driver was killed before that."""
+    newest = trial.latest_checkpoint_result
+    return newest.metrics[TIME] if newest else 0
+
+
+def _clone(donor: Trial, trial: Trial, child: Child) -> None:
+    """Have the trial go on from the donor's checkpoint with the child's config, as `_exploit` does; in a way that
+    Tune's next snapshot holds."""
+    newest = donor.latest_checkpoint_result
+    trial.set_config(copy.deepcopy(child.config))
+    trial.run_metadata.checkpoint_manager._latest_checkpoint_result = _TrainingResult(
+        checkpoint=copy.copy(newest.checkpoint), metrics=dict(newest.metrics)
+    )
+    trial.run_metadata.last_result = trial.run_metadata.last_result or dict(newest.metrics)
+    trial.run_metadata.invalidate_cache()
+
+
+def _require_json(config: dict[str, Any]) -> None:
+    try:
+        json.dumps(config)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"an individual's config may hold JSON values only, not {config!r} ({error})") from None
