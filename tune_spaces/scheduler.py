@@ -24,9 +24,11 @@ What Ray 2.60.0 does, and what is done about it here (places in ray/tune):
   and the trial begins its generation anew, silently. Here it ends the experiment with MissingCheckpointError.
 
 Limits. These are private members of Ray: the version is pinned, tests/ray/test_evolve_scheduler.py runs them. Ray
-copies its snapshot to the storage folder in place; a driver killed in those milliseconds leaves a broken one, and what a
-restore then makes of it, a run from the start, is refused as soon as the lineage has a generation. `pbt_policy_*.txt`,
-which PopulationBasedTrainingReplay reads, lose what was before a restore in a new Ray session; the lineage does not.
+copies its snapshot to the storage folder in place; a driver killed in those milliseconds leaves a broken one, and what
+a restore then makes of it, a run from the start, is refused as soon as the lineage has a generation. An experiment's
+folder can't be moved between two generations: a clone's checkpoint lies in its donor's folder, by an absolute path.
+`pbt_policy_*.txt`, which PopulationBasedTrainingReplay reads, lose what was before a restore in a new Ray session; the
+lineage does not.
 """
 
 import copy
@@ -164,23 +166,16 @@ class AlphaEvolve(PopulationBasedTraining):
                 f"{self._population} and no max_concurrent_trials, which keeps the others away"
             )
         for trial in _unfinished(trials):
-            if (
-                vars(trial).get(PASSED, 0) < passed
-            ):  # it failed in an earlier generation; resume_errored brought it back
-                logger.warning("trial %s has left the population and is not resumed", trial.trial_id)
+            if _boundaries_of(trial) < passed:
+                logger.warning("trial %s failed in an earlier generation and is not resumed", trial.trial_id)
                 tune_controller.stop_trial(trial)
-            elif trial.status == Trial.PAUSED and self._trial_state[trial].last_train_time > _reached(trial):
-                raise MissingCheckpointError(
-                    f"trial {trial.trial_id} reported generation {self._trial_state[trial].last_train_time} without a "
-                    "checkpoint, so that nothing could go on from there: call tune.report(metrics, checkpoint=...) at "
-                    "the end of each generation"
-                )
-        waiting = [trial for trial in _unfinished(trials) if trial.status == Trial.PAUSED and _reached(trial) > passed]
+        self._require_checkpoints(trials)
         self._save(tune_controller)
-        if waiting and waiting == _unfinished(trials):
+        there = [trial.status == Trial.PAUSED and _reached(trial) > passed for trial in _unfinished(trials)]
+        if there and all(there):
             self._pass_boundary(tune_controller, passed + 1)
             passed += 1
-        self._save(tune_controller)
+            self._save(tune_controller)
         runnable = [
             trial
             for trial in _unfinished(trials)
@@ -188,6 +183,15 @@ class AlphaEvolve(PopulationBasedTraining):
         ]
         # Tune starts what is PENDING anyhow; naming it here again would leave the others paused until it runs.
         return min(runnable, key=lambda trial: trial.status != Trial.PAUSED, default=None)
+
+    def _require_checkpoints(self, trials: list[Trial]) -> None:
+        for trial in _unfinished(trials):
+            reported = self._trial_state[trial].last_train_time
+            if trial.status == Trial.PAUSED and reported > _reached(trial):
+                raise MissingCheckpointError(
+                    f"trial {trial.trial_id} reported generation {reported} without a checkpoint, so that nothing "
+                    "could go on from there: call tune.report(metrics, checkpoint=...) at the end of each generation"
+                )
 
     def _pass_boundary(self, controller: Any, generation: int) -> None:
         """Decide, unless a driver that was killed had decided already; write it; act on it."""
@@ -254,7 +258,7 @@ class AlphaEvolve(PopulationBasedTraining):
                 states = self._trial_state[trial], self._trial_state[donor]
                 self._log_config_on_step(*states, trial, donor, child.config)
             self._num_perturbations += 1
-        if not trial.is_finished():
+        if life.outcome is not Outcome.FAILED or child:
             vars(trial)[PASSED] = life.generation
             trial.invalidate_json_state()
         controller._tune_controller._mark_trial_to_checkpoint(trial)
@@ -290,7 +294,7 @@ class AlphaEvolve(PopulationBasedTraining):
     def _save(self, controller: Any) -> None:
         """Have Tune save its state when a trial came further: a driver killed after that loses nothing of it."""
         state = [
-            (trial.trial_id, trial.is_finished(), _reached(trial), vars(trial).get(PASSED, 0))
+            (trial.trial_id, trial.is_finished(), _reached(trial), _boundaries_of(trial))
             for trial in controller.get_trials()
         ]
         if state != self._saved:
@@ -302,9 +306,14 @@ def _unfinished(trials: list[Trial]) -> list[Trial]:
     return [trial for trial in trials if not trial.is_finished()]
 
 
+def _boundaries_of(trial: Trial) -> int:
+    passed: int = vars(trial).get(PASSED, 0)
+    return passed
+
+
 def _passed(trials: list[Trial]) -> int:
-    """How many boundaries the population has behind it."""
-    return max((vars(trial).get(PASSED, 0) for trial in trials), default=0)
+    """How many boundaries the population has behind it. A trial with fewer failed and left it."""
+    return max(map(_boundaries_of, trials), default=0)
 
 
 def _reached(trial: Trial) -> int:

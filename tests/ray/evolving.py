@@ -98,7 +98,7 @@ def restored(work: Path, **settings: Any) -> tune.Tuner:
     )
 
 
-def drive(address: str, work: Path, point: str, generation: int) -> None:
+def drive(address: str, work: Path, raises: list[float], point: str, generation: int) -> None:
     """Start the experiment, or go on with it, and die by SIGKILL at a point of a boundary: `decided`, when its lines
     are written and nothing was done, or `saved`, when Tune has saved what was done. In a process of its own."""
     import ray
@@ -122,4 +122,4 @@ def drive(address: str, work: Path, point: str, generation: int) -> None:
 
     AlphaEvolve._act, AlphaEvolve._save = Mortal.acting, Mortal.saving
     ray.init(address=address, log_to_driver=False)
-    (restored(work) if (work / "tune").exists() else tuner(work)).fit()
+    (restored(work) if (work / "tune").exists() else tuner(work, raises=raises)).fit()

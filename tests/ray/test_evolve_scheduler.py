@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import ray
-from ray import tune
 
 from app.evolution.lineage import Life, Outcome, read_lineage
 from app.files.json_files import read_json_lines
@@ -71,7 +70,7 @@ def trained(work: Path) -> list[dict[str, Any]]:
     return [row for path in (work / "trained").glob("*.jsonl") for row in read_json_lines(path)]
 
 
-def assert_whole(work: Path, results: tune.ResultGrid) -> list[Life]:
+def assert_whole(work: Path) -> list[Life]:
     """Each individual has one line a generation, and learnt on from its parent's checkpoint. Returns the lines."""
     lineage = read_lineage(work / "lineage.jsonl")
     lines = [(life.generation, life.id) for life in lineage]
@@ -85,7 +84,7 @@ def assert_whole(work: Path, results: tune.ResultGrid) -> list[Life]:
 
 def test_the_better_half_survives_and_one_slot_lets_one_train_at_a_time(tmp_path: Path) -> None:
     results = tuner(tmp_path).fit()
-    assert told(assert_whole(tmp_path, results)) == UNDISTURBED
+    assert told(assert_whole(tmp_path)) == UNDISTURBED
     assert not results.errors
     assert sorted(result.config["rate"] for result in results) == [0.4, 0.41, 0.41, 0.42]
     spans = sorted((row["start"], row["end"]) for row in trained(tmp_path))
@@ -93,44 +92,39 @@ def test_the_better_half_survives_and_one_slot_lets_one_train_at_a_time(tmp_path
     assert all(end <= start for (_, end), (start, _) in pairwise(spans))
 
 
-def test_four_that_share_the_slot_train_at_the_same_time(tmp_path: Path) -> None:
-    results = tuner(tmp_path, slots=0.25, together=4, generations=2).fit()
-    assert [line[:2] for line in told(assert_whole(tmp_path, results))] == [line[:2] for line in UNDISTURBED[:8]]
-    for generation in (1, 2):
-        rows = [row for row in trained(tmp_path) if row["generation"] == generation]
-        assert len(rows) == 4
-        assert max(row["start"] for row in rows) < min(row["end"] for row in rows)
+def test_four_that_share_the_slot_train_at_the_same_time_and_when_all_fail_the_experiment_ends(tmp_path: Path) -> None:
+    results = tuner(tmp_path, slots=0.25, together=4, raises=[0, 2]).fit()
+    rows = trained(tmp_path)
+    assert len(rows) == 4
+    assert max(row["start"] for row in rows) < min(row["end"] for row in rows)
+    # Each waited for the others before it failed, so these four were there at the same time too.
+    assert ["it always does" in str(error) for error in results.errors] == [True] * 4
+    last = told(assert_whole(tmp_path))[4:]
+    assert sorted(line[1] for line in last) == [0.3, 0.31, 0.4, 0.41]
+    assert {line[2:] for line in last} == {(FAILED, None)}
+
+
+def assert_one_was_replaced(work: Path) -> None:
+    """It had the rate 0.3 and failed in the second generation."""
+    lineage = assert_whole(work)
+    assert told(lineage) == [(2, 0.3, FAILED, 0.41) if line[:2] == (2, 0.3) else line for line in UNDISTURBED]
+    failed = next(life for life in lineage if life.outcome is FAILED)
+    assert failed.score is None and failed.replaced_by and failed.replaced_by.trial != failed.trial
+    assert len(trained(work)) == 11, "nothing is trained twice"
 
 
 def test_one_that_fails_for_good_makes_room_for_a_child_of_a_survivor(tmp_path: Path) -> None:
     results = tuner(tmp_path, raises=[0.3, 2]).fit()
-    lineage = assert_whole(tmp_path, results)
-    assert told(lineage)[:4] == UNDISTURBED[:4]
-    assert told(lineage)[4:] == [
-        (2, 0.41, SURVIVED, None),
-        (2, 0.4, SURVIVED, None),
-        (2, 0.31, REPLACED, 0.42),
-        (2, 0.3, FAILED, 0.41),
-        (3, 0.42, FINISHED, None),
-        (3, 0.41, FINISHED, None),
-        (3, 0.41, FINISHED, None),
-        (3, 0.4, FINISHED, None),
-    ]
-    failed = next(life for life in lineage if life.outcome is FAILED)
-    assert failed.score is None and failed.replaced_by and failed.replaced_by.trial not in (failed.trial, "")
+    assert_one_was_replaced(tmp_path)
     assert len(results) == 5 and ["it always does" in str(error) for error in results.errors] == [True]
-
-
-def test_when_all_fail_the_experiment_ends_and_says_so(tmp_path: Path) -> None:
-    results = tuner(tmp_path, raises=[0, 1]).fit()
-    assert len(results.errors) == 4
-    assert [line[2:] for line in told(assert_whole(tmp_path, results))] == [(FAILED, None)] * 4
+    restored(tmp_path, resume_errored=True).fit()
+    assert_one_was_replaced(tmp_path)
 
 
 def test_a_worker_that_is_killed_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     results = tuner(tmp_path, killed=[0.4, 2], max_failures=1).fit()
     assert (tmp_path / "killed").exists(), "the test has to kill one"
-    assert told(assert_whole(tmp_path, results)) == UNDISTURBED
+    assert told(assert_whole(tmp_path)) == UNDISTURBED
     assert not results.errors and len(trained(tmp_path)) == 12, "what it had learnt before is not learnt again"
 
 
@@ -138,7 +132,7 @@ def die(work: Path, point: str, generation: int) -> None:
     """Have a driver start or continue the experiment, and end by SIGKILL there."""
     address = ray.get_runtime_context().gcs_address
     call = f"from pathlib import Path; from tests.ray.evolving import drive; drive({address!r}, Path({str(work)!r}), "
-    command = [sys.executable, "-c", f"{call}{point!r}, {generation})"]
+    command = [sys.executable, "-c", f"{call}[0.3, 2], {point!r}, {generation})"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=90)
     assert done.returncode == -signal.SIGKILL, done.stderr
     # What the driver kept outside of the experiment's folder: a new Ray would have a new place for it.
@@ -146,13 +140,13 @@ def die(work: Path, point: str, generation: int) -> None:
 
 
 def test_a_driver_killed_at_each_boundary_goes_on_and_nothing_is_decided_twice(tmp_path: Path) -> None:
-    die(tmp_path, "saved", 1)
-    die(tmp_path, "decided", 2)
-    die(tmp_path, "decided", 3)
+    """One trial fails in the second generation, so the new one in its place is restored too."""
+    for point, generation in (("saved", 1), ("decided", 2), ("decided", 3)):
+        die(tmp_path, point, generation)
     results = restored(tmp_path).fit()
-    assert told(assert_whole(tmp_path, results)) == UNDISTURBED
-    assert not results.errors and len(trained(tmp_path)) == 12, "nothing is trained twice"
-    assert [result.metrics["training_iteration"] for result in results] == [3] * 4
+    assert_one_was_replaced(tmp_path)
+    assert sorted(result.metrics["training_iteration"] for result in results) == [1, 3, 3, 3, 3]
+    assert len(results.errors) == 1
 
 
 def test_a_report_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
