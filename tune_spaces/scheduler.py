@@ -16,7 +16,8 @@ What Ray 2.60.0 does, and what is done about it here (places in ray/tune):
   trials themselves hold: the generation in their checkpoints, and the last boundary that they passed (`PASSED`).
 - A trial that fails for good stays in the list of trials as ERROR. It leaves the population, and a new trial
   (`add_trial`, execution/tune_controller.py:520) with a survivor's checkpoint takes its place: reviving the failed one
-  would hide its error from the ResultGrid, and its failures count against `max_failures` for ever.
+  would hide its error from the ResultGrid, and its failures count against `max_failures` for ever. If all fail, the
+  experiment ends there without a boundary, and `Tuner.restore(..., resume_errored=True)` tries that generation again.
 - A clone's config and checkpoint are not in Tune's snapshot until it is started: `_exploit` (schedulers/pbt.py:894)
   doesn't mark it as changed, and `_TrainingRunMetadata` (trainable/metadata.py:13) keeps its old JSON. And a snapshot
   is made every ten seconds at most (execution/experiment_state.py:64). Here clones are marked, each change is saved.
@@ -26,9 +27,9 @@ What Ray 2.60.0 does, and what is done about it here (places in ray/tune):
 Limits. These are private members of Ray: the version is pinned, tests/ray/test_evolve_scheduler.py runs them. Ray
 copies its snapshot to the storage folder in place; a driver killed in those milliseconds leaves a broken one, and what
 a restore then makes of it, a run from the start, is refused as soon as the lineage has a generation. An experiment's
-folder can't be moved between two generations: a clone's checkpoint lies in its donor's folder, by an absolute path.
-`pbt_policy_*.txt`, which PopulationBasedTrainingReplay reads, lose what was before a restore in a new Ray session; the
-lineage does not.
+folder can't be moved between two generations: a clone's checkpoint lies in its donor's folder, by an absolute path. The
+resources of a trial don't follow its config. `pbt_policy_*.txt`, which PopulationBasedTrainingReplay reads, lose what
+was before a restore in a new Ray session; the lineage does not.
 """
 
 import copy
@@ -146,16 +147,6 @@ class AlphaEvolve(PopulationBasedTraining):
             "has to train one generation and report it whenever it is called, and Tune is to be given no `stop`"
         )
 
-    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """Note the end of the last one: there is no boundary after it. A trial that is to be retried comes as ERROR
-        (`_try_recover`, execution/tune_controller.py:1839), one that failed for good as what it was before."""
-        trials = tune_controller.get_trials()
-        if trial.status == Trial.ERROR or not all(other is trial or other.is_finished() for other in trials):
-            return
-        generation = _passed(trials) + 1
-        if not self._recorded(generation):
-            add_generation(self._lineage, self._decide(generation, trials, set()))
-
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """Cross the boundary when it is time, save what changed, and name a trial that has a generation to train."""
         trials = tune_controller.get_trials()
@@ -198,18 +189,16 @@ class AlphaEvolve(PopulationBasedTraining):
         trials = controller.get_trials()
         lives = self._recorded(generation)
         if not lives:
-            live = {trial.trial_id for trial in _unfinished(trials)}
-            lives = self._decide(generation, trials, live)
-            add_generation(self._lineage, lives)
+            add_generation(self._lineage, self._decide(generation, trials))
             lives = self._recorded(generation)  # JSON's lists for tuples, and so on: the same after a restore
         for life in lives:
             self._act(controller, life, lives)
 
-    def _decide(self, generation: int, trials: list[Trial], live: set[str]) -> list[Life]:
-        """What becomes of each member at the end of this generation. live: trials that came to it."""
+    def _decide(self, generation: int, trials: list[Trial]) -> list[Life]:
+        """What becomes of each member at the end of this generation, to which all came that have not failed."""
         members = self._members(generation, trials)
         by_id = {trial.trial_id: trial for trial in trials}
-        scores = {member.trial: self._score(by_id[member.trial]) for member in members if member.trial in live}
+        scores = {trial.trial_id: self._score(trial) for trial in _unfinished(trials)}
         is_last = generation == self._generations
         keep = self._population if is_last else self._population // 2
         lives = []
@@ -217,9 +206,9 @@ class AlphaEvolve(PopulationBasedTraining):
             trial, child = by_id[member.trial], None
             if donor and not is_last:
                 config, _ = self._get_new_config(trial, by_id[donor.trial])
-                place = member.trial if member.trial in live else f"{member.trial}_{generation + 1}"
+                place = f"{member.trial}_{generation + 1}" if trial.is_finished() else member.trial
                 child = Child(id=identify(place, generation + 1), trial=place, parent=donor.id, config=config)
-            if member.trial not in live:
+            if trial.is_finished():
                 outcome = Outcome.FAILED
             elif child:
                 outcome = Outcome.REPLACED

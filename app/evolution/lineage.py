@@ -2,7 +2,8 @@
 
 The scheduler (`tune_spaces.scheduler`) writes a generation's lines before it acts on them, all at once, so that a
 kill at any moment leaves a boundary decided as a whole or not at all. What is written holds: a restored run that comes
-to the same boundary again does what its lines say. Lines are only added, one for each individual and generation.
+to the same boundary again does what its lines say. Lines are only added, one for each individual and generation; a
+generation in which all failed has none.
 """
 
 import dataclasses

@@ -32,7 +32,7 @@ def train(config: dict[str, Any]) -> None:
     while True:
         generation, start = len(learnt) + 1, time.time()
         _wait_for_others(config, work, generation)
-        if _strikes(config["raises"], config["rate"], generation):
+        if _strikes(config["raises"], config["rate"], generation) and not (work / "cured").exists():
             raise ValueError("it always does in this generation")
         if _strikes(config["killed"], config["rate"], generation):
             with contextlib.suppress(FileExistsError):
@@ -57,7 +57,7 @@ def _strikes(fault: list[float], rate: float, generation: int) -> bool:
 
 def _wait_for_others(config: dict[str, Any], work: Path, generation: int) -> None:
     """Until as many train this generation at the same time as the config says."""
-    place = work / "started" / str(generation)
+    place = work / f"started-{(work / 'cured').exists()}" / str(generation)
     place.mkdir(parents=True, exist_ok=True)
     (place / str(os.getpid())).touch()
     deadline = time.monotonic() + 60
@@ -92,10 +92,9 @@ def tuner(work: Path, *, slots: float = 1.0, max_failures: int = 0, **given: Any
     )
 
 
-def restored(work: Path, **settings: Any) -> tune.Tuner:
-    return tune.Tuner.restore(
-        str(work / "tune"), trainable=tune.with_resources(train, {"cpu": 0.1, "gpu_slot": 1.0}), **settings
-    )
+def restored(work: Path, *, slots: float = 1.0, **settings: Any) -> tune.Tuner:
+    trainable = tune.with_resources(train, {"cpu": 0.1, "gpu_slot": slots})
+    return tune.Tuner.restore(str(work / "tune"), trainable=trainable, **settings)
 
 
 def drive(address: str, work: Path, raises: list[float], point: str, generation: int) -> None:
