@@ -200,9 +200,8 @@ class AlphaEvolve(PopulationBasedTraining):
         by_id = {trial.trial_id: trial for trial in trials}
         scores = {trial.trial_id: self._score(trial) for trial in _unfinished(trials)}
         is_last = generation == self._generations
-        keep = self._population if is_last else self._population // 2
         lives = []
-        for member, donor in succession(members, scores, keep, highest=self._mode == "max"):
+        for member, donor in self._succession(members, scores):
             trial, child = by_id[member.trial], None
             if donor and not is_last:
                 config, _ = self._get_new_config(trial, by_id[donor.trial])
@@ -210,10 +209,10 @@ class AlphaEvolve(PopulationBasedTraining):
                 child = Child(id=identify(place, generation + 1), trial=place, parent=donor.id, config=config)
             if trial.is_finished():
                 outcome = Outcome.FAILED
-            elif child:
-                outcome = Outcome.REPLACED
+            elif is_last:
+                outcome = Outcome.FINISHED
             else:
-                outcome = Outcome.FINISHED if is_last else Outcome.SURVIVED
+                outcome = Outcome.REPLACED if child else Outcome.SURVIVED
             life = Life(
                 generation=generation,
                 id=member.id,
@@ -226,6 +225,15 @@ class AlphaEvolve(PopulationBasedTraining):
             )
             lives.append(life)
         return lives
+
+    def _succession(
+        self, members: list[Member], scores: Mapping[str, float | None]
+    ) -> list[tuple[Member, Member | None]]:
+        """The members, the best first, each with whose child takes its place: the hook for another selection.
+
+        scores: by trial, of those that came to the boundary. Also asked after the last generation, for the order.
+        """
+        return succession(members, scores, self._population // 2, highest=self._mode == "max")
 
     def _act(self, controller: Any, life: Life, lives: list[Life]) -> None:
         """Bring one place into the next generation, or end its trial."""
