@@ -13,7 +13,7 @@ What Ray 2.60.0 does, and what is done about it here (places in ray/tune):
 - `on_trial_result` of schedulers/pbt.py:526 crosses the boundary when the last report arrives, so nobody does when the
   last trial to report fails instead; nor after a restore, since no scheduler is saved (`__getstate__` of
   execution/tune_controller.py:1983). Here `choose_trial_to_run`, which Tune calls in each step, looks at what the
-  trials themselves hold: the generation in their checkpoints, and the last boundary that they passed (`PASSED`).
+  trials themselves hold (`tune_spaces.trials`): their checkpoints' generation, and the boundaries behind them.
 - A trial that fails for good stays in the list of trials as ERROR. It leaves the population, and a new trial
   (`add_trial`, execution/tune_controller.py:520) with a survivor's checkpoint takes its place: reviving the failed one
   would hide its error from the ResultGrid, and its failures count against `max_failures` for ever. If all fail, the
@@ -32,7 +32,6 @@ resources of a trial don't follow its config. `pbt_policy_*.txt`, which Populati
 was before a restore in a new Ray session; the lineage does not.
 """
 
-import copy
 import json
 import logging
 import math
@@ -40,7 +39,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ray.train._internal.session import _TrainingResult
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
 from ray.tune.utils import flatten_dict
@@ -57,12 +55,17 @@ from app.evolution.lineage import (
     read_lineage,
     succession,
 )
+from tune_spaces.trials import (
+    TIME,
+    added_like,
+    boundaries_of,
+    boundaries_passed,
+    clone,
+    note_boundary,
+    reached,
+    unfinished,
+)
 
-TIME = "training_iteration"
-"""Tune counts a trial's reports by this name, and goes on counting from a restored checkpoint's: its generation."""
-PASSED = "alpha_evolve_passed"
-"""Attribute of a trial: the boundaries behind it. Tune's snapshots hold all attributes of a trial
-(`Trial.__getstate__`, experiment/trial.py:1046), so it is as old or as new as the checkpoint beside it."""
 logger = logging.getLogger(__name__)
 
 
@@ -143,42 +146,42 @@ class AlphaEvolve(PopulationBasedTraining):
         """A trial ended by itself or by Tune's `stop`. Tune makes a failure of it (`stop_trial`,
         execution/tune_controller.py:1410) and writes this text beside the trial."""
         raise RuntimeError(
-            f"trial {trial.trial_id} ended after {_reached(trial)} of {self._generations} generations: the trainable "
+            f"trial {trial.trial_id} ended after {reached(trial)} of {self._generations} generations: the trainable "
             "has to train one generation and report it whenever it is called, and Tune is to be given no `stop`"
         )
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """Cross the boundary when it is time, save what changed, and name a trial that has a generation to train."""
         trials = tune_controller.get_trials()
-        passed = _passed(trials)
+        passed = boundaries_passed(trials)
         if not passed and len(trials) != self._population:
             raise ValueError(
                 f"Tune has {len(trials)} trials for a population of {self._population}: give TuneConfig num_samples="
                 f"{self._population} and no max_concurrent_trials, which keeps the others away"
             )
-        for trial in _unfinished(trials):
-            if _boundaries_of(trial) < passed:
+        for trial in unfinished(trials):
+            if boundaries_of(trial) < passed:
                 logger.warning("trial %s failed in an earlier generation and is not resumed", trial.trial_id)
                 tune_controller.stop_trial(trial)
         self._require_checkpoints(trials)
         self._save(tune_controller)
-        there = [trial.status == Trial.PAUSED and _reached(trial) > passed for trial in _unfinished(trials)]
+        there = [trial.status == Trial.PAUSED and reached(trial) > passed for trial in unfinished(trials)]
         if there and all(there):
             self._pass_boundary(tune_controller, passed + 1)
             passed += 1
             self._save(tune_controller)
         runnable = [
             trial
-            for trial in _unfinished(trials)
-            if trial.status in (Trial.PENDING, Trial.PAUSED) and _reached(trial) <= passed
+            for trial in unfinished(trials)
+            if trial.status in (Trial.PENDING, Trial.PAUSED) and reached(trial) <= passed
         ]
         # Tune starts what is PENDING anyhow; naming it here again would leave the others paused until it runs.
         return min(runnable, key=lambda trial: trial.status != Trial.PAUSED, default=None)
 
     def _require_checkpoints(self, trials: list[Trial]) -> None:
-        for trial in _unfinished(trials):
+        for trial in unfinished(trials):
             reported = self._trial_state[trial].last_train_time
-            if trial.status == Trial.PAUSED and reported > _reached(trial):
+            if trial.status == Trial.PAUSED and reported > reached(trial):
                 raise MissingCheckpointError(
                     f"trial {trial.trial_id} reported generation {reported} without a checkpoint, so that nothing "
                     "could go on from there: call tune.report(metrics, checkpoint=...) at the end of each generation"
@@ -198,7 +201,7 @@ class AlphaEvolve(PopulationBasedTraining):
         """What becomes of each member at the end of this generation, to which all came that have not failed."""
         members = self._members(generation, trials)
         by_id = {trial.trial_id: trial for trial in trials}
-        scores = {trial.trial_id: self._score(trial) for trial in _unfinished(trials)}
+        scores = {trial.trial_id: self._score(trial) for trial in unfinished(trials)}
         is_last = generation == self._generations
         lives = []
         for member, donor in self._succession(members, scores):
@@ -243,31 +246,21 @@ class AlphaEvolve(PopulationBasedTraining):
             controller.stop_trial(trial)  # nothing is done to one that has ended
         if child := life.replaced_by:
             donor = by_id[next(other.trial for other in lives if other.id == child.parent)]
-            if _reached(donor) != life.generation:
+            if reached(donor) != life.generation:
                 raise LostExperimentError(
                     f"{self._lineage} has {child.id} begin with what {child.parent} had after generation "
-                    f"{life.generation}, but trial {donor.trial_id} has a checkpoint of generation {_reached(donor)}: "
+                    f"{life.generation}, but trial {donor.trial_id} has a checkpoint of generation {reached(donor)}: "
                     "restore the experiment's folder, or remove the lineage to start anew"
                 )
-            trial = by_id.get(child.trial) or self._newcomer(controller, donor, child)
-            _clone(donor, trial, child)
+            trial = by_id.get(child.trial) or added_like(donor, child, controller)
+            clone(donor, trial, child)
             if self._log_config:
                 states = self._trial_state[trial], self._trial_state[donor]
                 self._log_config_on_step(*states, trial, donor, child.config)
             self._num_perturbations += 1
         if life.outcome is not Outcome.FAILED or child:
-            vars(trial)[PASSED] = life.generation
-            trial.invalidate_json_state()
+            note_boundary(trial, life.generation)
         controller._tune_controller._mark_trial_to_checkpoint(trial)
-
-    def _newcomer(self, controller: Any, donor: Trial, child: Child) -> Trial:
-        """A further trial of the experiment, like the donor's, for the place of one that failed."""
-        trial = donor.reset()
-        trial.trial_id = child.trial
-        trial.init_local_path()
-        _clone(donor, trial, child)
-        controller._tune_controller.add_trial(trial)
-        return trial
 
     def _members(self, generation: int, trials: list[Trial]) -> list[Member]:
         """With whom the generation began."""
@@ -291,45 +284,12 @@ class AlphaEvolve(PopulationBasedTraining):
     def _save(self, controller: Any) -> None:
         """Have Tune save its state when a trial came further: a driver killed after that loses nothing of it."""
         state = [
-            (trial.trial_id, trial.is_finished(), _reached(trial), _boundaries_of(trial))
+            (trial.trial_id, trial.is_finished(), reached(trial), boundaries_of(trial))
             for trial in controller.get_trials()
         ]
         if state != self._saved:
             controller._tune_controller.checkpoint(force=True, wait=True)
             self._saved = state
-
-
-def _unfinished(trials: list[Trial]) -> list[Trial]:
-    return [trial for trial in trials if not trial.is_finished()]
-
-
-def _boundaries_of(trial: Trial) -> int:
-    passed: int = vars(trial).get(PASSED, 0)
-    return passed
-
-
-def _passed(trials: list[Trial]) -> int:
-    """How many boundaries the population has behind it. A trial with fewer failed and left it."""
-    return max(map(_boundaries_of, trials), default=0)
-
-
-def _reached(trial: Trial) -> int:
-    """The generation that the trial's newest checkpoint is the end of. Its newest report may be one further: until
-    its checkpoint is registered, or where a driver was killed before that."""
-    newest = trial.latest_checkpoint_result
-    return newest.metrics[TIME] if newest else 0
-
-
-def _clone(donor: Trial, trial: Trial, child: Child) -> None:
-    """Have the trial go on from the donor's checkpoint with the child's config, as `_exploit` does; in a way that
-    Tune's next snapshot holds."""
-    newest = donor.latest_checkpoint_result
-    trial.set_config(copy.deepcopy(child.config))
-    trial.run_metadata.checkpoint_manager._latest_checkpoint_result = _TrainingResult(
-        checkpoint=copy.copy(newest.checkpoint), metrics=dict(newest.metrics)
-    )
-    trial.run_metadata.last_result = trial.run_metadata.last_result or dict(newest.metrics)
-    trial.run_metadata.invalidate_cache()
 
 
 def _require_json(config: dict[str, Any]) -> None:

@@ -1,0 +1,65 @@
+"""What Tune's trials hold of a population's progress, read and changed so that Tune's snapshots have it.
+
+All of it is private to Ray 2.60.0: `_exploit` (ray/tune/schedulers/pbt.py:894) is the model.
+"""
+
+import copy
+from typing import Any
+
+from ray.train._internal.session import _TrainingResult
+from ray.tune.experiment import Trial
+
+from app.evolution.lineage import Child
+
+TIME = "training_iteration"
+"""Tune counts a trial's reports by this name, and goes on counting from a restored checkpoint's: its generation."""
+PASSED = "alpha_evolve_passed"
+"""Attribute of a trial: the boundaries behind it. Tune's snapshots hold all attributes of a trial
+(`Trial.__getstate__`, ray/tune/experiment/trial.py:1046), so it is as old or as new as the checkpoint beside it."""
+
+
+def unfinished(trials: list[Trial]) -> list[Trial]:
+    return [trial for trial in trials if not trial.is_finished()]
+
+
+def reached(trial: Trial) -> int:
+    """The generation that the trial's newest checkpoint is the end of. Its newest report may be one further: until
+    its checkpoint is registered, or where a driver was killed before that."""
+    newest = trial.latest_checkpoint_result
+    return newest.metrics[TIME] if newest else 0
+
+
+def boundaries_of(trial: Trial) -> int:
+    passed: int = vars(trial).get(PASSED, 0)
+    return passed
+
+
+def boundaries_passed(trials: list[Trial]) -> int:
+    """How many boundaries the population has behind it. A trial with fewer failed and left it."""
+    return max(map(boundaries_of, trials), default=0)
+
+
+def note_boundary(trial: Trial, generation: int) -> None:
+    vars(trial)[PASSED] = generation
+    trial.invalidate_json_state()
+
+
+def clone(donor: Trial, trial: Trial, child: Child) -> None:
+    """Have the trial go on from the donor's checkpoint with the child's config."""
+    newest = donor.latest_checkpoint_result
+    trial.set_config(copy.deepcopy(child.config))
+    trial.run_metadata.checkpoint_manager._latest_checkpoint_result = _TrainingResult(
+        checkpoint=copy.copy(newest.checkpoint), metrics=dict(newest.metrics)
+    )
+    trial.run_metadata.last_result = trial.run_metadata.last_result or dict(newest.metrics)
+    trial.run_metadata.invalidate_cache()
+
+
+def added_like(donor: Trial, child: Child, controller: Any) -> Trial:
+    """A further trial of the experiment, a clone of the donor's, for the place of one that failed."""
+    trial = donor.reset()
+    trial.trial_id = child.trial
+    trial.init_local_path()
+    clone(donor, trial, child)
+    controller._tune_controller.add_trial(trial)
+    return trial
