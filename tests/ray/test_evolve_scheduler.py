@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 from tests.ray.evolving import restored, tuner
 from tune_spaces.scheduler import LostExperimentError, MissingCheckpointError
 
-pytestmark = [pytest.mark.usefixtures("local_ray", "quiet"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.usefixtures("local_ray", "quiet"), pytest.mark.timeout(120, func_only=True)]
 SURVIVED, REPLACED, FAILED, FINISHED = Outcome.SURVIVED, Outcome.REPLACED, Outcome.FAILED, Outcome.FINISHED
 UNDISTURBED = [
     (1, 0.4, SURVIVED, None),
