@@ -36,6 +36,8 @@ _NAME = re.compile(r"(?:(?:async\s+)?def\s+|class\s+)?([^\W\d]\w*)")
 _KNOWN = frozenset(dir(builtins)) | {"__file__"}
 _TOP, _NESTED, _BROKEN, _STUB, _OTHER = range(5)
 """How well a block answers; behind them come blocks by their language."""
+_BEFORE_CODE = ("", " ", "\t", "\f", "#", "\\")
+"""What a text may begin with whose first token is indented."""
 Functions = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -71,7 +73,7 @@ def unix(text: str) -> str:
 def defines(source: str, name: str) -> bool:
     """Whether the source defines the name, as a whole word: a function, a class, an assignment; if it does not parse,
     by what its lines tell."""
-    tree = parsed(source)
+    tree = tree_of(source)
     if tree is None:
         return bool(_definition(name).search(source))
     return _definition_rank(tree, name) is not None
@@ -101,7 +103,7 @@ def called_by(source: str, name: str) -> str:
 
 def behind_future(source: str, *more: str) -> str:
     """The source with others before it, but behind its imports from __future__, which have to be the first."""
-    tree = parsed(source)
+    tree = tree_of(source)
     imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)] if tree else []
     cut = max((node.end_lineno or 0 for node in imports if node.module == "__future__"), default=0)
     lines = source.split("\n")
@@ -118,6 +120,12 @@ def parsed(source: str | bytes) -> ast.Module | None:
         return None
 
 
+@functools.lru_cache(maxsize=64)
+def tree_of(source: str) -> ast.Module | None:
+    """What `parsed` says, kept for whoever asks of the same source next: a tree to read and not to change."""
+    return parsed(source)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Choice:
     """A block among the blocks of a reply."""
@@ -130,10 +138,12 @@ class _Choice:
 
     def joined(self, given: str) -> str:
         source = self.blocks[self.index].text
-        if parsed(source) is None:
+        if tree_of(source) is None:
             return source
-        others = [block.text if parsed(block.text) else "" for block in self.blocks]
+        others = [block.text if tree_of(block.text) else "" for block in self.blocks]
         others[self.index] = ""
+        if not any(others):
+            return source
         bound, used = _globals(source)
         known = bound | _globals(given)[0]
         needed = _needed(used - known, known, others)
@@ -150,12 +160,12 @@ def _chosen(blocks: Sequence[Block], name: str, is_script: bool) -> _Choice | No
         return None
     index = ranks.index(min(ranks))
     rank = ranks[index]
-    is_right = rank <= _NESTED or (not name and not is_script and parsed(blocks[index].text) is not None)
+    is_right = rank <= _NESTED or (not name and not is_script and tree_of(blocks[index].text) is not None)
     return _Choice(blocks=blocks, index=index, rank=rank, is_right=is_right)
 
 
 def _rank(block: Block, name: str, is_script: bool) -> int:
-    tree = parsed(block.text)
+    tree = tree_of(block.text)
     if name:
         if tree is None and _definition(name).search(block.text):
             return _BROKEN
@@ -184,15 +194,19 @@ def _definition_rank(tree: ast.Module, name: str) -> int | None:
 
 def _whole_answer(text: str, name: str) -> str | None:
     """The text if all of it is Python that defines the name, or the body of a function that was begun."""
-    level = textwrap.dedent(text) if text.lstrip("\n").startswith((" ", "\t")) else text
-    tree = parsed(level)
+    begin = text.lstrip("\n")[:1]
+    if begin == "`":  # a fence, or a name in prose
+        return None
+    level = textwrap.dedent(text) if begin in (" ", "\t") else text
+    tree = tree_of(level)
     if tree is not None and (not name or _definition_rank(tree, name) is not None):
         return level
-    return text if parsed(f"if True:\n{text}") is not None else None
+    may_be_body = begin in _BEFORE_CODE  # what begins at the margin is none
+    return text if may_be_body and parsed(f"if True:\n{text}") is not None else None
 
 
 def _is_python(code: str) -> bool:
-    return bool(code.strip()) and parsed(code) is not None
+    return bool(code.strip()) and tree_of(code) is not None
 
 
 def _leaves(node: ast.stmt) -> Iterator[ast.stmt]:
@@ -278,7 +292,7 @@ def _globals(source: str) -> tuple[set[str], set[str]]:
 def _needed(wanted: set[str], known: set[str], others: Sequence[str]) -> list[tuple[int, ast.stmt]]:
     """The statements of the other blocks, each with its block's number, that bind what is wanted, and what they use
     themselves; in the reply's order. A stub binds what nothing else does, such as an exception's class."""
-    bodies = [tree.body if (tree := parsed(other)) else [] for other in others]
+    bodies = [tree.body if (tree := tree_of(other)) else [] for other in others]
     binding: dict[str, tuple[int, int]] = {}
     stubs: dict[str, tuple[int, int]] = {}
     starred: set[tuple[int, int]] = set()

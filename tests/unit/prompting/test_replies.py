@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.prompting.fences import fence_for, fenced, fences
-from app.prompting.replies import called_by, code_block, defines
+from app.prompting.replies import called_by, code_block, defines, tree_of
+from app.reward.drafts.drafting import shape_of
 
 T = "`" * 3
 ADD = "def add(a, b):\n    return a + b\n"
@@ -319,3 +320,18 @@ def test_what_a_call_runs_leaves_out_a_models_own_examples_and_keeps_what_the_fu
     assert called_by(f"{source}{again}", "square") == again, "a later definition holds"
     for whole in ("return 3", "def other():\n    pass", "def area(:"):
         assert called_by(whole, "area") == whole
+
+
+@pytest.mark.parametrize("begin", ["", "\n \n", "# It adds.\n", "\f", "\\\n"])
+def test_a_body_is_taken_whatever_stands_before_its_first_line(begin: str) -> None:
+    """Of indented code a text at the margin may begin with these alone."""
+    body = f"{begin}    c = a + b\n    return c\n"
+    assert ast.parse(f"def add(a, b):\n{body}") and code_block(body, "add") == body
+
+
+def test_a_tree_that_was_looked_at_says_the_same_to_the_next_who_asks() -> None:
+    reply = block("def add(a, b):\n    '''Doc.'''\n    return a + b\n")
+    program = code_block(reply, "add")
+    before = ast.dump(tree_of(program) or ast.Module())
+    assert shape_of(program) == shape_of(program) and code_block(reply, "add") == program
+    assert called_by(program, "add") and ast.dump(tree_of(program) or ast.Module()) == before
