@@ -1,18 +1,20 @@
 """Judged drafts in files: lines while they are drawn, and one Parquet file once all are there.
 
     drafts.jsonl      the settings under which they are drawn, then a line a draft; of a draft that is there twice the
-                      later line holds
+                      later line holds; its tokens and their log-probabilities are packed as the Parquet file's numbers
     drafts.parquet    SCHEMA, in the order of the prompts, with the settings in its metadata; the lines are then removed
 
 Drafts of other settings are never mixed with these. Limit: a file's drafts are held in memory, in Arrow's columns while
 it is written (8 bytes a token), as Python's objects when it is read (about 70).
 """
 
+import base64
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -50,6 +52,8 @@ SCHEMA = pa.schema(
 """Fields of `records.Draft`, the program and its shape, fields of `records.Verdict`."""
 SETTINGS = "settings"
 """Key of the first line, and in the metadata of the Parquet file."""
+PACKED = {"token_ids": np.dtype("<i4"), "token_logprobs": np.dtype("<f4")}
+"""Columns whose numbers are base64 in a line: a quarter of their digits. Lines of earlier versions have lists."""
 BATCH = 512
 """Lines that are held as Python's objects at a time."""
 Key = tuple[str, int]
@@ -87,9 +91,13 @@ def judged_of(row: dict[str, Any], place: str) -> JudgedDraft:
         )
         return JudgedDraft(draft=draft, program=row["program"], shape=row["shape"], verdict=verdict)
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{place} is no judged draft ({one_line(repr(error))}): take it out, or remove the file to draw anew"
-        ) from None
+        raise _no_draft(place, error) from None
+
+
+def _no_draft(place: str, error: Exception) -> UserError:
+    return UserError(
+        f"{place} is no judged draft ({one_line(repr(error))}): take it out, or remove the file to draw anew"
+    )
 
 
 def row_of(judged: JudgedDraft, adapter_sha256: str) -> dict[str, Any]:
@@ -130,12 +138,39 @@ def begin_lines(lines: Path, settings: dict[str, Any]) -> dict[Key, JudgedDraft]
         append_json_line(lines, {SETTINGS: settings})
         return {}
     _check_settings(lines, settings, first[1].get(SETTINGS))
-    held = (judged_of(row, f"{lines}, line {number}") for number, row in rows)
+    held = (_judged_in(row, f"{lines}, line {number}") for number, row in rows)
     return {(judged.draft.problem_id, judged.draft.sample): judged for judged in held}
 
 
 def append(lines: Path, judged: JudgedDraft, adapter_sha256: str) -> None:
-    append_json_line(lines, row_of(judged, adapter_sha256))
+    row = row_of(judged, adapter_sha256)
+    for name, kind in PACKED.items():
+        row[_packed(name)] = base64.b64encode(np.asarray(row.pop(name), kind).tobytes()).decode()
+    append_json_line(lines, row)
+
+
+def _judged_in(row: dict[str, Any], place: str) -> JudgedDraft:
+    """Raises UserError naming the place of a line that lacks something."""
+    try:
+        numbers = {name: held.tolist() for name, held in _unpacked(row).items()}
+    except (KeyError, TypeError, ValueError) as error:
+        raise _no_draft(place, error) from None
+    return judged_of(row | numbers, place)
+
+
+def _unpacked(row: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The numbers of a line that has them packed. Raises KeyError, TypeError or ValueError where they are broken."""
+    found = {}
+    for name in (name for name in PACKED if _packed(name) in row):
+        found[name] = np.frombuffer(base64.b64decode(row[_packed(name)], validate=True), PACKED[name])
+        if len(found[name]) != row["num_tokens"]:
+            raise ValueError(f"{len(found[name])} of {name}")
+    return found
+
+
+def _packed(name: str) -> str:
+    """The key of a line, which no earlier version takes for the numbers themselves."""
+    return f"packed_{name}"
 
 
 def finish(path: Path, settings: dict[str, Any], order: Sequence[Key]) -> None:
@@ -157,7 +192,7 @@ def finish(path: Path, settings: dict[str, Any], order: Sequence[Key]) -> None:
 def _batches(lines: Path) -> Iterator[list[dict[str, Any]]]:
     rows: list[dict[str, Any]] = []
     for _, row in numbered_json_lines(lines):
-        rows += [] if SETTINGS in row else [row]
+        rows += [] if SETTINGS in row else [row | _unpacked(row)]
         if len(rows) == BATCH:
             yield rows
             rows = []

@@ -4,6 +4,7 @@ settings."""
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import signal
 import subprocess
@@ -18,15 +19,17 @@ import pytest
 
 from app.errors import UserError
 from app.prompting.fences import fenced
-from app.records import Prompt, Status
+from app.records import Prompt, Status, Verdict
+from app.reward.drafts import files as draft_files
 from app.reward.drafts.drafting import UNTESTED, judged_drafts, program_in, prompt_of, shape_of, stream_judged_drafts
 from app.reward.drafts.files import SCHEMA, lines_beside, read_drafts
+from app.reward.records import JudgedDraft
 from app.sandbox.catalogue import read_cases
 from app.sandbox.local import LocalJudges
 from app.sandbox.tiers import Confinement, confinement
 from app.settings import GenerationSettings, SandboxSettings
 from tests.conftest import ROOT
-from tests.unit.reward.made_drafts import HOT, CountingJudge, ScriptedGenerator, problem, prompt
+from tests.unit.reward.made_drafts import HOT, CountingJudge, ScriptedGenerator, draft, problem, prompt
 
 NAMES = ("a", "b", "c")
 PROBLEMS = [problem(name) for name in NAMES]
@@ -219,8 +222,8 @@ def test_docstrings_are_no_part_of_a_shape_wherever_they_are() -> None:
 
 @pytest.mark.parametrize(
     "program",
-    ["x = " + "(" * 300 + ")" * 300, "x = " + "1 + " * 5000 + "1", "\ud800", "a\0"],
-    ids=["brackets", "a long sum", "half a character", "a zero byte"],
+    ["x = " + "(" * 300 + ")" * 300, "x = " + "1 + " * 5000 + "1", "\ud800", "a\0", "x = 0x" + "f" * 5000],
+    ids=["brackets", "a long sum", "half a character", "a zero byte", "a number that Python does not print"],
 )
 def test_what_python_can_not_read_has_no_shape(program: str) -> None:
     assert shape_of(program) == ""
@@ -273,7 +276,15 @@ def test_drafts_of_a_problem_without_tests_are_kept_without_a_reward(tmp_path: P
     assert [one.reward for one in drafts] == [None, None, 1, 1] and {name for name, _ in judge.programs} == {"b"}
 
 
-@pytest.mark.parametrize("break_", [lambda row: row.pop("token_ids"), lambda row: row.update(status="fine")])
+@pytest.mark.parametrize(
+    "break_",
+    [
+        lambda row: row.pop("packed_token_ids"),
+        lambda row: row.update(packed_token_ids="AAA"),
+        lambda row: row.update(packed_token_logprobs="AAAAAA=="),
+        lambda row: row.update(status="fine"),
+    ],
+)
 def test_a_broken_line_is_named(tmp_path: Path, break_: Callable[[dict[str, object]], object]) -> None:
     path = tmp_path / "d.parquet"
     drafts = stream_judged_drafts(path, PROBLEMS, PROMPTS, HOT, ScriptedGenerator(by_sample), CountingJudge())
@@ -285,6 +296,47 @@ def test_a_broken_line_is_named(tmp_path: Path, break_: Callable[[dict[str, obje
     lines_beside(path).write_text(f"{settings}\n{json.dumps(row)}\n")
     with pytest.raises(UserError, match=r"d\.jsonl, line 2 is no judged draft"):
         judged_drafts(path, PROBLEMS, PROMPTS, HOT, ScriptedGenerator(by_sample), CountingJudge())
+
+
+def test_tokens_and_logprobs_come_out_of_a_line_as_the_parquet_file_has_them(tmp_path: Path) -> None:
+    exact = [-0.0, -(2.0**-149), -1.1754943508222875e-38, -0.10000000149011612, -3.4028234663852886e38, -math.inf]
+    inexact = [-0.1, -1 / 3, -1e-46, math.nextafter(-1.0, -2.0)]
+    numbers = tuple(exact + inexact)
+    ids = tuple([0, 151_935, 2**31 - 1, *range(len(numbers) - 3)])
+    made = draft("a", PROGRAMS[0], 0)
+    one = dataclasses.replace(made, token_ids=ids, token_logprobs=numbers, num_tokens=len(ids))
+    judged = JudgedDraft(
+        draft=one, program="", shape="", verdict=Verdict(problem_id="a", status=Status.PASSED, detail="")
+    )
+    path = tmp_path / "d.parquet"
+    lines = lines_beside(path)
+    draft_files.begin_lines(lines, {})
+    draft_files.append(lines, judged, "")
+    (resumed,) = draft_files.begin_lines(lines, {}).values()
+    draft_files.finish(path, {}, [("a", 0)])
+    (read,) = read_drafts(path)
+    assert resumed == read and read.draft.token_ids == ids
+    assert [*map(repr, read.draft.token_logprobs[: len(exact)])] == [*map(repr, exact)]
+    assert read.draft.token_logprobs == tuple(pa.array(numbers, pa.float32()).to_pylist())
+
+
+def test_a_drafting_goes_on_with_lines_of_a_version_that_wrote_lists(tmp_path: Path) -> None:
+    def stop() -> None:
+        raise InterruptedError
+
+    path, judge = tmp_path / "d.parquet", CountingJudge()
+    there = judged_drafts(tmp_path / "whole.parquet", PROBLEMS, PROMPTS, HOT, ScriptedGenerator(by_sample), judge)
+    with pytest.raises(InterruptedError):
+        judged_drafts(path, PROBLEMS, PROMPTS, HOT, ScriptedGenerator(by_sample, die=stop, at=5), judge)
+    settings, *held = lines_beside(path).read_text().splitlines()
+    rows = [json.loads(line) for line in held]
+    for row, one in zip(rows, there, strict=False):
+        del row["packed_token_ids"], row["packed_token_logprobs"]
+        row |= {"token_ids": [*one.draft.token_ids], "token_logprobs": [*one.draft.token_logprobs]}
+    lines_beside(path).write_text("".join(f"{line}\n" for line in (settings, *map(json.dumps, rows))))
+    generator = ScriptedGenerator(by_sample)
+    assert judged_drafts(path, PROBLEMS, PROMPTS, HOT, generator, judge) == there
+    assert len(rows) > 1 and len(generator.drawn) == 12 - len(rows)
 
 
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
