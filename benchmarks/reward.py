@@ -51,7 +51,7 @@ from app.reward.problems.store import made_once, read
 from app.reward.records import TrainingProblem
 from app.reward.turns import engine_settings
 from app.runs import ArmPaths
-from app.sandbox.local import LocalJudges
+from app.sandbox.apart import JudgesApart
 from app.sandbox.tiers import confinement
 from app.settings import Profile
 from benchmarks.card_memory import CardMemory, leave_room
@@ -73,7 +73,7 @@ def rates(arguments: argparse.Namespace) -> dict[str, Any]:
     sampling = Sampling(max_new_tokens=profile.grm.max_new_tokens, temperature=profile.grm.temperature)
     path = arguments.out / f"rates-{arguments.part}.parquet"
     start, drawn = time.perf_counter(), list[float]()
-    with closing(LocalJudges(profile.sandbox, confinement())) as judges:
+    with closing(JudgesApart(profile.sandbox, confinement())) as judges:
         generator = engine_of(profile)
         generator.generate(prompts[:1], sampling)  # loads it
         loaded = time.perf_counter()
@@ -117,7 +117,7 @@ def learnt(arguments: argparse.Namespace, profile: Profile, problems: list[Train
     folder = arguments.out / "adapters" / arguments.name
     validating = made_once(folder / "problems", validated_by(profile.grm, problems), profile.sandbox, confinement())
     held_out = [one.problem for one in validating]
-    with closing(LocalJudges(profile.sandbox, confinement())) as judges:
+    with closing(JudgesApart(profile.sandbox, confinement())) as judges:
         engine = capped_engine(profile, card, arguments.cap) if arguments.cap else engine_of(profile)
         loaded = time.perf_counter()
         outlet = Clocked(folder, profile.grm.updates_per_step)
@@ -196,7 +196,7 @@ def imitate(arguments: argparse.Namespace) -> dict[str, Any]:
     fitting = asked([one.problem for one in read(arguments.problems)], tokenizer, profile.grm)
     drafts = [one for path in sorted(arguments.out.glob("rates-*.parquet")) for one in read_drafts(path)]
     places = ArmPaths(arguments.out / "adapters" / arguments.name)
-    with closing(LocalJudges(profile.sandbox, confinement())) as judges:
+    with closing(JudgesApart(profile.sandbox, confinement())) as judges:
         rounds = learn_by_imitation(
             places,
             profile,

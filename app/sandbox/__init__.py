@@ -3,7 +3,7 @@
 The way of a program, file by file:
 
     supervisor.py   starts a candidate and a judge, holds the limits, makes the verdict (local.py: one a core, in
-                    threads; `actors.judges`: on a cluster)
+                    threads; apart.py: in those of another process; `actors.judges`: on a cluster)
     process.py      starts the two zygotes, spawns and reaps their children, kills by pidfd (limits.py: the clock)
     tiers.py        what this machine can confine, found by trying (readable_paths.py: what a program may read)
     zygote.py       inside: gives up its rights once, then forks a child a run

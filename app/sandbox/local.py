@@ -1,4 +1,8 @@
-"""Supervisors in threads of this process, one a core: for commands that need nothing else of Ray, and for the page."""
+"""Supervisors in threads of this process, one a core: for commands that need nothing else of Ray, and for the page.
+
+A supervisor holds Python's lock for some milliseconds a program, in many short turns. Beside a model that draws in this
+process take `app.sandbox.apart`.
+"""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,20 +25,19 @@ Job = TypeVar("Job")
 Outcome = TypeVar("Outcome")
 
 
-class LocalJudges:
-    """An implementation of `records.Judge`. Close it, or use it with `contextlib.closing`."""
+class Judges:
+    """An implementation of `records.Judge` over some supervisors, wherever they are: `submit` gives each job to one."""
 
-    def __init__(self, settings: SandboxSettings, confined: Confinement) -> None:
-        count = settings.num_workers or num_cores()
-        self._supervisors = [Supervisor(settings, confined) for _ in range(count)]
-        self._idle: SimpleQueue[Supervisor] = SimpleQueue()
-        for supervisor in self._supervisors:
-            self._idle.put(supervisor)
-        self._threads = ThreadPoolExecutor(count)
+    def __init__(self, settings: SandboxSettings) -> None:
+        self._count = settings.num_workers or num_cores()
+
+    def submit(self, work: Callable[[Supervisor, Job], Outcome], job: Job) -> Future[Outcome]:
+        """What will come of a job, when a supervisor is free; cancelled before, it is not begun."""
+        raise NotImplementedError
 
     def judge_all(self, jobs: Iterable[tuple[Problem, Sequence[str]]]) -> Iterator[list[Verdict]]:
         """For each problem and its programs their verdicts, in the order of the jobs."""
-        return self.work_all(lambda supervisor, job: [supervisor.judge(job[0], program) for program in job[1]], jobs)
+        return self.work_all(_judge, jobs)
 
     def work_all(self, work: Callable[[Supervisor, Job], Outcome], jobs: Iterable[Job]) -> Iterator[Outcome]:
         """What comes of each job with a supervisor to itself, in the order of the jobs, no more than UNREAD_PER_WORKER
@@ -44,7 +47,7 @@ class LocalJudges:
         on while programs are judged and their verdicts used.
         """
         waiting: SimpleQueue[Future[Outcome] | None] = SimpleQueue()
-        room = BoundedSemaphore(UNREAD_PER_WORKER * len(self._supervisors))
+        room = BoundedSemaphore(UNREAD_PER_WORKER * self._count)
         wanted = True
 
         def submit() -> None:
@@ -53,7 +56,7 @@ class LocalJudges:
                     room.acquire()
                     if not wanted:
                         return
-                    waiting.put(self._threads.submit(self._with_one, work, job))
+                    waiting.put(self.submit(work, job))
             finally:
                 waiting.put(None)
 
@@ -72,7 +75,22 @@ class LocalJudges:
 
     def run_script(self, source: str, given: str) -> Future[ScriptRun]:
         """A program without tests (`Supervisor.run_script`), when a supervisor is free."""
-        return self._threads.submit(self._with_one, _run_script, (source, given))
+        return self.submit(_run_script, (source, given))
+
+
+class LocalJudges(Judges):
+    """In threads. Close it, or use it with `contextlib.closing`."""
+
+    def __init__(self, settings: SandboxSettings, confined: Confinement) -> None:
+        super().__init__(settings)
+        self._supervisors = [Supervisor(settings, confined) for _ in range(self._count)]
+        self._idle: SimpleQueue[Supervisor] = SimpleQueue()
+        for supervisor in self._supervisors:
+            self._idle.put(supervisor)
+        self._threads = ThreadPoolExecutor(self._count)
+
+    def submit(self, work: Callable[[Supervisor, Job], Outcome], job: Job) -> Future[Outcome]:
+        return self._threads.submit(self._with_one, work, job)
 
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
@@ -85,6 +103,11 @@ class LocalJudges:
             return work(supervisor, job)
         finally:
             self._idle.put(supervisor)
+
+
+def _judge(supervisor: Supervisor, job: tuple[Problem, Sequence[str]]) -> list[Verdict]:
+    problem, programs = job
+    return [supervisor.judge(problem, program) for program in programs]
 
 
 def _run_script(supervisor: Supervisor, job: tuple[str, str]) -> ScriptRun:
