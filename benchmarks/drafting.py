@@ -2,58 +2,94 @@
 
 Each round draws the same drafts of the same problems twice, alone (`Generator.generate`) and as self-reward draws them
 (`app.reward.drafts.drafting.judged_drafts`), the order turned round after each. A rate counts the tokens until the last
-draft is there; what is judged after that is told apart, since a step waits for it too. One JSON line an engine, each in
-a process of its own: the ratio of a round is beside / alone, and 0.9 of the stand-alone rate is what is asked.
+draft is there; what is judged after that is told apart, since a step waits for it too. The prompts are shown to the
+engine before each way, so that neither is timed with their first reading, which vLLM keeps. One JSON line an engine and
+arrangement, each in a process of its own: the ratio of a round is beside / alone, and 0.9 of the stand-alone rate is
+what is asked.
+
+    ray        as `python -m app grm` draws: the Generator's actor and the pool of judges on a local Ray of its own,
+               which ends with the process
+    process    as `benchmarks.reward` draws, without Ray: the engine in the process that asks, the judges in another
 
 Run: python -m benchmarks.drafting --problems FILE [--model FOLDER --gpu] [--engines vllm,transformers] [--rounds 4]
-FILE: what `app.reward.problems.store` wrote. Limits: without a card the engine takes every core, so whatever the judges
-take is the engine's loss; the sandbox's judges take a core each (sandbox.num_workers), and on a card the engine's own
-process needs one or two beside them.
+    [--arrangements ray,process] [--set sandbox.num_workers=14]
+FILE: what `app.reward.problems.store` wrote. Of Ray the plain package with pandas is enough. Limits: without a card the
+engine takes every core, so whatever the judges take is the engine's loss; the judges take a core each
+(sandbox.num_workers), and on a card the engine's own process needs one or two beside them. Ray's workers give way to
+whatever else the machine does, unless RAY_worker_niceness=0 and OMP_WAIT_POLICY=PASSIVE are set.
 """
 
 import argparse
+import dataclasses
+import itertools
 import json
+import os
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from app.corpus.draws import by_hash
 from app.hardware import num_cores
 from app.models.base import ensure_model, load_tokenizer
+from app.models.config import config_of
 from app.overrides import with_overrides
 from app.records import Generator, Judge, Prompt, Sampling
 from app.reward.drafts.drafting import judged_drafts, prompt_of
 from app.reward.problems.store import read
 from app.reward.records import TrainingProblem
-from app.sandbox.local import LocalJudges
+from app.reward.turns import engine_settings
+from app.sandbox.apart import JudgesApart
 from app.sandbox.tiers import confinement
+from app.settings import Profile
 from benchmarks.engines import Apart
 from benchmarks.reward import profile_of
 from benchmarks.sft_arms import engine_of
 
 
-def measured(arguments: argparse.Namespace, engine: str) -> dict[str, Any]:
-    """All rounds of one engine, in this process."""
-    profile = with_overrides(profile_of(arguments), [f"generation.engine={engine}"])
+@contextmanager
+def on_ray(profile: Profile) -> Iterator[tuple[Generator, Judge]]:
+    from app.cluster.session import connected
+    from app.pipeline import generator_and_judges
+
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        os.environ |= {"RAY_TMPDIR": folder, "RAY_ADDRESS": ""}
+        with connected(profile.cluster), generator_and_judges(profile, False, beside_trainer=True) as both:
+            yield both
+
+
+@contextmanager
+def in_process(profile: Profile) -> Iterator[tuple[Generator, Judge]]:
+    settings = engine_settings(profile, config_of(profile.model)[0])
+    with closing(JudgesApart(profile.sandbox, confinement())) as judges:
+        yield engine_of(profile.model_copy(update={"generation": settings})), judges
+
+
+ARRANGEMENTS = {"ray": on_ray, "process": in_process}
+
+
+def measured(arguments: argparse.Namespace, engine: str, arrangement: str) -> dict[str, Any]:
+    """All rounds of one engine in one arrangement, in this process."""
+    profile = with_overrides(profile_of(arguments), [f"generation.engine={engine}", "cluster.dashboard=false"])
     tokenizer, grm = load_tokenizer(ensure_model(profile.model)), profile.grm
     found = sorted((one.problem for one in read(arguments.problems)), key=lambda one: by_hash(one.given.id))
     problems = found[: arguments.number]
     numbers = tuple(range(arguments.drafts))
     prompts = [Prompt(id=one.given.id, text=prompt_of(tokenizer, one), samples=numbers) for one in problems]
-    start, generator = time.perf_counter(), engine_of(profile)
-    generator.generate(prompts[:1], Sampling(max_new_tokens=8))  # loads it
-    loaded = time.perf_counter() - start
     rounds: list[dict[str, float]] = []
-    with closing(LocalJudges(profile.sandbox, confinement())) as judges:
+    start = time.perf_counter()
+    with ARRANGEMENTS[arrangement](profile) as (generator, judges):
+        show(prompts, generator)  # loads it
+        loaded = time.perf_counter() - start
         for number in range(arguments.rounds):
             sampling = Sampling(max_new_tokens=grm.max_new_tokens, temperature=grm.temperature, seed=number)
             rounds.append({})
             for way in ("alone", "beside") if number % 2 == 0 else ("beside", "alone"):
-                _forget_prefixes(generator)
+                show(prompts, generator)
                 if way == "alone":
                     rounds[-1] |= alone(prompts, sampling, generator)
                 else:
@@ -61,6 +97,7 @@ def measured(arguments: argparse.Namespace, engine: str) -> dict[str, Any]:
     ratios = [one["beside"] / one["alone"] for one in rounds]
     return {
         "engine": engine,
+        "arrangement": arrangement,
         "problems": len(problems),
         "drafts": len(problems) * arguments.drafts,
         "cores": num_cores(),
@@ -73,6 +110,10 @@ def measured(arguments: argparse.Namespace, engine: str) -> dict[str, Any]:
         "ratio_from_to": [round(min(ratios), 3), round(max(ratios), 3)],
         "ratios": [round(ratio, 3) for ratio in ratios],
     }
+
+
+def show(prompts: list[Prompt], generator: Generator) -> None:
+    generator.generate([dataclasses.replace(one, samples=(0,)) for one in prompts], Sampling(max_new_tokens=1))
 
 
 def alone(prompts: list[Prompt], sampling: Sampling, generator: Generator) -> dict[str, float]:
@@ -98,12 +139,6 @@ def beside(
     return {"beside": tokens / (drawn[0] - start), "judged_after": ended - drawn[0]}
 
 
-def _forget_prefixes(generator: Any) -> None:
-    """What vLLM has kept of the prompts, so that each way prefills them."""
-    if getattr(generator, "_engine", None) is not None:
-        generator._engine.reset_prefix_cache()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--problems", type=Path, required=True)
@@ -112,13 +147,14 @@ def main() -> None:
     parser.add_argument("--gpu", action="store_true")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
     parser.add_argument("--engines", default="vllm,transformers")
+    parser.add_argument("--arrangements", default="ray,process")
     parser.add_argument("--number", type=int, default=32, help="of problems")
     parser.add_argument("--drafts", type=int, default=16, help="of a problem")
     parser.add_argument("--rounds", type=int, default=4)
     arguments = parser.parse_args()
-    for engine in arguments.engines.split(","):
+    for engine, arrangement in itertools.product(arguments.engines.split(","), arguments.arrangements.split(",")):
         process = Apart({})
-        result = process.call(measured, arguments, engine)
+        result = process.call(measured, arguments, engine, arrangement)
         process.end()
         print(json.dumps({"benchmark": "drafting", **result}), flush=True)
 
