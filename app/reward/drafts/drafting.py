@@ -23,7 +23,7 @@ from typing import Any
 from app.errors import UserError
 from app.evaluation.stored_results import VERDICTS, VERDICTS_KEY
 from app.evaluation.suites.registry import get_suite
-from app.models.adapters import CONFIG, WEIGHTS
+from app.models.adapters import CONFIG, WEIGHTS, adapter_version
 from app.prompting.protocols import chat_prompt, without_thought
 from app.prompting.replies import answers, tree_of
 from app.prompting.turn_ends import check_chat
@@ -199,11 +199,17 @@ def stream_judged_drafts(
 
 def adapter_digest(adapter: str) -> str:
     """SHA-256 over the adapter's two files; empty for the base model."""
+    return _digest_of(adapter_version(adapter)) if adapter else ""
+
+
+@functools.lru_cache(maxsize=8)
+def _digest_of(version: tuple[str, tuple[int, ...]]) -> str:
+    """Read once for as long as the files stay as they are: a step draws several waves with one adapter."""
     digest = hashlib.sha256()
-    for name in (CONFIG, WEIGHTS) if adapter else ():
-        with Path(adapter, name).open("rb") as file:
+    for name in (CONFIG, WEIGHTS):
+        with Path(version[0], name).open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest() if adapter else ""
+    return digest.hexdigest()
 
 
 def problems_sha256(problems: Iterable[TrainingProblem]) -> str:

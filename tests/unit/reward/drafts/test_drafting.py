@@ -3,6 +3,7 @@ settings."""
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -21,7 +22,15 @@ from app.errors import UserError
 from app.prompting.fences import fenced
 from app.records import Prompt, Status, Verdict
 from app.reward.drafts import files as draft_files
-from app.reward.drafts.drafting import UNTESTED, judged_drafts, program_in, prompt_of, shape_of, stream_judged_drafts
+from app.reward.drafts.drafting import (
+    UNTESTED,
+    adapter_digest,
+    judged_drafts,
+    program_in,
+    prompt_of,
+    shape_of,
+    stream_judged_drafts,
+)
 from app.reward.drafts.files import SCHEMA, lines_beside, read_drafts
 from app.reward.records import JudgedDraft
 from app.sandbox.catalogue import read_cases
@@ -148,6 +157,17 @@ def test_drafts_of_other_settings_are_refused(tmp_path: Path, whole: bool) -> No
         draw()
     adapter_at(tmp_path / "adapter", b"one")
     draw()
+
+
+def test_an_adapter_is_read_again_only_when_its_files_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = []
+    digest = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, name: reads.append(file.name) or digest(file, name))
+    adapter = adapter_at(tmp_path / "adapter", b"one")
+    first = adapter_digest(adapter)
+    assert adapter_digest(adapter) == first and len(reads) == 2
+    os.rename(adapter, tmp_path / "before")
+    assert adapter_digest(adapter_at(tmp_path / "adapter", b"two")) != first and adapter_digest("") == ""
 
 
 def test_copies_are_judged_once(tmp_path: Path) -> None:
