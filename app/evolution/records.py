@@ -1,5 +1,5 @@
-"""The records of evolution: what an individual is, where it comes from, how it was measured, and what that is worth,
-each apart from the others."""
+"""The records of evolution: what an individual is, how it was measured, and what that is worth, each apart from the
+others. Where it comes from says `app.evolution.lineage`."""
 
 import math
 from collections.abc import Mapping
@@ -45,21 +45,6 @@ class Mutation:
     gene: str
     before: Value
     after: Value
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lineage:
-    """Where an individual comes from; a line of lineage.jsonl."""
-
-    name: str
-    generation: int
-    """From 0, the first population."""
-    parents: tuple[str, ...]
-    """Whose weights it began with; none in the first population."""
-    genome: Genome
-    mutations: tuple[Mutation, ...] = ()
-    adapter: str = ""
-    """Folder of its weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
