@@ -21,8 +21,9 @@ from app.evaluation.suites import humaneval
 from app.problem_sets import mbpp
 from app.problem_sets.problem_files import rows
 from app.prompting.fences import fences
+from app.prompting.parsing import parsed
 from app.prompting.protocols import without_thought
-from app.prompting.replies import PYTHON, code_block, defines, parsed, unix
+from app.prompting.replies import PYTHON, code_block, defines, unix
 
 MOST_INFOS = 12
 

@@ -24,11 +24,11 @@ import re
 import symtable
 import textwrap
 import unicodedata
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from app.prompting.fences import Block, fences, indented_blocks, lax_fences
+from app.prompting.parsing import parsed, tree_of
 
 PYTHON = frozenset("python python3 python2 py py3 ipython ipython3 sage".split())
 _LANGUAGE = re.compile(r"[\w+#-]+")
@@ -108,22 +108,6 @@ def behind_future(source: str, *more: str) -> str:
     cut = max((node.end_lineno or 0 for node in imports if node.module == "__future__"), default=0)
     lines = source.split("\n")
     return "\n".join(lines[:cut]) + "\n" * bool(cut) + "".join(more) + "\n".join(lines[cut:])
-
-
-def parsed(source: str | bytes) -> ast.Module | None:
-    """None for what is no Python, or too deeply nested for its parser."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # escapes that Python does not know
-            return ast.parse(source)
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        return None
-
-
-@functools.lru_cache(maxsize=64)
-def tree_of(source: str) -> ast.Module | None:
-    """What `parsed` says, kept for whoever asks of the same source next: a tree to read and not to change."""
-    return parsed(source)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,8 @@ from app.evaluation.suites.suite import ProgramSuite
 from app.overrides import parse_settings, read_yaml
 from app.problem_sets.problem_files import yaml_files
 from app.problem_sets.task import Task
-from app.prompting.replies import bound_names, code_block, defines, parsed
+from app.prompting.parsing import parsed
+from app.prompting.replies import bound_names, code_block, defines
 from app.records import Problem
 from app.runs import REPOSITORY
 from app.settings_base import Settings

@@ -24,8 +24,9 @@ from app.errors import UserError
 from app.evaluation.stored_results import VERDICTS, VERDICTS_KEY
 from app.evaluation.suites.registry import get_suite
 from app.models.adapters import CONFIG, WEIGHTS, adapter_version
+from app.prompting.parsing import tree_of
 from app.prompting.protocols import chat_prompt, without_thought
-from app.prompting.replies import answers, tree_of
+from app.prompting.replies import answers
 from app.prompting.turn_ends import check_chat
 from app.records import Draft, Generator, Judge, Problem, Prompt, Sampling, Status, Verdict
 from app.reward.drafts import files as draft_files

@@ -20,8 +20,8 @@ from typing import Any
 from app.corpus.draws import by_hash
 from app.problem_sets.leetcode import statement_and_starter
 from app.progress import progress, say
+from app.prompting.parsing import parsed
 from app.prompting.protocols import ask
-from app.prompting.replies import parsed
 from app.records import Generator, Judge, Prompt, Sampling
 from app.reward.drafts.asking import Asked
 from app.reward.drafts.drafting import stream_judged_drafts

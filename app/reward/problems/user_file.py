@@ -31,7 +31,8 @@ from app.evaluation.suites.splits import repeats, repeats_a_test_problem
 from app.files.table_rows import read_lines
 from app.files.text import has_surrogates
 from app.problem_sets.task import Task
-from app.prompting.replies import defines, parsed
+from app.prompting.parsing import parsed
+from app.prompting.replies import defines
 from app.records import Problem, ProblemStyle
 from app.sandbox.marks import BrokenTestsError, mark_assertions
 from app.sandbox.splitting import needs_own_objects

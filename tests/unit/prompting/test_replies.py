@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.prompting.fences import fence_for, fenced, fences
-from app.prompting.replies import called_by, code_block, defines, tree_of
+from app.prompting.parsing import tree_of
+from app.prompting.replies import called_by, code_block, defines
 from app.reward.drafts.drafting import shape_of
 
 T = "`" * 3
