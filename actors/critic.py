@@ -109,7 +109,8 @@ def critic_on_ray(folder: Path, settings: CriticSettings, seed: int) -> Abstract
 
 
 def _free_cores() -> int:
-    """Free cores of the largest node, as far as the cluster's sum tells; one at least."""
+    """How many cores the critic may take, at least one: those that are free in the whole cluster, since Ray tells no
+    more, but no more than its largest node has."""
     most = max(int(node["Resources"].get("CPU", 1)) for node in ray.nodes() if node["Alive"])
     return max(1, min(most, int(ray.available_resources().get("CPU", 1))))
 

@@ -278,7 +278,7 @@ def _check_inputs(profile: Any) -> None:
 
 
 def _check_problems(folder: Path, profile: Any) -> None:
-    """The same of what self-reward is to learn from, as far as it is on this machine."""
+    """Refuse problems that self-reward can't learn from, of the sources that are on this machine."""
     from app.reward.problems.early import check
     from app.runs import Run
 

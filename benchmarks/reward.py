@@ -11,9 +11,10 @@
 takes these drafts for its first round, and draws what is missing (with one round and grm.imitate.replay_share=0 nothing
 is); `grpo` learns from the problems whose rate lies within --band (all, where OUT has no rates), `distill` what a
 larger model says of its drafts of any of them. All three write OUT/adapters/NAME/adapter. All go on where they were
-ended. --cap 8: trainer and engine take turns on so much of the card (`app.reward.turns`), in one process, where the
-engine is started first; the peak is read through NVML. `benchmarks.reward_trl` is TRL's way beside `grpo`, with --set
-grm.refill=0. Each prints one JSON line. FILE: what `app.reward.problems.store` wrote.
+ended. --gpu: `grm` has its defaults, whatever the profile says. --cap 8: trainer and engine take turns on so much of
+the card (`app.reward.turns`), in one process, where the engine is started first; the peak is read through NVML.
+`benchmarks.reward_trl` is TRL's way beside `grpo`. Each prints one JSON line. FILE: what `app.reward.problems.store`
+wrote.
 """
 
 import argparse
@@ -54,6 +55,7 @@ from app.runs import ArmPaths
 from app.sandbox.apart import JudgesApart
 from app.sandbox.tiers import confinement
 from app.settings import Profile
+from app.settings_grm import GrmSettings
 from benchmarks.card_memory import CardMemory, leave_room
 from benchmarks.sft_arms import engine_of
 
@@ -231,11 +233,13 @@ def profile_of(arguments: argparse.Namespace) -> Profile:
     given = [f"generation.use_gpu={str(arguments.gpu).lower()}", f"sft.use_gpu={str(arguments.gpu).lower()}"]
     if arguments.model:
         given += ["model.source=path", f"model.name={arguments.model}"]
-    if arguments.gpu:
-        given += ["generation.engine=vllm", "model.dtype=bfloat16"]
+    profile = get_profile(arguments.profile)
+    if arguments.gpu:  # a small machine's profile cuts most drafts, and draws few at once
+        profile = profile.model_copy(update={"grm": GrmSettings()})
+        given += ["generation.engine=vllm", "model.dtype=bfloat16", "generation.batch_size=512"]
     if cap := getattr(arguments, "cap", None):
         given += [f"sft.vram_gib={cap}", f"generation.vram_gib={cap}"]
-    return with_overrides(get_profile(arguments.profile), [*given, *arguments.overrides])
+    return with_overrides(profile, [*given, *arguments.overrides])
 
 
 def main() -> None:

@@ -4,8 +4,8 @@ The same problems in the same order, drafts a step, limits of tokens, adapter, l
 and our judges for its reward; its engine is vLLM in the same process, asleep while it trains, within what its trainer's
 weights leave of the cap while it drafts. A step is a whole one: drafting, judging, training. Where it fails or passes
 the cap, the next of --micro (drafts of a pass) and then of --caps (GiB) is tried, each in a process of its own, and
-what failed is told: one JSON line a try. For a fair comparison ours runs with grm.refill=0, since TRL draws no further
-groups for those that teach nothing.
+what failed is told: one JSON line a try. TRL draws no further groups for those that teach nothing, so ours is to leave
+grm.refill at 0.
 
 Run: python -m benchmarks.reward_trl --problems FILE --out OUT --model FOLDER --gpu [--caps 8,10,12] [--micro 16,4,1]
          [--set grm.steps=6 --set model.quantization=nf4]

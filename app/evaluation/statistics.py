@@ -67,7 +67,7 @@ def errors_apart(differences: Sequence[float]) -> float:
 
 
 def normal_share_below(errors: float) -> float:
-    """The chance that what was measured so many standard errors above 0 truly lies above it."""
+    """The chance that a true value lies above 0, where it was measured `errors` standard errors above it."""
     return NormalDist().cdf(errors)
 
 

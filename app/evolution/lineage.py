@@ -149,4 +149,6 @@ def _life(row: dict[str, Any], place: str) -> Life:
             **row | {"outcome": Outcome(row["outcome"]), "replaced_by": Child(**child) if child is not None else None}
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{place} is no line of a lineage ({error}): restore the file, or start a new run") from None
+        raise UserError(
+            f"{place} does not describe an individual ({error}): restore the file, or start a new run"
+        ) from None

@@ -45,7 +45,7 @@ class TransformersEngine:
         self._device = torch.device("cuda", 0) if settings.use_gpu else torch.device("cpu")
         self._batch_size = min(settings.batch_size, settings.max_num_batched_tokens)
         self.max_tokens = settings.max_num_batched_tokens
-        """Of a forward pass, at most. Whoever meets the end of a card's memory may lower it between two calls."""
+        """The most tokens of a forward pass. A caller whose card runs out of memory may lower it between two calls."""
         self._max_model_len = settings.max_model_len
         self._cache_bytes = settings.kv_cache_bytes
         self._tokenizer = load_tokenizer(self._folder)

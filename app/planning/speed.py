@@ -94,9 +94,9 @@ def training_speed(card: Card, shape: Shape, choice: Choice) -> float:
 
 
 def scoring_speed(card: Card, shape: Shape, tokens: int) -> float:
-    """Tokens a second of a pass that only says how likely they are, so many of them at once. Its layers are
-    transformers', but without adapters and gradients, so the arithmetic is taken for as fast as that of fused ones;
-    nothing of it was measured."""
+    """Tokens a second of a forward pass that scores given tokens, `tokens` at once, and draws none. It has the layers
+    of transformers; since they have neither adapters nor gradients, their arithmetic is taken for as fast as that of
+    fused layers. Nothing of this was measured."""
     flops = 2 * (shape.linear + shape.width * shape.vocabulary)
     return tokens / max(tokens * flops / (FUSED_SHARE * card.tflops * 1e12), shape.layers * HOST_S_A_LAYER / 3)
 

@@ -60,7 +60,7 @@ class Learnt:
     learnt_tokens: int
     """That entered the loss, all steps together."""
     seconds: float
-    """Of all steps together."""
+    """Summed over all steps."""
     why_ended: str
     more: Mapping[str, Any]
     """What this arm alone has to say."""

@@ -3,8 +3,8 @@
 What falls is the reverse KL, token by token, on the model's own drafts (GKD, arXiv 2306.13649, with lambda = 1; "On-
 Policy Distillation", Thinking Machines Lab, 2025): the advantage of a token is log p teacher - log p student, without
 a baseline and without what later tokens come to. It needs no tests, learns from every draft, those that were cut at
-their limit included, and tells of every token, where a verdict tells one bit of a whole draft. The gain is another
-model's, so it is no self-improvement.
+their limit included, and tells of every token, where a verdict tells one bit of a whole draft. What is gained
+comes from another model, so this is not self-improvement.
 
 The teacher is asked about the token ids that were drawn, in the prompt as the student was asked it. Both must read
 tokens alike, which `check_same_tokens` makes sure of; that their heads may have other numbers of rows beyond the

@@ -1,5 +1,6 @@
-"""Imitation as the benchmark trains it: drafts that `rates` drew are its first round."""
+"""What the benchmark of self-reward draws with, and that drafts of `rates` are imitation's first round."""
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from app.reward.imitation.lessons import read_lessons
 from app.reward.problems.find import load
 from app.reward.problems.hardening import Hardened
 from app.reward.problems.store import write
+from app.settings_grm import GrmSettings
 from benchmarks import reward
 from tests.sums import sums_settings
 
@@ -38,3 +40,11 @@ def test_the_first_round_takes_the_drafts_that_are_there(
         of_round["lessons"].values()
     )
     assert told("imitate", "--how", "upft", "--name", "upft")["rounds"][0]["problems"] == 5
+
+
+def test_on_a_card_drafts_are_not_cut_where_a_laptop_cuts_them() -> None:
+    given = argparse.Namespace(profile="laptop", model="", gpu=True, overrides=["grm.steps=7"])
+    on_card = reward.profile_of(given).grm
+    assert on_card == GrmSettings(steps=7)
+    given.gpu = False
+    assert reward.profile_of(given).grm.max_new_tokens < on_card.max_new_tokens

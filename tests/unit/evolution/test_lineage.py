@@ -92,5 +92,5 @@ def test_a_line_of_another_kind_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "lineage.jsonl"
     add_generation(path, [life("a")])
     path.write_text(path.read_text() + line + "\n")
-    with pytest.raises(UserError, match=r"lineage.jsonl:2 is no line of a lineage"):
+    with pytest.raises(UserError, match=r"lineage.jsonl:2 does not describe an individual"):
         read_lineage(path)
