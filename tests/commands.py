@@ -6,42 +6,60 @@ where a command's differs, it is started as any other.
 """
 
 import atexit
+import functools
 import os
 import runpy
+import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from multiprocessing import get_context
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from tests.forked_workers import before_imports, fork_for_all, forking, read_by_ray
+
 ROOT = Path(__file__).resolve().parent.parent
-PRELOADED = (
-    *("peft", "transformers.models.auto.tokenization_auto", "transformers.models.qwen3.modeling_qwen3"),
-    *("app.cli", "app.pipeline", "app.training.sft", "app.evaluation.stage", "tests.commands"),
-)
-READ_BY_IMPORTS = ("HF_", "TRANSFORMERS_", "OMP_", "TORCH")
 Done = subprocess.CompletedProcess[str]
 
 
-def before_imports(env: Mapping[str, str]) -> dict[str, str]:
-    """What of an environment decides how modules are imported."""
-    return {name: value for name, value in env.items() if name.startswith(READ_BY_IMPORTS)}
+def context() -> ForkServerContext:
+    """Starts processes by a fork of the one that has made the imports."""
+    forks = get_context("forkserver")
+    forks.set_forkserver_preload(["tests.preloaded"])
+    return forks
+
+
+@functools.cache
+def workers_socket() -> Path:
+    """Where workers of a Ray are forked (`tests/forked_workers.py`), until this process ends. At the first call, which
+    comes before the first command, its environment is still the one that it was begun with."""
+    folder = Path(tempfile.mkdtemp(prefix="forks-", dir="/tmp"))  # a socket's path has no more than 107 characters
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "socket"))
+        listener.listen()
+        server = context().Process(target=fork_for_all, args=(listener, before_imports(os.environ)), daemon=True)
+        os.environ |= read_by_ray()
+        server.start()
+        for name in read_by_ray():
+            del os.environ[name]
+    return folder / "socket"
 
 
 def run(arguments: Sequence[str], env: Mapping[str, str], imported_under: Mapping[str, str], timeout: float) -> Done:
     """Run `python -m app` in the repository root. imported_under: `before_imports` of the environment that this process
     was begun with. Raises subprocess.TimeoutExpired, with the command ended."""
-    context = get_context("forkserver")
-    context.set_forkserver_preload([*PRELOADED])
     if before_imports(env) != imported_under:
         command = [sys.executable, "-m", "app", *arguments]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, env=dict(env))
     with tempfile.TemporaryDirectory() as folder:
         outputs = [Path(folder, name) for name in ("stdout", "stderr")]
-        process = context.Process(target=_be, args=(list(arguments), dict(env), outputs))
-        process.start()
+        process = started(arguments, env, outputs)
         process.join(timeout)
         if process.exitcode is None:
             process.kill()
@@ -52,16 +70,26 @@ def run(arguments: Sequence[str], env: Mapping[str, str], imported_under: Mappin
         )
 
 
-def _be(arguments: list[str], env: dict[str, str], outputs: list[Path]) -> None:
+def started(arguments: Sequence[str], env: Mapping[str, str], outputs: Sequence[Path]) -> BaseProcess:
+    """`python -m app` in the repository root, in a session of its own. outputs: files for standard output and error,
+    which may be one."""
+    process = context().Process(target=_be, args=(list(arguments), dict(env), list(outputs), workers_socket()))
+    process.start()
+    return process
+
+
+def _be(arguments: list[str], env: dict[str, str], outputs: list[Path], workers: Path) -> None:
     """The forked process: from here on the command."""
+    os.setsid()
     for fd, path in zip((1, 2), outputs, strict=True):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), fd)
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND), fd)
     os.environ.clear()
     os.environ.update(env)
     os.chdir(ROOT)
     sys.argv = ["app", *arguments]
     try:
-        runpy.run_module("app", run_name="__main__", alter_sys=True)
+        with forking(workers):
+            runpy.run_module("app", run_name="__main__", alter_sys=True)
     finally:  # multiprocessing ends a process without what Python does at its end
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()

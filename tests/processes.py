@@ -3,15 +3,13 @@
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
 
-from tests.conftest import ROOT
+from tests import commands
 
 
 def title(process: psutil.Process) -> str:
@@ -30,20 +28,15 @@ def below(words: str, pid: int | None = None) -> list[psutil.Process]:
 
 def started_and_killed(arguments: Sequence[str], log: Path, ready: Callable[[], bool]) -> None:
     """Start `python -m app`, and end the driver with SIGKILL as soon as `ready`."""
-    driver = subprocess.Popen(
-        [sys.executable, "-m", "app", *arguments],
-        cwd=ROOT,
-        stdout=log.open("w"),
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
+    driver = commands.started(arguments, os.environ, [log, log])
     deadline = time.monotonic() + 240
     while not ready():
-        assert driver.poll() is None, "the command ended before it could be killed:\n" + log.read_text()
+        assert driver.exitcode is None, "the command ended before it could be killed:\n" + log.read_text()
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.01)
     driver.kill()
-    driver.wait()
+    driver.join()
+    assert driver.pid
     end_group(driver.pid)
 
 

@@ -49,6 +49,11 @@ class Browser:
         """Warnings and errors of the page's scripts since the last call."""
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
+    def leave(self) -> None:
+        """Close the page that is shown, and forget what its scripts say of their connections then."""
+        self.driver.get("about:blank")
+        self.console()
+
     def prefer(self, colours: str) -> None:
         """colours: "dark" or "light"."""
         features = [{"name": "prefers-color-scheme", "value": colours}]

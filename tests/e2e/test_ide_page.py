@@ -103,6 +103,7 @@ def shared_browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(host: str, shared_browser: Browser) -> Iterator[Page]:
     """A new session of the page; afterwards: nothing was asked of another host, no script complained."""
+    shared_browser.leave()
     opened = Page(shared_browser, f"http://{host}{PREFIX}/")
     yield opened
     assert shared_browser.requested_elsewhere(host) == []

@@ -7,6 +7,8 @@ import pytest
 
 from app.cluster.session import connected
 from app.settings import ClusterSettings
+from tests.commands import workers_socket
+from tests.forked_workers import forking
 
 
 @pytest.fixture(scope="session")
@@ -15,5 +17,5 @@ def local_ray(cache: Path) -> Iterator[None]:
     settings = ClusterSettings(num_cpus=4, object_store_bytes=200 << 20, dashboard=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_OVERRIDE_RESOURCES", '{"gpu_slot": 1}')  # what trials of evolution take turns for
-        with connected(settings):
+        with forking(workers_socket()), connected(settings):
             yield

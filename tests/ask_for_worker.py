@@ -1,0 +1,45 @@
+"""What Ray starts for each worker of a Ray under `tests.forked_workers.forking`: it asks for one and waits for its end.
+
+It hands over its arguments, environment, folder and streams. It runs some hundred times, so it imports little.
+"""
+
+import marshal
+import os
+import select
+import signal
+import socket
+import sys
+
+FORKS = "POCKETCODER_TESTS_FORKS"
+"""Names the socket of the process that forks workers."""
+
+
+def main() -> None:
+    asked = marshal.dumps((sys.argv[1:], dict(os.environ), os.getcwd()))
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(os.environ[FORKS])
+        socket.send_fds(client, [len(asked).to_bytes(8, "big")], [0, 1, 2])
+        client.sendall(asked)
+        pid = int.from_bytes(client.recv(8, socket.MSG_WAITALL), "big")
+    if pid:
+        wait_for(pid, os.getppid())
+    else:  # be what Ray starts otherwise; to set up the worker's environment, and then to be the worker
+        from ray._private import workers
+
+        name = "default_worker.py" if sys.argv[1].startswith("--") else "setup_worker.py"
+        os.execv(sys.executable, [sys.executable, os.path.join(workers.__path__[0], name), *sys.argv[1:]])
+
+
+def wait_for(worker: int, raylet: int) -> None:
+    """Wait for the worker's end, and be its end where the process that started this one is gone."""
+    try:
+        end = os.pidfd_open(worker)
+    except ProcessLookupError:
+        return
+    while not select.select([end], [], [], 1.0)[0]:
+        if os.getppid() != raylet:
+            signal.pidfd_send_signal(end, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()

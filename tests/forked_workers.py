@@ -1,0 +1,130 @@
+"""Ray's workers without their imports: a process that has made them forks one a worker, as `tests/commands.py` has one
+a command.
+
+A worker that trains takes seven to thirteen seconds of a core to import torch, peft and Ray Train, each of Ray Train's
+seven helpers about two. Only a Ray that is started under `forking` has such workers. Clusters of `ray start`, and Rays
+of commands that tests start as processes of their own, have the usual ones.
+"""
+
+import atexit
+import contextlib
+import marshal
+import os
+import runpy
+import select
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing import parent_process
+from pathlib import Path
+from typing import Any
+
+from tests.ask_for_worker import FORKS
+
+READ_BY_IMPORTS = ("HF_", "TRANSFORMERS_", "OMP_", "TORCH_")  # imports themselves set some of TORCHINDUCTOR_
+
+
+def before_imports(env: Mapping[str, str]) -> dict[str, str]:
+    """What of an environment decides how modules are imported."""
+    return {name: value for name, value in env.items() if name.startswith(READ_BY_IMPORTS)}
+
+
+def read_by_ray() -> dict[str, str]:
+    """What Ray's library has to find in the environment when the process that forks imports it: it reads these two but
+    once, and no worker starts without them. The job is that of a worker that is started before its job is known, the
+    raylet whose end ends the worker is this process; of the real one `tests/ask_for_worker.py` knows."""
+    return {"RAY_JOB_ID": "ffffffff", "RAY_RAYLET_PID": str(os.getpid())}
+
+
+@contextlib.contextmanager
+def forking(place: Path) -> Iterator[None]:
+    """A Ray that this process starts in the block has its workers forked by whoever listens at this socket. It has no
+    log monitor and no autoscaler's monitor, which nobody needs here, at a second of a core each.
+
+    By private members of Ray 2.60: `ray.init` takes none of these."""
+    from ray._private import parameter
+
+    usual: Any = parameter.RayParams
+    asker = str(Path(__file__).with_name("ask_for_worker.py"))
+
+    def params(**given: Any) -> Any:
+        starts = {"worker_path": asker, "setup_worker_path": asker}
+        return usual(**given, **starts, include_log_monitor=False, no_monitor=True)
+
+    os.environ[FORKS] = str(place)
+    parameter.RayParams = params  # type: ignore[assignment, misc]
+    try:
+        yield
+    finally:
+        parameter.RayParams = usual  # type: ignore[misc]
+        del os.environ[FORKS]
+
+
+def fork_for_all(listener: socket.socket, imported_under: Mapping[str, str]) -> None:
+    """Fork a worker for each who asks, until the process that started this one is gone. Who asks under another
+    environment than `imported_under`, as `before_imports` has it, is told to be a usual worker."""
+    parent = parent_process()
+    assert parent is not None
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody here waits for the workers
+    while parent.sentinel not in select.select([listener, parent.sentinel], [], [])[0]:
+        client, _ = listener.accept()
+        with client:
+            length, streams, *_ = socket.recv_fds(client, 8, 3)
+            arguments, env, folder = marshal.loads(client.recv(int.from_bytes(length, "big"), socket.MSG_WAITALL))
+            arguments, changes = _without_setup(arguments)
+            can_fork = changes is not None and before_imports(env | changes) == imported_under
+            pid = os.fork() if can_fork else None
+            if pid == 0:
+                listener.close()
+                client.close()
+                _work(arguments, env, changes or {}, folder, streams)
+            for stream in streams:
+                os.close(stream)
+            client.sendall((pid or 0).to_bytes(8, "big"))
+
+
+def _without_setup(arguments: Sequence[str]) -> tuple[Sequence[str], dict[str, str] | None]:
+    """A worker's own arguments, and what its runtime environment changes in the environment; None where it does more.
+
+    Ray starts a worker through a process that imports Ray, sees to the runtime environment and is then the worker."""
+    from ray._private.runtime_env.context import RuntimeEnvContext
+    from ray._private.workers.setup_worker import parser
+
+    setup, (_, *others) = parser.parse_known_args(arguments)
+    context = RuntimeEnvContext.deserialize(setup.serialized_runtime_env_context or "{}")
+    only = RuntimeEnvContext(env_vars=context.env_vars).serialize() == context.serialize()
+    return others, context.env_vars if only else None
+
+
+def _work(
+    arguments: Sequence[str], env: Mapping[str, str], changes: dict[str, str], folder: str, streams: Sequence[int]
+) -> None:
+    """The forked process: from here on a worker, and it does not come back."""
+    from ray._private import utils, workers
+    from ray._raylet import Config
+
+    code = 1
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.setpgid(0, 0)  # as a raylet's workers have it, which ends whole groups
+        for fd, stream in enumerate(streams):
+            os.dup2(stream, fd)
+            os.close(stream)
+        os.environ.clear()
+        os.environ.update(env)
+        utils.update_envs(changes)
+        os.chdir(folder)
+        Config.initialize("")  # reads the environment again
+        sys.argv = [str(Path(workers.__path__[0], "default_worker.py")), *arguments]
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:  # a forked process ends without what Python does at its end
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        os._exit(code)

@@ -1,0 +1,20 @@
+"""What the process that forks commands and workers imports, once for all of them (`tests/commands.py`)."""
+
+import importlib
+import os
+from types import SimpleNamespace
+
+import ray.actor
+from ray._raylet import ActorClassID
+
+# A class that becomes an actor gets a random number when it is imported. Drawn by Ray's library, it would seed what all
+# forked processes draw from: two workers' first objects then have one number, and one of the workers ends.
+ray.actor.ActorClassID = SimpleNamespace(  # type: ignore[attr-defined]
+    from_random=lambda: ActorClassID(os.urandom(ActorClassID.size()))
+)
+for name in (
+    *("peft", "transformers.models.auto.tokenization_auto", "transformers.models.qwen3.modeling_qwen3"),
+    *("app.cli", "app.pipeline", "app.training.sft", "app.reward.stage", "app.evaluation.stage", "tests.commands"),
+    *("actors.generator", "actors.judges", "ray.data", "ray.train.v2.api.data_parallel_trainer"),
+):
+    importlib.import_module(name)
