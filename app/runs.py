@@ -117,6 +117,19 @@ class Run:
         self.grm_attribution = self.grm / "attribution.csv"
         self.grm_audit = self.grm / "audit.jsonl"
         self.grm_work = self.grm / "work"
+        self.evolve = root / "evolve"
+        self.evolve_meta = self.evolve / "meta.json"
+        self.evolve_lineage = self.evolve / "lineage.jsonl"
+        self.evolve_tune = self.evolve / "tune"
+        self.evolve_individuals = self.evolve / "individuals"
+        self.evolve_boundaries = self.evolve / "boundaries"
+        self.evolve_pool = self.evolve / "pool"
+        self.evolve_problems = self.evolve / "problems"
+        self.evolve_validation_problems = self.evolve / "validation_problems"
+        self.evolve_adapter = self.evolve / "adapter"
+        self.evolve_attribution = self.evolve / "attribution.csv"
+        self.evolve_lora = self.evolve / "loras" / "best_alpha_evolve.safetensors"
+        self.evolve_replay = self.evolve / "replay"
         self.evaluation = root / "evaluation"
         self.validation = root / "validation"
         self.superseded = root / "superseded"
@@ -131,6 +144,10 @@ class Run:
     def arm(self, name: str) -> ArmPaths:
         """Of an arm of self-reward, by `grm.arm`."""
         return ArmPaths(self.grm_arms / name)
+
+    def individual(self, name: str, generation: int) -> ArmPaths:
+        """Of what an individual of the population does in a generation."""
+        return ArmPaths(self.evolve_individuals / name / str(generation))
 
     def suite_result(self, suite: str, candidate: str) -> Path:
         return self.evaluation / suite / candidate / "result.json"

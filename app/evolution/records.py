@@ -2,7 +2,7 @@
 others. Where it comes from says `app.evolution.lineage`."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 Value = int | float | str
@@ -94,3 +94,95 @@ class Fitness:
     @property
     def value(self) -> float:
         return self.pass_at_1 * self.factor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lived:
+    """What one individual did in one generation, or what one imitation of the pool came to. Made by
+    `app.evolution.trial`; kept as evolve/individuals/ID/GENERATION/lived.json, which selection and report read.
+
+    Example: Lived(id="5f0c1_00003.2", generation=2, config={"learning_rate": 7e-5, ...}, metrics=Metrics(...), steps=5,
+                   drafts=2560, drawn_tokens=301_000, learnt_tokens=190_000, drafting_seconds=31.0, judging_seconds=4.0,
+                   training_seconds=24.0, measuring_seconds=12.0, peak_gib=5.2, reward=0.48, why_ended="...")
+    """
+
+    id: str
+    generation: int
+    config: Mapping[str, Value]
+    """The genome as Tune carries it (`tune_spaces.alpha_evolve.config_of`)."""
+    metrics: Metrics
+    """As of the first drafts that selection asked for; more of them, where it was close, are in `Boundary`."""
+    steps: int
+    drafts: int
+    """Drawn to learn from."""
+    drawn_tokens: int
+    """Of these drafts."""
+    learnt_tokens: int
+    """That entered the loss."""
+    drafting_seconds: float
+    judging_seconds: float
+    training_seconds: float
+    measuring_seconds: float
+    peak_gib: float
+    """Of the trainer on its device; 0 without a card."""
+    reward: float | None
+    """Mean of the last step; None for an imitation."""
+    why_ended: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """How many problems a pool of drafts solves, beside as many drafts of one policy. Made by `app.evolution.pool`."""
+
+    generation: int
+    problems: int
+    """Of which both have as many drafts."""
+    drafts_a_problem: float
+    pool: float
+    """Share of the problems that one of the pool's drafts solves, expected over which ones are taken."""
+    one_policy: float
+    """The same of the untouched model's drafts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """Two individuals on the same problems: the first minus the second, in fitness.
+
+    Example: Compared(first="a.1", second="b.1", difference=0.021, errors=1.7, probability=0.95)
+    """
+
+    first: str
+    second: str
+    difference: float
+    errors: float
+    """In standard errors."""
+    probability: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Boundary:
+    """How the end of a generation was decided. Made by `app.evolution.boundary`; kept as
+    evolve/boundaries/GENERATION.json, which the report reads."""
+
+    generation: int
+    values: Mapping[str, float]
+    """Fitness by id, the best first, after all drafts that selection asked for."""
+    pass_at_1: Mapping[str, float]
+    num_drafts: Mapping[str, int]
+    """Of a problem, by which each was judged in the end."""
+    num_problems: int
+    unmeasured: Sequence[str]
+    imitation: str
+    """Id of the candidate that imitates the pool; empty where there is none."""
+    donors: Mapping[str, str]
+    """By the id of who is replaced."""
+    close: Sequence[Compared]
+    """Each that is not among the survivors with the donor that came nearest."""
+    probability: float
+    """That the whole order is right."""
+    survivors_probability: float
+    selection_tokens: int
+    """Drawn to measure all candidates."""
+    budget_tokens: int
+    coverage: Coverage | None
+    seconds: float
