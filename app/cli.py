@@ -78,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     corpus.add_argument("--check", action="store_true", help="tell what the recipe needs and what is wrong with it")
     commands.add_parser("sft", parents=[profile, run], help="train the adapter")
     commands.add_parser("grm", parents=[profile, run], help="let the model learn from its own drafts, judged by tests")
+    commands.add_parser("evolve", parents=[profile, run], help="let a population learn so, and keep the best of it")
     truncate = commands.add_parser("truncate", help="make a smaller adapter, by singular values")
     truncate.add_argument("--adapter", required=True, type=user_path, metavar="DIR", help="PEFT folder")
     truncate.add_argument("--rank", required=True, type=int, metavar="R", help="of the adapter that is made")
@@ -147,8 +148,7 @@ def _pipeline(arguments: argparse.Namespace) -> None:
         raise UserError("--resume needs --run DIR: name the run to go on with")
     folder = arguments.run or new_run_dir(profile)
     _check_inputs(profile)
-    if profile.grm.when != "never":
-        _check_problems(folder, profile)
+    _check_problems(folder, profile, [stage for stage in ("grm", "evolve") if _may_run(profile, stage)])
     _check_confinement(arguments.unsafe)
     with open_run(folder, profile, resume=arguments.resume) as run:
         print(f"run directory {run.root}", file=sys.stderr)
@@ -163,8 +163,8 @@ def _stage(arguments: argparse.Namespace) -> None:
 
     profile = _profile(arguments)
     _check_inputs(profile)
-    if arguments.command == "grm":
-        _check_problems(arguments.run, profile)
+    if arguments.command in ("grm", "evolve"):
+        _check_problems(arguments.run, profile, [arguments.command])
     with open_run(arguments.run, profile, resume=True) as run:
         from app import pipeline
 
@@ -172,6 +172,7 @@ def _stage(arguments: argparse.Namespace) -> None:
             "corpus": (lambda: pipeline.corpus(run, profile, unsafe=arguments.unsafe, by_itself=True), run.corpus),
             "sft": (lambda: pipeline.sft(run, profile), run.sft),
             "grm": (lambda: pipeline.grm(run, profile), run.grm),
+            "evolve": (lambda: pipeline.evolve(run, profile), run.evolve),
         }[arguments.command]
         work()
         print(f"{arguments.command}: {place}")
@@ -200,7 +201,7 @@ def _corpus(arguments: argparse.Namespace) -> None:
     return None
 
 
-def _grm(arguments: argparse.Namespace) -> None:
+def _by_drafts(arguments: argparse.Namespace) -> None:
     _check_confinement(unsafe=False)  # an unconfined program earns no reward, so --unsafe would be of no use
     _stage(arguments)
 
@@ -277,13 +278,20 @@ def _check_inputs(profile: Any) -> None:
     load_recipe(profile.corpus.recipe)
 
 
-def _check_problems(folder: Path, profile: Any) -> None:
-    """Refuse problems that self-reward can't learn from, of the sources that are on this machine."""
-    from app.reward.problems.early import check
+def _may_run(profile: Any, stage: str) -> bool:
+    return bool(getattr(profile, stage).when != "never")
+
+
+def _check_problems(folder: Path, profile: Any, stages: Sequence[str]) -> None:
+    """Refuse problems that these stages can't learn from, of the sources that are on this machine."""
+    from app.reward.problems.early import check, check_evolution
     from app.runs import Run
 
-    if not Run(folder).grm_meta.exists():
+    run = Run(folder)
+    if "grm" in stages and not run.grm_meta.exists():
         check(profile.grm, fetches=False)
+    if "evolve" in stages and not run.evolve_meta.exists():
+        check_evolution(profile.evolve, profile.grm, fetches=False)
 
 
 COMMANDS = {
@@ -292,7 +300,8 @@ COMMANDS = {
     "pipeline": _pipeline,
     "corpus": _corpus,
     "sft": _stage,
-    "grm": _grm,
+    "grm": _by_drafts,
+    "evolve": _by_drafts,
     "truncate": _truncate,
     "evaluate": _evaluate,
     "report": _report,

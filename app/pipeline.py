@@ -1,17 +1,18 @@
-"""The main job: corpus, SFT, self-reward, validation of both, evaluation, report, in this order, each skipped when it
-is complete; what trains also where it would do harm or can't be done (`sft.when`, `grm.when`).
+"""The main job: corpus, SFT, self-reward, evolution, validation of all three, evaluation, report, in this order, each
+skipped when it is complete; what trains also where it would do harm or can't be done (`sft.when`, `grm.when`,
+`evolve.when`).
 
-Runs as a Ray driver: on a cluster of its own, on the one RAY_ADDRESS names, or as a submitted job. SFT and self-reward
-(`grm`) each train an adapter of the base model, so neither waits for the other's validation, which decides whether an
-adapter is kept (`app.evaluation.gate`): validations come together, before the evaluation, and the model is loaded once
-for all of them. Evolution (`evolve`) is to come.
+Runs as a Ray driver: on a cluster of its own, on the one RAY_ADDRESS names, or as a submitted job. SFT, self-reward
+(`grm`) and evolution (`evolve`) each train an adapter of the base model, so none waits for another's validation, which
+decides whether an adapter is kept (`app.evaluation.gate`): validations come together, before the evaluation, and the
+model is loaded once for all of them.
 Run: python -m app pipeline --profile P [--run DIR] [--resume]
 """
 
 import contextlib
 import functools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from app import hardware
@@ -21,7 +22,7 @@ from app.errors import NothingToLearnError, causes
 from app.evaluation import gate
 from app.evaluation.guarded_suites import guard_for
 from app.evaluation.measurement import Engines, measure_candidates, search_training_data
-from app.evaluation.stage import BASE, GRM, SFT, is_evaluated, load_suites
+from app.evaluation.stage import BASE, EVOLVE, GRM, SFT, is_evaluated, load_suites
 from app.files.json_files import read_json
 from app.models.base import ensure_model, load_tokenizer
 from app.progress import say
@@ -38,7 +39,7 @@ def run_pipeline(run: Run, profile: Profile, *, keep_anyway: bool = False, unsaf
     tokenizer = check_chat_uses(profile)
     gate.check(profile.validation)
     left_out = _left_out(run, profile, tokenizer, unsafe)
-    adapters = {stage: str(place) for stage, place in ((SFT, run.sft_adapter), (GRM, run.grm_adapter))}
+    adapters = {SFT: str(run.sft_adapter), GRM: str(run.grm_adapter), EVOLVE: str(run.evolve_adapter)}
     trained = {stage: adapter for stage, adapter in adapters.items() if stage not in left_out}
     validated = all(gate.is_validated(run, profile, stage, adapter) for stage, adapter in trained.items())
     measured = is_evaluated(run, profile.evaluation, {BASE: "", **trained}) and validated
@@ -47,17 +48,21 @@ def run_pipeline(run: Run, profile: Profile, *, keep_anyway: bool = False, unsaf
     problems = [] if measured else [load_suites(settings) for settings in asked]
     if GRM in trained:
         _check_what_grm_asks(run, profile)
+    if EVOLVE in trained:
+        _check_what_evolution_asks(run, profile)
     update_info(run, left_out=left_out)
     with hardware.PeakMemory() as memory, contextlib.nullcontext() if complete else connected(profile.cluster):
         if not complete:
-            _require_what_stages_need(profile, trains=SFT in trained, learns=GRM in trained)
+            learns = GRM in trained or EVOLVE in trained
+            _require_what_stages_need(profile, trains=SFT in trained, learns=learns)
         corpus(run, profile, unsafe=unsafe)
         if SFT in trained:
             sft(run, profile)
-        if GRM in trained and (reason := _grm_or_why_not(run, profile)):
-            left_out[GRM] = reason
-            del trained[GRM]
-            update_info(run, left_out=left_out)
+        for stage, work in ((GRM, grm), (EVOLVE, evolve)):
+            if stage in trained and (reason := _done_or_why_not(work, run, profile)):
+                left_out[stage] = reason
+                del trained[stage]
+                update_info(run, left_out=left_out)
         for stage, reason in left_out.items():
             say(f"{stage} is left out: {reason}")
         for suites in problems:
@@ -75,6 +80,7 @@ def _left_out(run: Run, profile: Profile, tokenizer: Any, unsafe: bool) -> dict[
     reasons = {
         SFT: why_sft_is_left_out(run, profile, tokenizer),
         GRM: why_grm_is_left_out(run, profile, tokenizer, unsafe),
+        EVOLVE: why_evolve_is_left_out(run, profile, tokenizer, unsafe),
     }
     return {stage: reason for stage, reason in reasons.items() if reason}
 
@@ -91,11 +97,23 @@ def why_sft_is_left_out(run: Run, profile: Profile, tokenizer: Any) -> str:
 
 def why_grm_is_left_out(run: Run, profile: Profile, tokenizer: Any, unsafe: bool) -> str:
     """For a person; empty where the run learns, or has learnt, from its own drafts."""
-    when, anyway = profile.grm.when, "`--set grm.when=always` lets it learn all the same"
     if run.grm_meta.exists():
         return ""
+    return _why_not_by_drafts("grm.when", profile.grm.when, profile, tokenizer, unsafe)
+
+
+def why_evolve_is_left_out(run: Run, profile: Profile, tokenizer: Any, unsafe: bool) -> str:
+    """For a person; empty where the run evolves, or has evolved, a population."""
+    if run.evolve_meta.exists():
+        return ""
+    return _why_not_by_drafts("evolve.when", profile.evolve.when, profile, tokenizer, unsafe)
+
+
+def _why_not_by_drafts(setting: str, when: str, profile: Profile, tokenizer: Any, unsafe: bool) -> str:
+    """Why a stage that learns from the model's own drafts is left out."""
+    anyway = f"`--set {setting}=always` lets it learn all the same"
     if when == "never":
-        return f"grm.when=never says so; {anyway}"
+        return f"{setting}=never says so; {anyway}"
     if when == "auto" and not is_taught_to_answer(tokenizer):
         return f"{profile.model.name} was not taught to answer, and what it would learn from are its answers; {anyway}"
     if confinement(unsafe=unsafe).tier in UNTRUSTED_TIERS:
@@ -113,10 +131,20 @@ def _check_what_grm_asks(run: Run, profile: Profile) -> None:
         check(profile.grm, profile.validation)
 
 
-def _grm_or_why_not(run: Run, profile: Profile) -> str:
+def _check_what_evolution_asks(run: Run, profile: Profile) -> None:
+    """Raise UserError for a model or for problems that the stage can't learn with, before any stage."""
+    if not run.evolve_meta.exists():
+        from app.reward.problems.early import check_evolution
+        from app.reward.stage import check_model
+
+        check_model(profile)
+        check_evolution(profile.evolve, profile.grm)
+
+
+def _done_or_why_not(stage: Callable[[Run, Profile], None], run: Run, profile: Profile) -> str:
     """Run the stage; why there was nothing to learn, where that is so: the pipeline goes on without it."""
     try:
-        grm(run, profile)
+        stage(run, profile)
     except Exception as error:  # may come back from a Ray worker, wrapped
         *_, bottom = causes(error)
         if not isinstance(bottom, NothingToLearnError):
@@ -218,6 +246,28 @@ def grm(run: Run, profile: Profile) -> None:
         engines = functools.partial(generator_and_judges, beside_trainer=True)
         run_grm(run, profile, problems, validating_by, engines, critic_on_ray)
     return say(f"  {told(read_json(run.grm_meta))}: {run.grm_adapter}")
+
+
+def evolve(run: Run, profile: Profile) -> None:
+    if run.evolve_meta.exists():
+        return say("evolve: complete")
+    from app.evolution.stage import run_evolve, told
+    from app.reward.problems.find import OF_RUN, load
+    from app.reward.problems.held_out import to_measure_by
+    from app.reward.stage import check_model
+    from tune_spaces.experiment import evolve_on_ray
+
+    check_model(profile)
+    if OF_RUN in (*profile.grm.problems, *profile.evolve.validation):
+        require_stage(run, "corpus", run.corpus_manifest, profile)
+    problems = load(profile.grm.problems, run.problems, profile.validation)
+    measuring = to_measure_by(profile.evolve, profile.grm, problems, run.problems)
+    say("evolve")
+    with run.attempt("evolve"), connected(profile.cluster):
+        _require_what_stages_need(profile, trains=False, learns=True)
+        engines = functools.partial(generator_and_judges, beside_trainer=True)
+        run_evolve(run, profile, problems, measuring, engines, evolve_on_ray)
+    return say(f"  {told(read_json(run.evolve_meta))}: {run.evolve_adapter}")
 
 
 @contextlib.contextmanager

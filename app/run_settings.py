@@ -28,6 +28,8 @@ DRAWN = ("seed", "model", "sandbox.timeout_s", "sandbox.memory_bytes", "grm.prob
          "grm.temperature", "grm.max_new_tokens", "grm.seq_len")  # fmt: skip
 """What self-reward's problems and their solve rates were made with."""
 GRM = (*DRAWN, "grm", "sft.weight_decay", "sft.max_grad_norm", "sft.optimiser", "sft.final_lr_fraction")
+EVOLVE = (*GRM, "evolve")
+"""Evolution learns by grm's settings, but for its genes."""
 CRITIC = (*DRAWN, "grm.critic")
 """What the critic was made with, its measurements included."""
 DECISIVE_SANDBOX = ("timeout_s", "memory_bytes")
@@ -41,6 +43,8 @@ HOW_ONLY = (
     "sft.vram_gib",
     "sft.use_gpu",
     "grm.when",
+    "evolve.when",
+    "evolve.slots",
     "grm.checkpoint_every",
     "grm.critic.checkpoint_every",
     "grm.critic.batch_size",
@@ -77,7 +81,8 @@ def stored_profile(root: Path) -> Profile | None:
         for group, name in RETIRED:
             held.get(group, {}).pop(name, None)
         held.setdefault("sft", {}).setdefault("when", "always")  # a run of before trains, or goes on with it
-        held.setdefault("grm", {}).setdefault("when", "never")  # and has no self-reward but by its own command
+        for stage in ("grm", "evolve"):  # and learns from its own drafts by these stages' own commands alone
+            held.setdefault(stage, {}).setdefault("when", "never")
     except (BrokenFileError, KeyError, AttributeError):
         raise UserError(
             f"{info} can't be read as the description of a run: choose another --run or remove {root}"
@@ -122,6 +127,8 @@ def _bound(run: "Run") -> tuple[str, ...]:
         found += SFT
     if run.grm_meta.exists():
         found += GRM
+    if run.evolve_meta.exists():
+        found += EVOLVE
     return found
 
 
@@ -134,6 +141,7 @@ def _begin_anew(run: "Run", changed: list[str]) -> None:
         (run.grm_critic, run.grm_meta, CRITIC),
         (run.grm_arms, run.grm_meta, GRM),
         (run.grm_work, run.grm_meta, GRM),
+        (run.evolve, run.evolve_meta, EVOLVE),
     )
     for folder, last, keys in made:
         differing = [line for line in changed if _is_of(line, keys)]

@@ -4,6 +4,7 @@
                   corpus/manifest.json        written last: its existence means that the stage is complete
                   sft/meta.json               the same for the training
                   grm/meta.json audit.jsonl   the same for self-reward, and what its audit found
+                  evolve/meta.json lineage.jsonl    the same for evolution, and who lived in which generation
                   evaluation/<suite>/<candidate>/settings.json samples.jsonl result.json
                   evaluation/contamination/<suite>.json
                   validation/<stage>/decision.json    whether what the stage trained is kept, and why
@@ -57,7 +58,7 @@ def latest_run() -> Path | None:
 
 def _end(run: "Run") -> float:
     """When the run was finished; 0.0 where it was not."""
-    made = [meta for meta in (run.sft_meta, run.grm_meta) if meta.exists()]
+    made = [meta for meta in (run.sft_meta, run.grm_meta, run.evolve_meta) if meta.exists()]
     if not made and run.report_html.exists() and "sft" in left_out(run):
         made = [run.report_html]
     return max((path.stat().st_mtime for path in made), default=0.0)
@@ -124,7 +125,10 @@ class Run:
         self.evolve_individuals = self.evolve / "individuals"
         self.evolve_boundaries = self.evolve / "boundaries"
         self.evolve_pool = self.evolve / "pool"
-        self.evolve_problems = self.evolve / "problems"
+        self.evolve_untouched = self.evolve / "untouched"
+        self.evolve_fresh = self.evolve / "fresh"
+        self.evolve_origin = self.evolve / "origin"
+        self.evolve_audit = self.evolve / "audit.jsonl"
         self.evolve_validation_problems = self.evolve / "validation_problems"
         self.evolve_adapter = self.evolve / "adapter"
         self.evolve_attribution = self.evolve / "attribution.csv"
@@ -168,6 +172,11 @@ class Run:
         """Self-reward's files of judged drafts, by their place below grm/."""
         return {path.relative_to(self.grm).as_posix(): path for path in sorted(self.grm.rglob("drafts*/*.parquet"))}
 
+    def evolve_drafts(self) -> dict[str, Path]:
+        """Evolution's files of judged drafts that were learnt from, by their place below evolve/."""
+        found = sorted(self.evolve_individuals.glob("*/*/drafts/*.parquet"))
+        return {path.relative_to(self.evolve).as_posix(): path for path in found}
+
     def set_aside(self, folder: Path) -> Path:
         """Move a folder of the run to where no stage and no report looks for it; returns the place."""
         place = self.superseded / folder.relative_to(self.root)
@@ -181,7 +190,11 @@ class Run:
     def trained(self) -> dict[str, Path]:
         """Finished adapters by the stage that made them, in the order of the stages; one that adds some lists them
         here."""
-        stages = {"sft": (self.sft_meta, self.sft_adapter), "grm": (self.grm_meta, self.grm_adapter)}
+        stages = {
+            "sft": (self.sft_meta, self.sft_adapter),
+            "grm": (self.grm_meta, self.grm_adapter),
+            "evolve": (self.evolve_meta, self.evolve_adapter),
+        }
         return {stage: folder for stage, (meta, folder) in stages.items() if meta.exists()}
 
     def adapters(self) -> dict[str, Path]:

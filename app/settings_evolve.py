@@ -38,8 +38,32 @@ class FitnessSettings(Settings):
 
 
 class EvolveSettings(Settings):
-    """Population, mutation and selection."""
+    """Population, mutation and selection. Individuals learn as `grm` says, but for their genomes."""
 
+    when: Literal["auto", "always", "never"] = "auto"
+    """auto: the pipeline has this stage for an instruct model, as self-reward. Whatever this says, an adapter that does
+    harm is not kept (`app.evaluation.gate`)."""
+    start: Literal["auto", "base"] = "auto"
+    """auto: the population begins with the adapter that self-reward left, where the run has one of the rank grm.lora_r;
+    otherwise, and with base, it begins with the trunk."""
+    rates: tuple[float, ...] = (0.5, 1.0, 2.0)
+    """Multiples of grm.learning_rate of which a short rung finds the best before the trunk; none or one: no rung."""
+    rung_tokens: int = Field(default=300_000, ge=1)
+    """Drawn and learnt with each of these rates."""
+    trunk_tokens: int = Field(default=1_500_000, ge=0)
+    """Drawn and learnt by one individual, of which the whole population is made, with its moments; 0: no trunk."""
+    generations: int = Field(default=3, ge=1, le=100)
+    generation_tokens: int = Field(default=600_000, ge=1)
+    """Drawn and learnt by each individual in a generation; the step that comes to it is its last one there."""
+    imitation: bool = True
+    """Each generation ends with one candidate more: the base, which imitates what all individuals have solved."""
+    slots: int | None = Field(default=None, ge=1, le=64)
+    """Individuals that train at the same time; None: as many as fit on the card beside the engine, or one without."""
+    validation: tuple[str, ...] = ()
+    """Sources of the problems by which individuals are measured, written as in grm.problems, whose held-out halves are
+    taken; none: those of grm.problems."""
+    validation_problems: int = Field(default=256, ge=1, le=10_000)
+    """At most, drawn by hash."""
     population: int = Field(default=4, ge=2, le=64)
     survivors: int = Field(default=2, ge=1, le=63)
     """Individuals, the best ones, that others may become clones of."""

@@ -36,6 +36,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ from ray.tune.utils import flatten_dict
 
 from app.evolution.lineage import (
     Child,
+    Heir,
     Life,
     Member,
     Outcome,
@@ -55,6 +57,7 @@ from app.evolution.lineage import (
     read_lineage,
     succession,
 )
+from tune_spaces.selecting import selecting
 from tune_spaces.trials import (
     TIME,
     added_like,
@@ -195,7 +198,7 @@ class AlphaEvolve(PopulationBasedTraining):
             add_generation(self._lineage, self._decide(generation, trials))
             lives = self._recorded(generation)  # JSON's lists for tuples, and so on: the same after a restore
         for life in lives:
-            self._act(controller, life, lives)
+            self._act(controller, life)
 
     def _decide(self, generation: int, trials: list[Trial]) -> list[Life]:
         """What becomes of each member at the end of this generation, to which all came that have not failed."""
@@ -204,12 +207,17 @@ class AlphaEvolve(PopulationBasedTraining):
         scores = {trial.trial_id: self._score(trial) for trial in unfinished(trials)}
         is_last = generation == self._generations
         lives = []
-        for member, donor in self._succession(members, scores):
+        for member, heir in self._succession(generation, members, by_id, scores, is_last=is_last):
             trial, child = by_id[member.trial], None
-            if donor and not is_last:
-                config, _ = self._get_new_config(trial, by_id[donor.trial])
+            if heir and not is_last:
                 place = f"{member.trial}_{generation + 1}" if trial.is_finished() else member.trial
-                child = Child(id=identify(place, generation + 1), trial=place, parent=donor.id, config=config)
+                child = Child(
+                    id=identify(place, generation + 1),
+                    trial=place,
+                    parent=heir.parent,
+                    donor=heir.donor,
+                    config=heir.config,
+                )
             if trial.is_finished():
                 outcome = Outcome.FAILED
             elif is_last:
@@ -230,22 +238,36 @@ class AlphaEvolve(PopulationBasedTraining):
         return lives
 
     def _succession(
-        self, members: list[Member], scores: Mapping[str, float | None]
-    ) -> list[tuple[Member, Member | None]]:
-        """The members, the best first, each with whose child takes its place: the hook for another selection.
+        self,
+        generation: int,
+        members: list[Member],
+        by_id: Mapping[str, Trial],
+        scores: Mapping[str, float | None],
+        *,
+        is_last: bool,
+    ) -> list[tuple[Member, Heir | None]]:
+        """The members, the best first, each with whose child takes its place.
 
         scores: by trial, of those that came to the boundary. Also asked after the last generation, for the order.
         """
-        return succession(members, scores, self._population // 2, highest=self._mode == "max")
+        if select := selecting():
+            arrived = [replace(member, failed=member.trial not in scores) for member in members]
+            return select(generation, arrived, is_last)
+        found = succession(members, scores, self._population // 2, highest=self._mode == "max")
+        heirs = []
+        for member, donor in found:
+            config = self._get_new_config(by_id[member.trial], by_id[donor.trial])[0] if donor and not is_last else {}
+            heirs.append((member, Heir(parent=donor.id, donor=donor.trial, config=config) if donor else None))
+        return heirs
 
-    def _act(self, controller: Any, life: Life, lives: list[Life]) -> None:
+    def _act(self, controller: Any, life: Life) -> None:
         """Bring one place into the next generation, or end its trial."""
         by_id = {trial.trial_id: trial for trial in controller.get_trials()}
         trial = by_id[life.trial]
         if life.outcome in (Outcome.FINISHED, Outcome.FAILED):
             controller.stop_trial(trial)  # nothing is done to one that has ended
         if child := life.replaced_by:
-            donor = by_id[next(other.trial for other in lives if other.id == child.parent)]
+            donor = by_id[child.donor]
             if reached(donor) != life.generation:
                 raise LostExperimentError(
                     f"{self._lineage} has {child.id} begin with what {child.parent} had after generation "

@@ -116,7 +116,7 @@ def _folder(arguments: argparse.Namespace) -> Path:
 
 def _candidates(arguments: argparse.Namespace, run: Run) -> dict[str, str]:
     """Adapters by candidate's name; the untouched model is always beside them."""
-    from app.evaluation.stage import BASE, GRM, SFT
+    from app.evaluation.stage import BASE, EVOLVE, GRM, SFT
 
     if arguments.model and arguments.adapter is None:
         return {BASE: ""}
@@ -125,7 +125,7 @@ def _candidates(arguments: argparse.Namespace, run: Run) -> dict[str, str]:
         wanted = {} if trained or SFT in left_out(run) else {SFT: str(run.sft_adapter)}
         return {BASE: "", **trained, **wanted}
     folder = arguments.adapter.resolve()
-    if stage := {run.sft_adapter: SFT, run.grm_adapter: GRM}.get(folder):
+    if stage := {run.sft_adapter: SFT, run.grm_adapter: GRM, run.evolve_adapter: EVOLVE}.get(folder):
         return {BASE: "", stage: str(folder)}
     return {BASE: "", f"{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}": str(folder)}
 

@@ -26,7 +26,7 @@ from app.run_settings import stored_profile
 from app.runs import Run
 from app.settings import EvaluationSettings, Profile
 
-BASE, SFT, GRM = "base", "sft", "grm"
+BASE, SFT, GRM, EVOLVE = "base", "sft", "grm", "evolve"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +195,7 @@ def outdated(run: Run) -> dict[tuple[str, str], str]:
     profile, results = stored_profile(run.root), sorted(run.evaluation.glob("*/*/result.json"))
     folder = recorded_folder(profile.model) if profile and results else None
     weights = weights_sha256(folder) if folder else None
-    found, own = {}, {SFT: str(run.sft_adapter), GRM: str(run.grm_adapter)}
+    found, own = {}, {SFT: str(run.sft_adapter), GRM: str(run.grm_adapter), EVOLVE: str(run.evolve_adapter)}
     for path in results:
         name, held = path.parent.name, read_json(path)
         adapter = own.get(name) or held.get("adapter", "")

@@ -7,10 +7,8 @@
 A file appears whole, or not at all.
 """
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from app.errors import UserError
 from app.evolution.records import Boundary, Compared, Coverage, Lived, Metrics
@@ -42,17 +40,24 @@ def all_lived(individuals: Path) -> list[Lived]:
     return sorted(found, key=lambda one: (one.generation, one.id))
 
 
+def boundary_file(folder: Path, generation: int) -> Path:
+    return folder / f"{generation}.json"
+
+
 def write_boundary(folder: Path, boundary: Boundary) -> None:
-    write_json(folder / f"{boundary.generation}.json", asdict(boundary))
+    write_json(boundary_file(folder, boundary.generation), asdict(boundary))
 
 
 def read_boundaries(folder: Path) -> list[Boundary]:
     """In their order. Raises UserError for a file of another kind."""
-    paths = sorted((path for path in folder.glob("*.json") if path.stem.isdigit()), key=lambda path: int(path.stem))
-    return [_boundary(read_json(path), path) for path in paths]
+    numbers = sorted(int(path.stem) for path in folder.glob("*.json") if path.stem.isdigit())
+    return [read_boundary(folder, number) for number in numbers]
 
 
-def _boundary(row: Mapping[str, Any], path: Path) -> Boundary:
+def read_boundary(folder: Path, generation: int) -> Boundary:
+    """Raises UserError for a file of another kind."""
+    path = boundary_file(folder, generation)
+    row = read_json(path)
     try:
         close = tuple(Compared(**one) for one in row["close"])
         coverage = Coverage(**row["coverage"]) if row["coverage"] else None

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from app.errors import UserError
 from app.files.json_files import numbered_json_lines, write_json_lines
@@ -35,14 +35,17 @@ class Outcome(StrEnum):
 class Child:
     """The individual that takes another's place. Made by the scheduler; its own line is in the next generation.
 
-    Example: Child(id="5f0c1_00003.2", trial="5f0c1_00003", parent="5f0c1_00001.1", config={"rate": 3e-4})
+    Example: Child(id="5f0c1_00003.2", trial="5f0c1_00003", parent="5f0c1_00001.1", donor="5f0c1_00001",
+                   config={"rate": 3e-4})
     """
 
     id: str
     trial: str
     """Tune's trial that trains it: that of the one whose place it takes, or a new trial where that one failed."""
     parent: str
-    """The survivor whose weights it begins with."""
+    """Whose weights it begins with: a survivor, or a candidate that no trial trained, whose weights config names."""
+    donor: str
+    """Tune's trial whose checkpoint its own is given: the parent's, or for such a candidate the best survivor's."""
     config: dict[str, Any]
     """What its trial is given: JSON values only."""
 
@@ -80,6 +83,28 @@ class Member:
     id: str
     trial: str
     parent: str
+    failed: bool = False
+    """Its trial ended before the generation did, for good."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Heir:
+    """Whose child takes a place, and with which config. Made by who selects."""
+
+    parent: str
+    donor: str
+    config: dict[str, Any]
+
+
+class Succession(Protocol):
+    """Who selects, in place of the scheduler's order of scores."""
+
+    def __call__(
+        self, generation: int, members: Sequence["Member"], is_last: bool
+    ) -> list[tuple["Member", Heir | None]]:
+        """The members that came to the end of the generation, and those that failed before it, the best first, each
+        with who takes its place; None for those that go on. is_last: none is to be replaced."""
+        ...
 
 
 def identify(trial: str, born: int) -> str:

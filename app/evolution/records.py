@@ -178,6 +178,8 @@ class Boundary:
     """By the id of who is replaced."""
     close: Sequence[Compared]
     """Each that is not among the survivors with the donor that came nearest."""
+    undecided: int
+    """Pairs for which the tokens of selection did not suffice."""
     probability: float
     """That the whole order is right."""
     survivors_probability: float

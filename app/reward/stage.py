@@ -13,26 +13,24 @@ Each part is skipped where it is there, so the stage goes on wherever it was end
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from app.corpus.manifest import Attributed, write_attribution
 from app.evaluation.measurement import Engines
 from app.files.json_files import write_json
 from app.models.base import ensure_model, load_tokenizer
-from app.progress import progress, say
+from app.progress import say
 from app.reward.arms import ARMS, Begun, Learnt
 from app.reward.by_reward.distillation import check_teacher
 from app.reward.critic.choice import Critics, local_critic
-from app.reward.drafts.asking import Asked, asked
+from app.reward.drafts.asking import asked
 from app.reward.drafts.audit import audit
 from app.reward.drafts.drafting import check_asked
 from app.reward.drafts.headroom import Headroom, measured
 from app.reward.drafts.solve_rates import bands
 from app.reward.model_card import write_card
+from app.reward.preparing import facts_of, hardened, write_whose
 from app.reward.problems.find import licences, of_arm
-from app.reward.problems.hardening import Hardened
-from app.reward.problems.store import HardeningCounts, counts_of, made_once
+from app.reward.problems.store import HardeningCounts, counts_of
 from app.reward.records import TrainingProblem
 from app.runs import Run, git_commit
 from app.sandbox.tiers import confinement
@@ -67,10 +65,10 @@ def run_grm(
     run.decision("grm").unlink(missing_ok=True)  # about an adapter that was there before
     grm = profile.grm
     usable = {one.given.id for one in of_arm(problems, grm.arm)}
-    held = _hardened(run.grm_problems, profile, problems)
+    held = hardened(run.grm_problems, profile, problems, "grm")
     counts = counts_of(held)
     say(f"  {_told(counts)}")
-    validating = _hardened(run.grm_validation_problems, profile, validating_by) if validating_by else []
+    validating = hardened(run.grm_validation_problems, profile, validating_by, "grm") if validating_by else []
     of_validation = counts_of(validating)
     if validating:
         say(f"  to validate by: {_told(of_validation)}")
@@ -79,7 +77,7 @@ def run_grm(
     chosen = asked(taken, tokenizer, grm)
     tested = [one for one in chosen if one.problem.has_tests]
     to_validate = asked([one.problem for one in validating], tokenizer, grm, "grm.validation") if validating else []
-    facts = _facts(profile)
+    facts = facts_of(profile)
     with engines(profile, False) as (generator, judge):
         headroom = None
         if tested and grm.rate_drafts and grm.arm != "distill":  # which learns from all, whatever is solved of them
@@ -97,25 +95,15 @@ def run_grm(
         )
         learnt = ARMS[grm.arm](begun)
     replace_folder(run.arm(grm.arm).adapter, run.grm_adapter)
-    hardened = [one.problem for one in held]
-    found = audit(run.grm_audit, run.grm_drafts(), hardened, profile.sandbox, confinement(), seed=profile.seed)
-    _write_attribution(run, learnt.problems)
+    taught = [one.problem for one in held]
+    found = audit(run.grm_audit, run.grm_drafts(), taught, profile.sandbox, confinement(), seed=profile.seed)
+    write_whose(run.grm_attribution, learnt.problems)
     meta = _meta(run, profile, problems, learnt, counts, headroom) | {"audit": asdict(found)}
     if validating:
         meta["hardening_of_validation"] = asdict(of_validation)
     write_card(run.grm_adapter, meta)
     write_json(run.grm_meta, meta)
     shutil.rmtree(run.grm_work, ignore_errors=True)
-
-
-def _hardened(folder: Path, profile: Profile, problems: Sequence[TrainingProblem]) -> list[Hardened]:
-    """The problems with further tests, made on this machine's cores where the folder has none, or had others."""
-    made = []
-    with progress("grm: further tests", len(problems), "problems") as update:
-        for one in made_once(folder, problems, profile.sandbox, confinement()):
-            made.append(one)
-            update(len(made))
-    return made
 
 
 def _told(counts: HardeningCounts) -> str:
@@ -126,26 +114,6 @@ def _told(counts: HardeningCounts) -> str:
         f"{counts.problems} problems, {counts.with_added} with {counts.inputs_added} further inputs together, "
         f"{dropped} dropped{kept}"
     )
-
-
-def _facts(profile: Profile) -> dict[str, Any]:
-    """What decides drafts and verdicts beside prompts and sampling."""
-    sandbox = profile.sandbox
-    return {
-        "model": profile.model.model_dump(),
-        "sandbox": {"timeout_s": sandbox.timeout_s, "memory_bytes": sandbox.memory_bytes},
-    }
-
-
-def _write_attribution(run: Run, learnt: Sequence[Asked]) -> None:
-    """Whose problems were learnt from: a row a source and licence, with their questions' tokens and their ids."""
-    rows = []
-    for source, licence in sorted(licences([one.problem for one in learnt])):
-        theirs = [one for one in learnt if (one.problem.given.source, one.problem.given.licence) == (source, licence)]
-        tokens = sum(len(one.prompt_ids) for one in theirs)
-        ids = [one.problem.given.id for one in theirs]
-        rows.append(Attributed(source, "", licence, "problem", "", "", tokens=tokens, files=ids))
-    write_attribution(run.grm_attribution, rows)
 
 
 def _meta(

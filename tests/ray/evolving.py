@@ -108,10 +108,10 @@ def drive(address: str, work: Path, raises: list[float], point: str, generation:
         act, save = AlphaEvolve._act, AlphaEvolve._save
 
         @staticmethod
-        def acting(self: AlphaEvolve, controller: Any, life: Life, lives: list[Life]) -> None:
+        def acting(self: AlphaEvolve, controller: Any, life: Life) -> None:
             if point == "decided" and life.generation == generation:
                 os.kill(os.getpid(), signal.SIGKILL)
-            Mortal.act(self, controller, life, lives)
+            Mortal.act(self, controller, life)
 
         @staticmethod
         def saving(self: AlphaEvolve, controller: Any) -> None:

@@ -49,6 +49,8 @@ from app.training.parked import ParkedWeights
 from app.training.saved_activations import Keep
 from app.training.state import ADAPTER
 
+Enough = Callable[[Sequence[StepFigures]], bool]
+
 
 def learn(
     folder: Path,
@@ -62,13 +64,15 @@ def learn(
     held_out: Sequence[TrainingProblem] = (),
     facts: Mapping[str, Any] = {},
     engine_sleeps: bool = False,
+    enough: Enough = lambda figures: False,
 ) -> Path:
     """Train an adapter by `profile.grm`, whose arm is grpo or distill, until all steps are taken, nothing more can be
     learnt, or the watch says so; returns FOLDER/adapter, which is made unless it is there.
 
     outlet: keeps figures and checkpoints in the folder, if nothing is said. held_out: problems to validate by. facts:
     what else decides what is drawn and judged, kept with the drafts. engine_sleeps: the engine gives the card back
-    while the trainer works, for a card that can't hold what both need.
+    while the trainer works, for a card that can't hold what both need. enough(figures): asked before each step with
+    those of the steps that are taken, whether the training is to end there.
     Raises UserError where nothing can be learnt from the problems (`app.reward.by_reward.grpo`), and for a teacher of
     other tokens.
     """
@@ -77,7 +81,7 @@ def learn(
         return adapter
     learning = _Learning(
         folder, profile, problems, generator, judge, device, outlet or Files(folder, profile.grm.updates_per_step),
-        held_out=held_out, facts=facts, engine_sleeps=engine_sleeps,
+        held_out=held_out, facts=facts, engine_sleeps=engine_sleeps, enough=enough,
     )  # fmt: skip
     watch = learning.train()
     if learning.falls_back(watch):
@@ -133,13 +137,14 @@ class _Learning:
         held_out: Sequence[TrainingProblem],
         facts: Mapping[str, Any],
         engine_sleeps: bool,
+        enough: Enough,
     ) -> None:
         grm, base = profile.grm, ensure_model(profile.model)
         if grm.arm == "distill":
             check_teacher(profile.model, grm)
         tokenizer = load_tokenizer(base)
         self._folder, self._profile, self._device, self._outlet = folder, profile, device, outlet
-        self._generator, self._judge, self._facts = generator, judge, facts
+        self._generator, self._judge, self._facts, self._enough = generator, judge, facts, enough
         self._problems, self._pad_id = asked(problems, tokenizer, grm), tokenizer.pad_token_id or 0
         self._settings = training_settings(profile.sft, grm)
         self._model = lora.load_for_training(base, profile.model, self._settings, profile.seed, device)
@@ -155,7 +160,8 @@ class _Learning:
                 asked(held_out, tokenizer, grm), grm, generator, judge,
                 seed=profile.seed, facts=facts, before_drafts=self._before, after_drafts=self._after,
             )  # fmt: skip
-        say(f"  {len(self._problems)} problems, {grm.steps} steps of {grm.prompts_per_step} x {grm.num_drafts} drafts")
+        size = f"{grm.prompts_per_step} x {grm.num_drafts} drafts"
+        say(f"  {len(self._problems)} problems, at most {grm.steps} steps of {size}")
 
     def train(self) -> Watch:
         """Take the steps that are left; returns what is known at their end."""
@@ -189,7 +195,7 @@ class _Learning:
             before_drafts=self._before,
             after_drafts=self._after,
             with_more=lambda step, batches: self._with_base(step, batches, kl),
-            is_over=lambda: bool(watch.reason),
+            is_over=lambda: bool(watch.reason) or self._enough(watch.figures),
         )
         loop.train(
             self._model,

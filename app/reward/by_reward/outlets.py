@@ -81,14 +81,16 @@ def progress_of(checkpoint: Path | None) -> Progress:
 class Files:
     """An Outlet that keeps everything in a folder. Checkpoints appear whole."""
 
-    def __init__(self, folder: Path, updates_per_step: int) -> None:
+    def __init__(self, folder: Path, updates_per_step: int, start: Path | None = None) -> None:
+        """start: a TrainState of another training, to go on from until there is a checkpoint."""
+        self._start = start
         self._folder, self._metrics_path = folder / "checkpoints", folder / "metrics.jsonl"
         self._updates = updates_per_step
         self._metrics = MetricsFile(self._metrics_path, progress_of(self.last()).step // updates_per_step)
 
     def last(self) -> Path | None:
         found = numbered(self._folder)
-        return found[-1] if found else None
+        return found[-1] if found else self._start
 
     def figures(self) -> list[StepFigures]:
         return read_figures(self._metrics_path)

@@ -115,6 +115,11 @@ def lines_beside(path: Path) -> Path:
     return path.with_suffix(".jsonl")
 
 
+def is_there(path: Path) -> bool:
+    """Whether any draft of the file was drawn."""
+    return path.exists() or lines_beside(path).exists()
+
+
 def is_whole(path: Path, settings: dict[str, Any]) -> bool:
     """Whether all drafts are there. Raises UserError where the file was drawn under other settings."""
     if not path.exists():

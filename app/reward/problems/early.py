@@ -3,8 +3,9 @@ stage that is begun sets aside what it made under other settings.
 """
 
 from app.reward.problems.find import OF_RUN, load, of_arm
-from app.reward.problems.held_out import held_out, sources_of, unseen, validates
+from app.reward.problems.held_out import held_out, sources_of, to_measure_by, unseen, validates
 from app.settings import EvaluationSettings
+from app.settings_evolve import EvolveSettings
 from app.settings_grm import GrmSettings
 
 ON_HUB = "mbpp"
@@ -27,3 +28,14 @@ def check(settings: GrmSettings, decided_by: EvaluationSettings | None = None, *
             held_out(settings, problems, decided_by=decided_by)
         else:
             unseen(settings, [one for one in sources if one not in to_come], problems, decided_by=decided_by)
+
+
+def check_evolution(settings: EvolveSettings, grm: GrmSettings, *, fetches: bool = True) -> None:
+    """The same of the problems that evolution learns from and measures by."""
+    to_come = {OF_RUN} if fetches else {OF_RUN, ON_HUB}
+    here = [source for source in grm.problems if source not in to_come]
+    problems = load(here) if here else []
+    if len(here) == len(grm.problems):
+        of_arm(problems, "grpo")
+    if to_come.isdisjoint((*settings.validation, *grm.problems)):
+        to_measure_by(settings, grm, problems)

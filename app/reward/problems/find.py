@@ -26,7 +26,7 @@ from app.corpus.mining.storage import read_problems
 from app.errors import NothingToLearnError, UserError, did_you_mean
 from app.evaluation.guarded_suites import measured_problems
 from app.evaluation.suites.registry import get_suite
-from app.evaluation.suites.splits import half_of, repeats_a_test_problem, with_leetcode_splits
+from app.evaluation.suites.splits import Half, half_of, repeats_a_test_problem, with_leetcode_splits
 from app.files.table_rows import read_lines, strict_rows
 from app.files.user_files import user_path
 from app.problem_sets import leetcode, mbpp, own
@@ -121,16 +121,17 @@ def by_id(
     decided_by: EvaluationSettings | None,
     *,
     each: bool = True,
+    half: Half = "tuning",
 ) -> dict[str, TrainingProblem]:
     """All sources' problems in their order, without those that a source before theirs asks in the same words.
 
-    split: train, or validation, of which the tuning half is taken. mined, decided_by: as `load` has them. each: whether
-    every source but the run's corpus has to hold some. Raises UserError for two of one id."""
+    split: train, or validation, of which `half` is taken. mined, decided_by: as `load` has them. each: whether every
+    source but the run's corpus has to hold some. Raises UserError for two of one id."""
     found: dict[str, TrainingProblem] = {}
     came_from: dict[str, str] = {}
     asked_in: dict[str, str] = {}
     for source in sources:
-        held, again = _of_source(source, split, mined, decided_by, each=each), 0
+        held, again = _of_source(source, split, mined, decided_by, each=each, half=half), 0
         for problem in held:
             name = problem.given.id
             if name in found:
@@ -146,7 +147,7 @@ def by_id(
 
 
 def _of_source(
-    source: str, split: str, mined: Path | None, decided_by: EvaluationSettings | None, *, each: bool
+    source: str, split: str, mined: Path | None, decided_by: EvaluationSettings | None, *, each: bool, half: Half
 ) -> list[TrainingProblem]:
     """As `by_id` has them."""
     name, _, path = source.partition("=")
@@ -157,7 +158,7 @@ def _of_source(
         return [_of_user(row) for row in user_problems(user_path(source), source, deciding)]
     if name not in _READERS:
         raise UserError(f"unknown source of problems {source!r}: {did_you_mean(name, _READERS, f'name {KNOWN}')}")
-    given = [one for one in _READERS[name](path, split) if split == "train" or half_of(one.task.problem.id) == "tuning"]
+    given = [one for one in _READERS[name](path, split) if split == "train" or half_of(one.task.problem.id) == half]
     kept = [one for one in given if not repeats_a_test_problem(one.task)]
     if len(kept) < len(given):
         say(f"  {name}: {len(given) - len(kept)} of {len(given)} problems left out, because test suites hold the like")

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from app.corpus.draws import by_hash
 from app.errors import UserError
+from app.evaluation.suites.splits import Half
 from app.progress import say
 from app.reward.problems.find import KNOWN, by_id, is_of_user
 from app.reward.problems.user_file import words_of
 from app.reward.records import TrainingProblem
 from app.settings import EvaluationSettings
+from app.settings_evolve import EvolveSettings
 from app.settings_grm import GrmSettings
 
 
@@ -42,6 +44,26 @@ def held_out(
     return sorted(found, key=lambda one: by_hash(one.given.id))[: settings.validation_problems]
 
 
+def to_measure_by(
+    settings: EvolveSettings, grm: GrmSettings, learnt: Sequence[TrainingProblem], mined: Path | None = None
+) -> list[TrainingProblem]:
+    """The problems by which evolution's individuals are measured: the held-out ones of settings.validation, or of
+    grm.problems, of the half by which the gate decides too, since what is chosen among individuals is no more tuning;
+    of "ours" both halves.
+
+    Raises UserError where there is none, for two of one id, and for one that is in `learnt`."""
+    sources = settings.validation or [one for one in grm.problems if not is_of_user(one)]
+    named = bool(settings.validation)
+    found = unseen(grm, sources, learnt, mined, each=named, half="validation") if sources else []
+    if not found:
+        asked = ", ".join(settings.validation or grm.problems)
+        raise UserError(
+            f"evolution measures individuals by problems with tests that are not learnt from, of which {asked} holds "
+            f"none: name a source by evolve.validation ({KNOWN}), or set evolve.when=never"
+        )
+    return found
+
+
 def validates(settings: GrmSettings) -> bool:
     return settings.validate_every > 0 and settings.arm in ("grpo", "distill")
 
@@ -58,13 +80,17 @@ def unseen(
     learnt: Sequence[TrainingProblem],
     mined: Path | None = None,
     decided_by: EvaluationSettings | None = None,
+    *,
+    each: bool | None = None,
+    half: Half = "tuning",
 ) -> list[TrainingProblem]:
     """The sources' held-out problems. What `learnt` asks under another id, or has no tests, is left out and counted.
 
-    mined, decided_by: as `app.reward.problems.find.load` has them. Raises UserError for a source that can't be read, or
-    is named by settings.validation and holds none.
+    mined, decided_by: as `app.reward.problems.find.load` has them; each, half: as `by_id` there. Raises UserError for
+    a source that can't be read, or is named by settings.validation and holds none.
     """
-    found = by_id(sources, "validation", mined, decided_by, each=bool(settings.validation))
+    each = bool(settings.validation) if each is None else each
+    found = by_id(sources, "validation", mined, decided_by, each=each, half=half)
     if both := sorted(found.keys() & {one.given.id for one in learnt}):
         raise UserError(f"the problem {both[0]!r} is in grm.validation and is learnt from too: leave one of them out")
     asked = {words_of(one.given.prompt) for one in learnt}

@@ -56,8 +56,8 @@ def life(trial: str, outcome: Outcome = Outcome.SURVIVED, child: Child | None = 
     )
 
 
-CHILD = Child(id="c.2", trial="c", parent="a.1", config={"rate": 0.2})
-NEWCOMER = Child(id="d_2.2", trial="d_2", parent="a.1", config={"rate": 0.2})
+CHILD = Child(id="c.2", trial="c", parent="a.1", donor="a", config={"rate": 0.2})
+NEWCOMER = Child(id="d_2.2", trial="d_2", parent="a.1", donor="a", config={"rate": 0.2})
 
 
 def test_the_next_generation_are_the_survivors_and_the_children() -> None:

@@ -1,0 +1,156 @@
+"""The end of a generation: further drafts for close calls, one candidate more that imitates the pool, and who is
+replaced by whose child.
+
+    individuals   measured by their own first drafts (`app.evolution.trial`)
+    imitation     rejection-sampled tuning of the base on what all individuals solved (`app.evolution.pool`)
+    selection     more drafts where it is close, then donors (`app.evolution.selection`)
+
+The imitation takes no place by itself: it is a donor where it is ahead of all survivors, and better than the worst
+individual by as much as any donor has to be. It may be the final choice. Nobody holds a slot meanwhile, so drafts are
+drawn by the caller; the imitation is trained by who gives `imitate`, in a slot. What was decided is kept, and a
+generation that is decided already is not decided again.
+"""
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from app.evolution.fitness import fitness_of
+from app.evolution.history import boundary_file, read_boundary, write_boundary
+from app.evolution.measuring import measured
+from app.evolution.records import Boundary, Compared, Coverage, Fitness, Lived, Metrics
+from app.evolution.selection import Pair, Ranking, pair_of, ranked, replacements
+from app.evolution.selection_drafts import Further, budget_of, further_draws, with_more
+from app.evolution.trial import STATE, Surroundings
+from app.runs import Run
+from app.settings_evolve import EvolveSettings
+from app.training.state import ADAPTER
+
+Imitate = Callable[[int], Lived | None]
+"""Makes a generation's imitation of the pool and measures it; None where nothing was solved that it could imitate."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """A generation's boundary and who competed. Made by `decide`."""
+
+    boundary: Boundary
+    order: Sequence[str]
+    """Individuals, the best first; those that nobody could measure come last."""
+
+
+def decide(
+    run: Run,
+    generation: int,
+    individuals: Sequence[Lived],
+    around: Surroundings,
+    imitate: Imitate,
+    coverage: Callable[[int], Coverage | None],
+) -> Decided:
+    """individuals: all that came to the end of the generation."""
+    names = [one.id for one in individuals]
+    if boundary_file(run.evolve_boundaries, generation).exists():
+        held = read_boundary(run.evolve_boundaries, generation)
+        return Decided(boundary=held, order=_order(held, names))
+    start, settings = time.perf_counter(), around.profile.evolve
+    imitation = imitate(generation) if settings.imitation else None
+    candidates = [*individuals, imitation] if imitation else list(individuals)
+    budget = selection_budget(settings)
+    found, further = _measured(run, candidates, around, budget)
+    ranking = ranked({name: found[name] for name in names}, settings, seed=around.profile.seed)
+    replaced = replacements(found, ranking, settings)
+    ahead = imitation.id if imitation and is_ahead(found, imitation.id, ranking, settings) else ""
+    donors = {one.name: one.donor for one in replaced if one.donor}
+    if ahead and replaced and _is_better(found, ahead, replaced[-1].name, settings):
+        donors[replaced[-1].name] = ahead
+    values = {name: one.value for name, one in _worths(found, settings).items()}
+    boundary = Boundary(
+        generation=generation,
+        values=dict(sorted(values.items(), key=lambda item: -item[1])),
+        pass_at_1={name: one.pass_at_1 for name, one in _worths(found, settings).items()},
+        num_drafts={name: one.drafts for name, one in found.items()},
+        num_problems=ranking.num_problems,
+        unmeasured=ranking.unmeasured,
+        imitation=imitation.id if imitation else "",
+        donors=donors,
+        close=[compared(one.pair) for one in replaced],
+        undecided=len(further.unpaid),
+        probability=ranking.probability,
+        survivors_probability=ranking.survivors_probability,
+        selection_tokens=sum(one.num_tokens for one in found.values()),
+        budget_tokens=budget,
+        coverage=coverage(generation),
+        seconds=time.perf_counter() - start,
+    )
+    write_boundary(run.evolve_boundaries, boundary)
+    _forget_states(run, generation - 1)
+    return Decided(boundary=boundary, order=_order(boundary, names))
+
+
+def selection_budget(settings: EvolveSettings) -> int:
+    """Tokens that a generation's selection may draw: its share of all that the generation may spend."""
+    spent = settings.population * settings.generation_tokens
+    return budget_of(round(spent / (1 - settings.selection_share)), settings)
+
+
+def is_ahead(found: Mapping[str, Metrics], name: str, ranking: Ranking, settings: EvolveSettings) -> bool:
+    """Whether a candidate without a place is better than the best individual, by however little."""
+    pair = pair_of(found, name, ranking.names[0], settings)
+    return pair is not None and pair.difference > 0
+
+
+def compared(pair: Pair) -> Compared:
+    return Compared(
+        first=pair.ahead,
+        second=pair.behind,
+        difference=pair.difference,
+        errors=pair.errors,
+        probability=pair.probability,
+    )
+
+
+def _measured(
+    run: Run, candidates: Sequence[Lived], around: Surroundings, budget: int
+) -> tuple[dict[str, Metrics], Further]:
+    """By id, with more drafts where individuals are close."""
+    settings = around.profile.evolve
+    found = {one.id: one.metrics for one in candidates}
+    lived = {one.id: one for one in candidates}
+    while True:
+        further = further_draws(found, ranked(found, settings, seed=around.profile.seed), settings, budget=budget)
+        if not further.draws:
+            return found, further
+        for draw in further.draws:
+            at = run.individual(draw.name, lived[draw.name].generation)
+            more, _ = measured(
+                at.folder,
+                str(at.folder / STATE / ADAPTER),
+                around.ruler,
+                around.generator,
+                around.judge,
+                around.facts,
+                draw.samples,
+            )
+            found[draw.name] = with_more(found[draw.name], more)
+
+
+def _is_better(found: Mapping[str, Metrics], donor: str, name: str, settings: EvolveSettings) -> bool:
+    pair = pair_of(found, donor, name, settings)
+    return pair is not None and pair.errors >= settings.better_by
+
+
+def _worths(found: Mapping[str, Metrics], settings: EvolveSettings) -> dict[str, Fitness]:
+    worths = {name: fitness_of(one, settings.fitness) for name, one in found.items()}
+    return {name: worth for name, worth in worths.items() if worth is not None}
+
+
+def _order(boundary: Boundary, names: Sequence[str]) -> list[str]:
+    known = [name for name in boundary.values if name in names]
+    return [*known, *(name for name in names if name not in known)]
+
+
+def _forget_states(run: Run, generation: int) -> None:
+    """Remove what nobody goes on from any more: Tune has its own copies of what individuals go on from."""
+    for state in run.evolve_individuals.glob(f"*/{generation}/{STATE}"):
+        shutil.rmtree(state)

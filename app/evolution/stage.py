@@ -1,0 +1,268 @@
+"""The evolution stage: a population learns by reward, is selected and renewed, and its best adapter is kept.
+
+    problems    grm/problems/, grm/drafts/    those of grm.problems, and how often the untouched model solves them:
+                                              self-reward's, made here where that stage was left out
+    ruler       evolve/validation_problems/   what individuals are measured by; evolve/untouched/ the model's own drafts
+    population  evolve/individuals/           by who gives `Population`: on Ray Tune (`tune_spaces.experiment`)
+    the choice  evolve/fresh/                 the best of the last generation, measured again on drafts of its own
+    the end     evolve/adapter, loras/, attribution.csv, and meta.json, written last
+
+Each part is skipped where it is there, so the stage goes on wherever it was ended. Run: python -m app evolve --profile
+P --run DIR
+"""
+
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from app.corpus.draws import by_hash
+from app.evaluation.measurement import Engines
+from app.evaluation.statistics import Comparison, compare
+from app.evolution.boundary import selection_budget
+from app.evolution.history import all_lived, read_boundaries
+from app.evolution.imitation import imitation_id
+from app.evolution.inheritance import begin
+from app.evolution.measuring import Ruler, base_speeds, measured
+from app.evolution.records import Lived
+from app.evolution.selection_drafts import first_draws, fresh_draws
+from app.evolution.trial import STATE, Surroundings
+from app.files.json_files import read_json, write_json
+from app.models.adapters import CONFIG, WEIGHTS
+from app.models.base import ensure_model, load_tokenizer
+from app.progress import say
+from app.records import Generator, Judge, Sampling
+from app.reward.by_reward.grpo import training_settings
+from app.reward.by_reward.keeping import make_whole
+from app.reward.drafts import headroom
+from app.reward.drafts.asking import Asked, asked
+from app.reward.drafts.audit import audit
+from app.reward.preparing import facts_of, hardened, write_whose
+from app.reward.problems.find import licences, of_arm
+from app.reward.records import TrainingProblem
+from app.reward.turns import take_turns
+from app.runs import Run, git_commit
+from app.sandbox.tiers import confinement
+from app.settings import Profile
+from app.training import lora
+from app.training.ray_train import replace_folder
+from app.training.state import ADAPTER
+
+
+class Population(Protocol):
+    """Lets it learn to the end of its last generation."""
+
+    def __call__(self, run: Run, around: Surroundings, origin: Path, *, with_trunk: bool) -> None:
+        """origin: the TrainState that a trunk, or the first generation itself, begins with."""
+        ...
+
+
+def run_evolve(
+    run: Run,
+    profile: Profile,
+    problems: Sequence[TrainingProblem],
+    measuring_by: Sequence[TrainingProblem],
+    engines: Engines,
+    population: Population,
+) -> None:
+    """Evolve the run's adapter, and write evolve/meta.json last; do nothing where that is there. Needs a connected Ray.
+
+    problems: of profile.grm.problems; measuring_by: those that individuals are measured by. engines: starts the
+    generator, with room for trainers beside it, and the judges. Raises NothingToLearnError where no problem lies in
+    the band.
+    """
+    if run.evolve_meta.exists():
+        return
+    run.decision("evolve").unlink(missing_ok=True)  # about an adapter that was there before
+    start = time.monotonic()
+    taken = of_arm(problems, "grpo")
+    held = hardened(run.grm_problems, profile, problems, "evolve")
+    measuring = hardened(run.evolve_validation_problems, profile, measuring_by, "evolve")
+    usable, tokenizer = {one.given.id for one in taken}, load_tokenizer(ensure_model(profile.model))
+    chosen = asked([one.problem for one in held if one.problem.given.id in usable], tokenizer, profile.grm)
+    ruled = asked([one.problem for one in measuring], tokenizer, profile.grm, "evolve.validation")
+    with engines(profile, False) as (generator, judge):
+        around = _surroundings(run, profile, chosen, ruled, generator, judge)
+        origin, with_trunk = _origin(run, profile)
+        population(run, around, origin, with_trunk=with_trunk)
+        winner = _winner(run)
+        fresh = _measured_again(run, winner, around)
+    replace_folder(_state(run, winner) / ADAPTER, run.evolve_adapter)
+    run.evolve_lora.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(run.evolve_adapter / WEIGHTS, run.evolve_lora)
+    learnt = _learnt_from(run, chosen)
+    write_whose(run.evolve_attribution, learnt)
+    taught = [one.problem for one in held]
+    found = audit(run.evolve_audit, run.evolve_drafts(), taught, profile.sandbox, confinement(), seed=profile.seed)
+    meta = _meta(run, profile, winner) | {
+        "start": "trunk" if with_trunk else "self-reward" if _of_reward(run, profile) else "base",
+        "problems": _by_source(learnt),
+        "fresh": asdict(fresh) if fresh else None,
+        "audit": asdict(found),
+        "seconds": round(time.monotonic() - start, 1),
+    }
+    write_json(run.evolve_meta, meta)
+
+
+def _surroundings(
+    run: Run, profile: Profile, chosen: Sequence[Asked], ruled: Sequence[Asked], generator: Generator, judge: Judge
+) -> Surroundings:
+    """What all individuals share. Raises NothingToLearnError where no problem lies in the default genome's band."""
+    grm, facts, solved = profile.grm, facts_of(profile), {}
+    if grm.rate_drafts:
+        found = headroom.measured(run.grm_rates, chosen, grm, generator, judge, seed=profile.seed, facts=facts)
+        solved, learnt = dict(found.solved), headroom.learnable(chosen, found, grm.rate_band)
+        say(f"  {len(learnt)} of {len(chosen)} problems are within the band to begin with")
+    return Surroundings(
+        profile=profile,
+        problems=[one.problem for one in chosen],
+        untouched=solved,
+        ruler=_ruler(run, profile, ruled, generator, judge, facts),
+        generator=generator,
+        judge=judge,
+        facts=facts,
+        engine_sleeps=take_turns(profile),
+    )
+
+
+def _ruler(
+    run: Run,
+    profile: Profile,
+    ruled: Sequence[Asked],
+    generator: Generator,
+    judge: Judge,
+    facts: Mapping[str, Any],
+) -> Ruler:
+    """As many of the problems, by hash, as selection can pay for. What the untouched model draws of them is kept: it
+    says how long drafts are, and how fast they come."""
+    settings, grm = profile.evolve, profile.grm
+    order = sorted(ruled, key=lambda one: by_hash(one.problem.given.id))[: settings.validation_problems]
+    sampling = Sampling(max_new_tokens=grm.max_new_tokens, temperature=grm.temperature, seed=profile.seed)
+    whole = Ruler(problems=order, samples=tuple(range(settings.drafts)), sampling=sampling)
+    speeds = base_speeds(run.evolve_untouched, whole, generator, judge, facts)
+    metrics, _ = measured(run.evolve_untouched, "", whole, generator, judge, facts)
+    names = [str(number) for number in range(settings.population + settings.imitation)]
+    ids = [one.problem.given.id for one in order]
+    a_draft = metrics.num_tokens / max(1, len(ids) * settings.drafts)
+    first, *_ = first_draws(
+        names, ids, settings, tokens_a_draft=a_draft, budget=selection_budget(settings), seed=profile.seed
+    )
+    taken = set(first.problems)
+    say(f"  individuals are measured by {len(taken)} of {len(ruled)} problems, {settings.drafts} drafts of each")
+    return replace(
+        whole,
+        problems=[one for one in order if one.problem.given.id in taken],
+        base_speeds=speeds if settings.slots == 1 or take_turns(profile) else (),
+    )
+
+
+def _of_reward(run: Run, profile: Profile) -> bool:
+    """Whether the population begins with the adapter that self-reward left."""
+    if profile.evolve.start == "base" or not run.grm_meta.exists():
+        return False
+    return bool(read_json(run.grm_adapter / CONFIG)["r"] == profile.grm.lora_r)
+
+
+def _origin(run: Run, profile: Profile) -> tuple[Path, bool]:
+    """The TrainState that all begins with, and whether a trunk is to come first."""
+    of_reward = _of_reward(run, profile)
+    if not run.evolve_origin.exists():
+        adapter = run.grm_adapter
+        if not of_reward:
+            adapter = run.evolve / "new" / ADAPTER
+            make_whole(adapter, lambda place: _write_new(profile, place))
+        begin(adapter, run.evolve_origin)
+        shutil.rmtree(run.evolve / "new", ignore_errors=True)
+    return run.evolve_origin, not of_reward and profile.evolve.trunk_tokens > 0
+
+
+def _write_new(profile: Profile, place: Path) -> None:
+    """An adapter that changes nothing yet: all individuals begin with the same."""
+    settings = training_settings(profile.sft, profile.grm)
+    base = ensure_model(profile.model)
+    lora.save(lora.load_for_training(base, profile.model, settings, profile.seed, torch.device("cpu")), place)
+
+
+def _winner(run: Run) -> Lived:
+    """The best at the last boundary, the imitation included."""
+    last = read_boundaries(run.evolve_boundaries)[-1]
+    best = next(iter(last.values))
+    return next(one for one in all_lived(run.evolve_individuals) if (one.id, one.generation) == (best, last.generation))
+
+
+def _state(run: Run, lived: Lived) -> Path:
+    return run.individual(lived.id, lived.generation).folder / STATE
+
+
+def _measured_again(run: Run, winner: Lived, around: Surroundings) -> Comparison | None:
+    """The winner beside the untouched model, on drafts that had no part in choosing it."""
+    settings, ruler = around.profile.evolve, around.ruler
+    ids = [one.problem.given.id for one in ruler.problems]
+    samples = fresh_draws([winner.id], ids, settings)[0].samples
+    found = []
+    for name, adapter in (("untouched", ""), ("winner", str(_state(run, winner) / ADAPTER))):
+        place = run.evolve_fresh / name
+        metrics, _ = measured(place, adapter, ruler, around.generator, around.judge, around.facts, samples)
+        found.append({problem: passed / counted for problem, (passed, counted) in metrics.rates.items()})
+    return compare(*found)
+
+
+def _learnt_from(run: Run, chosen: Sequence[Asked]) -> list[Asked]:
+    """Problems of which somebody drew drafts."""
+    import pyarrow.parquet as pq
+
+    paths = run.evolve_drafts().values()
+    drawn = {name for path in paths for name in pq.read_table(path, columns=["problem_id"])["problem_id"].to_pylist()}
+    return [one for one in chosen if one.problem.given.id in drawn]
+
+
+def _by_source(learnt: Sequence[Asked]) -> list[dict[str, Any]]:
+    counted = licences([one.problem for one in learnt])
+    return [{"source": source, "licence": licence, "learnt": n} for (source, licence), n in sorted(counted.items())]
+
+
+def _meta(run: Run, profile: Profile, winner: Lived) -> dict[str, Any]:
+    lived, boundaries = all_lived(run.evolve_individuals), read_boundaries(run.evolve_boundaries)
+    return {
+        "settings": profile.evolve.model_dump(),
+        "grm": profile.grm.model_dump(),
+        "model": profile.model.model_dump(),
+        "parent": str(run.grm_problems),
+        "seed": profile.seed,
+        "commit": git_commit(),
+        "winner": {
+            "id": winner.id,
+            "generation": winner.generation,
+            "is_imitation": winner.id == imitation_id(winner.generation),
+            "config": dict(winner.config),
+        },
+        "generations": len(boundaries),
+        "individuals": len({one.id for one in lived}),
+        "steps": sum(one.steps for one in lived),
+        "drafts": sum(one.drafts for one in lived),
+        "drawn_tokens": sum(one.drawn_tokens for one in lived),
+        "learnt_tokens": sum(one.learnt_tokens for one in lived),
+        "selection_tokens": sum(one.selection_tokens for one in boundaries),
+        "busy_seconds": round(
+            sum(
+                one.drafting_seconds + one.judging_seconds + one.training_seconds + one.measuring_seconds
+                for one in lived
+            ),
+            1,
+        ),
+    }
+
+
+def told(meta: Mapping[str, Any]) -> str:
+    """What evolve/meta.json says, for a person."""
+    winner, fresh = meta["winner"], meta["fresh"]
+    who = "the imitation of the pool" if winner["is_imitation"] else f"{winner['id']}"
+    gain = "" if fresh is None else f", {100 * fresh['difference']:+.1f} points from the base on fresh drafts"
+    return (
+        f"{meta['individuals']} individuals in {meta['generations']} generations, {meta['drafts']} drafts, "
+        f"{meta['drawn_tokens']} tokens drawn; the best is {who}{gain}"
+    )
