@@ -80,12 +80,15 @@ def started(arguments: Sequence[str], env: Mapping[str, str], outputs: Sequence[
 
 def _be(arguments: list[str], env: dict[str, str], outputs: list[Path], workers: Path) -> None:
     """The forked process: from here on the command."""
+    from ray._raylet import Config
+
     os.setsid()
     for fd, path in zip((1, 2), outputs, strict=True):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND), fd)
     os.environ.clear()
     os.environ.update(env)
     os.chdir(ROOT)
+    Config.initialize("")  # reads the environment again, RAY_AUTH_MODE too
     sys.argv = ["app", *arguments]
     try:
         with forking(workers):
