@@ -62,13 +62,15 @@ def learn(
     held_out: Sequence[TrainingProblem] = (),
     facts: Mapping[str, Any] = {},
     engine_sleeps: bool = False,
+    weights: Mapping[str, float] = {},
 ) -> Path:
     """Train an adapter by `profile.grm`, whose arm is grpo or distill, until all steps are taken, nothing more can be
     learnt, or the watch says so; returns FOLDER/adapter, which is made unless it is there.
 
     outlet: keeps figures and checkpoints in the folder, if nothing is said. held_out: problems to validate by. facts:
     what else decides what is drawn and judged, kept with the drafts. engine_sleeps: the engine gives the card back
-    while the trainer works, for a card that can't hold what both need.
+    while the trainer works, for a card that can't hold what both need. weights: how often problems come up, by id
+    (`grpo.order_of`); all alike, if nothing is said.
     Raises UserError where nothing can be learnt from the problems (`app.reward.by_reward.grpo`), and for a teacher of
     other tokens.
     """
@@ -77,7 +79,7 @@ def learn(
         return adapter
     learning = _Learning(
         folder, profile, problems, generator, judge, device, outlet or Files(folder, profile.grm.updates_per_step),
-        held_out=held_out, facts=facts, engine_sleeps=engine_sleeps,
+        held_out=held_out, facts=facts, engine_sleeps=engine_sleeps, weights=weights,
     )  # fmt: skip
     watch = learning.train()
     if learning.falls_back(watch):
@@ -133,13 +135,14 @@ class _Learning:
         held_out: Sequence[TrainingProblem],
         facts: Mapping[str, Any],
         engine_sleeps: bool,
+        weights: Mapping[str, float],
     ) -> None:
         grm, base = profile.grm, ensure_model(profile.model)
         if grm.arm == "distill":
             check_teacher(profile.model, grm)
         tokenizer = load_tokenizer(base)
         self._folder, self._profile, self._device, self._outlet = folder, profile, device, outlet
-        self._generator, self._judge, self._facts = generator, judge, facts
+        self._generator, self._judge, self._facts, self._weights = generator, judge, facts, weights
         self._problems, self._pad_id = asked(problems, tokenizer, grm), tokenizer.pad_token_id or 0
         self._settings = training_settings(profile.sft, grm)
         self._model = lora.load_for_training(base, profile.model, self._settings, profile.seed, device)
@@ -190,6 +193,7 @@ class _Learning:
             after_drafts=self._after,
             with_more=lambda step, batches: self._with_base(step, batches, kl),
             is_over=lambda: bool(watch.reason),
+            weights=self._weights,
         )
         loop.train(
             self._model,
