@@ -26,7 +26,6 @@ from app.evolution.fitness import fitness_of
 from app.evolution.history import read_lived
 from app.evolution.imitation import imitate_pool
 from app.evolution.lineage import Heir, Member, identify, read_lineage
-from app.evolution.pool import pool_coverage
 from app.evolution.records import Genome, Lived
 from app.evolution.selection import ranked
 from app.evolution.trial import STATE, Birth, Surroundings, live, told
@@ -247,7 +246,7 @@ class _Selection:
         shared, run = self._shared, self._shared.run
         there = {one.id: one for one in members if not one.failed}
         lives = [read_lived(run.individual(name, generation).folder) for name in there]
-        decided = decide(run, generation, lives, shared.around, self._imitate, self._coverage)
+        decided = decide(run, generation, lives, shared.around, self._imitate)
         failed = [one for one in members if one.failed]
         best = there[decided.order[0]]
         donors = dict(decided.boundary.donors) | {one.id: best.id for one in failed}
@@ -282,6 +281,3 @@ class _Selection:
     def _imitate(self, generation: int) -> Lived | None:
         lived: Lived | None = _get(_remote(imitate_in_slot, self._shared.slots).remote(self._shared, generation))
         return lived
-
-    def _coverage(self, generation: int) -> Any:
-        return pool_coverage(self._shared.run, generation, self._shared.around.profile)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from app.evolution.fitness import fitness_of
 from app.evolution.history import boundary_file, read_boundary, write_boundary
 from app.evolution.measuring import measured
+from app.evolution.pool import coverage, draft_files, pooled
 from app.evolution.records import Boundary, Compared, Coverage, Fitness, Lived, Metrics
 from app.evolution.selection import Pair, Ranking, pair_of, ranked, replacements
 from app.evolution.selection_drafts import Further, budget_of, further_draws, with_more
@@ -46,7 +47,6 @@ def decide(
     individuals: Sequence[Lived],
     around: Surroundings,
     imitate: Imitate,
-    coverage: Callable[[int], Coverage | None],
 ) -> Decided:
     """individuals: all that came to the end of the generation."""
     names = [one.id for one in individuals]
@@ -80,7 +80,7 @@ def decide(
         survivors_probability=ranking.survivors_probability,
         selection_tokens=sum(one.num_tokens for one in found.values()),
         budget_tokens=budget,
-        coverage=coverage(generation),
+        coverage=_coverage(run, generation, around),
         seconds=time.perf_counter() - start,
     )
     write_boundary(run.evolve_boundaries, boundary)
@@ -148,6 +148,14 @@ def _worths(found: Mapping[str, Metrics], settings: EvolveSettings) -> dict[str,
 def _order(boundary: Boundary, names: Sequence[str]) -> list[str]:
     known = [name for name in boundary.values if name in names]
     return [*known, *(name for name in names if name not in known)]
+
+
+def _coverage(run: Run, generation: int, around: Surroundings) -> Coverage | None:
+    """Of all drafts that individuals have drawn so far to learn from, beside the untouched model's."""
+    if not around.untouched:
+        return None
+    pool = pooled(draft_files(run.evolve_individuals, generation), {one.given.id for one in around.problems})
+    return coverage(generation, pool.rates, around.untouched)
 
 
 def _forget_states(run: Run, generation: int) -> None:

@@ -6,15 +6,19 @@ import shutil
 
 import torch
 
+from app.errors import NothingToLearnError
 from app.evolution.history import LIVED, read_lived, write_lived
 from app.evolution.inheritance import begin
 from app.evolution.measuring import measured
-from app.evolution.pool import union_lessons
+from app.evolution.pool import DraftFile, draft_files, pooled, union_lessons
 from app.evolution.records import Lived
 from app.evolution.trial import STATE, Surroundings
 from app.files.json_files import read_json_lines
+from app.models.base import ensure_model, load_tokenizer
+from app.progress import say
+from app.reward.drafts.asking import asked
 from app.reward.imitation.training import imitate_in_files
-from app.runs import Run
+from app.runs import ArmPaths, Run
 from app.training.state import ADAPTER
 
 
@@ -30,7 +34,7 @@ def imitate_pool(run: Run, generation: int, around: Surroundings, device: torch.
     at = run.individual(name, generation)
     if (at.folder / LIVED).exists() and (at.folder / STATE).exists():
         return read_lived(at.folder)
-    if not at.lessons.exists() and not union_lessons(run, generation, around, at.lessons):
+    if not _lessons(run, at, generation, around):
         return None
     if around.engine_sleeps:
         around.generator.sleep()
@@ -65,3 +69,32 @@ def imitate_pool(run: Run, generation: int, around: Surroundings, device: torch.
     for part in (at.folder / "checkpoints", at.adapter):
         shutil.rmtree(part, ignore_errors=True)
     return lived
+
+
+def _lessons(run: Run, at: ArmPaths, generation: int, around: Surroundings) -> bool:
+    """Whether there is anything to imitate; it is chosen once."""
+    if at.lessons.exists():
+        return True
+    profile = around.profile
+    problems = asked(around.problems, load_tokenizer(ensure_model(profile.model)), profile.grm)
+    files = draft_files(run.evolve_individuals, generation)
+    if run.grm_rates.exists():
+        files = [DraftFile(path=run.grm_rates), *files]
+    pool = pooled(files, {one.problem.given.id for one in problems})
+    try:
+        lessons = union_lessons(
+            at.lessons,
+            pool,
+            profile,
+            problems,
+            around.untouched,
+            around.generator,
+            around.judge,
+            answers=run.evolve_pool / "answers.parquet",
+            facts=around.facts,
+        )
+    except NothingToLearnError as error:
+        say(f"  {error}")
+        return False
+    say(f"  {imitation_id(generation)} learns from {len(lessons)} of {pool.num_passed} drafts that passed")
+    return True

@@ -44,7 +44,6 @@ from app.reward.drafts.audit import audit
 from app.reward.preparing import facts_of, hardened, write_whose
 from app.reward.problems.find import licences, of_arm
 from app.reward.records import TrainingProblem
-from app.reward.turns import take_turns
 from app.runs import Run, git_commit
 from app.sandbox.tiers import confinement
 from app.settings import Profile
@@ -68,12 +67,14 @@ def run_evolve(
     measuring_by: Sequence[TrainingProblem],
     engines: Engines,
     population: Population,
+    *,
+    engine_sleeps: bool,
 ) -> None:
     """Evolve the run's adapter, and write evolve/meta.json last; do nothing where that is there. Needs a connected Ray.
 
     problems: of profile.grm.problems; measuring_by: those that individuals are measured by. engines: starts the
-    generator, with room for trainers beside it, and the judges. Raises NothingToLearnError where no problem lies in
-    the band.
+    generator, with room for trainers beside it, and the judges. engine_sleeps: trainer and engine take turns on the
+    card. Raises NothingToLearnError where no problem lies in the band.
     """
     if run.evolve_meta.exists():
         return
@@ -86,7 +87,7 @@ def run_evolve(
     chosen = asked([one.problem for one in held if one.problem.given.id in usable], tokenizer, profile.grm)
     ruled = asked([one.problem for one in measuring], tokenizer, profile.grm, "evolve.validation")
     with engines(profile, False) as (generator, judge):
-        around = _surroundings(run, profile, chosen, ruled, generator, judge)
+        around = _surroundings(run, profile, chosen, ruled, generator, judge, engine_sleeps=engine_sleeps)
         origin, with_trunk = _origin(run, profile)
         population(run, around, origin, with_trunk=with_trunk)
         winner = _winner(run)
@@ -109,7 +110,14 @@ def run_evolve(
 
 
 def _surroundings(
-    run: Run, profile: Profile, chosen: Sequence[Asked], ruled: Sequence[Asked], generator: Generator, judge: Judge
+    run: Run,
+    profile: Profile,
+    chosen: Sequence[Asked],
+    ruled: Sequence[Asked],
+    generator: Generator,
+    judge: Judge,
+    *,
+    engine_sleeps: bool,
 ) -> Surroundings:
     """What all individuals share. Raises NothingToLearnError where no problem lies in the default genome's band."""
     grm, facts, solved = profile.grm, facts_of(profile), {}
@@ -121,11 +129,12 @@ def _surroundings(
         profile=profile,
         problems=[one.problem for one in chosen],
         untouched=solved,
-        ruler=_ruler(run, profile, ruled, generator, judge, facts),
+        ruler=_ruler(run, profile, ruled, generator, judge, facts, shares_engine=not engine_sleeps),
         generator=generator,
         judge=judge,
+        pool=run.evolve_pool,
         facts=facts,
-        engine_sleeps=take_turns(profile),
+        engine_sleeps=engine_sleeps,
     )
 
 
@@ -136,6 +145,8 @@ def _ruler(
     generator: Generator,
     judge: Judge,
     facts: Mapping[str, Any],
+    *,
+    shares_engine: bool,
 ) -> Ruler:
     """As many of the problems, by hash, as selection can pay for. What the untouched model draws of them is kept: it
     says how long drafts are, and how fast they come."""
@@ -156,7 +167,7 @@ def _ruler(
     return replace(
         whole,
         problems=[one for one in order if one.problem.given.id in taken],
-        base_speeds=speeds if settings.slots == 1 or take_turns(profile) else (),
+        base_speeds=() if shares_engine and settings.slots != 1 else speeds,
     )
 
 

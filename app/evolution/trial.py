@@ -3,7 +3,8 @@
     FOLDER/begun/        the TrainState that it begins with, at its own rank (`app.evolution.inheritance`)
     FOLDER/drafts/       what it drew to learn from, and verdicts; metrics.jsonl beside it (`app.reward.by_reward`)
     FOLDER/validation/   what it was measured by (`app.evolution.measuring`)
-    FOLDER/state/        what its next generation, or its children, begin with: a TrainState and RATES
+    FOLDER/state/        what its next generation, or its children, begin with: a TrainState, and in rates.jsonl how
+                         often it solved the problems it drew, a line a generation, its ancestors' first
     FOLDER/lived.json    written last; the larger parts that only a restart needs are gone then
 
 Who calls it holds a slot of the card, so that nothing is nested: the training loop runs in the caller's own process.
@@ -27,8 +28,9 @@ from app.evolution.fitness import fitness_of
 from app.evolution.history import LIVED, read_lived, write_lived
 from app.evolution.inheritance import inherit
 from app.evolution.measuring import Ruler, measured
+from app.evolution.pool import PooledJudge
 from app.evolution.records import Genome, Lived, Value
-from app.files.json_files import read_json, write_json
+from app.files.json_files import read_json_lines, write_json_lines
 from app.records import Generator, Judge
 from app.reward.by_reward.keeping import make_whole
 from app.reward.by_reward.learning import learn
@@ -42,7 +44,7 @@ from app.settings import Profile
 from app.settings_grm import GrmSettings
 from app.training.state import ADAPTER
 
-STATE, BEGUN, RATES = "state", "begun", "rates.json"
+STATE, BEGUN, RATES = "state", "begun", "rates.jsonl"
 MOST_STEPS = 10_000
 """Of an individual in all generations; its tokens end it long before."""
 
@@ -53,13 +55,15 @@ class Surroundings:
 
     profile: Profile
     problems: Sequence[TrainingProblem]
-    """To learn from, with hardened tests."""
+    """To learn from, with hardened tests; their prompts leave a draft its tokens."""
     untouched: Rates
     """How often the untouched model solves them."""
     ruler: Ruler
     """What everybody is measured by."""
     generator: Generator
     judge: Judge
+    pool: Path
+    """Where verdicts are shared (`app.evolution.pool`)."""
     facts: Mapping[str, Any]
     """What decides drafts and verdicts beside prompts and sampling, kept with the drafts."""
     engine_sleeps: bool
@@ -98,7 +102,7 @@ def live(at: ArmPaths, birth: Birth, around: Surroundings, device: torch.device)
     last = Files(at.folder, birth.grm.updates_per_step, begun).last()
     assert last is not None, "it had something to begin with"
     found = rates(one for path in sorted(at.drafts.glob("*.parquet")) for one in read_drafts(path))
-    make_whole(at.folder / STATE, lambda place: _write_state(place, last, found))
+    make_whole(at.folder / STATE, lambda place: _write_state(place, last, [*rates_in(birth.start), found]))
     lived = _lived(birth, around, at, figures, why)
     write_lived(at.folder, lived)
     for part in (begun, at.folder / "checkpoints", at.adapter):
@@ -106,10 +110,11 @@ def live(at: ArmPaths, birth: Birth, around: Surroundings, device: torch.device)
     return lived
 
 
-def rates_in(state: Path) -> Rates:
-    """How often who left this state had solved each problem while it learnt; none where that is not known."""
-    path = state / RATES
-    return {name: (passed, counted) for name, (passed, counted) in read_json(path).items()} if path.exists() else {}
+def rates_in(state: Path) -> list[Rates]:
+    """How often who left this state, and before it those whose weights it has, solved what they drew to learn from, a
+    generation each; none where that is not known."""
+    rows = read_json_lines(state / RATES)
+    return [{name: (passed, counted) for name, (passed, counted) in row.items()} for row in rows]
 
 
 def spent(figures: Sequence[StepFigures]) -> int:
@@ -139,19 +144,18 @@ def _learn(at: ArmPaths, birth: Birth, around: Surroundings, begun: Path, device
     )
     seed = bits(f"{around.profile.seed}:{birth.id}") % 2**31  # else all would draw the same
     profile = around.profile.model_copy(update={"grm": grm, "seed": seed})
-    weights = weights_of(around.problems, birth.genome, around.untouched, rates_in(begun))
-    problems = [one for one in around.problems if weights.get(one.given.id, 0.0) > 0]
-    if not problems:
-        return "no problem lay within its band"
+    judge = PooledJudge(around.judge, around.pool, f"{birth.id}-{birth.generation}", around.facts["sandbox"])
     if around.engine_sleeps:
         around.generator.sleep()
     try:
+        weights = weights_of(around.problems, birth.genome, around.untouched, rates_in(birth.start))
+        problems = [one for one in around.problems if weights[one.given.id] > 0]
         learn(
             at.folder,
             profile,
             problems,
             around.generator,
-            around.judge,
+            judge,
             device,
             Files(at.folder, grm.updates_per_step, begun),
             weights=weights,
@@ -168,9 +172,9 @@ def _learn(at: ArmPaths, birth: Birth, around: Surroundings, begun: Path, device
     return "its tokens were spent" if is_spent(figures, birth.tokens) else "nothing more could be learnt"
 
 
-def _write_state(place: Path, last: Path, found: Rates) -> None:
+def _write_state(place: Path, last: Path, found: list[Rates]) -> None:
     shutil.copytree(last, place, dirs_exist_ok=True)
-    write_json(place / RATES, found)
+    write_json_lines(place / RATES, [dict(one) for one in found])
 
 
 def _lived(birth: Birth, around: Surroundings, at: ArmPaths, figures: Sequence[StepFigures], why: str) -> Lived:

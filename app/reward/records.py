@@ -84,7 +84,7 @@ class Lesson:
     kind: LessonKind
     problem_id: str
     round: int
-    """In which the draft was drawn, from 1; of a replayed answer 0."""
+    """In which the draft was drawn, from 1; of a pool's draft the generation; of a replayed answer 0."""
     sample: int
     """The draft's number."""
     prompt_ids: Sequence[int]

@@ -24,6 +24,7 @@ from ray.exceptions import (
 from actors import judges
 from actors.judges import MAX_TRIES, WAITING_PER_WORKER, JudgePool
 from app.errors import UserError
+from app.evolution.pool import PooledJudge
 from app.records import Problem, Status, Verdict
 from app.sandbox.catalogue import FIXTURE, read_cases
 from app.sandbox.supervisor import Supervisor
@@ -59,6 +60,18 @@ def test_verdicts_come_in_the_order_of_the_problems(pool: JudgePool) -> None:
     assert [verdicts[0].problem_id for verdicts in results] == [str(number) for number in range(12)]
     assert all([verdict.status for verdict in verdicts] == ["passed", "wrong_answer"] for verdicts in results)
     assert results[0][0].tier == Supervisor(SandboxSettings()).tier
+
+
+def test_what_the_shared_pool_of_verdicts_knows_keeps_its_turn_among_what_is_judged(
+    pool: JudgePool, tmp_path: Path
+) -> None:
+    jobs = [(problem(number), [SORT, "def f(x): return 0"]) for number in range(30)]
+    list(PooledJudge(pool, tmp_path, "first").judge_all(jobs[::2]))
+    second = PooledJudge(pool, tmp_path, "second")
+    results = list(second.judge_all(jobs))
+    assert [verdicts[0].problem_id for verdicts in results] == [str(number) for number in range(30)]
+    assert all([verdict.status for verdict in verdicts] == ["passed", "wrong_answer"] for verdicts in results)
+    assert (second.num_shared, second.num_judged) == (30, 30)
 
 
 @pytest.mark.parametrize(("num_jobs", "num_judges"), [(1, 1), (3, 3), (9, 4)])

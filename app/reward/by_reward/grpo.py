@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.corpus.draws import by_hash
+from app.corpus.draws import by_hash, uniform
 from app.errors import NothingToLearnError
 from app.progress import say
 from app.records import Generator, Judge, Prompt, Sampling
@@ -56,10 +56,44 @@ class Drawn:
     teacher."""
 
 
-def order_of(problems: Sequence[Asked], seed: int, salt: str = "") -> Iterator[Asked]:
-    """The problems without end, each once an epoch, in an order of the epoch's own."""
+def order_of(
+    problems: Sequence[Asked], seed: int, salt: str = "", weights: Mapping[str, float] = {}
+) -> Iterator[Asked]:
+    """The problems without end, about as many an epoch as there are, in an order of the epoch's own.
+
+    weights: by id, 1 where nothing is said; where all are alike, each problem comes once an epoch. One whose weight is
+    w times the mean comes w times on average: in each epoch the whole part of w, and once more in a share of the epochs
+    that is the rest of w, which of them is drawn by hash. What comes several times in an epoch lies evenly apart there,
+    so that few steps meet it twice. Raises ValueError for a weight below 0, and where all are 0.
+    """
+    shares = _shares(problems, weights)
     for epoch in itertools.count():
-        yield from sorted(problems, key=lambda one: by_hash(f"{seed} {salt} {epoch} {one.problem.given.id}"))
+        places = list[tuple[int, Asked]]()
+        for one, share in zip(problems, shares, strict=True):
+            name = one.problem.given.id
+            times = _times(share, epoch, f"{seed} {salt} {name}")
+            at = int.from_bytes(by_hash(f"{seed} {salt} {epoch} {name}"), "big")
+            places += [(((turn << 256) + at) // times, one) for turn in range(times)]
+        yield from (one for _, one in sorted(places, key=lambda place: place[0]))
+
+
+def _shares(problems: Sequence[Asked], weights: Mapping[str, float]) -> list[float]:
+    """How often each of the problems comes in an epoch, on average."""
+    held = [weights.get(one.problem.given.id, 1.0) for one in problems]
+    if not all(0 <= weight < math.inf for weight in held) or not any(held):
+        raise ValueError(f"no problem comes up by the weights {held[:9]}: give finite ones of 0 or more, one above 0")
+    if len(set(held)) == 1:
+        return [1.0] * len(held)
+    mean = math.fsum(held) / len(held)
+    return [weight / mean for weight in held]
+
+
+def _times(share: float, epoch: int, key: str) -> int:
+    """How often a problem comes in an epoch; the sum of E epochs is share * E to within 1."""
+    whole = math.floor(share)
+    rest = share - whole
+    start = uniform(key) if rest else 0.0
+    return whole + math.floor(rest * (epoch + 1) + start) - math.floor(rest * epoch + start)
 
 
 def training_settings(sft: SftSettings, grm: GrmSettings) -> SftSettings:
@@ -104,16 +138,18 @@ class Rollouts:
         after_drafts: Callable[[], None] = lambda: None,
         with_more: Callable[[int, list[Batch]], list[Batch]] = lambda step, batches: batches,
         is_over: Callable[[], bool] = lambda: False,
+        weights: Mapping[str, float] = {},
     ) -> None:
         """folder: where drafts are kept. credit: what of them is learnt. save_adapter(folder) writes the adapter as it
         is now. facts: what else decides what is drawn and how it is judged. before_drafts, after_drafts: trainer and
         engine take turns on a card. with_more(step, batches): a step's batches with further columns, steps from 1.
-        is_over: asked before each step, whether the training is to end there."""
+        is_over: asked before each step, whether the training is to end there. weights: how often a problem comes up, as
+        `order_of` has them; a step asks none twice."""
         self._problems, self._settings, self._folder = problems, settings, folder
         self._generator, self._judge, self._credit = generator, judge, credit
         self._save_adapter, self._on_drawn = save_adapter, on_drawn
         self._before, self._after, self._with_more, self._is_over = before_drafts, after_drafts, with_more, is_over
-        self._pad_id, self._seed, self._facts = pad_id, seed, facts
+        self._pad_id, self._seed, self._facts, self._weights = pad_id, seed, facts, weights
 
     def __call__(self, progress: Progress) -> Iterator[list[Batch]]:
         updates = self._settings.updates_per_step
@@ -162,7 +198,7 @@ class Rollouts:
         an earlier wave of the step asked for too is drawn by other numbers, so from other random streams."""
         settings = self._settings
         start = step * settings.prompts_per_step
-        order = order_of(self._problems, self._seed, salt=f"wave {number}")
+        order = order_of(self._problems, self._seed, salt=f"wave {number}", weights=self._weights)
         chosen = list(itertools.islice(order, start, start + size))
         chosen = list({one.problem.given.id: one for one in chosen}.values())
         samples = tuple(range(number * settings.num_drafts, (number + 1) * settings.num_drafts))

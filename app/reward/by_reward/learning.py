@@ -65,6 +65,7 @@ def learn(
     facts: Mapping[str, Any] = {},
     engine_sleeps: bool = False,
     enough: Enough = lambda figures: False,
+    weights: Mapping[str, float] = {},
 ) -> Path:
     """Train an adapter by `profile.grm`, whose arm is grpo or distill, until all steps are taken, nothing more can be
     learnt, or the watch says so; returns FOLDER/adapter, which is made unless it is there.
@@ -72,7 +73,8 @@ def learn(
     outlet: keeps figures and checkpoints in the folder, if nothing is said. held_out: problems to validate by. facts:
     what else decides what is drawn and judged, kept with the drafts. engine_sleeps: the engine gives the card back
     while the trainer works, for a card that can't hold what both need. enough(figures): asked before each step with
-    those of the steps that are taken, whether the training is to end there.
+    those of the steps that are taken, whether the training is to end there. weights: how often problems come up, by id
+    (`grpo.order_of`); all alike, if nothing is said.
     Raises UserError where nothing can be learnt from the problems (`app.reward.by_reward.grpo`), and for a teacher of
     other tokens.
     """
@@ -81,7 +83,7 @@ def learn(
         return adapter
     learning = _Learning(
         folder, profile, problems, generator, judge, device, outlet or Files(folder, profile.grm.updates_per_step),
-        held_out=held_out, facts=facts, engine_sleeps=engine_sleeps, enough=enough,
+        held_out=held_out, facts=facts, engine_sleeps=engine_sleeps, enough=enough, weights=weights,
     )  # fmt: skip
     watch = learning.train()
     if learning.falls_back(watch):
@@ -138,13 +140,15 @@ class _Learning:
         facts: Mapping[str, Any],
         engine_sleeps: bool,
         enough: Enough,
+        weights: Mapping[str, float],
     ) -> None:
         grm, base = profile.grm, ensure_model(profile.model)
         if grm.arm == "distill":
             check_teacher(profile.model, grm)
         tokenizer = load_tokenizer(base)
         self._folder, self._profile, self._device, self._outlet = folder, profile, device, outlet
-        self._generator, self._judge, self._facts, self._enough = generator, judge, facts, enough
+        self._generator, self._judge, self._facts = generator, judge, facts
+        self._enough, self._weights = enough, weights
         self._problems, self._pad_id = asked(problems, tokenizer, grm), tokenizer.pad_token_id or 0
         self._settings = training_settings(profile.sft, grm)
         self._model = lora.load_for_training(base, profile.model, self._settings, profile.seed, device)
@@ -196,6 +200,7 @@ class _Learning:
             after_drafts=self._after,
             with_more=lambda step, batches: self._with_base(step, batches, kl),
             is_over=lambda: bool(watch.reason) or self._enough(watch.figures),
+            weights=self._weights,
         )
         loop.train(
             self._model,

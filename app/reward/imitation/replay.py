@@ -18,18 +18,43 @@ from pathlib import Path
 from typing import Any
 
 from app.corpus.draws import by_hash
+from app.models.base import ensure_model, load_tokenizer
 from app.problem_sets.leetcode import statement_and_starter
 from app.progress import progress, say
 from app.prompting.parsing import parsed
 from app.prompting.protocols import ask
 from app.records import Generator, Judge, Prompt, Sampling
-from app.reward.drafts.asking import Asked
+from app.reward.drafts.asking import Asked, asked
 from app.reward.drafts.drafting import stream_judged_drafts
+from app.reward.imitation.lessons import lesson
 from app.reward.imitation.selection import is_complete
-from app.reward.records import JudgedDraft, TrainingProblem
+from app.reward.records import JudgedDraft, Lesson, LessonKind, TrainingProblem
+from app.settings import Profile
 
 BY_HEAD = ("humaneval", "ours")
 """Suites that ask by a head and a docstring already."""
+
+
+def replayed(
+    path: Path,
+    profile: Profile,
+    problems: Sequence[Asked],
+    right: Sequence[JudgedDraft],
+    generator: Generator,
+    judge: Judge,
+    facts: Mapping[str, Any],
+) -> list[Lesson]:
+    """What is learnt beside right drafts: `grm.imitate.replay_share` of all. The answers lie in `path`, which is made
+    unless it is there."""
+    share, grm = profile.grm.imitate.replay_share, profile.grm
+    tested = [one.problem for one in problems if one.problem.has_tests]
+    if not share or not tested:
+        return []
+    questions = asked([ordinary(one) for one in tested], load_tokenizer(ensure_model(profile.model)), grm)
+    sampling = Sampling(max_new_tokens=grm.max_new_tokens, temperature=0.0, seed=profile.seed)
+    found = answers(path, questions, sampling, generator, judge, facts)
+    prompt_ids = {one.problem.given.id: one.prompt_ids for one in questions}
+    return [lesson(one, prompt_ids, LessonKind.REPLAY, 0) for one in chosen(found, share, right, profile.seed)]
 
 
 def ordinary(problem: TrainingProblem) -> TrainingProblem:

@@ -20,15 +20,14 @@ from typing import Any
 from app.corpus.draws import by_hash
 from app.errors import NothingToLearnError
 from app.files.json_files import read_json_lines
-from app.models.base import ensure_model, load_tokenizer
 from app.progress import progress, say
 from app.records import Generator, Judge, Prompt, Sampling
-from app.reward.drafts.asking import Asked, asked
+from app.reward.drafts.asking import Asked
 from app.reward.drafts.drafting import stream_judged_drafts
 from app.reward.drafts.files import read_drafts
 from app.reward.drafts.solve_rates import BANDS, Rates, band, rates
-from app.reward.imitation import replay
 from app.reward.imitation.lessons import beginnings, lesson, read_lessons, write_lessons
+from app.reward.imitation.replay import replayed
 from app.reward.imitation.selection import Rank, candidates, selected
 from app.reward.records import JudgedDraft, Lesson, LessonKind, TrainingProblem
 from app.runs import ArmPaths
@@ -169,28 +168,13 @@ class _Drawing:
                 "grm.max_new_tokens"
             )
         right = [lesson(one, self._prompt_ids, LessonKind.RIGHT, number_of[_key(one)]) for one in chosen]
-        return right + self._replayed(chosen)
+        path = self._folder / "replay.parquet"
+        return right + replayed(path, self._profile, self._problems, chosen, self._generator, self._judge, self._facts)
 
     def beginnings(self, drafts: Sequence[JudgedDraft]) -> list[Lesson]:
         """Beginnings of one draft a problem, some of them whole."""
         how, seed = self._profile.grm.imitate, self._profile.seed
         return beginnings(drafts, self._prompt_ids, tokens=how.prefix_tokens, whole_share=how.whole_share, seed=seed)
-
-    def _replayed(self, chosen: Sequence[JudgedDraft]) -> list[Lesson]:
-        profile = self._profile
-        share = profile.grm.imitate.replay_share
-        if not share:
-            return []
-        tokenizer = load_tokenizer(ensure_model(profile.model))
-        tested = [one.problem for one in self._problems if one.problem.has_tests]
-        if not tested:
-            return []
-        questions = asked([replay.ordinary(one) for one in tested], tokenizer, profile.grm)
-        path, sampling = self._folder / "replay.parquet", self._sampling(0.0, 1)
-        found = replay.answers(path, questions, sampling, self._generator, self._judge, self._facts)
-        taken = replay.chosen(found, share, chosen, profile.seed)
-        prompt_ids = {one.problem.given.id: one.prompt_ids for one in questions}
-        return [lesson(one, prompt_ids, LessonKind.REPLAY, 0) for one in taken]
 
     def _sampling(self, temperature: float, number: int) -> Sampling:
         """Of a round."""

@@ -35,6 +35,7 @@ from app.problem_sets.task import Task
 from app.progress import say
 from app.prompting.replies import defines
 from app.records import Problem
+from app.reward.problems.user_file import SOURCE as USER
 from app.reward.problems.user_file import UserProblem, user_problems, words_of
 from app.reward.records import TrainingProblem
 from app.settings import EvaluationSettings
@@ -108,6 +109,11 @@ def licences(problems: Sequence[TrainingProblem]) -> Counter[tuple[str, str]]:
 def _rows_of_user(sources: Sequence[str]) -> Iterator[dict[str, Any]]:
     files = [user_path(source) for source in sources if is_of_user(source)]
     return (row for file in files for _, row in read_lines(file, "grm.problems"))
+
+
+def given_source(source: str) -> str:
+    """What `Problem.source` of a source's problems is. Two files of one kind have the same."""
+    return USER if is_of_user(source) else _GIVEN[source.partition("=")[0]]
 
 
 def is_of_user(source: str) -> bool:
@@ -256,4 +262,6 @@ def _file(name: str, path: str) -> Path:
 _READERS: dict[str, Callable[[str, str], Iterator[_Given]]] = {
     "ours": _ours, "mbpp": _mbpp, "leetcode": _leetcode, "mined": _mined
 }  # fmt: skip
+_GIVEN = {"ours": "pocketcoder", "mbpp": "mbpp", "leetcode": "leetcode", "mined": MINED}
+"""What the readers' problems say of their source."""
 KNOWN = "ours, mbpp[=FILE], leetcode=FILE, mined[=RUN/corpus/problems], or a .jsonl file of your own"

@@ -37,6 +37,7 @@ from app.records import Problem, ProblemStyle
 from app.sandbox.marks import BrokenTestsError, mark_assertions
 from app.sandbox.splitting import needs_own_objects
 
+SOURCE = "user"
 REQUIRED = ("id", "prompt", "licence")
 OPTIONAL = ("entry_point", "tests", "reference")
 SUITE_IDS = re.compile(r"(human-?eval|mbpp|apps|leetcode|bigcodebench|livecodebench|bfcl)(?![a-z])", re.I)
@@ -100,7 +101,7 @@ def _problem(row: dict[str, Any]) -> UserProblem:
     is_head = _is_head(prompt, entry_point)
     problem = Problem(
         id=row["id"],
-        source="user",
+        source=SOURCE,
         licence=row["licence"].strip(),
         prompt=prompt,
         entry_point=entry_point,

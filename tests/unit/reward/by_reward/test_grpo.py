@@ -1,5 +1,6 @@
 """Learning by reward, from a real model's own drafts: towards a known optimum, and exactly on after a kill."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from app.errors import UserError
 from app.generation.transformers_engine import TransformersEngine
 from app.models.adapters import WEIGHTS
 from app.profiles import smoke
-from app.records import Problem, Verdict
+from app.records import Generator, Problem, Verdict
 from app.reward.by_reward import learning
 from app.reward.by_reward.grpo import training_settings
 from app.reward.by_reward.learning import why_ended
@@ -124,3 +125,23 @@ def test_a_step_learns_from_its_drafts_as_often_as_is_asked(
     assert [row["num_drafts"] for row in often] == [64]
     assert often[0]["learnt_tokens"] == 3 * once[0]["learnt_tokens"]
     assert often[0]["mismatch"] > 10 * once[0]["mismatch"]  # the trainer moves on, its drafts stay
+
+
+def test_weights_say_which_problems_a_training_draws_and_it_goes_on_exactly(
+    engine: TransformersEngine, letters: Path, tmp_path: Path
+) -> None:
+    weights = {"ada": 0.0, "bob": 2.0, "cyd": 1.0, "dan": 1.0}
+    profile = profile_of(letters, "grm.prompts_per_step=2")
+
+    def learnt(folder: Path, by: Generator) -> bytes:
+        learning.learn(folder, profile, PROBLEMS, by, LikesVowels(), CPU, weights=weights)
+        return (folder / "adapter" / WEIGHTS).read_bytes()
+
+    whole = learnt(tmp_path / "whole", engine)
+    files = sorted((tmp_path / "whole/drafts").glob("step-*.parquet"))
+    steps = [{one.draft.problem_id for one in read_drafts(path)} for path in files]
+    times = Counter(name for step in steps for name in step)
+    assert len(steps) == STEPS and times["ada"] == 0 and times["bob"] == max(times.values()) and len(times) == 3
+    with pytest.raises(EndedError):
+        learnt(tmp_path / "cut", Ending(engine, after=sum(map(len, steps[:3])) * 16 + 5))  # type: ignore[arg-type]
+    assert learnt(tmp_path / "cut", engine) == whole

@@ -1,9 +1,7 @@
 """Rounds of imitation of a real model's drafts: each trains the base on the drafts of all, and goes on exactly."""
 
-import dataclasses
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from app.generation.transformers_engine import TransformersEngine
 from app.models.adapters import WEIGHTS
 from app.models.base import ensure_model, load_tokenizer
 from app.overrides import with_overrides
-from app.records import Draft, Problem, Prompt, Sampling, Status, Verdict
+from app.records import Problem, Status
 from app.reward.drafts.asking import Asked, asked
 from app.reward.drafts.files import read_drafts
 from app.reward.imitation.lessons import read_lessons
@@ -26,48 +24,11 @@ from app.reward.records import LessonKind
 from app.runs import ArmPaths
 from app.settings import Profile
 from tests.sums import sums
+from tests.unit.reward.drawn_sums import Counting, EndedError, LikesSums
 
 CPU = torch.device("cpu")
 ONE_STEP = ("grm.imitate.epochs=1", "grm.imitate.batch=64")
 """Where it does not matter what is learnt."""
-
-
-class LikesSums:
-    """A judge of `tests.sums` that runs nothing: the last word of a program decides."""
-
-    def judge_all(self, jobs: Iterable[tuple[Problem, Sequence[str]]]) -> Iterator[list[Verdict]]:
-        for problem, programs in jobs:
-            yield [
-                Verdict(problem_id=problem.id, detail="", tier="full", status=self._status(problem, program))
-                for program in programs
-            ]
-
-    def _status(self, problem: Problem, program: str) -> Status:
-        is_right = program.strip().endswith("f=sum;") and not problem.id.endswith("never")
-        return Status.PASSED if is_right else Status.WRONG_ANSWER
-
-
-class EndedError(Exception):
-    pass
-
-
-class Counting:
-    """Notes what an engine draws, and by which adapter; ends before a draft of this number."""
-
-    def __init__(self, engine: TransformersEngine, ends_at: int = -1) -> None:
-        self._engine, self._left = engine, ends_at
-        self.drawn = Counter[str]()
-
-    def stream(self, prompts: Sequence[Prompt], sampling: Sampling, *, adapter: str = "") -> Iterator[Draft]:
-        is_greedy = sampling.temperature == 0
-        if is_greedy:  # an untrained model's greedy answer goes on without end
-            sampling = dataclasses.replace(sampling, temperature=1.0, seed=9)
-        for draft in self._engine.stream(prompts, sampling, adapter=adapter):
-            if not self._left:
-                raise EndedError
-            self._left -= 1
-            self.drawn[f"{'greedy' if is_greedy else 'drawn'} {Path(adapter).parent.name}"] += 1
-            yield draft
 
 
 @dataclass(frozen=True)

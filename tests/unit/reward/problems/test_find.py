@@ -18,7 +18,7 @@ from app.profiles import smoke
 from app.records import Problem, ProblemStyle
 from app.reward.drafts.drafting import program_in
 from app.reward.problems.early import check
-from app.reward.problems.find import licences, load, num_untested, of_arm
+from app.reward.problems.find import given_source, licences, load, num_untested, of_arm
 from app.settings import ValidationSettings
 from app.settings_grm import GrmSettings
 from tests.suite_files import real, written
@@ -39,7 +39,7 @@ def test_ours_are_those_to_train_on() -> None:
     problems = load(["ours"])
     assert len(problems) == 249 and {problem.given.split for problem in problems} == {"train"}
     assert all(problem.reference.startswith(problem.given.prompt) for problem in problems)
-    assert licences(problems) == {("pocketcoder", "MIT"): 249}
+    assert licences(problems) == {("pocketcoder", "MIT"): 249} and given_source("ours") == "pocketcoder"
     (turn,) = problems[0].question
     assert turn["role"] == "user" and problems[0].given.prompt.strip() in turn["content"]
     assert problems[0].problem == problems[0].given
@@ -47,7 +47,9 @@ def test_ours_are_those_to_train_on() -> None:
 
 def test_mbpp_is_its_training_split_and_shows_its_given_tests(tmp_path: Path) -> None:
     rows = [mbpp_row(number, TEXT, CODE, TESTS) for number in (2, 11, 520, 700)]
-    (problem,) = load([f"mbpp={written(tmp_path / 'mbpp.jsonl', rows)}"])
+    source = f"mbpp={written(tmp_path / 'mbpp.jsonl', rows)}"
+    (problem,) = load([source])
+    assert problem.given.source == given_source(source) == given_source("mbpp")
     assert (problem.given.id, problem.given.licence, problem.suite) == ("MBPP/700", "CC-BY-4.0", "mbpp")
     assert "\n".join(TESTS) in problem.question[0]["content"]
     assert program_in(problem, f"Sure:\n```python\n{CODE}\n```") == CODE + "\n"
@@ -60,8 +62,9 @@ def test_leetcode_is_without_its_problems_for_validation_and_keeps_what_its_rows
     told = {"question_title": "...\n\nConstraints:\n\n1 <= xs.length <= 100\nxs is sorted.\n\nFollow-up: faster?"}
     more = {"meta": {"difficulty": "Easy"} | told, "response": "```python\nclass Solution:\n    pass\n```"}
     rows = [row | more | {"task_id": f"pair-{number}"} for number in range(410)]
-    problems = load([f"leetcode={written(tmp_path / 'leetcode.jsonl.gz', rows)}"])
-    assert len(problems) == 10
+    source = f"leetcode={written(tmp_path / 'leetcode.jsonl.gz', rows)}"
+    problems = load([source])
+    assert len(problems) == 10 and {one.given.source for one in problems} == {given_source(source)}
     assert problems[0].constraints == "1 <= xs.length <= 100\nxs is sorted."
     assert "class Solution:\n    pass" in problems[0].second
     assert problems[0].reference.startswith("from typing import *")
@@ -129,6 +132,7 @@ def test_mined_problems_of_the_training_side_are_asked_for_as_training_shows_the
     reply = "```python\ndef trimmed_words(text):\n    return text.split()[:LIMIT]\n```"
     assert program_in(problem, reply).startswith("LIMIT = 3")
     assert load(["mined"], mined=tmp_path) == [problem], "of the run's own corpus"
+    assert problem.given.source == given_source("mined") == given_source(f"mined={tmp_path}")
 
 
 def test_a_run_s_own_corpus_may_have_mined_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,7 +151,9 @@ def test_a_user_s_own_are_asked_for_by_head_or_in_their_own_words(tmp_path: Path
     check = "def check(candidate):\n    assert candidate(119, 19) == 100\n"
     checked = USER | {"id": "shop/3", "entry_point": "Shop().net_price", "prompt": "Write a shop.", "tests": check}
     del checked["reference"]
-    first, second, third = load([jsonl(tmp_path, USER, words, checked)])
+    source = jsonl(tmp_path, USER, words, checked)
+    first, second, third = load([source])
+    assert {one.given.source for one in (first, second, third)} == {given_source(source)}
     assert first.question[0]["content"].startswith("Complete the following Python function.")
     assert first.reference == USER["reference"] and third.reference == ""
     assert second.question == ({"role": "user", "content": words["prompt"]},)

@@ -1,0 +1,170 @@
+"""The evolution stage on a real Ray, with its real generator, judges and trials: the population learns, is selected and
+renewed, a trial that is killed costs the steps since its checkpoint, and a driver that is killed goes on."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ray import tune
+from safetensors.torch import load_file
+
+from app import pipeline
+from app.evolution.history import all_lived, read_boundaries
+from app.evolution.lineage import Outcome, read_lineage
+from app.evolution.trial import STATE
+from app.files.json_files import read_json, read_json_lines
+from app.models.adapters import WEIGHTS
+from app.overrides import with_overrides
+from app.reward.drafts.files import read_drafts
+from app.runs import Run, open_run
+from app.settings import Profile
+from tests.processes import below
+from tests.sums import SUM, row, sums
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def evolving(folder: Path) -> Profile:
+    """Four individuals, two generations of two or three steps, measured by six problems of their own."""
+    rows = [row(f"held-{n}", f"assert f([{n}, 2]) == {n + 2}") | {"reference": SUM} for n in range(5, 11)]
+    held = folder / "held.jsonl"
+    held.write_text("".join(f"{json.dumps(one)}\n" for one in rows))
+    settings = [
+        "evolve.when=always", "evolve.population=4", "evolve.generations=2", "evolve.generation_tokens=12000",
+        "evolve.rates=[0.5,1.0]", "evolve.rung_tokens=4000", "evolve.trunk_tokens=4000", "evolve.drafts=4",
+        "evolve.most_drafts=8", f"evolve.validation=[{held}]", "grm.imitate.batch=4", "grm.imitate.learning_rate=0.005",
+        "grm.imitate.replay_share=0", "grm.checkpoint_every=1",
+    ]  # fmt: skip
+    return with_overrides(sums(folder), settings)
+
+
+@contextlib.contextmanager
+def a_trial_is_killed(run: Run) -> Iterator[list[int]]:
+    """One trial's process ends by SIGKILL, once an individual of the first generation has taken a step."""
+    killed: list[int] = []
+
+    def kill() -> None:
+        deadline = time.monotonic() + 240
+        while not any(run.evolve_individuals.glob("*_*/1/metrics.jsonl")):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process = next(iter(below("ray::ImplicitFunc")))
+        process.kill()
+        killed.append(process.pid)
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    yield killed
+    killer.join()
+
+
+@pytest.fixture(scope="module")
+def evolved(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    profile = evolving(tmp_path_factory.mktemp("sums"))
+    with (
+        open_run(tmp_path_factory.mktemp("evolved"), profile, resume=False) as run,
+        a_trial_is_killed(run) as killed,
+    ):
+        pipeline.evolve(run, profile)
+    assert killed
+    return run
+
+
+@pytest.mark.timeout(400)
+def test_a_population_learns_and_its_best_adapter_is_kept(evolved: Run) -> None:
+    meta = read_json(evolved.evolve_meta)
+    assert meta["start"] == "trunk" and meta["generations"] == 2
+    assert meta["fresh"]["difference"] > 0.2, "the winner solves more than the untouched model, on fresh drafts"
+    winner = meta["winner"]
+    state = evolved.individual(winner["id"], winner["generation"]).folder / STATE
+    ours, theirs = load_file(evolved.evolve_adapter / WEIGHTS), load_file(state / "adapter" / WEIGHTS)
+    assert ours.keys() == theirs.keys() and all((tensor == theirs[name]).all() for name, tensor in ours.items())
+    assert evolved.evolve_lora.read_bytes() == (evolved.evolve_adapter / WEIGHTS).read_bytes()
+    assert "toy/a" in evolved.evolve_attribution.read_text()
+    assert meta["audit"]["audited"] > 0 == meta["audit"]["false_passes"]
+
+
+def test_each_generation_has_a_whole_lineage_and_equal_tokens(evolved: Run) -> None:
+    lineage = read_lineage(evolved.evolve_lineage)
+    assert [life.generation for life in lineage] == [1] * 4 + [2] * 4
+    assert {life.outcome for life in lineage[4:]} == {Outcome.FINISHED}
+    lived = {(one.id, one.generation): one for one in all_lived(evolved.evolve_individuals)}
+    for life in lineage:
+        one = lived[life.id, life.generation]
+        assert one.config == life.config["genome"]
+        assert 0.5 < (one.drawn_tokens + one.learnt_tokens) / 12000 < 1.5, one.why_ended
+        child = life.replaced_by
+        assert child is None or (child.id, 2) in lived and child.config["genome"] != life.config["genome"]
+
+
+def test_a_generation_ends_with_an_imitation_of_the_pool_that_competes(evolved: Run) -> None:
+    first, second = read_boundaries(evolved.evolve_boundaries)
+    assert (first.imitation, second.imitation) == ("imitation.1", "imitation.2")
+    for boundary in (first, second):
+        assert boundary.imitation in boundary.values and len(boundary.values) == 5
+        assert boundary.selection_tokens <= boundary.budget_tokens
+        assert boundary.coverage is not None and 0 < boundary.coverage.pool <= 1
+    members = {life.id for life in read_lineage(evolved.evolve_lineage)}
+    assert not {"imitation.1", "imitation.2"} & members, "it takes no place"
+
+
+def test_what_individuals_are_measured_by_is_never_learnt(evolved: Run) -> None:
+    learnt = {one.draft.problem_id for path in evolved.evolve_drafts().values() for one in read_drafts(path)}
+    assert learnt and not any("held" in name for name in learnt)
+
+
+def test_a_trial_that_is_killed_goes_on_from_its_checkpoint(evolved: Run) -> None:
+    for one in all_lived(evolved.evolve_individuals):
+        steps = [row["step"] for row in read_json_lines(evolved.individual(one.id, one.generation).metrics)]
+        assert len(set(steps)) == len(steps) == one.steps, "no step is lost, none is there twice"
+
+
+def test_tune_tells_of_the_experiment(evolved: Run) -> None:
+    results = tune.ExperimentAnalysis(str(evolved.evolve_tune))
+    assert len(results.trials) == 4
+    frame = results.dataframe(metric="fitness", mode="max")
+    assert {"fitness", "pass_at_1", "kl", "config/genome/learning_rate"} <= set(frame.columns)
+
+
+@pytest.mark.timeout(400)
+def test_a_driver_that_is_killed_goes_on_after_each_generation(local_ray: None, tmp_path: Path) -> None:
+    """Killed once in each generation, and once where a generation was decided."""
+    profile = evolving(tmp_path)
+    small = ["evolve.rates=[]", "evolve.trunk_tokens=0", "evolve.population=2", "evolve.survivors=1"]
+    profile = with_overrides(profile, [*small, "evolve.generation_tokens=5000"])
+    (tmp_path / "profile.json").write_text(profile.model_dump_json())
+    for place in ("individuals/*_*/1/lived.json", "boundaries/1.json", "individuals/*_*/2/lived.json"):
+        _killed_after(tmp_path, place)
+    with open_run(tmp_path / "run", profile, resume=True) as run:
+        pipeline.evolve(run, profile)
+    assert [life.generation for life in read_lineage(run.evolve_lineage)] == [1, 1, 2, 2]
+    assert len(read_boundaries(run.evolve_boundaries)) == 2 and run.evolve_meta.exists()
+
+
+def _killed_after(folder: Path, place: str) -> None:
+    """A driver of its own works on the run until a file is there."""
+    code = (
+        "import sys; from pathlib import Path; from app import pipeline; from app.runs import open_run; "
+        "from app.settings import Profile; f = Path(sys.argv[1]); "
+        "p = Profile.model_validate_json((f / 'profile.json').read_text());\n"
+        "with open_run(f / 'run', p, resume=True) as run: pipeline.evolve(run, p)"
+    )
+    log = folder / "log"
+    with log.open("w") as out:
+        driver = subprocess.Popen(
+            [sys.executable, "-c", code, str(folder)], cwd=ROOT, stdout=out, stderr=out, start_new_session=True
+        )
+        deadline = time.monotonic() + 120
+        while not any((folder / "run" / "evolve").glob(place)):
+            assert driver.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        os.killpg(driver.pid, signal.SIGKILL)
+        driver.wait()
