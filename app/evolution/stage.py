@@ -69,12 +69,13 @@ def run_evolve(
     population: Population,
     *,
     engine_sleeps: bool,
+    engine_is_shared: bool,
 ) -> None:
     """Evolve the run's adapter, and write evolve/meta.json last; do nothing where that is there. Needs a connected Ray.
 
     problems: of profile.grm.problems; measuring_by: those that individuals are measured by. engines: starts the
     generator, with room for trainers beside it, and the judges. engine_sleeps: trainer and engine take turns on the
-    card. Raises NothingToLearnError where no problem lies in the band.
+    card. engine_is_shared: several individuals draw at the same time, so that nobody's speed can be told. Raises NothingToLearnError where no problem lies in the band.
     """
     if run.evolve_meta.exists():
         return
@@ -87,7 +88,16 @@ def run_evolve(
     chosen = asked([one.problem for one in held if one.problem.given.id in usable], tokenizer, profile.grm)
     ruled = asked([one.problem for one in measuring], tokenizer, profile.grm, "evolve.validation")
     with engines(profile, False) as (generator, judge):
-        around = _surroundings(run, profile, chosen, ruled, generator, judge, engine_sleeps=engine_sleeps)
+        around = _surroundings(
+            run,
+            profile,
+            chosen,
+            ruled,
+            generator,
+            judge,
+            engine_sleeps=engine_sleeps,
+            engine_is_shared=engine_is_shared,
+        )
         origin, with_trunk = _origin(run, profile)
         population(run, around, origin, with_trunk=with_trunk)
         winner = _winner(run)
@@ -118,6 +128,7 @@ def _surroundings(
     judge: Judge,
     *,
     engine_sleeps: bool,
+    engine_is_shared: bool,
 ) -> Surroundings:
     """What all individuals share. Raises NothingToLearnError where no problem lies in the default genome's band."""
     grm, facts, solved = profile.grm, facts_of(profile), {}
@@ -129,7 +140,7 @@ def _surroundings(
         profile=profile,
         problems=[one.problem for one in chosen],
         untouched=solved,
-        ruler=_ruler(run, profile, ruled, generator, judge, facts, shares_engine=not engine_sleeps),
+        ruler=_ruler(run, profile, ruled, generator, judge, facts, speed_counts=not engine_is_shared),
         generator=generator,
         judge=judge,
         pool=run.evolve_pool,
@@ -146,7 +157,7 @@ def _ruler(
     judge: Judge,
     facts: Mapping[str, Any],
     *,
-    shares_engine: bool,
+    speed_counts: bool,
 ) -> Ruler:
     """As many of the problems, by hash, as selection can pay for. What the untouched model draws of them is kept: it
     says how long drafts are, and how fast they come."""
@@ -167,7 +178,7 @@ def _ruler(
     return replace(
         whole,
         problems=[one for one in order if one.problem.given.id in taken],
-        base_speeds=() if shares_engine and settings.slots != 1 else speeds,
+        base_speeds=speeds if speed_counts else (),
     )
 
 
