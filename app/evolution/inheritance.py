@@ -6,8 +6,8 @@
 
 Moments belong to single numbers of A and B, and those are others at another rank. Without them AdamW's first steps are
 as long as its later ones but know less of where to go, which is what a warm-up is for: so progress begins at 0 too, and
-the schedule with it. lora_alpha goes with the rank: lora_alpha / r is the same in all of a population
-(`tune_spaces.alpha_evolve.settings_of`), and a training loads weights alone, whatever lora_alpha they were saved with.
+the schedule with it. lora_alpha goes with the rank, because lora_alpha / r is the same in all of a population
+(`tune_spaces.alpha_evolve.settings_of`), and a training refuses an adapter that has another.
 """
 
 import shutil
