@@ -1,8 +1,9 @@
 """A LoRA adapter at another rank: cut by singular values, or grown so that it does the same.
 
 `python -m app truncate --adapter DIR --rank R` writes the adapter of rank R nearest to what DIR adds to each weight.
-PEFT owns names and file format; every change of scale is folded into B, so that what is written is an adapter like any
-other. How much a cut costs is in docs/training.md: from rank 8 on less than training ranks nested.
+PEFT owns names and file format; the scale, lora_alpha / r, is another at another rank, which B makes up for. For an
+adapter that is to be trained on, lora_alpha can go with the rank instead (`same_scale`). How much a cut costs is in
+docs/training.md: from rank 8 on less than training ranks nested.
 """
 
 import json
@@ -43,12 +44,14 @@ def truncate_command(adapter: Path, rank: int, out: Path | None) -> str:
     return f"adapter of rank {rank} from {before}, {error:.2%} off what the whole one adds (Frobenius norm): {target}"
 
 
-def svd_truncate(source: Path, target: Path, rank: int) -> float:
+def svd_truncate(source: Path, target: Path, rank: int, *, same_scale: bool = False) -> float:
     """Write the adapter of `rank` nearest to what `source` adds to each weight, scale and all, in the Frobenius norm
     (Eckart and Young, 1936). Returns the distance, over all weights, as a share of the norm of what `source` adds.
 
-    B A [out, in] is never made: of B = Q R and A^T = P S the r x r core R S^T has its singular values. Raises UserError
-    for a rank that the adapter has not.
+    B A [out, in] is never made: of B = Q R and A^T = P S the r x r core R S^T has its singular values. Rows of A are as
+    long as those of `source` are on the average, so that steps of a training move what is added about as far as before,
+    and ranks whose singular value is 0 can still learn. same_scale: lora_alpha / r stays instead of lora_alpha. Raises
+    UserError for a rank that the adapter has not.
     """
     import torch
     from torch.nn import functional
@@ -56,28 +59,29 @@ def svd_truncate(source: Path, target: Path, rank: int) -> float:
     config, tensors = read_adapter(source)
     before = config["r"]
     check_cut(source, before, rank)
+    config, factor = _at_rank(config, rank, same_scale=same_scale)
     found, left_out, whole = {}, 0.0, 0.0
     for name_a in [name for name in tensors if ".lora_A." in name]:
         name_b = name_a.replace(".lora_A.", ".lora_B.")
         q, r = torch.linalg.qr(tensors[name_b].double())
         p, s = torch.linalg.qr(tensors[name_a].double().t())
         left, values, right = torch.linalg.svd(r @ s.t(), full_matrices=False)
-        root = values[:rank].sqrt()
-        # trained at alpha / before, read by PEFT at alpha / rank
-        b = (q @ left[:, :rank]) * root * (rank / before)
-        a = root[:, None] * (right[:rank] @ p.t())
-        missing = rank - len(root)  # a weight narrower than the rank has no more singular values
+        length = float(s.norm()) / math.sqrt(before) or 1.0  # A and S have the same norm
+        b = (q @ left[:, :rank]) * values[:rank] * (factor / length)
+        a = (right[:rank] @ p.t()) * length
+        missing = rank - len(a)  # a weight narrower than the rank has no more singular values
         found[name_b] = functional.pad(b, (0, missing)).to(tensors[name_b].dtype).contiguous()
         found[name_a] = functional.pad(a, (0, 0, 0, missing)).to(tensors[name_a].dtype).contiguous()
         left_out, whole = left_out + float(values[rank:].square().sum()), whole + float(values.square().sum())
-    write_adapter(source, target, config | {"r": rank}, found)
+    write_adapter(source, target, config, found)
     return math.sqrt(left_out / whole) if whole else 0.0
 
 
-def grow(source: Path, target: Path, rank: int, seed: int = 0) -> None:
+def grow(source: Path, target: Path, rank: int, seed: int = 0, *, same_scale: bool = False) -> None:
     """Write an adapter of a higher rank that does the same: new rows of A at random, new columns of B zero.
 
-    Raises UserError for a rank below the adapter's or above LARGEST_RANK.
+    same_scale: lora_alpha / r stays instead of lora_alpha, so that B does too. Raises UserError for a rank below the
+    adapter's or above LARGEST_RANK.
     """
     import torch
 
@@ -85,6 +89,7 @@ def grow(source: Path, target: Path, rank: int, seed: int = 0) -> None:
     before = config["r"]
     if not before <= rank <= LARGEST_RANK:
         raise UserError(f"the adapter {source} has rank {before}, so it can't grow to {rank}: {LARGEST_RANK} at most")
+    config, factor = _at_rank(config, rank, same_scale=same_scale)
     random = torch.Generator().manual_seed(seed)
     found = {}
     for name in sorted(tensors):
@@ -95,8 +100,17 @@ def grow(source: Path, target: Path, rank: int, seed: int = 0) -> None:
             found[name] = torch.cat([tensor, new.to(tensor.dtype)])
         else:
             new = torch.zeros(len(tensor), rank - before, dtype=tensor.dtype)
-            found[name] = torch.cat([tensor * (rank / before), new], 1)
-    write_adapter(source, target, config | {"r": rank}, found)
+            found[name] = torch.cat([tensor * factor, new], 1)
+    write_adapter(source, target, config, found)
+
+
+def _at_rank(config: dict[str, Any], rank: int, *, same_scale: bool) -> tuple[dict[str, Any], float]:
+    """PEFT's configuration at another rank, and what B has to be multiplied by there."""
+    before = config["r"]
+    if not same_scale:  # trained at alpha / before, read by PEFT at alpha / rank
+        return config | {"r": rank}, rank / before
+    alpha = config["lora_alpha"] * rank / before
+    return config | {"r": rank, "lora_alpha": int(alpha) if alpha == int(alpha) else alpha}, 1.0
 
 
 def check_cut(source: Path, before: int, rank: int) -> None:

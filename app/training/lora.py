@@ -1,5 +1,6 @@
 """LoRA adapters (arXiv 2106.09685) by PEFT: attached, saved and loaded as standard PEFT folders."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,8 +56,11 @@ def save(model: "PeftModel", folder: Path, adapter: dict[str, torch.Tensor] | No
 
 
 def restore(model: "PeftModel", folder: Path) -> None:
-    """Load the adapter's weights from a PEFT folder into an attached one."""
-    from peft import load_peft_weights, set_peft_model_state_dict
+    """Load the adapter's weights from a PEFT folder into an attached one, which has to be of the same scale."""
+    from peft import LoraConfig, load_peft_weights, set_peft_model_state_dict
 
+    saved, ours = LoraConfig.from_pretrained(str(folder)), model.peft_config["default"]
+    scales = saved.lora_alpha / saved.r, ours.lora_alpha / ours.r
+    assert math.isclose(*scales), f"adapter {folder} has lora_alpha / r = {scales[0]}, and this model {scales[1]}"
     outcome = set_peft_model_state_dict(model, load_peft_weights(str(folder), device="cpu"))
     assert not outcome.unexpected_keys, f"adapter {folder} has keys this model lacks: {outcome.unexpected_keys[:3]}"

@@ -78,6 +78,15 @@ def gather(
     )
 
 
+def start_anew(folder: Path) -> None:
+    """Write what makes a TrainState of a folder with an adapter, from which a training takes its first step: no moments
+    and no progress. `restore` accepts it for any optimiser, but not with data dropout."""
+    from safetensors.torch import save_file
+
+    save_file({}, folder / MOMENTS)
+    (folder / PROGRESS).write_text(json.dumps(asdict(Progress())))
+
+
 def restore_adapter(model: "PeftModel", folder: Path) -> None:
     """Load the saved adapter, before the model is cut over workers."""
     lora.restore(model, folder / ADAPTER)

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file
 
 from app.errors import UserError
 from app.models.adapter_ranks import grow, svd_truncate
-from app.models.adapters import CONFIG
+from app.models.adapters import CONFIG, WEIGHTS
 from app.training import lora
 from tests.unit.training.test_fused import CONFIGS, packed_rows, tuned
 
@@ -60,6 +61,27 @@ def test_a_cut_by_singular_values_is_the_nearest_of_its_rank(tmp_path: Path) -> 
             assert errors[-1][name] == pytest.approx(left_out.norm().item(), abs=1e-5), name
     for before, after in zip(errors, errors[1:], strict=False):
         assert all(after[name] < before[name] for name in whole)
+
+
+@pytest.mark.parametrize("rank", [2, 6])
+def test_an_adapter_that_keeps_its_scale_is_the_one_that_keeps_its_alpha(rank: int, tmp_path: Path) -> None:
+    lora.save(tuned(CONFIGS[0]), tmp_path / "four")  # lora_alpha 8
+    change = svd_truncate if rank < 4 else grow
+    for is_same, alpha in ((True, 2 * rank), (False, 8)):
+        change(tmp_path / "four", tmp_path / f"{is_same}", rank, same_scale=is_same)
+        assert json.loads((tmp_path / f"{is_same}" / CONFIG).read_text())["lora_alpha"] == alpha
+    one, other = effective(tmp_path / "True"), effective(tmp_path / "False")
+    assert all(torch.allclose(one[name], weight, atol=1e-6) for name, weight in other.items())
+
+
+def test_a_cut_adapter_has_the_lengths_of_one_that_was_trained(tmp_path: Path) -> None:
+    """Where a step of AdamW moves what an adapter adds depends on them."""
+    lora.save(tuned(CONFIGS[0]), tmp_path / "four")
+    svd_truncate(tmp_path / "four", tmp_path / "two", 2)
+    before, after = (load_file(tmp_path / name / WEIGHTS) for name in ("four", "two"))
+    for name in (name for name in before if "lora_A" in name):
+        length = before[name].square().sum(1).mean().sqrt().item()
+        assert after[name].norm(dim=1).tolist() == pytest.approx([length] * 2, rel=1e-4)
 
 
 def test_a_cut_to_more_ranks_than_a_layer_is_wide_changes_nothing(tmp_path: Path) -> None:
