@@ -123,15 +123,27 @@ def test_pictures_are_made_of_whatever_is_left_of_the_run(run: Run) -> None:
     assert (found.generations, found.standings, found.audit) == ([], [], None)
 
 
-def test_names_in_the_family_tree_lie_beside_each_other(run: Run) -> None:
-    found = summary(run)
+def names_in_tree(found: Summary) -> list[str]:
+    """Those of its individuals, once it is sure that none lies on another, or outside of the picture."""
     figure = pictures.population(found)
     figure.draw_without_rendering()
     named = [text for text in figure.axes[2].texts if text.get_text()]
-    assert {"2.3  0.318", "0.1  failed", "0.292"} <= {text.get_text() for text in named} and len(named) == 15
     boxes = [text.get_window_extent() for text in named]
     assert not [pair for pair in combinations(boxes, 2) if pair[0].overlaps(pair[1])]
     assert all(figure.bbox.contains(*corner) for box in boxes for corner in (box.min, box.max))
+    return [text.get_text() for text in named]
+
+
+def test_names_in_the_family_tree_lie_beside_each_other(run: Run) -> None:
+    found = summary(run)
+    named = names_in_tree(found)
+    assert {"2.3  0.318", "0.1  failed", "0.292"} <= {*named} and len(named) == 15
+    one = next(each for each in found.standings if each.id == "e_00000_2.2")
+    places, numbers = range(pictures.MOST_ROWS), range(1, pictures.MOST_GENERATIONS + 1)
+    many = [replace(one, place=place, generation=number, id=f"e_000{10 + place}_{number}.{number}")
+            for place in places for number in numbers]  # fmt: skip
+    crowded = replace(found, standings=many, generations=[found.generations[0]] * len(numbers))
+    assert len(names_in_tree(crowded)) == len(many), "the most that still get names"
 
 
 def test_a_large_population_has_no_names(run: Run) -> None:
