@@ -181,6 +181,7 @@ def _draw_node(axes: Any, one: Standing, at: tuple[int, int], summary: Summary, 
         axes.annotate(
             f"{name}  {worth}".strip(), at, xytext=(0, 9), textcoords="offset points", ha="center", fontsize="x-small",
             fontweight="bold" if is_winner else "normal",
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6},  # lines pass behind
         )  # fmt: skip
 
 
