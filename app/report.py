@@ -13,9 +13,12 @@ from typing import Any
 from app.corpus.mining.records import STAGES
 from app.errors import UserError
 from app.evaluation.gate import Decision, read_decision
-from app.evaluation.stage import BASE, GRM, SFT, CandidateComparison, against_base, outdated, read_result
+from app.evaluation.stage import BASE, EVOLVE, GRM, SFT, CandidateComparison, against_base, outdated, read_result
 from app.evaluation.stored_results import samples
 from app.evaluation.suites.registry import TUNING, VALIDATION
+from app.evolution import pictures
+from app.evolution import summary as evolution
+from app.evolution.standings import short
 from app.files.json_files import numbered_json_lines, read_json, write_atomic
 from app.prompting.fences import fence_for
 from app.records import UNTRUSTED_TIERS, SuiteResult
@@ -23,9 +26,9 @@ from app.reward.summary import BAND_NAMES, Summary, draw, summary_of
 from app.runs import REPOSITORY, Run, left_out
 
 TEMPLATE = Path(__file__).with_name("report.md.jinja")
-TRAINED = (SFT, GRM)
+TRAINED = (SFT, GRM, EVOLVE)
 """Stages that train, in their order."""
-NAMES = {SFT: "SFT", GRM: "Self-reward"}
+NAMES = {SFT: "SFT", GRM: "Self-reward", EVOLVE: "Evolution"}
 OF_A_STEP = ("step", "loss", "label_tokens", "learning_rate", "seconds")
 """What a line of metrics.jsonl holds that is shown."""
 
@@ -57,6 +60,8 @@ def write_report(run: Run) -> None:
         _plot_results(facts["results"], run.evaluation_plot)
     if facts["grm"] and facts["grm"].figures:
         _plot_grm(facts["grm"], run.grm_plot)
+    if facts["evolve"]:
+        _plot_evolve(facts["evolve"], run)
     templates = jinja2.Environment(undefined=jinja2.StrictUndefined, loader=jinja2.FileSystemLoader(TEMPLATE.parent))
     markdown = templates.get_template(TEMPLATE.name).render(facts)
     write_atomic(run.report_md, re.sub(r"\n{3,}", "\n\n", markdown))
@@ -73,7 +78,7 @@ def _facts(run: Run) -> dict[str, Any]:
     results = [result for _, _, result in found]
     decisions = [decision for stage in TRAINED if (decision := read_decision(run, stage))]
     facts: dict[str, Any] = {
-        "headline": _headline(run, compared, decisions),
+        "headline": headline(run, compared, decisions),
         "decisions": decisions,
         "left_out": left_out(run),
         "info": info,
@@ -91,6 +96,8 @@ def _facts(run: Run) -> dict[str, Any]:
         "sft": sft,
         "grm": summary_of(run),
         "band_names": BAND_NAMES,
+        "evolve": evolution.summary_of(run),
+        "short": short,
         "corpus": corpus,
     }
     if sft:
@@ -113,7 +120,7 @@ def _facts(run: Run) -> dict[str, Any]:
     return facts
 
 
-def _headline(run: Run, compared: list[CandidateComparison], decisions: list[Decision]) -> str:
+def headline(run: Run, compared: list[CandidateComparison], decisions: list[Decision]) -> str:
     """What a reader wants to know first: better, worse or not to be told apart, what was kept, and how to serve it."""
     tested = _on_test_suites(compared)
     place = run.root.relative_to(REPOSITORY) if run.root.is_relative_to(REPOSITORY) else run.root
@@ -121,14 +128,16 @@ def _headline(run: Run, compared: list[CandidateComparison], decisions: list[Dec
     if SFT in left_out(run) and not run.trained():
         reasons = " ".join(f"{NAMES[stage]} was left out: {reason}." for stage, reason in left_out(run).items())
         return f"Nothing was trained. {reasons} Kept is the base model. {serves}"
-    latest = next((stage for stage in reversed(TRAINED) if any(each.candidate == stage for each in tested)), None)
-    if latest is None:
+    measured = [stage for stage in TRAINED if any(each.candidate == stage for each in tested)]
+    if not measured:
         return "Base model and adapter were not compared on a test suite yet: `python -m app evaluate` does it."
-    found = "; ".join(_verdict(each) for each in tested if each.candidate == latest)
-    sentence = f"The adapter {latest} against the base model: {found}."
+    kept = [decision.stage for decision in decisions if decision.kept]
+    told = [stage for stage in measured if stage in kept] or measured  # the latest that is kept, if one is
+    found = "; ".join(_verdict(each) for each in tested if each.candidate == told[-1])
+    sentence = f"The adapter {told[-1]} against the base model: {found}."
     if decisions:
-        kept = [decision.stage for decision in decisions if decision.kept]
-        what = f"are the adapters {' and '.join(kept)}" if len(kept) > 1 else f"is the adapter {''.join(kept)}"
+        *others, last = kept or [""]
+        what = f"are the adapters {', '.join(others)} and {last}" if others else f"is the adapter {last}"
         sentence += f" Kept {what if kept else 'is the base model, without an adapter'}."
     return f"{sentence} {serves}"
 
@@ -229,6 +238,13 @@ def _plot_grm(grm: Summary, path: Path) -> None:
     _save(figure, path)
 
 
+def _plot_evolve(evolve: evolution.Summary, run: Run) -> None:
+    if evolve.standings:
+        _save(pictures.population(evolve), run.evolve_plot)
+    if genes := pictures.genes(evolve):
+        _save(genes, run.evolve_genes_plot)
+
+
 def _plot_corpus(corpus: dict[str, Any], path: Path) -> None:
     """Learnt tokens by form, and how full the rows are."""
     figure, (left, right) = _figure(height=3.6, columns=2)
@@ -282,7 +298,8 @@ def _html(run: Run, markdown: str) -> str:
     from markdown_it import MarkdownIt
 
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
-    for plot in (run.corpus_plot, run.loss_plot, run.grm_plot, run.evaluation_plot):
+    plots = (run.corpus_plot, run.loss_plot, run.grm_plot, run.evolve_plot, run.evolve_genes_plot, run.evaluation_plot)
+    for plot in plots:
         if plot.exists():
             data = base64.b64encode(plot.read_bytes()).decode()
             body = body.replace(f'src="plots/{plot.name}"', f'src="data:image/png;base64,{data}"')

@@ -141,6 +141,8 @@ class Run:
         self.loss_plot = self.plots / "loss.png"
         self.corpus_plot = self.plots / "corpus.png"
         self.grm_plot = self.plots / "grm.png"
+        self.evolve_plot = self.plots / "evolve.png"
+        self.evolve_genes_plot = self.plots / "evolve_genes.png"
         self.evaluation_plot = self.plots / "evaluation.png"
         self.report_md = root / "report.md"
         self.report_html = root / "report.html"

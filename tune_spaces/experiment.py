@@ -46,6 +46,7 @@ from tune_spaces.alpha_evolve import (
     space_of,
 )
 from tune_spaces.gpu_slots import Slots, enforce, slots_for
+from tune_spaces.replay import write_policy
 from tune_spaces.scheduler import AlphaEvolve
 from tune_spaces.selecting import selected_by
 
@@ -87,6 +88,7 @@ def evolve_on_ray(run: Run, around: Surroundings, origin: Path, *, with_trunk: b
             results = _tuner(shared).fit()
     if results.num_errors and not any(life.score is not None for life in read_lineage(run.evolve_lineage)):
         raise UserError(f"all individuals failed, the first with: {results.errors[0]}")
+    say(f"  {write_policy(run)}")
 
 
 def _tuner(shared: Shared) -> tune.Tuner:

@@ -150,6 +150,28 @@ def succession(
     return [*((member, None) for member in survivors), *zip(others, donors, strict=True)]
 
 
+def ancestry(lives: Sequence[Life], name: str) -> list[Life]:
+    """The line of descent of an individual, from one of the first generation down to itself: of each the line of the
+    generation that it was born into.
+
+    A candidate that no trial trained has no lines; its child follows the individual whose trial was the donor, and
+    whose config its own was made of. Raises UserError where a line is missing.
+    """
+    born = {life.id: life for life in reversed(lives)}
+    children = {child.id: child for life in lives if (child := life.replaced_by)}
+    in_trial = {(life.generation, life.trial): life.id for life in lives}
+    line: list[Life] = []
+    while name:
+        if name not in born or len(line) >= len(born):
+            raise UserError(f"the lineage does not tell where {name} comes from: restore lineage.jsonl")
+        life = born[name]
+        line.append(life)
+        name = life.parent
+        if name and name not in born and life.id in children:
+            name = in_trial.get((life.generation - 1, children[life.id].donor), name)
+    return line[::-1]
+
+
 def read_lineage(path: Path) -> list[Life]:
     """All lines, in their order; none without a file. Raises UserError naming a line that is broken."""
     return [_life(row, f"{path}:{number}") for number, row in numbered_json_lines(path)]

@@ -41,6 +41,7 @@ from app.reward.by_reward.keeping import make_whole
 from app.reward.drafts import headroom
 from app.reward.drafts.asking import Asked, asked
 from app.reward.drafts.audit import audit
+from app.reward.model_card import write_evolved_card
 from app.reward.preparing import facts_of, hardened, write_whose
 from app.reward.problems.find import licences, of_arm
 from app.reward.records import TrainingProblem
@@ -116,6 +117,7 @@ def run_evolve(
         "audit": asdict(found),
         "seconds": round(time.monotonic() - start, 1),
     }
+    write_evolved_card(run.evolve_adapter, meta)
     write_json(run.evolve_meta, meta)
 
 

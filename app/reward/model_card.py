@@ -1,5 +1,5 @@
-"""The card of the adapter that self-reward made: from what, by which problems under which licences, and what a reader
-has to know before using it. It lies beside the weights, so it goes wherever they are copied to."""
+"""The cards of the adapters that self-reward and evolution made: from what, by which problems under which licences, and
+what a reader has to know before using one. It lies beside the weights, so it goes wherever they are copied to."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,45 +24,91 @@ tags: [lora, code]
 
 # Adapter of {base}, trained on its own answers
 
-A LoRA adapter, r={rank}, by self-reward (`{arm}`): {steps:,} steps, {drafts:,} drafts. The model learnt from programs
-that it wrote itself and that {judge} had judged; no solution that a person wrote was learnt from.
-{ranked}
+{made}
 The problems that it was asked, by source and licence of their text:
 
 | source | licence | problems |
 |---|---|---:|
 {rows}
 
-Their ids are in the run's `grm/attribution.csv`. Problems of test suites are not among them.
+Their ids are in the run's `{stage}/attribution.csv`. Problems of test suites are not among them.
 
-{audited} Whether the adapter solves more than the base model, the run's report says.
+{audited} Whether the adapter solves more than the base model{of_test}, the run's report says.
 """
+BY_REWARD = """\
+A LoRA adapter, r={rank}, by self-reward (`{arm}`): {steps:,} steps, {drafts:,} drafts. The model learnt from programs
+that it wrote itself and that {judge} had judged; no solution that a person wrote was learnt from.
+{ranked}"""
+BY_EVOLUTION = """\
+A LoRA adapter, r={rank}, by evolution: {who}, of a population that drew {drafts:,} drafts in {generations}
+generation(s). It learnt from programs that the model wrote itself and that executed tests had judged; no solution that
+a person wrote was learnt from.
+
+{fresh}
+"""
+FRESH = """\
+On {problems:,} validation problems, by drafts that had no part in choosing it, its pass@1 differs by {difference:+.1f}
+points ({low:+.1f} to {high:+.1f}, 95 %) from the base model's."""
 
 
 def write_card(adapter: Path, meta: Mapping[str, Any]) -> None:
-    """meta: what grm/meta.json holds."""
+    """Of what self-reward made. meta: what grm/meta.json holds."""
     write_atomic(adapter / NAME, card_of(meta))
+
+
+def write_evolved_card(adapter: Path, meta: Mapping[str, Any]) -> None:
+    """Of what evolution made. meta: what evolve/meta.json holds."""
+    write_atomic(adapter / NAME, evolved_card_of(meta))
 
 
 def card_of(meta: Mapping[str, Any]) -> str:
     """The card as Markdown, with the head that the Hub reads."""
+    untested, given = (sum(row[name] for row in meta["problems"]) for name in ("untested", "given"))
+    ranking = meta.get("ranking") if untested else None
+    made = BY_REWARD.format(
+        rank=meta["settings"]["lora_r"],
+        arm=meta["arm"],
+        steps=meta["steps"],
+        drafts=meta["drafts"],
+        judge="a ranking" if ranking and untested == given else JUDGES[meta["arm"]],
+        ranked=RANKED.format(untested=untested, given=given, used=ranking["used"]) if ranking else "",
+    )
+    return _card(meta, "grm", made)
+
+
+def evolved_card_of(meta: Mapping[str, Any]) -> str:
+    """The same of the winner of a population."""
+    winner, fresh = meta["winner"], meta["fresh"]
+    told = "No fresh draft could be judged, so nothing is said of it beside the base model."
+    if fresh:
+        low, high = (100 * end for end in fresh["interval_95"])
+        told = FRESH.format(problems=fresh["num_problems"], difference=100 * fresh["difference"], low=low, high=high)
+    who = f"the individual `{winner['id']}`"
+    if winner["is_imitation"]:
+        who = f"the base, which imitates what all individuals had solved by generation {winner['generation']}"
+    made = BY_EVOLUTION.format(
+        rank=winner["config"].get("lora_r", meta["grm"]["lora_r"]),  # an imitation has no genes
+        who=who,
+        drafts=meta["drafts"],
+        generations=meta["generations"],
+        fresh=told,
+    )
+    return _card(meta, "evolve", made, of_test=" on test suites")
+
+
+def _card(meta: Mapping[str, Any], stage: str, made: str, of_test: str = "") -> str:
     model, audit = meta["model"], meta["audit"]
     audited = "None of the drafts that passed could be judged a second time."
     if audit["audited"]:
         false, number = audit["false_passes"], audit["audited"]
         audited = f"Of {number:,} drafts that had passed, {false:,} failed a second judge on fresh inputs."
-    untested, given = (sum(row[name] for row in meta["problems"]) for name in ("untested", "given"))
-    ranking = meta.get("ranking") if untested else None
     rows = [f"| {row['source']} | {row['licence']} | {row['learnt']:,} |" for row in meta["problems"] if row["learnt"]]
     return CARD.format(
         base_on_hub=f"base_model: {model['name']}\n" if model["source"] == "hub" else "",
         base=model["name"],
-        rank=meta["settings"]["lora_r"],
-        arm=meta["arm"],
-        judge="a ranking" if ranking and untested == given else JUDGES[meta["arm"]],
-        ranked=RANKED.format(untested=untested, given=given, used=ranking["used"]) if ranking else "",
-        steps=meta["steps"],
-        drafts=meta["drafts"],
+        made=made,
         rows="\n".join(rows),
+        stage=stage,
         audited=audited,
+        of_test=of_test,
     )

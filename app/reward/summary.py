@@ -126,7 +126,7 @@ def summary_of(run: Run) -> Summary | None:
             figures=_figures(run, meta["arm"]),
             rounds=meta.get("rounds", ()),
             ranked_by=_ranked_by(meta.get("ranking")),
-            audit=_audit(meta.get("audit")),
+            audit=audit_of(meta.get("audit")),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(
@@ -179,9 +179,10 @@ def _ranked_by(held: dict[str, Any] | None) -> RankedBy | None:
     return RankedBy(used=held["used"], why=held["why"], model=model, learnt=held["learnt"], table=table)
 
 
-def _audit(held: dict[str, Any] | None) -> Audit | None:
+def audit_of(held: Mapping[str, Any] | None) -> Audit | None:
+    """Out of a meta.json."""
     if held is None:
         return None
     by_source = {source: (audited, false) for source, (audited, false) in held["by_source"].items()}
     rate = Score(**held["rate"]) if held["rate"] else None
-    return Audit(**held | {"rate": rate, "by_source": by_source})
+    return Audit(**dict(held) | {"rate": rate, "by_source": by_source})

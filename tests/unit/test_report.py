@@ -1,5 +1,6 @@
-"""What the report tells of self-reward, from a made-up run."""
+"""What the report tells of self-reward and evolution, from made-up runs, and the cards of their adapters."""
 
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,17 @@ from typing import Any
 import pytest
 
 from app.errors import UserError
+from app.evaluation.gate import Decision
+from app.evaluation.stage import CandidateComparison
+from app.evaluation.statistics import Comparison
 from app.files.json_files import append_json_line, write_json
 from app.profiles import smoke
-from app.report import write_report
+from app.report import TRAINED, headline, write_report
 from app.reward.by_reward.watch import StepFigures, step_figures
-from app.reward.model_card import write_card
+from app.reward.model_card import write_card, write_evolved_card
 from app.runs import Run, open_run, update_info
+from tests.unit.evolution.made_run import meta as evolution_meta
+from tests.unit.evolution.made_run import write_evolution
 from tests.unit.reward.made_drafts import group
 
 SCORE = {"num_problems": 60, "value": 0.21, "interval_95": [0.15, 0.28]}
@@ -197,3 +203,101 @@ def test_the_card_lists_whose_problems_were_learnt_from(tmp_path: Path) -> None:
     assert card.startswith("---\nbase_model: some/model\nlibrary_name: peft\n")
     assert "| mbpp | CC-BY-4.0 | 11 |\n| pocketcoder | MIT | 5 |\n" in card and "user" not in card
     assert "Of 40 drafts that had passed, 2 failed a second judge on fresh inputs." in card and "ranking" not in card
+
+
+@pytest.fixture
+def evolved(run: Run) -> Run:
+    """A run whose self-reward and evolution are complete."""
+    write_evolution(run)
+    return run
+
+
+def test_the_report_tells_of_evolution_after_self_reward(evolved: Run) -> None:
+    write_report(evolved)
+    text = evolved.report_md.read_text()
+    _, reward, rest = text.partition("## Self-reward")
+    _, evolution, rest = rest.partition("## Evolution")
+    assert reward and evolution and "## Corpus" in rest
+    for line in (
+        "## Evolution\n\nThe individual `e_00002.3`, a child of `e_00003.2`, is **better than** the untouched model on",
+        "| 2 | imitation.2 | 0.292 | 29.8 % | 0.41 | 0.70 | 2 of 4 | 1 of 5 | 54.0 %, 49.0 % |\n",
+        "| learning_rate | 7e-05 | 0.000143 | 0.00011 in 1.1, 0.000143 in 3.2 |\n",
+        "| clip_high | 0.28 | 0.28 |  |\n",
+        "Tokens: 4,300,000 drawn in 20,000 drafts to learn from, 4,200,000 learnt, and 1,200,000 drawn to select, 12",
+        "The last attempt took 812 s; all individuals together drafting 465 s",
+        "Learnt from: 130 of mbpp (CC-BY-4.0), 44 of ours (MIT).",
+        "**Audit:** of 50 drafts that had passed, 1 failed a second judge",
+        "They are in `evolve/audit.jsonl`.",
+        "Failed: 0.1 in generation 1.",
+    ):
+        assert line in text, line
+    page = evolved.report_html.read_text()
+    assert page.count("data:image/png;base64,") == 3 and 'src="plots/' not in page
+
+
+def test_the_report_of_a_partial_copy_tells_what_is_there(evolved: Run) -> None:
+    shutil.rmtree(evolved.evolve_individuals)
+    evolved.evolve_lineage.unlink()
+    imitation = {"id": "imitation.3", "generation": 3, "is_imitation": True, "config": {}}
+    write_json(evolved.evolve_meta, evolution_meta() | {"winner": imitation, "fresh": None})
+    write_report(evolved)
+    text = evolved.report_md.read_text()
+    assert "came out best; no fresh draft could be judged" in text and "| ? of 4 |" in text
+    assert "| gene |" not in text and "plots/evolve_genes.png" not in text and "plots/evolve.png" in text
+    shutil.rmtree(evolved.evolve_boundaries)
+    write_report(evolved)
+    assert "plots/evolve.png" not in evolved.report_md.read_text()
+
+
+def test_the_report_says_why_evolution_was_left_out(tmp_path: Path) -> None:
+    with open_run(tmp_path, smoke(), resume=False) as run:
+        update_info(run, left_out={stage: f"{stage} has nothing to do" for stage in ("sft", "grm", "evolve")})
+        write_report(run)
+    text = run.report_md.read_text()
+    assert "## Evolution\n\nLeft out: evolve has nothing to do." in text
+    assert "Nothing was trained. SFT was left out: sft has nothing to do. Self-reward was left out:" in text
+    assert "Evolution was left out: evolve has nothing to do. Kept is the base model." in text
+
+
+def compared(candidate: str, difference: float) -> CandidateComparison:
+    comparison = Comparison(
+        num_problems=164, difference=difference, interval_95=(difference - 0.01, difference + 0.01), num_better=9,
+        num_worse=4, p_value=0.3, detectable=0.05,
+    )  # fmt: skip
+    return CandidateComparison(suite="humaneval-chat", candidate=candidate, comparison=comparison)
+
+
+@pytest.mark.parametrize(
+    ("kept", "told", "what"),
+    [
+        ((True, True, True), "evolve against the base model: **better**", "are the adapters sft, grm and evolve"),
+        ((False, True, True), "evolve against the base model: **better**", "are the adapters grm and evolve"),
+        ((False, True, False), "grm against the base model: **not to be told apart", "is the adapter grm"),
+        ((False, False, False), "evolve against", "is the base model, without an adapter"),
+    ],
+)
+def test_the_first_sentence_is_of_the_latest_adapter_that_is_kept(
+    tmp_path: Path, kept: tuple[bool, ...], told: str, what: str
+) -> None:
+    decisions = [
+        Decision(stage=stage, kept=one, reason="so", comparison=None, suites=())
+        for stage, one in zip(TRAINED, kept, strict=True)
+    ]
+    found = [compared("sft", -0.2), compared("grm", 0.0), compared("evolve", 0.05)]
+    with open_run(tmp_path, smoke(), resume=False) as run:
+        text = headline(run, found, decisions)
+    assert text.startswith(f"The adapter {told}") and f"Kept {what}. `python -m app serve" in text
+
+
+def test_the_card_of_an_evolved_adapter_tells_how_it_was_chosen(tmp_path: Path) -> None:
+    write_evolved_card(tmp_path, evolution_meta())
+    card = (tmp_path / "README.md").read_text()
+    assert card.startswith("---\nbase_model: some/model\n") and "| mbpp | CC-BY-4.0 | 130 |" in card
+    assert "r=32, by evolution: the individual `e_00002.3`, of a population that drew 20,000 drafts in 3" in card
+    assert "differs by +4.1\npoints (+1.2 to +7.1, 95 %) from the base model's." in card
+    assert "`evolve/attribution.csv`" in card and "Of 50 drafts that had passed, 1 failed" in card
+    imitation = {"id": "imitation.3", "generation": 3, "is_imitation": True, "config": {}}
+    write_evolved_card(tmp_path, evolution_meta() | {"winner": imitation, "fresh": None})
+    card = (tmp_path / "README.md").read_text()
+    assert "r=32, by evolution: the base, which imitates what all individuals had solved by generation 3" in card
+    assert "nothing is said of it beside the base model" in card

@@ -11,11 +11,13 @@ from app.evolution.lineage import (
     Member,
     Outcome,
     add_generation,
+    ancestry,
     founders,
     heirs,
     read_lineage,
     succession,
 )
+from tests.unit.evolution.made_run import lineage
 
 MEMBERS = founders(["a", "b", "c", "d"])
 
@@ -94,3 +96,13 @@ def test_a_line_of_another_kind_is_named(tmp_path: Path, line: str) -> None:
     path.write_text(path.read_text() + line + "\n")
     with pytest.raises(UserError, match=r"lineage.jsonl:2 does not describe an individual"):
         read_lineage(path)
+
+
+def test_a_line_of_descent_goes_back_to_the_first_generation_past_who_was_not_trained() -> None:
+    lives = [one for generation in lineage() for one in generation]
+    assert [one.id for one in ancestry(lives, "e_00002.3")] == ["e_00001.1", "e_00003.2", "e_00002.3"]
+    assert [one.generation for one in ancestry(lives, "e_00001.1")] == [1], "born once, whatever it lived through"
+    past = ancestry(lives, "e_00000_2.3")
+    assert [one.id for one in past] == ["e_00001.1", "e_00003.2", "e_00000_2.3"] and past[-1].parent == "imitation.2"
+    with pytest.raises(UserError, match=r"does not tell where e_00001\.1 comes from"):
+        ancestry([one for one in lives if one.id != "e_00001.1"], "e_00002.3")
