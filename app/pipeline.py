@@ -255,7 +255,8 @@ def evolve(run: Run, profile: Profile) -> None:
     from app.reward.problems.find import OF_RUN, load
     from app.reward.problems.held_out import to_measure_by
     from app.reward.stage import check_model
-    from tune_spaces.experiment import evolve_on_ray
+    from tune_spaces.experiment import evolve_on_ray, num_cards
+    from tune_spaces.gpu_slots import slots_for
 
     check_model(profile)
     if OF_RUN in (*profile.grm.problems, *profile.evolve.validation):
@@ -265,22 +266,38 @@ def evolve(run: Run, profile: Profile) -> None:
     say("evolve")
     with run.attempt("evolve"), connected(profile.cluster):
         _require_what_stages_need(profile, trains=False, learns=True)
-        engines = functools.partial(generator_and_judges, beside_trainer=True)
-        run_evolve(run, profile, problems, measuring, engines, evolve_on_ray)
+        slots = slots_for(profile, peak_gib=None, declared=profile.evolve.slots, cards=num_cards())
+        engines = functools.partial(
+            generator_and_judges, beside_trainer=slots.beside_trainer, vram_gib=slots.engine_gib or None
+        )
+        run_evolve(
+            run,
+            profile,
+            problems,
+            measuring,
+            engines,
+            functools.partial(evolve_on_ray, started=slots),
+            engine_sleeps=slots.takes_turns,
+            engine_is_shared=slots.number > 1,
+        )
     return say(f"  {told(read_json(run.evolve_meta))}: {run.evolve_adapter}")
 
 
 @contextlib.contextmanager
 def generator_and_judges(
-    profile: Profile, unsafe: bool, *, beside_trainer: bool = False
+    profile: Profile, unsafe: bool, *, beside_trainer: bool = False, vram_gib: float | None = None
 ) -> Iterator[tuple[Generator, Judge]]:
-    """The actors that draw and judge, on the cluster that is connected. beside_trainer: a trainer is to have room."""
+    """The actors that draw and judge, on the cluster that is connected. beside_trainer: a trainer is to have room.
+    vram_gib: what the engine may take of a card; left out, what the settings say, beside an idle trainer where they
+    take turns."""
     from actors.generator import GeneratorClient
     from actors.judges import JudgePool
     from app.models.config import config_of
     from app.reward.turns import engine_settings
 
     settings = engine_settings(profile, config_of(profile.model)[0]) if beside_trainer else profile.generation
+    if vram_gib is not None:
+        settings = settings.model_copy(update={"vram_gib": vram_gib})
     with (
         contextlib.closing(JudgePool(profile.sandbox, unsafe=unsafe)) as judges,
         contextlib.closing(GeneratorClient(profile.model, settings, beside_trainer=beside_trainer)) as generator,

@@ -33,7 +33,6 @@ from app.files.json_files import read_json, write_json
 from app.progress import say
 from app.runs import Run
 from app.settings import Profile
-from app.training.memory import ALLOCATOR
 from app.training.reports import send, shown
 from tune_spaces.alpha_evolve import (
     Child,
@@ -45,7 +44,7 @@ from tune_spaces.alpha_evolve import (
     settings_of,
     space_of,
 )
-from tune_spaces.gpu_slots import Slots, enforce, slots_for
+from tune_spaces.gpu_slots import Slots, enforce, profile_in, slots_for
 from tune_spaces.replay import write_policy
 from tune_spaces.scheduler import AlphaEvolve
 from tune_spaces.selecting import selected_by
@@ -71,16 +70,15 @@ class Shared:
     channel: Queue
 
 
-def evolve_on_ray(run: Run, around: Surroundings, origin: Path, *, with_trunk: bool) -> None:
+def evolve_on_ray(run: Run, around: Surroundings, origin: Path, *, with_trunk: bool, started: Slots) -> None:
     """Run the population to its end, or go on with it. Needs a connected Ray with the engine and the judges on it.
 
-    origin: a TrainState of the base, which a trunk begins with, or what the population itself begins with. Raises
-    UserError where all individuals failed.
+    origin: a TrainState of the base, which a trunk begins with, or what the population itself begins with. started: the
+    slots by which the engine was started. Raises UserError where all individuals failed.
     """
     profile, settings = around.profile, around.profile.evolve
     with shown("evolve", settings.population * settings.generations, str) as channel:
-        slots = slots_for(profile, peak_gib=None, declared=settings.slots, cards=_cards())
-        shared = Shared(run=run, around=around, slots=slots, origin=origin, channel=channel)
+        shared = Shared(run=run, around=around, slots=started, origin=origin, channel=channel)
         if with_trunk:
             shared = _with_trunk(shared)
         say(f"  {shared.slots.reason}")
@@ -143,9 +141,8 @@ def individual(config: dict[str, Any], shared: Shared) -> None:
 
 def live_in_slot(shared: Shared, name: str, generation: int, held: Mapping[str, Any], start: Path) -> Lived:
     """In a process that holds a slot. held: the genome as Tune carries it, and what else its config says."""
-    os.environ.update(ALLOCATOR)  # before the first tensor on a card
-    device = enforce(shared.slots)
-    profile, genome = shared.around.profile, genome_of(held)
+    device, around = enforce(shared.slots), _around_of(shared)
+    profile, genome = around.profile, genome_of(held)
     tokens = {TRUNK: profile.evolve.trunk_tokens}.get(name, profile.evolve.generation_tokens)
     birth = Birth(
         id=name,
@@ -156,19 +153,25 @@ def live_in_slot(shared: Shared, name: str, generation: int, held: Mapping[str, 
         start=start,
         tokens=tokens if generation or name == TRUNK else profile.evolve.rung_tokens,
     )
-    lived = live(shared.run.individual(name, generation), birth, shared.around, device)
+    lived = live(shared.run.individual(name, generation), birth, around, device)
     fitness = fitness_of(lived.metrics, profile.evolve.fitness)
     send(shared.channel, f"  {told(lived, fitness.value if fitness else None)}")
     return lived
 
 
 def imitate_in_slot(shared: Shared, generation: int) -> Lived | None:
-    os.environ.update(ALLOCATOR)
-    lived = imitate_pool(shared.run, generation, shared.around, enforce(shared.slots))
+    device = enforce(shared.slots)
+    lived = imitate_pool(shared.run, generation, _around_of(shared), device)
     if lived:
         fitness = fitness_of(lived.metrics, shared.around.profile.evolve.fitness)
         send(shared.channel, f"  {told(lived, fitness.value if fitness else None)}")
     return lived
+
+
+def _around_of(shared: Shared) -> Surroundings:
+    """As who holds a slot has it."""
+    profile = profile_in(shared.slots, shared.around.profile)
+    return replace(shared.around, profile=profile, engine_sleeps=shared.slots.takes_turns)
 
 
 def _reported(lived: Lived, profile: Profile) -> dict[str, Any]:
@@ -204,7 +207,7 @@ def _with_trunk(shared: Shared) -> Shared:
     return replace(
         shared,
         around=replace(around, profile=profile),
-        slots=slots_for(profile, peak_gib=peak, declared=settings.slots, cards=_cards()),
+        slots=slots_for(profile, peak_gib=peak, declared=settings.slots, cards=num_cards(), started=shared.slots),
         origin=shared.run.individual(TRUNK, 0).folder / STATE,
     )
 
@@ -233,7 +236,8 @@ def _get(references: Any) -> Any:
         raise
 
 
-def _cards() -> int:
+def numnum_cards() -> int:
+    """Of the cluster that is connected."""
     return int(ray.cluster_resources().get("GPU", 0))
 
 

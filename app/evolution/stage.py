@@ -76,7 +76,8 @@ def run_evolve(
 
     problems: of profile.grm.problems; measuring_by: those that individuals are measured by. engines: starts the
     generator, with room for trainers beside it, and the judges. engine_sleeps: trainer and engine take turns on the
-    card. engine_is_shared: several individuals draw at the same time, so that nobody's speed can be told. Raises NothingToLearnError where no problem lies in the band.
+    card. engine_is_shared: several individuals draw at the same time, so that nobody's speed can be told. Raises
+    NothingToLearnError where no problem lies in the band.
     """
     if run.evolve_meta.exists():
         return
