@@ -76,7 +76,7 @@ def evolve_on_ray(run: Run, around: Surroundings, origin: Path, *, with_trunk: b
     origin: a TrainState of the base, which a trunk begins with, or what the population itself begins with. started: the
     slots by which the engine was started. Raises UserError where all individuals failed.
     """
-    profile, settings = around.profile, around.profile.evolve
+    settings = around.profile.evolve
     with shown("evolve", settings.population * settings.generations, str) as channel:
         shared = Shared(run=run, around=around, slots=started, origin=origin, channel=channel)
         if with_trunk:
@@ -115,7 +115,7 @@ def _tuner(shared: Shared) -> tune.Tuner:
             name=place.name,
             storage_path=str(place.parent),
             failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=3),
             verbose=0,
         ),
     )
@@ -222,7 +222,7 @@ def _in_slots(shared: Shared, births: Sequence[tuple[str, Genome, Path]]) -> lis
 def _remote(function: Any, slots: Slots) -> Any:
     resources = dict(slots.resources)
     return ray.remote(function).options(
-        num_cpus=resources.pop("CPU", 0), num_gpus=resources.pop("GPU", 0), max_retries=1, max_calls=1
+        num_cpus=resources.pop("CPU", 0), num_gpus=resources.pop("GPU", 0), max_retries=1
     )
 
 
@@ -236,7 +236,7 @@ def _get(references: Any) -> Any:
         raise
 
 
-def numnum_cards() -> int:
+def num_cards() -> int:
     """Of the cluster that is connected."""
     return int(ray.cluster_resources().get("GPU", 0))
 
