@@ -16,6 +16,7 @@ from app.settings import (
     SftSettings,
     ValidationSettings,
 )
+from app.settings_evolve import EvolveSettings
 from app.settings_grm import CriticSettings, GrmSettings
 
 OPEN_PROBLEMS = ("ours", "mbpp", "mined")
@@ -24,7 +25,8 @@ run's corpus mined."""
 
 
 def smoke() -> Profile:
-    """All but self-reward in seconds, for tests: two untrained layers of the Qwen3 architecture, a real tokenizer."""
+    """All but self-reward and evolution in seconds, for tests: two untrained layers of the Qwen3 architecture, a real
+    tokenizer."""
     return Profile(
         name="smoke",
         model=ModelSettings(source="random", name="qwen3-2-layers"),
@@ -46,6 +48,18 @@ def smoke() -> Profile:
             seq_len=512,
             checkpoint_every=1,
             critic=CriticSettings(model=ModelSettings(source="random", name="qwen3-2-layers"), max_drafts=64, epochs=1),
+        ),
+        evolve=EvolveSettings(
+            when="never",
+            rates=(),
+            trunk_tokens=0,
+            generations=2,
+            generation_tokens=200,
+            validation_problems=4,
+            population=2,
+            survivors=1,
+            drafts=1,
+            most_drafts=2,
         ),
         generation=GenerationSettings(batch_size=8),
         evaluation=EvaluationSettings(num_problems=6, max_new_tokens=16),
@@ -74,6 +88,15 @@ def laptop() -> Profile:
             seq_len=512,
             micro_batch=2,
             critic=CriticSettings(max_drafts=200, epochs=1),
+        ),
+        evolve=EvolveSettings(
+            rates=(),
+            trunk_tokens=0,
+            generation_tokens=3000,  # of each, about one step
+            imitation=False,
+            validation_problems=6,
+            drafts=1,
+            most_drafts=2,
         ),
         generation=GenerationSettings(engine="vllm", batch_size=16, kv_cache_bytes=1 << 30),
         evaluation=EvaluationSettings(num_problems=40, max_new_tokens=256),

@@ -22,7 +22,7 @@ from app.evolution.measuring import measured
 from app.evolution.pool import coverage, draft_files, pooled
 from app.evolution.records import Boundary, Compared, Coverage, Fitness, Lived, Metrics
 from app.evolution.selection import Pair, Ranking, pair_of, ranked, replacements
-from app.evolution.selection_drafts import Further, budget_of, further_draws, with_more
+from app.evolution.selection_drafts import Further, further_draws, selection_budget, with_more
 from app.evolution.trial import STATE, Surroundings
 from app.runs import Run
 from app.settings_evolve import EvolveSettings
@@ -86,12 +86,6 @@ def decide(
     write_boundary(run.evolve_boundaries, boundary)
     _forget_states(run, generation - 1)
     return Decided(boundary=boundary, order=_order(boundary, names))
-
-
-def selection_budget(settings: EvolveSettings) -> int:
-    """Tokens that a generation's selection may draw: its share of all that the generation may spend."""
-    spent = settings.population * settings.generation_tokens
-    return budget_of(round(spent / (1 - settings.selection_share)), settings)
 
 
 def is_ahead(found: Mapping[str, Metrics], name: str, ranking: Ranking, settings: EvolveSettings) -> bool:

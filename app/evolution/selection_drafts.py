@@ -101,6 +101,12 @@ def budget_of(total_tokens: int, settings: EvolveSettings) -> int:
     return int(total_tokens * settings.selection_share)
 
 
+def selection_budget(settings: EvolveSettings) -> int:
+    """Tokens that a generation's selection may draw: its share of all that the generation may spend."""
+    spent = settings.population * settings.generation_tokens
+    return budget_of(round(spent / (1 - settings.selection_share)), settings)
+
+
 def with_more(before: Metrics, more: Metrics) -> Metrics:
     """The drafts of both; KL and speeds are the ones before."""
     rates = dict(before.rates)

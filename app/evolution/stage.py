@@ -23,13 +23,12 @@ import torch
 from app.corpus.draws import by_hash
 from app.evaluation.measurement import Engines
 from app.evaluation.statistics import Comparison, compare
-from app.evolution.boundary import selection_budget
 from app.evolution.history import all_lived, read_boundaries
 from app.evolution.imitation import imitation_id
 from app.evolution.inheritance import begin
 from app.evolution.measuring import Ruler, base_speeds, measured
 from app.evolution.records import Lived
-from app.evolution.selection_drafts import first_draws, fresh_draws
+from app.evolution.selection_drafts import first_draws, fresh_draws, selection_budget
 from app.evolution.trial import STATE, Surroundings
 from app.files.json_files import read_json, write_json
 from app.models.adapters import CONFIG, WEIGHTS

@@ -2,12 +2,13 @@
 does, and how much training the days hold."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from app.evaluation.suites.registry import NUM_PROBLEMS
 from app.models.sizes import GIB
 from app.planning.cards import find_card
+from app.planning.evolution import evolve
 from app.planning.inputs import (
     MAX_CORPUS_RAM_GIB,
     MAX_DAYS,
@@ -17,7 +18,7 @@ from app.planning.inputs import (
     Phase,
     training_speed,
 )
-from app.planning.plan import evaluate, sft_vram_gib
+from app.planning.plan import evaluate, sft_vram_gib, validate
 from app.planning.reward import grm
 from app.planning.training_choice import Choice, choices, set_options
 from app.training.memory import CONTEXT_GIB
@@ -93,14 +94,15 @@ def best_choices(inputs: Inputs) -> list[Choice]:
 
 def _fastest(inputs: Inputs) -> str:
     found = best_choices(inputs)
-    with_reward = [one for one in found if not grm(replace(inputs, profile=one.profile, choice=one)).problem]
-    best = next(iter(with_reward or found), None)
+    learns, what = (grm, "self-reward") if inputs.profile.grm.when != "never" else (evolve, "evolution")
+    with_it = [one for one in found if not learns(replace(inputs, profile=one.profile, choice=one)).problem]
+    best = next(iter(with_it or found), None)
     if best is None:
         return "no micro-batch fits, of rows of any length: raise sft.vram_gib or take a smaller model"
     now, then = training_speed(inputs.choice, inputs)[0], training_speed(best, inputs)[0]
     fits = inputs.choice.fits and inputs.choice.memory.total / GIB + CONTEXT_GIB <= inputs.limit_gib
     if fits and then < BARELY * now:
-        room = " and leaves self-reward room" if best != found[0] else ""
+        room = f" and leaves {what} room" if best != found[0] else ""
         return f"training as it is set is the fastest that fits{room}: {inputs.choice.words()}"
     return (
         f"fastest training that fits: {set_options(inputs.profile, best)} ({then:,.0f} tokens/s"
@@ -110,8 +112,12 @@ def _fastest(inputs: Inputs) -> str:
 
 
 def _fewer_days(inputs: Inputs, phases: Sequence[Phase]) -> str:
-    """Fewer steps, fewer problems or both: each may take what the other leaves of the days, and at least a half."""
+    """Fewer steps, fewer problems or both: each may take what the other leaves of the days, and at least a half.
+    Evolution gives way where nothing takes longer."""
     hours = {phase.name: phase.hours for phase in phases}
+    if hours["evolve"] == max(hours.values()) and sum(hours.values()) - _of_evolution(inputs, hours) <= MAX_DAYS * 24:
+        shorter = "lower evolve.generations or evolve.generation_tokens"
+        return f"{shorter}, or leave evolution out by --set evolve.when=never"
     left = MAX_DAYS * 24 - sum(hours.values()) + hours["sft"] + hours["evaluate"]
     for_sft, for_problems = (max(left / 2, left - hours[other]) for other in ("evaluate", "sft"))
 
@@ -128,6 +134,14 @@ def _fewer_days(inputs: Inputs, phases: Sequence[Phase]) -> str:
     if mends and all(mends.values()):
         return ", and ".join(f"--set {key}={value}" for key, value in mends.items())
     return "take a smaller model, or lower corpus.max_files"
+
+
+def _of_evolution(inputs: Inputs, hours: Mapping[str, float]) -> float:
+    """Hours that are saved where it is left out: there is one adapter less to measure, too."""
+    left_out = inputs.profile.evolve.model_copy(update={"when": "never"})
+    without = replace(inputs, profile=inputs.profile.model_copy(update={"evolve": left_out}))
+    measuring = hours["validate"] + hours["evaluate"] - validate(without).hours - evaluate(without).hours
+    return hours["evolve"] + measuring
 
 
 def _steps_in(inputs: Inputs, hours: float) -> int:

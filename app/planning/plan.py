@@ -13,6 +13,7 @@ from app.hardware import num_cores
 from app.models.config import HEAD_STORED_TWICE
 from app.models.gguf_source import SOURCES as UNPACKED
 from app.models.sizes import BYTES, GIB
+from app.planning.evolution import evolve
 from app.planning.inputs import (
     CORPUS_WORKER_GIB,
     EVALUATE_START_S,
@@ -135,7 +136,8 @@ def evaluate(inputs: Inputs) -> Phase:
 
 def _measuring(name: str, settings: EvaluationSettings, inputs: Inputs) -> Phase:
     profile, engine = inputs.profile, inputs.profile.generation
-    candidates = 2 + (profile.grm.when != "never")  # the base model, and an adapter of each stage that trains
+    learn = sum(stage.when != "never" for stage in (profile.grm, profile.evolve))
+    candidates = 2 + learn  # the base model, and an adapter of each stage that trains
     drafts = 0
     for suite in settings.suites:
         get_suite(suite)
@@ -180,4 +182,4 @@ def serve(inputs: Inputs) -> Phase:
     )
 
 
-PHASES: tuple[Callable[[Inputs], Phase], ...] = (pull, corpus, sft, grm, validate, evaluate, serve)
+PHASES: tuple[Callable[[Inputs], Phase], ...] = (pull, corpus, sft, grm, evolve, validate, evaluate, serve)

@@ -89,7 +89,7 @@ class Work:
 def work_of(profile: Profile) -> Work:
     grm = profile.grm
     problems, untested = num_problems(grm.problems), num_untested(grm.problems)
-    tested, tokens = problems - untested, min(DRAFT, grm.max_new_tokens)
+    tested, tokens = problems - untested, draft_tokens(grm)
     if grm.arm in ("rft", "upft"):
         return _imitation(grm, problems, tested, tokens)
     by_teacher = grm.arm == "distill"  # it learns from all groups, and from no solve rates
@@ -131,6 +131,11 @@ def _imitation(grm: GrmSettings, problems: int, tested: int, tokens: int) -> Wor
         tokens=tokens,
         trained=int(learnt * (tokens_learnt + QUESTION)),
     )
+
+
+def draft_tokens(grm: GrmSettings) -> int:
+    """Tokens of a draft, about."""
+    return min(DRAFT, grm.max_new_tokens)
 
 
 def num_problems(sources: Sequence[str]) -> int:
@@ -222,9 +227,11 @@ def trainer_choice(shape: Shape, config: Any, profile: Profile, vram_gib: float)
 class Turns:
     """What trainer and engine take of a card on which they take turns (`app.reward.turns`)."""
 
-    def __init__(self, inputs: Inputs) -> None:
+    def __init__(self, inputs: Inputs, stage: str = "grm") -> None:
+        """stage: that is left out where they have no room."""
         profile, grm = inputs.profile, inputs.profile.grm
         self._inputs, self._settings = inputs, grm
+        self._leave_out = f"{stage}.when=never"
         self._shares, self._asleep = take_turns(profile), asleep_gib(profile)
         self._idle = idle_trainer_gib(profile, inputs.config)
         self.teacher = teacher_gib(grm)
@@ -266,7 +273,7 @@ class Turns:
         row = 2 * self._inputs.shape.layers * self._inputs.shape.keys * BYTES[self._inputs.profile.model.dtype]
         if self._shares and drawing["cache"] * GIB < row * self._settings.seq_len:
             what = f"generation.vram_gib leaves the engine {drawing['cache']:.2f} GiB for drafts beside the trainer"
-            return f"{what}: take a smaller model or a lower grm.lora_r, or leave it out by grm.when=never"
+            return f"{what}: take a smaller model or a lower grm.lora_r, or leave it out by {self._leave_out}"
         return ""
 
     def less_vram(self, drawing: dict[str, float]) -> str:
@@ -274,4 +281,6 @@ class Turns:
         if self.engine.engine == "vllm" or not drawing:
             return f"--set generation.vram_gib={rounded_down(self._inputs.limit_gib):g}"
         room = self._inputs.limit_gib - self._idle - sum(drawing.values()) + drawing["cache"]
-        return f"--set generation.kv_cache_bytes={int(room * 1024) << 20}" if room >= 1 / 16 else "set grm.when=never"
+        if room < 1 / 16:
+            return f"set {self._leave_out}"
+        return f"--set generation.kv_cache_bytes={int(room * 1024) << 20}"

@@ -12,7 +12,7 @@ from app.planning.advice import advice, best_choices, too_much, total_days
 from app.planning.calibration import calibrate
 from app.planning.inputs import MAX_DAYS, MAX_RAM_GIB, Inputs, Phase, inputs_of
 from app.planning.plan import PHASES
-from app.reward.problems.early import check
+from app.reward.problems.early import check, check_evolution
 from app.settings import Profile
 
 FIGURES = ("peak_vram_gib", "peak_ram_gib", "disk_gib", "hours")
@@ -22,9 +22,12 @@ def plan_command(arguments: Namespace, profile: Profile) -> None:
     """Run `python -m app plan`. With --calibrate the training as it is set is measured, and on a card the fastest ones
     with either base beside it, so that the plan doesn't hold a measurement against a projection. Raises UserError as
     the commands do that it plans for, of all that is on this machine."""
-    if profile.grm.when != "never":
-        with contextlib.suppress(NothingToLearnError):  # which the plan tells
+    with contextlib.suppress(NothingToLearnError):  # which the plan tells
+        if profile.grm.when != "never":
             check(profile.grm, fetches=False)
+    with contextlib.suppress(NothingToLearnError):
+        if profile.evolve.when != "never":
+            check_evolution(profile.evolve, profile.grm, fetches=False)
     inputs = inputs_of(profile, arguments.run)
     if arguments.calibrate:
         ways = [inputs.choice, *(best_choices(inputs) if profile.sft.use_gpu else [])]

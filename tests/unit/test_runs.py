@@ -26,6 +26,8 @@ from app.run_settings import RETIRED, stored_profile
 from app.runs import REPOSITORY, Run, latest_run, open_run, runs_root
 from app.serving.keys import keys_file
 from app.settings import Profile
+from app.settings_evolve import EvolveSettings
+from app.settings_grm import GrmSettings
 
 
 def test_a_new_run_records_settings_versions_and_seed(tmp_path: Path) -> None:
@@ -154,9 +156,12 @@ def test_a_run_of_before_trains_as_it_would_have_then(tmp_path: Path) -> None:
     assert stored is not None and stored.sft.when == "always"
     with open_run(tmp_path, with_overrides(stored, ["sft.when=auto"]), resume=True) as run:
         assert read_json(run.info)["settings"]["sft"]["when"] == "auto"
-    del held["settings"]["grm"]
+    for stage in ("evolve", "grm"):
+        del held["settings"][stage]
     write_json(tmp_path / "run.json", held)
-    assert stored_profile(tmp_path).grm.when == "never", "there was no such stage in a pipeline"
+    stored = stored_profile(tmp_path)
+    assert stored is not None and stored.grm == GrmSettings(when="never"), "there was no such stage in a pipeline"
+    assert stored.evolve == EvolveSettings(when="never")
 
 
 def test_the_latest_run_may_be_one_that_left_training_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

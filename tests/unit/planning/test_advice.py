@@ -33,10 +33,11 @@ def test_what_does_not_fit_is_said_with_what_to_change(manifest: Path) -> None:
 def test_the_advised_settings_are_accepted_fit_and_are_as_fast_as_said(manifest: Path) -> None:
     _, with_reward = planned("rtx3070", manifest)
     assert any("is the fastest that fits and leaves self-reward room" in line for line in with_reward["advice"])
-    _, before = planned("rtx3070", manifest, "grm.when=never")
+    never = "grm.when=never", "evolve.when=never"
+    _, before = planned("rtx3070", manifest, *never)
     (line,) = [line for line in before["advice"] if line.startswith("fastest training")]
     options = [word for word in line.partition(" (")[0].split() if "=" in word]
-    inputs, after = planned("rtx3070", manifest, "grm.when=never", *options)
+    inputs, after = planned("rtx3070", manifest, *never, *options)
     sft = {name: next(p for p in plan["phases"] if p["name"] == "sft") for name, plan in (("a", after), ("b", before))}
     assert after["fits"] and sft["a"]["hours"] < sft["b"]["hours"]
     assert sft["a"]["peak_vram_gib"] <= inputs.profile.sft.vram_gib + CONTEXT_GIB + 0.001
@@ -70,7 +71,9 @@ def test_a_card_with_less_memory_than_the_profile_is_made_for_bounds_the_plan(
     words = [word for mend in mends for word in mend.split(" (")[0].split() if "=" in word]
     _, mended = planned("rtx3070", manifest, *words)
     assert not mended["fits"] and mended["advice"][1].startswith("grm: "), "there is no room for it here"
-    inputs, mended = planned("rtx3070", manifest, *words, "grm.when=never")
+    _, mended = planned("rtx3070", manifest, *words, "grm.when=never")
+    assert not mended["fits"] and mended["advice"][1].startswith("evolve: "), "nor for evolution"
+    inputs, mended = planned("rtx3070", manifest, *words, "grm.when=never", "evolve.when=never")
     assert mended["fits"]
     text = as_text(inputs, [phase(inputs) for phase in PHASES])
     assert text.splitlines()[0].endswith(" on NVIDIA GeForce RTX 3060") and "fits: 6 GiB of the card" in text

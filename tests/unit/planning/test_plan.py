@@ -34,6 +34,7 @@ def test_the_json_has_every_phase_with_its_numbers_and_nothing_else(manifest: Pa
         "corpus",
         "sft",
         "grm",
+        "evolve",
         "validate",
         "evaluate",
         "serve",
@@ -104,7 +105,7 @@ def test_a_corpus_to_come_is_told_in_bounds_by_its_files() -> None:
     inputs, plan = planned("laptop", None)
     assert inputs.corpus and 300 < inputs.corpus.rows < 2_000, "766 rows were built of 1,500 files"
     assert all(phase["peak_vram_gib"] == 0 for phase in plan["phases"]) and plan["fits"]
-    assert 0.003 < plan["total_days"] < 0.03, "it takes a quarter of an hour"
+    assert 0.003 < plan["total_days"] < 0.05, "it takes some twenty minutes"
     assert any("a projection" in line for line in plan["advice"])
 
 
