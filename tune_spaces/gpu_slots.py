@@ -26,6 +26,7 @@ without cards has other cores than the one that drafting leaves, and trials take
 equal.
 """
 
+import gc
 import math
 import os
 from dataclasses import dataclass
@@ -39,7 +40,6 @@ from app.planning.speed import PROMPT, cache_per_token, drafting_memory
 from app.reward.turns import CARD_OF_TRAINER, asleep_gib, engine_settings, take_turns, trainer_gib
 from app.settings import Profile
 from app.training.memory import ALLOCATOR, CONTEXT_GIB, Shape, shape_of
-from app.training.ray_train import set_up_device
 
 if TYPE_CHECKING:
     import torch
@@ -106,13 +106,22 @@ def slots_for(
 
 
 def enforce(slots: Slots) -> "torch.device":
-    """Hold this process, a trial's, to its slot; returns what it trains on, of the cards the one that Ray shows it.
-    Without a card, trials share the cores, since drafting waits while they train."""
+    """Hold this process, a trial's, to its slot, before it learns; returns what it trains on, of the cards the one that
+    Ray shows it. Without a card, trials share the cores, since drafting waits while they train.
+
+    A process serves other trials before (Tune's reuse_actors): what is left of them is given back, since models hold
+    themselves in circles, and the peak of their memory is forgotten."""
     import torch
+
+    from app.training.ray_train import set_up_device
 
     os.environ.update(ALLOCATOR)  # before the first tensor on a card
     device = torch.device("cuda", 0) if slots.gib else torch.device("cpu")
     set_up_device(device, slots.gib - CONTEXT_GIB, sharers=slots.number)
+    gc.collect()
+    torch.cuda.empty_cache()
+    if slots.gib:
+        torch.cuda.reset_peak_memory_stats(device)
     return device
 
 

@@ -2,6 +2,7 @@
 the engine."""
 
 import os
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -168,12 +169,25 @@ def test_a_trainer_keeps_what_fits_into_its_slot(card_8: Profile, card_24: Profi
 def test_a_process_is_held_to_its_slot(card_24: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
     """What would be set on a card; tests/gpu/test_slots_card.py sees it held."""
     held: list[tuple[float, torch.device]] = []
+    measured_from: list[torch.device] = []
     card = SimpleNamespace(total_memory=24 * GIB)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda *given: held.append(given))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", measured_from.append)
     slots = slots_for(card_24, peak_gib=3.6, declared=None, cards=1)
-    assert enforce(slots) == torch.device("cuda", 0)
+    assert [enforce(slots)] == measured_from == [torch.device("cuda", 0)]
     assert held == [(pytest.approx(3.6 / 24), torch.device("cuda", 0))]
+
+
+def test_a_process_keeps_nothing_of_a_trial_that_it_served_before() -> None:
+    class Model:
+        def __init__(self) -> None:
+            self.parent = self
+
+    model = weakref.ref(Model())
+    assert model()
+    enforce(slots_for(laptop(), peak_gib=None, declared=None, cards=0))
+    assert not model()
 
 
 def test_without_a_card_processes_share_the_cores() -> None:
