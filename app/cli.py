@@ -148,7 +148,7 @@ def _pipeline(arguments: argparse.Namespace) -> None:
         raise UserError("--resume needs --run DIR: name the run to go on with")
     folder = arguments.run or new_run_dir(profile)
     _check_inputs(profile)
-    _check_problems(folder, profile, [stage for stage in ("grm", "evolve") if _may_run(profile, stage)])
+    _check_problems(folder, profile, [stage for stage in ("grm", "evolve") if getattr(profile, stage).when != "never"])
     _check_confinement(arguments.unsafe)
     with open_run(folder, profile, resume=arguments.resume) as run:
         print(f"run directory {run.root}", file=sys.stderr)
@@ -166,13 +166,13 @@ def _stage(arguments: argparse.Namespace) -> None:
     if arguments.command in ("grm", "evolve"):
         _check_problems(arguments.run, profile, [arguments.command])
     with open_run(arguments.run, profile, resume=True) as run:
-        from app import pipeline
+        from app import stages
 
         work, place = {
-            "corpus": (lambda: pipeline.corpus(run, profile, unsafe=arguments.unsafe, by_itself=True), run.corpus),
-            "sft": (lambda: pipeline.sft(run, profile), run.sft),
-            "grm": (lambda: pipeline.grm(run, profile), run.grm),
-            "evolve": (lambda: pipeline.evolve(run, profile), run.evolve),
+            "corpus": (lambda: stages.corpus(run, profile, unsafe=arguments.unsafe, by_itself=True), run.corpus),
+            "sft": (lambda: stages.sft(run, profile), run.sft),
+            "grm": (lambda: stages.grm(run, profile), run.grm),
+            "evolve": (lambda: stages.evolve(run, profile), run.evolve),
         }[arguments.command]
         work()
         print(f"{arguments.command}: {place}")
@@ -215,7 +215,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _engines(profile: Any, unsafe: bool) -> Any:
-    from app.pipeline import generator_and_judges
+    from app.stages import generator_and_judges
 
     return generator_and_judges(profile, unsafe)
 
@@ -276,10 +276,6 @@ def _check_inputs(profile: Any) -> None:
     from app.corpus.recipes import load_recipe
 
     load_recipe(profile.corpus.recipe)
-
-
-def _may_run(profile: Any, stage: str) -> bool:
-    return bool(getattr(profile, stage).when != "never")
 
 
 def _check_problems(folder: Path, profile: Any, stages: Sequence[str]) -> None:

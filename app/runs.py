@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from app import hardware
+from app.arm_paths import ArmPaths
 from app.errors import UserError
 from app.files.home import home
 from app.files.json_files import read_json, write_atomic, write_json
@@ -66,24 +67,6 @@ def _end(run: "Run") -> float:
 
 def new_run_dir(profile: Profile) -> Path:
     return runs_root() / f"{profile.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-
-
-class ArmPaths:
-    """Paths of one arm of self-reward, or of one of its rounds. Made by `Run.arm`, and for a folder of its own by a
-    benchmark."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.drafts = folder / "drafts"
-        self.lessons = folder / "lessons.parquet"
-        self.metrics = folder / "metrics.jsonl"
-        self.validation = folder / "validation.jsonl"
-        self.tensorboard = folder / "tensorboard"
-        self.adapter = folder / "adapter"
-
-    def round(self, number: int) -> "ArmPaths":
-        """Of one before the last, from 1."""
-        return ArmPaths(self.folder / f"round-{number}")
 
 
 class Run:

@@ -54,7 +54,7 @@ from benchmarks.sft_arms import engine_of
 @contextmanager
 def on_ray(profile: Profile) -> Iterator[tuple[Generator, Judge]]:
     from app.cluster.session import connected
-    from app.pipeline import generator_and_judges
+    from app.stages import generator_and_judges
 
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
         os.environ |= {"RAY_TMPDIR": folder, "RAY_ADDRESS": ""}

@@ -14,7 +14,16 @@ ray.actor.ActorClassID = SimpleNamespace(  # type: ignore[attr-defined]
 )
 for name in (
     *("peft", "transformers.models.auto.tokenization_auto", "transformers.models.qwen3.modeling_qwen3"),
-    *("app.cli", "app.pipeline", "app.training.sft", "app.reward.stage", "app.evaluation.stage", "tests.commands"),
+    *(
+        "app.cli",
+        "app.pipeline",
+        "app.stages",
+        "app.training.sft",
+        "app.reward.stage",
+        "app.evaluation.stage",
+        "tests.commands",
+    ),
     *("actors.generator", "actors.judges", "ray.data", "ray.train.v2.api.data_parallel_trainer"),
+    "tune_spaces.experiment",
 ):
     importlib.import_module(name)

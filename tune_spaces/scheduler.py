@@ -33,7 +33,6 @@ resources of a trial don't follow its config. `pbt_policy_*.txt`, which Populati
 was before a restore in a new Ray session; the lineage does not.
 """
 
-import json
 import logging
 import math
 from collections.abc import Callable, Mapping
@@ -61,6 +60,8 @@ from app.evolution.lineage import (
 from tune_spaces.selecting import selecting
 from tune_spaces.trials import (
     TIME,
+    LostExperimentError,
+    MissingCheckpointError,
     added_like,
     boundaries_of,
     boundaries_passed,
@@ -68,18 +69,11 @@ from tune_spaces.trials import (
     dismissed_all,
     note_boundary,
     reached,
+    require_json,
     unfinished,
 )
 
 logger = logging.getLogger(__name__)
-
-
-class MissingCheckpointError(RuntimeError):
-    """A trial reported the end of a generation without what the next one begins with."""
-
-
-class LostExperimentError(RuntimeError):
-    """Tune's own state and the lineage tell of different experiments."""
 
 
 class AlphaEvolve(PopulationBasedTraining):
@@ -127,7 +121,7 @@ class AlphaEvolve(PopulationBasedTraining):
         super().on_trial_add(tune_controller, trial)
         if is_retried:
             return
-        _require_json(trial.config)
+        require_json(trial.config)
         if trial.run_metadata.checkpoint_manager.checkpoint_config.num_to_keep == 1:
             raise ValueError("CheckpointConfig(num_to_keep=1) deletes what a clone is to begin with: keep 2 or all")
         if trial.has_checkpoint():
@@ -314,10 +308,3 @@ class AlphaEvolve(PopulationBasedTraining):
         if state != self._saved:
             controller._tune_controller.checkpoint(force=True, wait=True)
             self._saved = state
-
-
-def _require_json(config: dict[str, Any]) -> None:
-    try:
-        json.dumps(config)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"an individual's config may hold JSON values only, not {config!r} ({error})") from None

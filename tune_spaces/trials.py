@@ -4,6 +4,7 @@ All of it is private to Ray 2.60.0: `_exploit` (ray/tune/schedulers/pbt.py:894) 
 """
 
 import copy
+import json
 from typing import Any
 
 from ray.train._internal.session import _TrainingResult
@@ -16,6 +17,14 @@ TIME = "training_iteration"
 PASSED = "alpha_evolve_passed"
 """Attribute of a trial: the boundaries behind it. Tune's snapshots hold all attributes of a trial
 (`Trial.__getstate__`, ray/tune/experiment/trial.py:1046), so it is as old or as new as the checkpoint beside it."""
+
+
+class MissingCheckpointError(RuntimeError):
+    """A trial reported the end of a generation without what the next one begins with."""
+
+
+class LostExperimentError(RuntimeError):
+    """Tune's own state and the lineage tell of different experiments."""
 
 
 def unfinished(trials: list[Trial]) -> list[Trial]:
@@ -76,3 +85,10 @@ def added_like(donor: Trial, child: Child, controller: Any) -> Trial:
     clone(donor, trial, child)
     controller._tune_controller.add_trial(trial)
     return trial
+
+
+def require_json(config: dict[str, Any]) -> None:
+    try:
+        json.dumps(config)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"an individual's config may hold JSON values only, not {config!r} ({error})") from None

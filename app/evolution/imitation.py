@@ -6,6 +6,7 @@ import shutil
 
 import torch
 
+from app.arm_paths import ArmPaths
 from app.errors import NothingToLearnError
 from app.evolution.history import LIVED, read_lived, write_lived
 from app.evolution.inheritance import begin
@@ -18,7 +19,7 @@ from app.models.base import ensure_model, load_tokenizer
 from app.progress import say
 from app.reward.drafts.asking import asked
 from app.reward.imitation.training import imitate_in_files
-from app.runs import ArmPaths, Run
+from app.runs import Run
 from app.training.state import ADAPTER
 
 

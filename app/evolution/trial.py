@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from app.arm_paths import ArmPaths
 from app.corpus.draws import bits
 from app.errors import NothingToLearnError
 from app.evolution.curriculum import weights_of
@@ -39,7 +40,6 @@ from app.reward.by_reward.watch import StepFigures
 from app.reward.drafts.files import read_drafts
 from app.reward.drafts.solve_rates import Rates, rates
 from app.reward.records import TrainingProblem
-from app.runs import ArmPaths
 from app.settings import Profile
 from app.settings_grm import GrmSettings
 from app.training.state import ADAPTER

@@ -19,6 +19,7 @@ import ray.train
 import ray.train.torch
 from ray.util.queue import Queue
 
+from app.arm_paths import ArmPaths
 from app.files.json_files import read_json_lines
 from app.progress import forward_to
 from app.records import Generator, Judge
@@ -30,7 +31,7 @@ from app.reward.imitation.training import imitate, imitation_settings, total_ste
 from app.reward.problems import store as problem_store
 from app.reward.records import TrainingProblem
 from app.reward.turns import CARD_OF_TRAINER, take_turns, trainer_gib
-from app.runs import ArmPaths, Run
+from app.runs import Run
 from app.settings import Profile
 from app.settings_grm import GrmSettings
 from app.training import reports

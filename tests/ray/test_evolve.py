@@ -16,7 +16,7 @@ import pytest
 from ray import tune
 from safetensors.torch import load_file
 
-from app import pipeline
+from app import stages
 from app.evolution.history import all_lived, read_boundaries
 from app.evolution.lineage import Outcome, read_lineage
 from app.evolution.trial import STATE
@@ -73,7 +73,7 @@ def evolved(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Run:
         open_run(tmp_path_factory.mktemp("evolved"), profile, resume=False) as run,
         a_trial_is_killed(run) as killed,
     ):
-        pipeline.evolve(run, profile)
+        stages.evolve(run, profile)
     assert killed
     return run
 
@@ -144,7 +144,7 @@ def test_a_driver_that_is_killed_goes_on_after_each_generation(local_ray: None, 
     for place in ("individuals/*_*/1/lived.json", "boundaries/1.json", "individuals/*_*/2/lived.json"):
         _killed_after(tmp_path, place)
     with open_run(tmp_path / "run", profile, resume=True) as run:
-        pipeline.evolve(run, profile)
+        stages.evolve(run, profile)
     assert [life.generation for life in read_lineage(run.evolve_lineage)] == [1, 1, 2, 2]
     assert len(read_boundaries(run.evolve_boundaries)) == 2 and run.evolve_meta.exists()
 
@@ -152,10 +152,10 @@ def test_a_driver_that_is_killed_goes_on_after_each_generation(local_ray: None, 
 def _killed_after(folder: Path, place: str) -> None:
     """A driver of its own works on the run until a file is there."""
     code = (
-        "import sys; from pathlib import Path; from app import pipeline; from app.runs import open_run; "
+        "import sys; from pathlib import Path; from app import stages; from app.runs import open_run; "
         "from app.settings import Profile; f = Path(sys.argv[1]); "
         "p = Profile.model_validate_json((f / 'profile.json').read_text());\n"
-        "with open_run(f / 'run', p, resume=True) as run: pipeline.evolve(run, p)"
+        "with open_run(f / 'run', p, resume=True) as run: stages.evolve(run, p)"
     )
     log = folder / "log"
     with log.open("w") as out:

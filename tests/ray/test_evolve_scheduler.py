@@ -22,7 +22,7 @@ from app.profiles import smoke
 from tests.conftest import ROOT
 from tests.ray.evolving import ON_A_CORE, explore_in_slot, restored, tuner
 from tune_spaces.gpu_slots import Slots, slots_for
-from tune_spaces.scheduler import LostExperimentError, MissingCheckpointError
+from tune_spaces.trials import LostExperimentError, MissingCheckpointError
 
 pytestmark = [pytest.mark.usefixtures("local_ray", "quiet"), pytest.mark.timeout(120, func_only=True)]
 ON_CARD = with_overrides(smoke(), ["sft.use_gpu=true", "generation.use_gpu=true"])

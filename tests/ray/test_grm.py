@@ -17,7 +17,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from app import pipeline
+from app import pipeline, stages
+from app.arm_paths import ArmPaths
 from app.evaluation.gate import read_decision
 from app.files.json_files import read_json, read_json_lines
 from app.generation.transformers_engine import TransformersEngine
@@ -30,7 +31,7 @@ from app.reward.drafts.files import read_drafts
 from app.reward.imitation.lessons import read_lessons, write_lessons
 from app.reward.imitation.training import imitate_in_files, total_steps
 from app.reward.problems.store import read_all
-from app.runs import ArmPaths, Run, left_out, open_run
+from app.runs import Run, left_out, open_run
 from app.sandbox.local import LocalJudges
 from app.sandbox.tiers import confinement
 from app.settings import Profile
@@ -108,7 +109,7 @@ def test_the_model_learns_from_its_own_drafts(whole: Run, profile: Profile, caps
     assert (row["distribution"], row["licence"], row["files"]) == ("user", "MIT", "toy/a toy/b toy/c toy/d")
     assert (whole.arm("grpo").adapter / WEIGHTS).read_bytes() == (whole.grm_adapter / WEIGHTS).read_bytes()
     assert list(whole.arm("grpo").tensorboard.glob("events.*")) and not whole.grm_work.exists()
-    pipeline.grm(whole, profile)
+    stages.grm(whole, profile)
     assert capsys.readouterr().err == "grm: complete\n"
 
 
@@ -168,7 +169,7 @@ def test_right_and_well_ranked_drafts_are_imitated_by_a_worker_that_may_be_lost(
     settings += [sources, "grm.critic.train=never", "grm.imitate.drafts=24", "grm.imitate.learning_rate=0.005"]
     profile = with_overrides(profile, settings)
     with open_run(tmp_path / "run", profile, resume=False) as run, with_a_kill(run, run.arm("rft")) as killed:
-        pipeline.grm(run, profile)
+        stages.grm(run, profile)
     arm = run.arm("rft")
     said = capsys.readouterr().err
     assert said.count("was lost") == 1 and "problems are learnt from" not in said

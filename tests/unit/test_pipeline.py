@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app import pipeline
+from app import pipeline, stages
 from app.errors import NothingToLearnError
 from app.files.json_files import write_json
 from app.models.base import load_tokenizer
@@ -26,11 +26,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pipeline, "connected", lambda _: contextlib.nullcontext())
-    monkeypatch.setattr(pipeline, "require_resources", lambda what, **_: found.append(what))
-    monkeypatch.setattr(pipeline, "corpus", lambda *_, **__: None)
+    monkeypatch.setattr(stages, "require_resources", lambda what, **_: found.append(what))
+    monkeypatch.setattr(stages, "corpus", lambda *_, **__: None)
     monkeypatch.setattr(pipeline, "search_training_data", lambda *_: None)
-    for stage in ("sft", "measure_candidates"):
-        monkeypatch.setattr(pipeline, stage, interrupted)
+    monkeypatch.setattr(stages, "sft", interrupted)
+    monkeypatch.setattr(pipeline, "measure_candidates", interrupted)
     return found
 
 
@@ -44,7 +44,7 @@ def test_what_is_left_out_asks_for_nothing_and_is_noted_for_this_call_alone(
         assert asked == ["generation"] and "was taught to answer already" in left_out(run)["sft"]
         with pytest.raises(KeyboardInterrupt):
             pipeline.run_pipeline(run, with_overrides(plain, ["sft.when=always"]))
-        assert asked[1:] == ["sft.num_workers=64", "generation"] and list(left_out(run)) == ["grm"]
+        assert asked[1:] == ["sft.num_workers=64", "generation"] and list(left_out(run)) == ["grm", "evolve"]
 
 
 def test_self_reward_that_finds_nothing_to_learn_is_left_out_and_the_pipeline_goes_on(
@@ -55,16 +55,16 @@ def test_self_reward_that_finds_nothing_to_learn_is_left_out_and_the_pipeline_go
     def fruitless(*_: Any) -> None:
         raise RuntimeError("a worker failed") from NothingToLearnError("no problem is solved")
 
-    monkeypatch.setattr(pipeline, "grm", fruitless)
+    monkeypatch.setattr(stages, "grm", fruitless)
     profile = with_overrides(smoke(), ["sft.when=auto", "grm.when=auto"])
     with open_run(tmp_path, profile, resume=False) as run:
         with pytest.raises(KeyboardInterrupt):
             pipeline.run_pipeline(run, profile)
         assert asked == ["grm, its trainer beside its generator,", "generation"]
         assert left_out(run)["grm"] == "no problem is solved", "and the evaluation was begun"
-        monkeypatch.setattr(pipeline, "grm", lambda *_: 1 / 0)
+        monkeypatch.setattr(stages, "grm", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            pipeline._grm_or_why_not(run, profile)
+            pipeline._done_or_why_not(stages.grm, run, profile)
 
 
 def test_self_reward_is_left_out_where_settings_model_or_machine_say_so(

@@ -13,6 +13,7 @@ LEVELS = (
     ("app.__main__",),
     ("app.cli",),
     ("app.pipeline",),
+    ("app.stages",),
     ("app.planning", "app.report", "app.ide"),
     ("app.evolution",),
     ("app.reward.stage",),
@@ -22,6 +23,7 @@ LEVELS = (
     ("app.reward.critic",),
     ("app.reward.imitation",),
     ("app.reward.by_reward",),
+    ("app.reward.preparing",),
     ("app.reward.drafts",),
     ("app.reward.problems",),
     ("app.reward",),
@@ -79,7 +81,7 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
 def test_the_root_of_app_holds_what_no_room_does() -> None:
     modules = {path.stem for path in (ROOT / "app").glob("*.py")}
     assert modules == {
-        *("__init__", "__main__", "cli", "pipeline", "report"),
-        *("errors", "hardware", "overrides", "profiles", "progress", "records", "run_settings", "runs"),
+        *("__init__", "__main__", "cli", "pipeline", "report", "stages"),
+        *("arm_paths", "errors", "hardware", "overrides", "profiles", "progress", "records", "run_settings", "runs"),
         *("settings", "settings_base", "settings_evolve", "settings_grm", "settings_model"),
     }

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from app.arm_paths import ArmPaths
 from app.corpus.draws import by_hash
 from app.errors import NothingToLearnError
 from app.files.json_files import read_json_lines
@@ -30,7 +31,6 @@ from app.reward.imitation.lessons import beginnings, lesson, read_lessons, write
 from app.reward.imitation.replay import replayed
 from app.reward.imitation.selection import Rank, candidates, selected
 from app.reward.records import JudgedDraft, Lesson, LessonKind, TrainingProblem
-from app.runs import ArmPaths
 from app.settings import Profile
 
 UNTESTED = "untested"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from app.arm_paths import ArmPaths
 from app.corpus.rows.packing import Sample
 from app.models.base import ensure_model, load_tokenizer
 from app.records import IGNORE
@@ -21,7 +22,6 @@ from app.reward.by_reward.outlets import Files, MetricsFile, progress_of
 from app.reward.by_reward.rows import epochs_of, steps_an_epoch
 from app.reward.imitation.lessons import read_lessons
 from app.reward.records import Lesson
-from app.runs import ArmPaths
 from app.settings import Profile, SftSettings
 from app.training import loop, lora
 from app.training.loop import Source, StepMetrics

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from app.arm_paths import ArmPaths
 from app.errors import UserError
 from app.generation.transformers_engine import TransformersEngine
 from app.models.adapters import WEIGHTS
@@ -21,7 +22,6 @@ from app.reward.imitation.rounds import RoundFigures, learn_by_imitation
 from app.reward.imitation.training import imitate_in_files
 from app.reward.problems.find import load
 from app.reward.records import LessonKind
-from app.runs import ArmPaths
 from app.settings import Profile
 from tests.sums import sums
 from tests.unit.reward.drawn_sums import Counting, EndedError, LikesSums

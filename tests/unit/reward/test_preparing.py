@@ -1,4 +1,4 @@
-"""What the self-reward stage does without Ray: problems hardened once, and whose they are."""
+"""What self-reward and evolution do without Ray: problems hardened once, and whose they are."""
 
 import csv
 from pathlib import Path
@@ -10,9 +10,9 @@ from app.files.json_files import append_json_line, read_json_lines, write_atomic
 from app.overrides import with_overrides
 from app.profiles import smoke
 from app.reward.drafts.asking import Asked
+from app.reward.preparing import hardened, write_whose
 from app.reward.problems.find import load
 from app.reward.problems.store import read_all
-from app.reward.stage import _hardened, _write_attribution
 from app.runs import Run, open_run
 from tests.sums import write_problems
 
@@ -20,14 +20,16 @@ from tests.sums import write_problems
 def test_problems_are_hardened_once_and_anew_where_their_source_has_changed(tmp_path: Path) -> None:
     run, source = Run(tmp_path / "run"), tmp_path / "sums.jsonl"
     write_problems(source)
-    made = _hardened(run.grm_problems, smoke(), load([str(source)]))
+    made = hardened(run.grm_problems, smoke(), load([str(source)]), "grm")
     assert [bool(one.added) for one in made] == [True, True, True, False, False]
     [part] = run.grm_problems.iterdir()
     written = part.stat().st_mtime_ns
-    assert _hardened(run.grm_problems, smoke(), load([str(source)])) == made and part.stat().st_mtime_ns == written
+    assert (
+        hardened(run.grm_problems, smoke(), load([str(source)]), "grm") == made and part.stat().st_mtime_ns == written
+    )
     source.write_text(source.read_text().replace("toy/a", "toy/z"))
     part.with_name("part-00001.parquet").write_bytes(part.read_bytes())  # of when there were more
-    assert _hardened(run.grm_problems, smoke(), load([str(source)]))[0].problem.given.id == "toy/z"
+    assert hardened(run.grm_problems, smoke(), load([str(source)]), "grm")[0].problem.given.id == "toy/z"
     assert [one.problem.given.id[-1] for one in read_all(run.grm_problems)] == ["z", "b", "c", "d", "r"]
 
 
@@ -38,7 +40,7 @@ def test_problems_that_were_learnt_from_are_attributed_as_the_corpus_does(tmp_pa
     problems = load([str(tmp_path / "sums.jsonl")])
     run = Run(tmp_path)
     run.grm.mkdir()
-    _write_attribution(run, [Asked(problem=one, text="", prompt_ids=(1, 2, 3)) for one in problems])
+    write_whose(run.grm_attribution, [Asked(problem=one, text="", prompt_ids=(1, 2, 3)) for one in problems])
     rows = list(csv.DictReader(run.grm_attribution.open()))
     assert list(rows[0]) == ["distribution", "version", "licence", "evidence", "author", "homepage", "tokens", "files"]
     assert [(row["licence"], row["tokens"], row["files"]) for row in rows] == [
