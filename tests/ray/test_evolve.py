@@ -3,10 +3,6 @@ renewed, a trial that is killed costs the steps since its checkpoint, and a driv
 
 import contextlib
 import json
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -26,10 +22,9 @@ from app.overrides import with_overrides
 from app.reward.drafts.files import read_drafts
 from app.runs import Run, open_run
 from app.settings import Profile
-from tests.processes import below
+from tests.conftest import Cli
+from tests.processes import below, started_and_killed
 from tests.sums import SUM, row, sums
-
-ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def evolving(folder: Path) -> Profile:
@@ -135,36 +130,15 @@ def test_tune_tells_of_the_experiment(evolved: Run) -> None:
 
 
 @pytest.mark.timeout(400)
-def test_a_driver_that_is_killed_goes_on_after_each_generation(local_ray: None, tmp_path: Path) -> None:
+def test_a_driver_that_is_killed_goes_on_after_each_generation(tmp_path: Path, cli: Cli) -> None:
     """Killed once in each generation, and once where a generation was decided."""
-    profile = evolving(tmp_path)
     small = ["evolve.rates=[]", "evolve.trunk_tokens=0", "evolve.population=2", "evolve.survivors=1"]
-    profile = with_overrides(profile, [*small, "evolve.generation_tokens=5000"])
-    (tmp_path / "profile.json").write_text(profile.model_dump_json())
+    profile = with_overrides(evolving(tmp_path), [*small, "evolve.generation_tokens=5000"])
+    with open_run(tmp_path / "run", profile, resume=False) as run:
+        command = ["evolve", "--run", str(run.root)]
     for place in ("individuals/*_*/1/lived.json", "boundaries/1.json", "individuals/*_*/2/lived.json"):
-        _killed_after(tmp_path, place)
-    with open_run(tmp_path / "run", profile, resume=True) as run:
-        stages.evolve(run, profile)
+        started_and_killed(command, tmp_path / "log", lambda place=place: any(run.evolve.glob(place)))
+    done = cli(*command, timeout=240)
+    assert done.returncode == 0, done.stderr
     assert [life.generation for life in read_lineage(run.evolve_lineage)] == [1, 1, 2, 2]
     assert len(read_boundaries(run.evolve_boundaries)) == 2 and run.evolve_meta.exists()
-
-
-def _killed_after(folder: Path, place: str) -> None:
-    """A driver of its own works on the run until a file is there."""
-    code = (
-        "import sys; from pathlib import Path; from app import stages; from app.runs import open_run; "
-        "from app.settings import Profile; f = Path(sys.argv[1]); "
-        "p = Profile.model_validate_json((f / 'profile.json').read_text());\n"
-        "with open_run(f / 'run', p, resume=True) as run: stages.evolve(run, p)"
-    )
-    log = folder / "log"
-    with log.open("w") as out:
-        driver = subprocess.Popen(
-            [sys.executable, "-c", code, str(folder)], cwd=ROOT, stdout=out, stderr=out, start_new_session=True
-        )
-        deadline = time.monotonic() + 120
-        while not any((folder / "run" / "evolve").glob(place)):
-            assert driver.poll() is None and time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
-        os.killpg(driver.pid, signal.SIGKILL)
-        driver.wait()
