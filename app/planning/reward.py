@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from app.files.table_rows import read_lines
 from app.files.user_files import user_path
@@ -27,7 +28,7 @@ from app.planning.inputs import (
     training_speed,
 )
 from app.planning.reward_models import critic_work, scoring_speed, teacher_gib, teacher_seconds
-from app.planning.training_choice import choice_of
+from app.planning.training_choice import Choice, choice_of
 from app.problem_sets import own
 from app.problem_sets.problem_files import yaml_files
 from app.reward.drafts.audit import MOST as MOST_AUDITED
@@ -36,7 +37,7 @@ from app.reward.problems.held_out import sources_of, validates
 from app.reward.turns import asleep_gib, engine_settings, idle_trainer_gib, take_turns, trainer_gib
 from app.settings import Profile
 from app.settings_grm import GrmSettings
-from app.training.memory import CONTEXT_GIB
+from app.training.memory import CONTEXT_GIB, Shape
 
 DRAFT, QUESTION = 250, 200
 """Tokens of a draft, where grm.max_new_tokens allows as many, and of what is asked: Qwen2.5-Coder-0.5B's drafts had 205
@@ -211,6 +212,13 @@ def _seconds(inputs: Inputs, work: Work, drawn_per_s: float, trained_per_s: floa
     return found
 
 
+def trainer_choice(shape: Shape, config: Any, profile: Profile, vram_gib: float) -> Choice:
+    """The stage's training as it is set. vram_gib: what its tensors may take of the card. config: transformers'."""
+    grm = profile.grm
+    rows = f"corpus.seq_len={grm.seq_len}", f"sft.micro_batch={grm.micro_batch}", f"sft.lora_r={grm.lora_r}"
+    return choice_of(shape, config, profile, (*rows, "sft.lora_dropout=0", f"sft.vram_gib={vram_gib:g}"))
+
+
 class Turns:
     """What trainer and engine take of a card on which they take turns (`app.reward.turns`)."""
 
@@ -222,9 +230,7 @@ class Turns:
         self.teacher = teacher_gib(grm)
         """GiB of a distillation's teacher while it scores; 0 without one."""
         self.engine = engine_settings(profile, inputs.config)
-        rows = f"corpus.seq_len={grm.seq_len}", f"sft.micro_batch={grm.micro_batch}", f"sft.lora_r={grm.lora_r}"
-        limit = f"sft.vram_gib={trainer_gib(profile):g}"
-        self.choice = choice_of(inputs.shape, inputs.config, profile, (*rows, "sft.lora_dropout=0", limit))
+        self.choice = trainer_choice(inputs.shape, inputs.config, profile, trainer_gib(profile))
 
     def fuller(self, drawing: dict[str, float]) -> dict[str, float]:
         """GiB of the card by what takes them, while drafts are drawn or while they are learnt from. drawing: what the

@@ -101,14 +101,14 @@ def scoring_speed(card: Card, shape: Shape, tokens: int) -> float:
     return tokens / max(tokens * flops / (FUSED_SHARE * card.tflops * 1e12), shape.layers * HOST_S_A_LAYER / 3)
 
 
-def _cache_per_token(shape: Shape, model: ModelSettings) -> int:
+def cache_per_token(shape: Shape, model: ModelSettings) -> int:
     """Bytes of the key-value cache."""
     return 2 * shape.layers * shape.keys * BYTES[model.dtype]
 
 
 def _rows_at_once(shape: Shape, model: ModelSettings, settings: GenerationSettings, new_tokens: int) -> int:
     """The number of drafts that have room in the cache, to their ends."""
-    row = (PROMPT + new_tokens) * _cache_per_token(shape, model)
+    row = (PROMPT + new_tokens) * cache_per_token(shape, model)
     return max(1, min(settings.batch_size, int(_cache_bytes(shape, model, settings) // row)))
 
 
@@ -135,7 +135,7 @@ def drafting_memory(
     together = min(tokens, settings.max_num_batched_tokens)
     states = together * (4 * shape.width + 2 * (shape.queries + 2 * shape.keys) + 4 * shape.inner) * number
     logits = 5 * rows * shape.vocabulary * 4  # float32, and what choosing makes of them
-    joining = tokens * _cache_per_token(shape, model) / shape.layers * 2  # a layer's cache is copied as rows join
+    joining = tokens * cache_per_token(shape, model) / shape.layers * 2  # a layer's cache is copied as rows join
     working = (states + logits + joining) / GIB
     return {"weights": weights, "cache": settings.kv_cache_bytes / GIB, "working": working, "context": CONTEXT_GIB}
 
@@ -145,7 +145,7 @@ def drafting_speed(
 ) -> float:
     """Tokens a second of all rows together."""
     rows = _rows_at_once(shape, model, settings, new_tokens)
-    caches = rows * (PROMPT + new_tokens // 2) * _cache_per_token(shape, model)
+    caches = rows * (PROMPT + new_tokens // 2) * cache_per_token(shape, model)
     moved = (shape.linear + shape.others) * BYTES[model.dtype] + caches
     host = 0.0 if settings.engine == "vllm" else shape.layers * DRAFT_HOST_S_A_LAYER
     return rows / max(moved / (DRAFT_MEMORY_SHARE * card.gb_per_s * 1e9), host)

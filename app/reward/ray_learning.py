@@ -29,7 +29,7 @@ from app.reward.imitation.lessons import read_lessons
 from app.reward.imitation.training import imitate, imitation_settings, total_steps
 from app.reward.problems import store as problem_store
 from app.reward.records import TrainingProblem
-from app.reward.turns import take_turns, trainer_gib
+from app.reward.turns import CARD_OF_TRAINER, take_turns, trainer_gib
 from app.runs import ArmPaths, Run
 from app.settings import Profile
 from app.settings_grm import GrmSettings
@@ -41,9 +41,6 @@ from app.training.state import ADAPTER
 
 if TYPE_CHECKING:
     import torch
-
-CARD_OF_TRAINER = 0.5
-"""Of the card; the engine has the rest (`actors.generator`)."""
 
 
 def learn_on_ray(

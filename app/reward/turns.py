@@ -11,6 +11,8 @@ from app.models.sizes import BYTES, GIB
 from app.settings import GenerationSettings, Profile
 from app.training.memory import CONTEXT_GIB, MOMENTS, RESERVED, shape_of
 
+CARD_OF_TRAINER = 0.5
+"""The share of a card that is reserved for training; the engine has the rest (`actors.generator`)."""
 ASLEEP_GIB = 2.0
 """What vLLM keeps while it sleeps: 1.4 to 2.0 were seen on an H200, its context included (docs/log)."""
 

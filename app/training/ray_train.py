@@ -79,12 +79,15 @@ def replace_folder(source: Path, target: Path) -> None:
     temporary.rename(target)
 
 
-def set_up_device(device: "torch.device", vram_gib: float) -> None:
-    """Bound what a worker takes of its card; without one, let it use the cores."""
+def set_up_device(device: "torch.device", vram_gib: float, sharers: int | None = None) -> None:
+    """Bound what a worker takes of its card, its context not counted; without one, let it use the cores.
+
+    sharers: processes that train on the node; None: Ray Train's workers there."""
     import torch
 
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, vram_gib * GIB / total), device)
     else:  # Ray sets one thread for one CPU; a trainer alone on its node uses all of them
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ray.train.get_context().get_local_world_size()))
+        sharers = sharers or ray.train.get_context().get_local_world_size()
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // sharers))
