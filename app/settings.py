@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from app.settings_base import Settings
+from app.settings_evolve import EvolveSettings
 from app.settings_grm import GrmSettings
 from app.settings_model import ModelSettings
 
@@ -225,6 +226,7 @@ class Profile(Settings):
     corpus: CorpusSettings = CorpusSettings()
     sft: SftSettings = SftSettings()
     grm: GrmSettings = GrmSettings()
+    evolve: EvolveSettings = EvolveSettings()
     generation: GenerationSettings = GenerationSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     validation: ValidationSettings = ValidationSettings()

@@ -1,2 +1,2 @@
-"""The search space of evolution, mutation in it, and the scheduler of its population. The GPU slot policy comes with
-that stage."""
+"""The search space of evolution, mutation in it, the scheduler of its population, and the slots of a card in which it
+trains."""
