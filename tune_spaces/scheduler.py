@@ -5,6 +5,7 @@
 
 A generation ends when every trial has reported once, each with a checkpoint, and is paused. The better half survives;
 the others go on from survivors' checkpoints with configs that `_get_new_config` makes, which calls `custom_explore_fn`.
+Who selects may ask for what a trial reserves: no trial does meanwhile (`tune_spaces.trials.dismissed_all`).
 After the last generation the scheduler itself ends the trials: give Tune no `stop`, and serialise trials by resources,
 never by `max_concurrent_trials`.
 
@@ -61,6 +62,7 @@ from tune_spaces.trials import (
     boundaries_of,
     boundaries_passed,
     clone,
+    dismissed_all,
     note_boundary,
     reached,
     unfinished,
@@ -166,7 +168,7 @@ class AlphaEvolve(PopulationBasedTraining):
         self._require_checkpoints(trials)
         self._save(tune_controller)
         there = [trial.status == Trial.PAUSED and reached(trial) > passed for trial in unfinished(trials)]
-        if there and all(there):
+        if there and all(there) and dismissed_all(tune_controller):
             self._pass_boundary(tune_controller, passed + 1)
             passed += 1
             self._save(tune_controller)

@@ -39,6 +39,19 @@ def boundaries_passed(trials: list[Trial]) -> int:
     return max(map(boundaries_of, trials), default=0)
 
 
+def dismissed_all(controller: Any) -> bool:
+    """Whether no process of a trial is left, and nothing of what they reserved.
+
+    With reuse_actors=True one process serves a generation's trials one after the other. After the last of them it is
+    ended, since no trial waits for it (`_maybe_cache_trial_actor`, ray/tune/execution/tune_controller.py:1062), and
+    what it reserved is given back in a later step, when Tune has seen its end (`_actor_stop_resolved`,
+    ray/air/execution/_internal/actor_manager.py:244). One that was kept for a trial which failed is ended here."""
+    tune_controller = controller._tune_controller
+    tune_controller._cleanup_cached_actors(force_all=True)
+    number: int = tune_controller._actor_manager.num_live_actors
+    return number == 0
+
+
 def note_boundary(trial: Trial, generation: int) -> None:
     vars(trial)[PASSED] = generation
     trial.invalidate_json_state()

@@ -16,6 +16,6 @@ def local_ray(cache: Path) -> Iterator[None]:
     # More logical than real cores: two trainers and their data readers must be schedulable on a small machine.
     settings = ClusterSettings(num_cpus=4, object_store_bytes=200 << 20, dashboard=False)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_OVERRIDE_RESOURCES", '{"gpu_slot": 1}')  # what trials of evolution take turns for
+        patch.setenv("RAY_OVERRIDE_RESOURCES", '{"GPU": 1}')  # for Ray's scheduling alone; there is none
         with forking(workers_socket()), connected(settings):
             yield

@@ -8,24 +8,31 @@ import json
 import os
 import signal
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 
 from app.evolution.lineage import Life
 from app.files.json_files import append_json_line, read_json, read_json_lines, write_json
+from app.profiles import smoke
+from tune_spaces.gpu_slots import Slots, enforce, slots_for
 from tune_spaces.scheduler import AlphaEvolve
 
 RATES = [0.1, 0.4, 0.2, 0.3]
 STEP = 0.01
 """What a child's rate has more than its parent's."""
+ON_A_CORE = slots_for(smoke(), peak_gib=None, declared=None, cards=0)
+"""The slot where there is no card."""
 
 
 def train(config: dict[str, Any]) -> None:
     """Train generations until the trial is stopped; a config's score is its rate."""
     work, trial = Path(config["work"]), tune.get_context().get_trial_id()
     learnt: list[float] = []
+    threads = _threads(Slots(**config["slots"]))
     if checkpoint := tune.get_checkpoint():
         with checkpoint.as_directory() as folder:
             learnt = read_json(Path(folder) / "state.json")["learnt"]
@@ -42,12 +49,22 @@ def train(config: dict[str, Any]) -> None:
         folder = work / "states" / trial
         write_json(folder / "state.json", {"learnt": learnt})
         row = {"trial": trial, "generation": generation, "start": start, "end": time.time(), "learnt": learnt}
-        append_json_line(work / "trained" / f"{trial}.jsonl", row)
+        append_json_line(work / "trained" / f"{trial}.jsonl", row | {"pid": os.getpid(), "threads": threads})
         has_checkpoint = not _strikes(config["forgets"], config["rate"], generation)
         tune.report(
             {"score": config["rate"], "learnt": json.dumps(learnt)},
             checkpoint=tune.Checkpoint.from_directory(folder) if has_checkpoint else None,
         )
+
+
+def _threads(slots: Slots) -> int:
+    """Of torch, in a slot without a card; elsewhere 0."""
+    if slots.gib:
+        return 0
+    import torch
+
+    enforce(slots)
+    return torch.get_num_threads()
 
 
 def _strikes(fault: list[float], rate: float, generation: int) -> bool:
@@ -71,16 +88,34 @@ def explore(config: dict[str, Any]) -> dict[str, Any]:
     return config | {"rate": round(config["rate"] + STEP, 6)}
 
 
-def tuner(work: Path, *, slots: float = 1.0, max_failures: int = 0, **given: Any) -> tune.Tuner:
-    """slots: the part of the cluster's one `gpu_slot` that a trial holds; given: to the scheduler, or in the config."""
+def in_slot(function: Any, slots: Slots) -> Any:
+    """A remote function that asks for what a trial reserves."""
+    held = slots.resources
+    return ray.remote(function).options(num_cpus=held["CPU"], num_gpus=held.get("GPU", 0))
+
+
+def explore_in_slot(config: dict[str, Any]) -> dict[str, Any]:
+    """As `explore`, by a task that holds a slot meanwhile."""
+    ray.get(in_slot(_hold, Slots(**config["slots"])).remote(config["work"]), timeout=30)
+    return explore(config)
+
+
+def _hold(work: str) -> None:
+    start = time.time()
+    append_json_line(Path(work) / "selected.jsonl", {"start": start, "end": time.time()})
+
+
+def tuner(work: Path, *, slots: Slots = ON_A_CORE, max_failures: int = 0, **given: Any) -> tune.Tuner:
+    """given: to the scheduler, or in the config."""
     faults = {name: given.pop(name, []) for name in ("raises", "killed", "forgets")}
     config = {"rate": tune.grid_search(RATES), "work": str(work), "together": given.pop("together", 1), **faults}
+    config["slots"] = asdict(slots)
     concurrent = given.pop("max_concurrent_trials", None)
     scheduler = AlphaEvolve(
         lineage=work / "lineage.jsonl", metric="score", mode="max", **{"custom_explore_fn": explore} | given
     )
     return tune.Tuner(
-        tune.with_resources(train, {"cpu": 0.1, "gpu_slot": slots}),
+        tune.with_resources(train, slots.resources),
         param_space=config,
         tune_config=tune.TuneConfig(scheduler=scheduler, reuse_actors=True, max_concurrent_trials=concurrent),
         run_config=tune.RunConfig(
@@ -92,15 +127,14 @@ def tuner(work: Path, *, slots: float = 1.0, max_failures: int = 0, **given: Any
     )
 
 
-def restored(work: Path, *, slots: float = 1.0, **settings: Any) -> tune.Tuner:
-    trainable = tune.with_resources(train, {"cpu": 0.1, "gpu_slot": slots})
+def restored(work: Path, *, slots: Slots = ON_A_CORE, **settings: Any) -> tune.Tuner:
+    trainable = tune.with_resources(train, slots.resources)
     return tune.Tuner.restore(str(work / "tune"), trainable=trainable, **settings)
 
 
 def drive(address: str, work: Path, raises: list[float], point: str, generation: int) -> None:
     """Start the experiment, or go on with it, and die by SIGKILL at a point of a boundary: `decided`, when its lines
     are written and nothing was done, or `saved`, when Tune has saved what was done. In a process of its own."""
-    import ray
 
     class Mortal:
         """Methods that stand for the scheduler's in this process."""

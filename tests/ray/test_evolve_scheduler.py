@@ -1,5 +1,6 @@
 """The scheduler of evolution on a real Ray: whoever dies, the population goes on and its lineage is whole."""
 
+import contextlib
 import shutil
 import signal
 import subprocess
@@ -12,13 +13,19 @@ from typing import Any
 import pytest
 import ray
 
+from actors.generator import _resources
 from app.evolution.lineage import Life, Outcome, read_lineage
 from app.files.json_files import read_json_lines
+from app.hardware import num_cores
+from app.overrides import with_overrides
+from app.profiles import smoke
 from tests.conftest import ROOT
-from tests.ray.evolving import restored, tuner
+from tests.ray.evolving import ON_A_CORE, explore_in_slot, restored, tuner
+from tune_spaces.gpu_slots import Slots, slots_for
 from tune_spaces.scheduler import LostExperimentError, MissingCheckpointError
 
 pytestmark = [pytest.mark.usefixtures("local_ray", "quiet"), pytest.mark.timeout(120, func_only=True)]
+ON_CARD = with_overrides(smoke(), ["sft.use_gpu=true", "generation.use_gpu=true"])
 SURVIVED, REPLACED, FAILED, FINISHED = Outcome.SURVIVED, Outcome.REPLACED, Outcome.FAILED, Outcome.FINISHED
 UNDISTURBED = [
     (1, 0.4, SURVIVED, None),
@@ -42,6 +49,23 @@ def quiet() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
         yield
+
+
+@contextlib.contextmanager
+def engine(slots: Slots) -> Iterator[None]:
+    """Reserves what the engine does, for as long as the block lasts."""
+
+    @ray.remote
+    class Engine:
+        def is_there(self) -> bool:
+            return True
+
+    held = Engine.options(**_resources(bool(slots.gib), slots.beside_trainer)).remote()
+    try:
+        assert ray.get(held.is_there.remote(), timeout=60)
+        yield
+    finally:
+        ray.kill(held)
 
 
 def told(lineage: list[Life]) -> list[tuple[int, float, Outcome, float | None]]:
@@ -70,6 +94,14 @@ def trained(work: Path) -> list[dict[str, Any]]:
     return [row for path in (work / "trained").glob("*.jsonl") for row in read_json_lines(path)]
 
 
+def assert_one_at_a_time(work: Path) -> None:
+    """Of trials, and of who selected between two generations."""
+    selected = work / "selected.jsonl"
+    rows = [*trained(work), *(read_json_lines(selected) if selected.exists() else [])]
+    spans = sorted((row["start"], row["end"]) for row in rows)
+    assert all(end <= start for (_, end), (start, _) in pairwise(spans))
+
+
 def assert_whole(work: Path) -> list[Life]:
     """Each individual has one line a generation, and learnt on from its parent's checkpoint. Returns the lines."""
     lineage = read_lineage(work / "lineage.jsonl")
@@ -82,22 +114,28 @@ def assert_whole(work: Path) -> list[Life]:
     return lineage
 
 
-def test_the_better_half_survives_and_one_slot_lets_one_train_at_a_time(tmp_path: Path) -> None:
-    results = tuner(tmp_path).fit()
+def test_the_better_half_survives_and_one_slot_of_a_card_lets_one_train_at_a_time(tmp_path: Path) -> None:
+    """In turns with the engine. Selection asks for the slot, and gets it; a process serves a generation."""
+    slots = slots_for(ON_CARD, peak_gib=None, declared=1, cards=1)
+    with engine(slots):
+        results = tuner(tmp_path, slots=slots, custom_explore_fn=explore_in_slot).fit()
     assert told(assert_whole(tmp_path)) == UNDISTURBED
     assert not results.errors
     assert sorted(result.config["rate"] for result in results) == [0.4, 0.41, 0.41, 0.42]
-    spans = sorted((row["start"], row["end"]) for row in trained(tmp_path))
-    assert len(spans) == 12
-    assert all(end <= start for (_, end), (start, _) in pairwise(spans))
+    assert len(trained(tmp_path)) == 12 and len(read_json_lines(tmp_path / "selected.jsonl")) == 4
+    assert_one_at_a_time(tmp_path)
+    processes = {(row["generation"], row["pid"]) for row in trained(tmp_path)}
+    assert len(processes) == 3
 
 
-def test_four_share_the_slot_at_the_same_time_and_go_on_after_all_of_them_failed(tmp_path: Path) -> None:
-    results = tuner(tmp_path, slots=0.25, together=4, generations=2, raises=[0, 2]).fit()
-    assert ["it always does" in str(error) for error in results.errors] == [True] * 4, "there was no hang"
-    assert told(assert_whole(tmp_path)) == UNDISTURBED[:4]
-    (tmp_path / "cured").touch()
-    results = restored(tmp_path, slots=0.25, resume_errored=True).fit()
+def test_four_slots_of_a_card_are_held_at_the_same_time_also_after_all_four_failed(tmp_path: Path) -> None:
+    slots = slots_for(ON_CARD, peak_gib=0.5, declared=None, cards=1)
+    with engine(slots):
+        results = tuner(tmp_path, slots=slots, together=4, generations=2, raises=[0, 2]).fit()
+        assert ["it always does" in str(error) for error in results.errors] == [True] * 4, "there was no hang"
+        assert told(assert_whole(tmp_path)) == UNDISTURBED[:4]
+        (tmp_path / "cured").touch()
+        results = restored(tmp_path, slots=slots, resume_errored=True).fit()
     assert not results.errors
     last = [(2, rate, FINISHED, None) for rate in (0.41, 0.4, 0.31, 0.3)]
     assert told(assert_whole(tmp_path)) == [*UNDISTURBED[:4], *last]
@@ -125,8 +163,11 @@ def test_one_that_fails_for_good_makes_room_for_a_child_of_a_survivor(tmp_path: 
 
 
 def test_a_worker_that_is_killed_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
-    results = tuner(tmp_path, killed=[0.4, 2], max_failures=1).fit()
+    with engine(ON_A_CORE):
+        results = tuner(tmp_path, killed=[0.4, 2], max_failures=1).fit()
     assert (tmp_path / "killed").exists(), "the test has to kill one"
+    assert_one_at_a_time(tmp_path)
+    assert {row["threads"] for row in trained(tmp_path)} == {num_cores()}, "and it has all cores"
     assert told(assert_whole(tmp_path)) == UNDISTURBED
     assert not results.errors and len(trained(tmp_path)) == 12, "what it had learnt before is not learnt again"
 
