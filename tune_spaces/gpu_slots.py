@@ -15,15 +15,15 @@ holds one. Slots are shares of what every cluster has of its own, so nothing has
 
 The trials of a card share a core as well, as Ray counts: one beside the engine's is enough for them to start.
 
-In turns there is but one card: an individual on a second one would wake the engine while it has to sleep, and an
-experiment has one engine. So that gets a card for itself as soon as there are two.
+Turns need a single card: an individual on a second one would wake the engine while it has to sleep, since an experiment
+has one engine. So that gets a card for itself as soon as there are two.
 
 Shares are Ray's bookkeeping. `enforce` holds a process to its GiB, into which its training fits what layers keep
 (`app.training.memory.choose_keep`): a child with longer rows computes more again, and takes no more.
 
-Limits: the engine's share is anybody's until its actor is there, so it has to start before the trials. A cluster
+Limits: the engine's share is anybody's while its actor is not there, so it has to start before the trials. A cluster
 without cards has other cores than the one that drafting leaves, and trials take those as well. All cards are taken for
-equal.
+equal, and the population's genomes for alike: peak and plan are those of profile.grm.
 """
 
 import gc

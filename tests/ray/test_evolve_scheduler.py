@@ -61,9 +61,11 @@ def engine(slots: Slots) -> Iterator[None]:
             return True
 
     held = Engine.options(**_resources(bool(slots.gib), slots.beside_trainer)).remote()
-    assert ray.get(held.is_there.remote(), timeout=60)
-    yield
-    ray.kill(held)
+    try:
+        assert ray.get(held.is_there.remote(), timeout=60)
+        yield
+    finally:
+        ray.kill(held)
 
 
 def told(lineage: list[Life]) -> list[tuple[int, float, Outcome, float | None]]:
