@@ -16,7 +16,7 @@ FILE.jsonl keeps each run's figures: what was stopped goes on there.
 
 One JSON line, pass rates in points (0 to 100). Of each method: regret and its 95 % interval over seeds; in how many
 seeds the choice was truly the best of those that it was made from (four, and more of asha); how many were replaced,
-and how often by one that was truly better, equal or worse. against: the pass rate of `evolve` less the method's,
+and how often by one that was truly better, equal or worse. against: the first method's pass rate less this one's,
 paired by seed. one_run: the run's own rate alone, without any measurement, for as many generations as an individual
 has and for all of the budget, one after another. Progress goes to standard error.
 

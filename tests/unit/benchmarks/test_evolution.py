@@ -8,7 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.evolution.records import Metrics
+from app.evolution.selection_drafts import Draw
+from app.settings_evolve import EvolveSettings
 from benchmarks.evolution import told
+from benchmarks.evolution_methods import selected
 from benchmarks.evolution_task import START, Task, after, after_all, best_schedule, drawn_rates, searched
 
 TASK = Task(seed=3, reach=1.0)
@@ -99,6 +103,24 @@ def test_who_was_replaced_by_whom_is_told_by_what_is_true() -> None:
     assert found["chosen_from"] == 4 and not found["is_best"]
     assert found["regret"] == pytest.approx(TASK.optimum() - TASK.pass_rate(0.2))
     assert told([*first, *second], 2, TASK)["is_best"]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_drafts_of_close_ones_stay_within_what_the_others_draw(seed: int) -> None:
+    lefts = {str(place): 0.2 + 0.05 * place for place in range(4)}
+    drawn = []
+
+    def judged(draw: Draw) -> Metrics:
+        metrics = TASK.measured(lefts[draw.name], int(draw.name), seed, draw.samples)
+        drawn.append(metrics.num_tokens)
+        return metrics
+
+    first = {name: judged(Draw(name=name, problems=(), samples=(0,))) for name in lefts}
+    settings = EvolveSettings(drafts=1, most_drafts=8)
+    order = selected(first, settings, judged, budget=1200)
+    assert sorted(name for name, _ in order) == ["0", "1", "2", "3"]
+    assert [donor for _, donor in order[:2]] == ["", ""] and sum(drawn) <= 1200
+    assert len(drawn) > 4 or all(donor for _, donor in order[2:]), "who is undecided gets more"
 
 
 def test_an_untrained_individual_solves_what_the_task_says() -> None:
