@@ -1,0 +1,265 @@
+"""The methods that `benchmarks.evolution` compares, as Ray Tune runs them on `benchmarks.evolution_task`.
+
+It lies in a module of its own because Tune pickles trials by name. Each reading is the one that favours its method
+where Ray leaves a choice:
+
+    evolve      `AlphaEvolve` with the selection of `app.evolution` and the mutation of `tune_spaces.alpha_evolve`
+    close       the same; half of the drafts first, the others where individuals are close (`further_draws`)
+    any_better  the same as evolve, but any measured difference decides: no 1.5 standard errors
+    continue    the two best go on, the others become exact clones of the best: no mutation, no threshold
+    pbt         Ray's own, as it comes: the best's child takes the worst's place; but synchronous, since with one slot
+                it would else compare trials of different generations
+    pbt_half    the same; children of the two best take the places of the others, as in evolve
+    asha        Ray's own; a trial that is stopped makes room for a new one until the budget is spent. It keeps half at
+                each rung, with which it did better here than with a third or a quarter
+    random      four draws, trained to the end
+
+All have one slot. The last two and stock PBT choose as `ResultGrid.get_best_result` does.
+"""
+
+import random
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
+
+from app.corpus.draws import bits
+from app.evolution.lineage import Member, read_lineage
+from app.evolution.records import Metrics
+from app.evolution.selection import Measured, ranked, replacements
+from app.evolution.selection_drafts import Draw, further_draws, with_more
+from app.files.json_files import append_json_line, read_json, read_json_lines, write_json
+from app.settings_evolve import EvolveSettings
+from app.settings_grm import GrmSettings
+from benchmarks.evolution_task import START, Task, searched
+from tune_spaces.alpha_evolve import config_of, default_genome, genome_of, mutated, space_of
+from tune_spaces.scheduler import AlphaEvolve
+from tune_spaces.trials import reached
+
+POPULATION = 4
+GENES = ("learning_rate",)
+SCORE: dict[str, Any] = {"metric": "score", "mode": "max"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """One method's run on one task."""
+
+    task: Task
+    rates: Sequence[float]
+    """Learning rates to begin with; `asha` has one for each trial that it may begin."""
+    drafts: int
+    """For each problem, of an individual in a generation: all methods have as many in all."""
+    work: Path
+
+    @property
+    def individual_generations(self) -> int:
+        return POPULATION * self.task.generations
+
+
+def fit(method: str, experiment: Experiment) -> int:
+    """Run it; the place of the individual that the method chooses in the end. `work` then holds lived.jsonl, a line
+    for each generation of an individual, and again.jsonl, what was drawn beyond that."""
+    seed = bits(f"{experiment.task.seed}:{method}") % 2**32
+    random.seed(seed)  # stock PBT draws from both
+    np.random.seed(seed)
+    config = config_of(default_genome(GrmSettings())) | {
+        "learning_rate": tune.grid_search(list(experiment.rates)),
+        "task": asdict(experiment.task),
+        "drafts": _first_drafts(experiment) if method == "close" else experiment.drafts,
+        "work": str(experiment.work),
+    }
+    scheduler, lineage = METHODS[method](experiment), experiment.work / LINEAGE
+    stop: Any = {"training_iteration": experiment.task.generations} if method in ("pbt", "pbt_half", "random") else None
+    results = tune.Tuner(
+        tune.with_resources(train, {"cpu": 1}),
+        param_space=config,
+        tune_config=tune.TuneConfig(scheduler=scheduler, reuse_actors=True),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(experiment.work),
+            stop=Budget(experiment.individual_generations) if method == "asha" else stop,
+            verbose=0,
+        ),
+    ).fit()
+    if results.errors:
+        raise RuntimeError(f"{method} failed with seed {experiment.task.seed}: {results.errors[0]}")
+    if isinstance(scheduler, AlphaEvolve):
+        best = next(life for life in read_lineage(lineage) if life.generation == experiment.task.generations)
+        return place_of(best.trial)
+    return place_of(results.get_best_result(**SCORE).metrics["trial_id"])
+
+
+def train(config: dict[str, Any]) -> None:
+    """Train generations until the trial is stopped, and measure each."""
+    task, place = Task(**config["task"]), place_of(tune.get_context().get_trial_id())
+    left, generation, came_from = START, 0, place
+    if checkpoint := tune.get_checkpoint():
+        with checkpoint.as_directory() as folder:
+            state = read_json(Path(folder) / "state.json")
+            left, generation, came_from = state["left"], state["generation"], state["place"]
+    while True:
+        left, generation = task.trained(left, config["learning_rate"]), generation + 1
+        metrics = task.measured(left, place, generation, range(config["drafts"]))
+        row = {"place": place, "generation": generation, "came_from": came_from, "left": left}
+        append_json_line(Path(config["work"]) / LIVED, row | {"judged": metrics.num_tokens})
+        came_from = place
+        with tempfile.TemporaryDirectory() as folder:
+            write_json(Path(folder) / "state.json", row)
+            score = sum(passed for passed, _ in metrics.rates.values()) / metrics.num_tokens
+            tune.report({"score": score}, checkpoint=tune.Checkpoint.from_directory(folder))
+
+
+def place_of(trial: str) -> int:
+    """The number that ends a trial's id."""
+    return int(trial.rpartition("_")[2])
+
+
+def exactly(config: dict[str, Any]) -> dict[str, Any]:
+    return config
+
+
+def selected(
+    measured: Measured, settings: EvolveSettings, judged: Callable[[Draw], Metrics], budget: int
+) -> list[tuple[str, str]]:
+    """Names, the best first, each with that of whose child takes its place; empty for who goes on.
+
+    judged: drafts that selection asks for, measured. budget: of all drafts, those of measured included."""
+    measured = dict(measured)
+    ranking = ranked(measured, settings)
+    while draws := further_draws(measured, ranking, settings, budget=budget).draws:
+        measured |= {draw.name: with_more(measured[draw.name], judged(draw)) for draw in draws}
+        ranking = ranked(measured, settings)
+    donors = {one.name: one.donor for one in replacements(measured, ranking, settings)}
+    return [(name, donors.get(name, "")) for name in ranking.names]
+
+
+class Selecting(AlphaEvolve):
+    """AlphaEvolve with the project's selection and mutation. No trial fails here."""
+
+    def __init__(self, experiment: Experiment, settings: EvolveSettings) -> None:
+        super().__init__(lineage=experiment.work / LINEAGE, custom_explore_fn=exactly, **SCORE)
+        self._experiment = experiment
+        self._settings = settings
+
+    def _succession(
+        self, members: list[Member], scores: Mapping[str, float | None]
+    ) -> list[tuple[Member, Member | None]]:
+        task, work = self._experiment.task, self._experiment.work
+        newest = {row["place"]: row for row in read_json_lines(work / LIVED)}
+        rows = {member.id: newest[place_of(member.trial)] for member in members}
+
+        def judged(name: str, samples: Sequence[int]) -> Metrics:
+            return task.measured(rows[name]["left"], rows[name]["place"], rows[name]["generation"], samples)
+
+        def judged_again(draw: Draw) -> Metrics:
+            metrics = judged(draw.name, draw.samples)
+            append_json_line(work / AGAIN, {"judged": metrics.num_tokens})
+            return metrics
+
+        first = {name: judged(name, range(self._settings.drafts)) for name in rows}
+        budget = POPULATION * self._experiment.drafts * task.num_problems
+        named = {member.id: member for member in members}
+        return [
+            (named[name], named.get(donor)) for name, donor in selected(first, self._settings, judged_again, budget)
+        ]
+
+    def _get_new_config(self, trial: Trial, trial_to_clone: Trial) -> tuple[dict[str, Any], dict[str, Any]]:
+        child = mutated(
+            genome_of(trial_to_clone.config),
+            self._experiment.task.seed,
+            place_of(trial.trial_id),
+            reached(trial_to_clone),
+            genes=self._settings.genes,
+            living=[genome_of(other.config) for other in self._trial_state if other is not trial],
+            space=space_of(GrmSettings()),
+        )
+        return trial_to_clone.config | config_of(child.genome), {}
+
+
+class Continuing(AlphaEvolve):
+    """The best survivor's exact clones take the others' places."""
+
+    def _succession(
+        self, members: list[Member], scores: Mapping[str, float | None]
+    ) -> list[tuple[Member, Member | None]]:
+        order = super()._succession(members, scores)
+        return [(member, donor and order[0][0]) for member, donor in order]
+
+
+class Budget(tune.Stopper):
+    """Ends the experiment after some individual-generations."""
+
+    def __init__(self, generations: int) -> None:
+        self._left = generations
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        self._left -= 1
+        return self._left <= 0
+
+    def stop_all(self) -> bool:
+        return self._left <= 0
+
+
+def _first_drafts(experiment: Experiment) -> int:
+    """Of `close`: half, so that the others are left for whom it matters."""
+    return max(1, experiment.drafts // 2)
+
+
+def _evolve(experiment: Experiment, **settings: Any) -> TrialScheduler:
+    drafts = {"drafts": experiment.drafts, "most_drafts": experiment.drafts}
+    return Selecting(experiment, EvolveSettings(population=POPULATION, genes=GENES, **drafts | settings))
+
+
+def _close(experiment: Experiment) -> TrialScheduler:
+    return _evolve(experiment, drafts=_first_drafts(experiment), most_drafts=4 * experiment.drafts)
+
+
+def _any_better(experiment: Experiment) -> TrialScheduler:
+    return _evolve(experiment, better_by=0)
+
+
+def _continue(experiment: Experiment) -> TrialScheduler:
+    return Continuing(lineage=experiment.work / LINEAGE, custom_explore_fn=exactly, **SCORE)
+
+
+def _pbt(experiment: Experiment, quantile: float = 0.25) -> TrialScheduler:
+    return PopulationBasedTraining(
+        time_attr="training_iteration",
+        perturbation_interval=1,
+        quantile_fraction=quantile,
+        synch=True,
+        hyperparam_mutations={"learning_rate": tune.loguniform(searched().low, searched().high)},
+        **SCORE,
+    )
+
+
+def _pbt_half(experiment: Experiment) -> TrialScheduler:
+    return _pbt(experiment, 0.5)
+
+
+def _asha(experiment: Experiment) -> TrialScheduler:
+    return ASHAScheduler(max_t=experiment.task.generations, grace_period=1, reduction_factor=2, **SCORE)
+
+
+def _random(experiment: Experiment) -> TrialScheduler:
+    return FIFOScheduler()
+
+
+METHODS: Mapping[str, Callable[[Experiment], TrialScheduler]] = {
+    "evolve": _evolve,
+    "close": _close,
+    "any_better": _any_better,
+    "continue": _continue,
+    "pbt": _pbt,
+    "pbt_half": _pbt_half,
+    "asha": _asha,
+    "random": _random,
+}
+LIVED, AGAIN, LINEAGE = "lived.jsonl", "again.jsonl", "lineage.jsonl"
