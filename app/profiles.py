@@ -92,8 +92,8 @@ def laptop() -> Profile:
         evolve=EvolveSettings(
             rates=(),
             trunk_tokens=0,
-            generation_tokens=3000,  # of each, about one step
-            imitation=False,
+            generation_tokens=1500,  # of each, about one step
+            prompts_per_step=2,
             validation_problems=6,
             drafts=1,
             most_drafts=2,

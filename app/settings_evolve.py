@@ -55,6 +55,8 @@ class EvolveSettings(Settings):
     generations: int = Field(default=3, ge=1, le=100)
     generation_tokens: int = Field(default=600_000, ge=1)
     """Drawn and learnt by each individual in a generation; the step that comes to it is its last one there."""
+    prompts_per_step: int | None = Field(default=None, ge=1, le=4096)
+    """Groups that an individual's step learns from; None: as many as grm says."""
     imitation: bool = True
     """Each generation ends with one candidate more: the base, which imitates what all individuals have solved."""
     slots: int | None = Field(default=None, ge=1, le=64)

@@ -92,7 +92,6 @@ def evolve_on_ray(run: Run, around: Surroundings, origin: Path, *, with_trunk: b
 def _tuner(shared: Shared) -> tune.Tuner:
     """A new experiment, or the one that was ended."""
     run, profile, settings = shared.run, shared.around.profile, shared.around.profile.evolve
-    os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", THREAD_TIMEOUT_S)
     trainable = tune.with_resources(tune.with_parameters(individual, shared=shared), shared.slots.resources)
     place = run.evolve_tune
     if tune.Tuner.can_restore(str(place)):
@@ -123,6 +122,7 @@ def _tuner(shared: Shared) -> tune.Tuner:
 
 def individual(config: dict[str, Any], shared: Shared) -> None:
     """The trainable: one generation whenever it is called, reported with the checkpoint that the next begins with."""
+    os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", THREAD_TIMEOUT_S)  # read here, in the trial's process
     trial, begun = tune.get_context().get_trial_id(), tune.get_checkpoint()
     generation, start = 1, shared.origin
     if begun:

@@ -26,7 +26,6 @@ without cards has other cores than the one that drafting leaves, and trials take
 equal, and the population's genomes for alike: peak and plan are those of profile.grm.
 """
 
-import gc
 import math
 import os
 from dataclasses import dataclass
@@ -39,7 +38,7 @@ from app.planning.reward import trainer_choice
 from app.planning.speed import PROMPT, cache_per_token, drafting_memory
 from app.reward.turns import CARD_OF_TRAINER, asleep_gib, engine_settings, take_turns, trainer_gib
 from app.settings import Profile
-from app.training.memory import ALLOCATOR, CONTEXT_GIB, Shape, shape_of
+from app.training.memory import ALLOCATOR, CONTEXT_GIB, Shape, give_back, shape_of
 
 if TYPE_CHECKING:
     import torch
@@ -118,8 +117,7 @@ def enforce(slots: Slots) -> "torch.device":
     os.environ.update(ALLOCATOR)  # before the first tensor on a card
     device = torch.device("cuda", 0) if slots.gib else torch.device("cpu")
     set_up_device(device, slots.gib - CONTEXT_GIB, sharers=slots.number)
-    gc.collect()
-    torch.cuda.empty_cache()
+    give_back()
     if slots.gib:
         torch.cuda.reset_peak_memory_stats(device)
     return device

@@ -20,6 +20,7 @@ from app.progress import say
 from app.reward.drafts.asking import asked
 from app.reward.imitation.training import imitate_in_files
 from app.runs import Run
+from app.training.memory import give_back
 from app.training.state import ADAPTER
 
 
@@ -42,7 +43,7 @@ def imitate_pool(run: Run, generation: int, around: Surroundings, device: torch.
     if not at.adapter.exists():
         imitate_in_files(at, around.profile, device)
     if device.type == "cuda":
-        torch.cuda.empty_cache()  # the engine is to have what the trainer held
+        give_back()  # the engine is to have what the trainer held
     shutil.rmtree(at.folder / STATE, ignore_errors=True)
     begin(at.adapter, at.folder / STATE)
     metrics, seconds = measured(

@@ -81,7 +81,7 @@ def run_evolve(
     if run.evolve_meta.exists():
         return
     run.decision("evolve").unlink(missing_ok=True)  # about an adapter that was there before
-    start = time.monotonic()
+    start, profile = time.monotonic(), of_individuals(profile)
     taken = of_arm(problems, "grpo")
     held = hardened(run.grm_problems, profile, problems, "evolve")
     measuring = hardened(run.evolve_validation_problems, profile, measuring_by, "evolve")
@@ -119,6 +119,12 @@ def run_evolve(
     }
     write_evolved_card(run.evolve_adapter, meta)
     write_json(run.evolve_meta, meta)
+
+
+def of_individuals(profile: Profile) -> Profile:
+    """As individuals learn by it."""
+    prompts = profile.evolve.prompts_per_step or profile.grm.prompts_per_step
+    return profile.model_copy(update={"grm": profile.grm.model_copy(update={"prompts_per_step": prompts})})
 
 
 def _surroundings(

@@ -42,6 +42,7 @@ from app.reward.drafts.solve_rates import Rates, rates
 from app.reward.records import TrainingProblem
 from app.settings import Profile
 from app.settings_grm import GrmSettings
+from app.training.memory import give_back
 from app.training.state import ADAPTER
 
 STATE, BEGUN, RATES = "state", "begun", "rates.jsonl"
@@ -167,7 +168,7 @@ def _learn(at: ArmPaths, birth: Birth, around: Surroundings, begun: Path, device
         return str(error)
     finally:
         if device.type == "cuda":
-            torch.cuda.empty_cache()  # the engine is to have what the trainer held
+            give_back()  # the engine is to have what the trainer held
     figures = read_figures(at.metrics)
     return "its tokens were spent" if is_spent(figures, birth.tokens) else "nothing more could be learnt"
 

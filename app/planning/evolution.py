@@ -127,7 +127,7 @@ class _Spent:
         grm, settings = profile.grm, profile.evolve
         learnt = VARIED * grm.updates_per_step
         a_draft = draft_tokens(grm) * (1 + learnt)  # drawn and learnt
-        step = grm.prompts_per_step * (1 + grm.refill * (1 - VARIED)) * grm.num_drafts
+        step = (settings.prompts_per_step or grm.prompts_per_step) * (1 + grm.refill * (1 - VARIED)) * grm.num_drafts
         rates = len(settings.rates) if len(settings.rates) > 1 else 0
         drafts_before = rates * max(step, settings.rung_tokens / a_draft) + max(step, settings.trunk_tokens / a_draft)
         has_trunk = begins_with_trunk(profile)

@@ -35,7 +35,7 @@ from app.runs import Run
 from app.settings import Profile
 from app.settings_grm import GrmSettings
 from app.training import reports
-from app.training.memory import ALLOCATOR
+from app.training.memory import ALLOCATOR, give_back
 from app.training.ray_train import fit, forget_torn_snapshot, replace_folder, set_up_device
 from app.training.reports import REPORT_EVERY_S, MetricsPlaces, Reporter, send, shown
 from app.training.state import ADAPTER
@@ -124,7 +124,7 @@ def learn_loop(config: dict[str, Any]) -> None:
             facts=config["facts"],
             engine_sleeps=takes_turns,
         )
-    _clear()
+    give_back()
 
 
 def imitate_loop(config: dict[str, Any]) -> None:
@@ -143,7 +143,7 @@ def imitate_loop(config: dict[str, Any]) -> None:
             on_checkpoint=reporter.on_checkpoint,
             resume_from=checkpoint,
         )
-    _clear()
+    give_back()
 
 
 def _set_up(config: dict[str, Any]) -> tuple[Profile, "torch.device"]:
@@ -159,12 +159,6 @@ def _checkpoint() -> Path | None:
     """What the worker goes on from."""
     held = ray.train.get_checkpoint()
     return Path(held.path) if held else None
-
-
-def _clear() -> None:
-    import torch
-
-    torch.cuda.empty_cache()
 
 
 class _Reports:

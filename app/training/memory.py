@@ -32,6 +32,17 @@ CONTEXT_GIB = 0.4
 """What the driver takes for a process before its first tensor; taken for this, not measured."""
 
 
+def give_back() -> None:
+    """Give what this process holds of a card and no longer uses back to the others. A model holds itself in circles, so
+    that it is there until they are looked for."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
     """Widths of a decoder, in numbers a token. Made by `shape_of`."""

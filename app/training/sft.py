@@ -22,7 +22,7 @@ from app.models.sizes import GIB
 from app.progress import forward_to, say
 from app.runs import Run, git_commit
 from app.settings import Profile
-from app.training.memory import ALLOCATOR, choose_keep, shape_of, step_memory
+from app.training.memory import ALLOCATOR, choose_keep, give_back, shape_of, step_memory
 from app.training.ray_train import fit, forget_torn_snapshot, replace_folder, set_up_device
 from app.training.reports import MetricsPlaces, Reporter, send, shown, told
 from app.training.saved_activations import Keep
@@ -109,7 +109,6 @@ def _dataset(run: Run) -> ray.data.Dataset:
 def train_loop(config: dict[str, Any]) -> None:
     """One Ray Train worker: model, data and reporting around `loop.train`."""
     os.environ.update(ALLOCATOR)  # before the first tensor on a card
-    import torch
 
     from app.training import loop, parallel
     from app.training.experimental.data_dropout import Difficulty
@@ -150,7 +149,7 @@ def train_loop(config: dict[str, Any]) -> None:
             held_out=held_out_batches(profile),
             on_held_out=reporter.on_held_out,
         )
-    torch.cuda.empty_cache()
+    give_back()
 
 
 def _metrics_places(run: Run) -> MetricsPlaces:
