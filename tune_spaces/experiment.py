@@ -77,6 +77,7 @@ def evolve_on_ray(run: Run, around: Surroundings, origin: Path, *, with_trunk: b
     slots by which the engine was started. Raises UserError where all individuals failed.
     """
     settings = around.profile.evolve
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # else Tune draws tables, whatever `verbose` says
     with shown("evolve", settings.population * settings.generations, str) as channel:
         shared = Shared(run=run, around=around, slots=started, origin=origin, channel=channel)
         if with_trunk:
