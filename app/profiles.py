@@ -16,8 +16,8 @@ from app.settings import (
     SftSettings,
     ValidationSettings,
 )
-from app.settings_evolve import EvolveSettings
-from app.settings_grm import CriticSettings, GrmSettings
+from app.settings_evolve import EvolveSettings, FitnessSettings
+from app.settings_grm import CriticSettings, GrmSettings, ImitateSettings
 
 OPEN_PROBLEMS = ("ours", "mbpp", "mined")
 """What a card's profiles learn from by themselves: our own problems, MBPP's training tasks (CC-BY-4.0) and what the
@@ -88,15 +88,18 @@ def laptop() -> Profile:
             seq_len=512,
             micro_batch=2,
             critic=CriticSettings(max_drafts=200, epochs=1),
+            imitate=ImitateSettings(replay_share=0.0, epochs=1),  # to draw ordinary answers takes a minute
         ),
         evolve=EvolveSettings(
             rates=(),
             trunk_tokens=0,
-            generation_tokens=1500,  # of each, about one step
-            prompts_per_step=2,
-            validation_problems=6,
+            generation_tokens=700,  # of each, one step
+            prompts_per_step=1,
+            fitness=FitnessSettings(beta=0.0, speed_worth=0.0),  # to measure either takes as long as to draw
+            validation_problems=8,
             drafts=1,
             most_drafts=2,
+            selection_share=0.5,
         ),
         generation=GenerationSettings(engine="vllm", batch_size=16, kv_cache_bytes=1 << 30),
         evaluation=EvaluationSettings(num_problems=40, max_new_tokens=256),

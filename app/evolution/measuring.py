@@ -1,9 +1,10 @@
 """How individuals are measured: all on the same problems, with the same sampling and the same random numbers, whatever
 their genomes say, so that they differ by what they learnt alone.
 
-    FOLDER/validation/0-0.parquet   drafts and verdicts: the first draft asked for, and which half of the problems
+    FOLDER/validation/0-0.parquet   drafts and verdicts: the first draft asked for, and which part of the problems
 
-The halves are drawn one after the other, so that speed is measured twice. What is drawn here never enters the pool.
+Where speed counts, two halves are drawn one after the other, so that it is measured twice. What is drawn here never
+enters the pool.
 """
 
 import math
@@ -35,9 +36,16 @@ class Ruler:
     samples: tuple[int, ...]
     """Numbers of each problem's first drafts."""
     sampling: Sampling
+    times_speed: bool
+    """Whether speed counts."""
+    scores_kl: bool
+    """Whether the distance from the base counts; else it is told as 0."""
     base_speeds: tuple[float, ...] = ()
-    """Tokens a second of the untouched model, by half; none where speed is not to be measured, as where individuals
-    share the engine at the same time."""
+    """Tokens a second of the untouched model, by part; none where they were not measured."""
+
+    @property
+    def parts(self) -> int:
+        return 2 if self.times_speed else 1
 
 
 def measured(
@@ -57,16 +65,16 @@ def measured(
     numbers = tuple(samples) or ruler.samples
     drafts: list[JudgedDraft] = []
     speeds: list[float] = []
-    for half in range(2):
-        found, speed = _half(folder, half, numbers, adapter, ruler, generator, judge, facts)
+    for part in range(ruler.parts):
+        found, speed = _part(folder, part, numbers, adapter, ruler, generator, judge, facts)
         drafts += found
         speeds += [speed] if speed else []
-    of_base = ruler.base_speeds if len(speeds) == len(ruler.base_speeds) else ()
+    of_base = ruler.base_speeds if len(speeds) == len(ruler.base_speeds) else ()  # some may have been there already
     metrics = Metrics(
         rates=rates(drafts),
         drafts=len(numbers),
         num_tokens=sum(one.draft.num_tokens for one in drafts),
-        kl=kl_of(drafts, ruler, generator) if adapter else 0.0,
+        kl=kl_of(drafts, ruler, generator) if adapter and ruler.scores_kl else 0.0,
         speeds=tuple(own / base for own, base in zip(speeds, of_base, strict=False)),
     )
     return metrics, time.perf_counter() - start
@@ -75,9 +83,12 @@ def measured(
 def base_speeds(
     folder: Path, ruler: Ruler, generator: Generator, judge: Judge, facts: Mapping[str, Any]
 ) -> tuple[float, ...]:
-    """Tokens a second of the untouched model, by half; none where its drafts were there already."""
-    found = [_half(folder, half, ruler.samples, "", ruler, generator, judge, facts)[1] for half in range(2)]
-    return tuple(speed for speed in found if speed) if all(found) else ()
+    """Tokens a second of the untouched model, by part; none where its drafts were there already, or speed does not
+    count."""
+    if not ruler.times_speed:
+        return ()
+    found = [_part(folder, part, ruler.samples, "", ruler, generator, judge, facts)[1] for part in range(ruler.parts)]
+    return tuple(found) if all(found) else ()
 
 
 def kl_of(drafts: Sequence[JudgedDraft], ruler: Ruler, generator: Generator) -> float:
@@ -95,9 +106,9 @@ def kl_of(drafts: Sequence[JudgedDraft], ruler: Ruler, generator: Generator) -> 
     return math.fsum(gaps) / max(1, len(gaps))
 
 
-def _half(
+def _part(
     folder: Path,
-    half: int,
+    part: int,
     samples: tuple[int, ...],
     adapter: str,
     ruler: Ruler,
@@ -106,10 +117,10 @@ def _half(
     facts: Mapping[str, Any],
 ) -> tuple[list[JudgedDraft], float]:
     """Its drafts, and tokens a second; 0 where some were there already."""
-    asked = ruler.problems[half::2]
+    asked = ruler.problems[part :: ruler.parts]
     if not asked:
         return [], 0.0
-    path = folder / "validation" / f"{samples[0]}-{half}.parquet"
+    path = folder / "validation" / f"{samples[0]}-{part}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     prompts = [Prompt(id=one.problem.given.id, text=one.text, samples=samples) for one in asked]
     is_new, drawn = not is_there(path), list[float]()

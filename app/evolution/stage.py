@@ -172,7 +172,13 @@ def _ruler(
     settings, grm = profile.evolve, profile.grm
     order = sorted(ruled, key=lambda one: by_hash(one.problem.given.id))[: settings.validation_problems]
     sampling = Sampling(max_new_tokens=grm.max_new_tokens, temperature=grm.temperature, seed=profile.seed)
-    whole = Ruler(problems=order, samples=tuple(range(settings.drafts)), sampling=sampling)
+    whole = Ruler(
+        problems=order,
+        samples=tuple(range(settings.drafts)),
+        sampling=sampling,
+        times_speed=speed_counts and settings.fitness.speed_worth > 0,
+        scores_kl=settings.fitness.form == "linear" or settings.fitness.beta > 0,
+    )
     speeds = base_speeds(run.evolve_untouched, whole, generator, judge, facts)
     metrics, _ = measured(run.evolve_untouched, "", whole, generator, judge, facts)
     names = [str(number) for number in range(settings.population + settings.imitation)]
@@ -186,7 +192,7 @@ def _ruler(
     return replace(
         whole,
         problems=[one for one in order if one.problem.given.id in taken],
-        base_speeds=speeds if speed_counts else (),
+        base_speeds=speeds,
     )
 
 

@@ -34,7 +34,8 @@ def lived(name: str, solved: int, problems: int = 100) -> Lived:
 def around() -> Surroundings:
     profile = smoke().model_copy(update={"evolve": SETTINGS})
     nobody: Any = None
-    ruler = Ruler(problems=(), samples=(0, 1), sampling=Sampling(max_new_tokens=8))
+    sampling = Sampling(max_new_tokens=8)
+    ruler = Ruler(problems=(), samples=(0, 1), sampling=sampling, times_speed=False, scores_kl=False)
     return Surroundings(
         profile=profile, problems=(), untouched={}, ruler=ruler,
         generator=cast(Generator, nobody), judge=cast(Judge, nobody), pool=Path(), facts={}, engine_sleeps=False,
