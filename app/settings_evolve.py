@@ -54,7 +54,7 @@ class EvolveSettings(Settings):
     """Drawn and learnt by one individual, of which the whole population is made, with its moments; 0: no trunk."""
     generations: int = Field(default=3, ge=1, le=100)
     generation_tokens: int = Field(default=600_000, ge=1)
-    """Drawn and learnt by each individual in a generation; the step that comes to it is its last one there."""
+    """Drawn and learnt by each individual in a generation, which ends with the step that comes nearest to it."""
     prompts_per_step: int | None = Field(default=None, ge=1, le=4096)
     """Groups that an individual's step learns from; None: as many as grm says."""
     imitation: bool = True
@@ -72,7 +72,7 @@ class EvolveSettings(Settings):
     genes: tuple[Gene, ...] = Field(
         default=("learning_rate", "temperature", "clip_low", "clip_high", "rate_low", "rate_high"), min_length=1
     )
-    """That mutate; the others keep what `grm` says. A child of another lora_r or seq_len costs its moments."""
+    """That mutate; the others keep what `grm` says. A child of another lora_r loses its moments."""
     fitness: FitnessSettings = FitnessSettings()
     better_by: float = Field(default=1.5, ge=0, le=10)
     """Standard errors of the paired difference by which the donor has to be better than who is replaced."""

@@ -29,8 +29,7 @@ Limits. These are private members of Ray: the version is pinned, tests/ray/test_
 copies its snapshot to the storage folder in place; a driver killed in those milliseconds leaves a broken one, and what
 a restore then makes of it, a run from the start, is refused as soon as the lineage has a generation. An experiment's
 folder can't be moved between two generations: a clone's checkpoint lies in its donor's folder, by an absolute path. The
-resources of a trial don't follow its config. `pbt_policy_*.txt`, which PopulationBasedTrainingReplay reads, lose what
-was before a restore in a new Ray session; the lineage does not.
+resources of a trial don't follow its config. `pbt_policy_*.txt` lose what was before a restore (`tune_spaces.replay`).
 """
 
 import logging
@@ -121,6 +120,7 @@ class AlphaEvolve(PopulationBasedTraining):
         super().on_trial_add(tune_controller, trial)
         if is_retried:
             return
+        trial.run_metadata.num_failures = 0  # a restored one may fail as often as a new one
         require_json(trial.config)
         if trial.run_metadata.checkpoint_manager.checkpoint_config.num_to_keep == 1:
             raise ValueError("CheckpointConfig(num_to_keep=1) deletes what a clone is to begin with: keep 2 or all")
@@ -133,11 +133,11 @@ class AlphaEvolve(PopulationBasedTraining):
             raise LostExperimentError(
                 f"Tune begins trial {trial.trial_id} from nothing, but {self._lineage} tells of other trials: Tune's "
                 "saved state was lost or broken, or restart_errored was given; restore the experiment's folder, or "
-                "remove the lineage to start anew"
+                f"remove {self._lineage.parent} to start anew"
             )
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Each report ends its trial's generation, so the trial makes room for the next one."""
+        """Each report ends its trial's generation."""
         self._trial_state[trial].last_train_time = result[TIME]
         return TrialScheduler.PAUSE
 
@@ -268,7 +268,7 @@ class AlphaEvolve(PopulationBasedTraining):
                 raise LostExperimentError(
                     f"{self._lineage} has {child.id} begin with what {child.parent} had after generation "
                     f"{life.generation}, but trial {donor.trial_id} has a checkpoint of generation {reached(donor)}: "
-                    "restore the experiment's folder, or remove the lineage to start anew"
+                    f"restore the experiment's folder, or remove {self._lineage.parent} to start anew"
                 )
             trial = by_id.get(child.trial) or added_like(donor, child, controller)
             clone(donor, trial, child)

@@ -63,6 +63,7 @@ def dismissed_all(controller: Any) -> bool:
 
 def note_boundary(trial: Trial, generation: int) -> None:
     vars(trial)[PASSED] = generation
+    trial.run_metadata.num_failures = 0  # those of a generation count, not those of all
     trial.invalidate_json_state()
 
 

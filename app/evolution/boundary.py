@@ -14,8 +14,9 @@ generation that is decided already is not decided again.
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from app.errors import UserError
 from app.evolution.fitness import fitness_of
 from app.evolution.history import boundary_file, read_boundary, write_boundary
 from app.evolution.measuring import measured
@@ -52,23 +53,29 @@ def decide(
     names = [one.id for one in individuals]
     if boundary_file(run.evolve_boundaries, generation).exists():
         held = read_boundary(run.evolve_boundaries, generation)
+        if held.values.keys().isdisjoint(names):
+            raise UserError(
+                f"{run.evolve_boundaries} tells of another population than {run.evolve_tune}: remove {run.evolve} to "
+                "start anew"
+            )
         return Decided(boundary=held, order=_order(held, names))
     start, settings = time.perf_counter(), around.profile.evolve
     imitation = imitate(generation) if settings.imitation else None
-    candidates = [*individuals, imitation] if imitation else list(individuals)
     budget = selection_budget(settings)
-    found, further = _measured(run, candidates, around, budget)
+    found, further = _measured(run, individuals, imitation, around, budget)
     ranking = ranked({name: found[name] for name in names}, settings, seed=around.profile.seed)
     replaced = replacements(found, ranking, settings)
     ahead = imitation.id if imitation and is_ahead(found, imitation.id, ranking, settings) else ""
     donors = {one.name: one.donor for one in replaced if one.donor}
     if ahead and replaced and _is_better(found, ahead, replaced[-1].name, settings):
         donors[replaced[-1].name] = ahead
-    values = {name: one.value for name, one in _worths(found, settings).items()}
+    everybody = ranked(found, settings, seed=around.profile.seed)
+    order = [*everybody.names, *everybody.unmeasured]
+    worths = _worths(found, settings)
     boundary = Boundary(
         generation=generation,
-        values=dict(sorted(values.items(), key=lambda item: -item[1])),
-        pass_at_1={name: one.pass_at_1 for name, one in _worths(found, settings).items()},
+        values={name: worths[name].value for name in order if name in worths},
+        pass_at_1={name: worths[name].pass_at_1 for name in order if name in worths},
         num_drafts={name: one.drafts for name, one in found.items()},
         num_problems=ranking.num_problems,
         unmeasured=ranking.unmeasured,
@@ -84,7 +91,8 @@ def decide(
         seconds=time.perf_counter() - start,
     )
     write_boundary(run.evolve_boundaries, boundary)
-    _forget_states(run, generation - 1)
+    if generation > 1:  # what came before the first is begun with again where the stage is started again
+        _forget_states(run, generation - 1)
     return Decided(boundary=boundary, order=_order(boundary, names))
 
 
@@ -105,28 +113,42 @@ def compared(pair: Pair) -> Compared:
 
 
 def _measured(
-    run: Run, candidates: Sequence[Lived], around: Surroundings, budget: int
+    run: Run, individuals: Sequence[Lived], imitation: Lived | None, around: Surroundings, budget: int
 ) -> tuple[dict[str, Metrics], Further]:
-    """By id, with more drafts where individuals are close."""
+    """By id, with more drafts where individuals are close, and then as many of the imitation as of the best one."""
     settings = around.profile.evolve
-    found = {one.id: one.metrics for one in candidates}
-    lived = {one.id: one for one in candidates}
+    lived = {one.id: one for one in (*individuals, *([imitation] if imitation else []))}
+    found = _fairly_timed({name: one.metrics for name, one in lived.items()})
+    left = budget - (imitation.metrics.num_tokens if imitation else 0)
     while True:
-        further = further_draws(found, ranked(found, settings, seed=around.profile.seed), settings, budget=budget)
+        measured_ones = {one.id: found[one.id] for one in individuals}
+        ranking = ranked(measured_ones, settings, seed=around.profile.seed)
+        further = further_draws(measured_ones, ranking, settings, budget=left)
         if not further.draws:
-            return found, further
+            break
         for draw in further.draws:
-            at = run.individual(draw.name, lived[draw.name].generation)
-            more, _ = measured(
-                at.folder,
-                str(at.folder / STATE / ADAPTER),
-                around.ruler,
-                around.generator,
-                around.judge,
-                around.facts,
-                draw.samples,
-            )
-            found[draw.name] = with_more(found[draw.name], more)
+            found[draw.name] = with_more(found[draw.name], _more(run, lived[draw.name], draw.samples, around))
+    if imitation:
+        held, wanted = found[imitation.id], found[ranking.names[0]].drafts
+        cost = held.num_tokens / held.drafts * (wanted - held.drafts)
+        if 0 < cost <= budget - sum(one.num_tokens for one in found.values()):
+            more = _more(run, imitation, tuple(range(held.drafts, wanted)), around)
+            found[imitation.id] = with_more(held, more)
+    return found, further
+
+
+def _more(run: Run, one: Lived, samples: Sequence[int], around: Surroundings) -> Metrics:
+    at = run.individual(one.id, one.generation)
+    adapter = str(at.folder / STATE / ADAPTER)
+    more, _ = measured(at.folder, adapter, around.ruler, around.generator, around.judge, around.facts, samples)
+    return more
+
+
+def _fairly_timed(found: Mapping[str, Metrics]) -> dict[str, Metrics]:
+    """Speed counts for all, or, where a restart has kept it from being measured of somebody, for nobody."""
+    if all(one.speeds for one in found.values()):
+        return dict(found)
+    return {name: replace(one, speeds=()) for name, one in found.items()}
 
 
 def _is_better(found: Mapping[str, Metrics], donor: str, name: str, settings: EvolveSettings) -> bool:

@@ -14,27 +14,29 @@ P --run DIR
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
-from app.corpus.draws import by_hash
+from app.errors import NothingToLearnError
 from app.evaluation.measurement import Engines
+from app.evaluation.stage import GRM
 from app.evaluation.statistics import Comparison, compare
 from app.evolution.history import all_lived, read_boundaries
 from app.evolution.imitation import imitation_id
 from app.evolution.inheritance import begin
-from app.evolution.measuring import Ruler, base_speeds, measured
+from app.evolution.measuring import measured
 from app.evolution.records import Lived
-from app.evolution.selection_drafts import first_draws, fresh_draws, selection_budget
+from app.evolution.ruler import ruler_of
+from app.evolution.selection_drafts import fresh_draws
 from app.evolution.trial import STATE, Surroundings
 from app.files.json_files import read_json, write_json
 from app.models.adapters import CONFIG, WEIGHTS
 from app.models.base import ensure_model, load_tokenizer
 from app.progress import say
-from app.records import Generator, Judge, Sampling
+from app.records import Generator, Judge
 from app.reward.by_reward.grpo import training_settings
 from app.reward.by_reward.keeping import make_whole
 from app.reward.drafts import headroom
@@ -99,8 +101,14 @@ def run_evolve(
             engine_sleeps=engine_sleeps,
             engine_is_shared=engine_is_shared,
         )
-        origin, with_trunk = _origin(run, profile)
-        population(run, around, origin, with_trunk=with_trunk)
+        of_reward = _begins_with_self_reward(run, profile)
+        with_trunk = not of_reward and profile.evolve.trunk_tokens > 0
+        population(run, around, _origin(run, profile, of_reward=of_reward), with_trunk=with_trunk)
+        if not any(one.steps for one in all_lived(run.evolve_individuals)):
+            raise NothingToLearnError(
+                "no individual found anything to learn, because in all groups all drafts failed or all passed: give "
+                "other problems by grm.problems, or raise grm.num_drafts"
+            )
         winner = _winner(run)
         fresh = _measured_again(run, winner, around)
     replace_folder(_state(run, winner) / ADAPTER, run.evolve_adapter)
@@ -111,7 +119,7 @@ def run_evolve(
     taught = [one.problem for one in held]
     found = audit(run.evolve_audit, run.evolve_drafts(), taught, profile.sandbox, confinement(), seed=profile.seed)
     meta = _meta(run, profile, winner) | {
-        "start": "trunk" if with_trunk else "self-reward" if _of_reward(run, profile) else "base",
+        "start": "trunk" if with_trunk else "self-reward" if of_reward else "base",
         "problems": _by_source(learnt),
         "fresh": asdict(fresh) if fresh else None,
         "audit": asdict(found),
@@ -148,7 +156,7 @@ def _surroundings(
         profile=profile,
         problems=[one.problem for one in chosen],
         untouched=solved,
-        ruler=_ruler(run, profile, ruled, generator, judge, facts, speed_counts=not engine_is_shared),
+        ruler=ruler_of(run, profile, ruled, generator, judge, facts, speed_counts=not engine_is_shared),
         generator=generator,
         judge=judge,
         pool=run.evolve_pool,
@@ -157,55 +165,19 @@ def _surroundings(
     )
 
 
-def _ruler(
-    run: Run,
-    profile: Profile,
-    ruled: Sequence[Asked],
-    generator: Generator,
-    judge: Judge,
-    facts: Mapping[str, Any],
-    *,
-    speed_counts: bool,
-) -> Ruler:
-    """As many of the problems, by hash, as selection can pay for. What the untouched model draws of them is kept: it
-    says how long drafts are, and how fast they come."""
-    settings, grm = profile.evolve, profile.grm
-    order = sorted(ruled, key=lambda one: by_hash(one.problem.given.id))[: settings.validation_problems]
-    sampling = Sampling(max_new_tokens=grm.max_new_tokens, temperature=grm.temperature, seed=profile.seed)
-    whole = Ruler(
-        problems=order,
-        samples=tuple(range(settings.drafts)),
-        sampling=sampling,
-        times_speed=speed_counts and settings.fitness.speed_worth > 0,
-        scores_kl=settings.fitness.form == "linear" or settings.fitness.beta > 0,
-    )
-    speeds = base_speeds(run.evolve_untouched, whole, generator, judge, facts)
-    metrics, _ = measured(run.evolve_untouched, "", whole, generator, judge, facts)
-    names = [str(number) for number in range(settings.population + settings.imitation)]
-    ids = [one.problem.given.id for one in order]
-    a_draft = metrics.num_tokens / max(1, len(ids) * settings.drafts)
-    first, *_ = first_draws(
-        names, ids, settings, tokens_a_draft=a_draft, budget=selection_budget(settings), seed=profile.seed
-    )
-    taken = set(first.problems)
-    say(f"  individuals are measured by {len(taken)} of {len(ruled)} problems, {settings.drafts} drafts of each")
-    return replace(
-        whole,
-        problems=[one for one in order if one.problem.given.id in taken],
-        base_speeds=speeds,
-    )
+def _begins_with_self_reward(run: Run, profile: Profile) -> bool:
+    """Whether the population begins with the adapter that self-reward left, unless it was found to do harm. Decided
+    once: what others leave in the run meanwhile changes nothing."""
+    path = run.evolve / "start.json"
+    if not path.exists():
+        has_any = profile.evolve.start == "auto" and GRM in run.adapters()
+        of_reward = has_any and read_json(run.grm_adapter / CONFIG)["r"] == profile.grm.lora_r
+        write_json(path, {"of_self_reward": of_reward})
+    return bool(read_json(path)["of_self_reward"])
 
 
-def _of_reward(run: Run, profile: Profile) -> bool:
-    """Whether the population begins with the adapter that self-reward left."""
-    if profile.evolve.start == "base" or not run.grm_meta.exists():
-        return False
-    return bool(read_json(run.grm_adapter / CONFIG)["r"] == profile.grm.lora_r)
-
-
-def _origin(run: Run, profile: Profile) -> tuple[Path, bool]:
-    """The TrainState that all begins with, and whether a trunk is to come first."""
-    of_reward = _of_reward(run, profile)
+def _origin(run: Run, profile: Profile, *, of_reward: bool) -> Path:
+    """The TrainState that all begins with."""
     if not run.evolve_origin.exists():
         adapter = run.grm_adapter
         if not of_reward:
@@ -213,7 +185,7 @@ def _origin(run: Run, profile: Profile) -> tuple[Path, bool]:
             make_whole(adapter, lambda place: _write_new(profile, place))
         begin(adapter, run.evolve_origin)
         shutil.rmtree(run.evolve / "new", ignore_errors=True)
-    return run.evolve_origin, not of_reward and profile.evolve.trunk_tokens > 0
+    return run.evolve_origin
 
 
 def _write_new(profile: Profile, place: Path) -> None:

@@ -36,7 +36,7 @@ from app.records import Generator, Judge
 from app.reward.by_reward.keeping import make_whole
 from app.reward.by_reward.learning import learn
 from app.reward.by_reward.outlets import Files, read_figures
-from app.reward.by_reward.watch import StepFigures
+from app.reward.by_reward.watch import StepFigures, Watch
 from app.reward.drafts.files import read_drafts
 from app.reward.drafts.solve_rates import Rates, rates
 from app.reward.records import TrainingProblem
@@ -86,6 +86,8 @@ class Birth:
     """The TrainState that it goes on from: its own, or its parent's."""
     tokens: int
     """That it may draw and learn."""
+    draws_as: str
+    """By which its drafts and prompts are drawn: the same where an experiment is begun anew."""
 
 
 def live(at: ArmPaths, birth: Birth, around: Surroundings, device: torch.device) -> Lived:
@@ -143,7 +145,7 @@ def _learn(at: ArmPaths, birth: Birth, around: Surroundings, begun: Path, device
     grm = birth.grm.model_copy(
         update={"arm": "grpo", "steps": MOST_STEPS, "validate_every": 0, "mean_of_checkpoints": 1}
     )
-    seed = bits(f"{around.profile.seed}:{birth.id}") % 2**31  # else all would draw the same
+    seed = bits(f"{around.profile.seed}:{birth.draws_as}") % 2**31  # else all would draw the same
     profile = around.profile.model_copy(update={"grm": grm, "seed": seed})
     judge = PooledJudge(around.judge, around.pool, f"{birth.id}-{birth.generation}", around.facts["sandbox"])
     if around.engine_sleeps:
@@ -170,6 +172,8 @@ def _learn(at: ArmPaths, birth: Birth, around: Surroundings, begun: Path, device
         if device.type == "cuda":
             give_back()  # the engine is to have what the trainer held
     figures = read_figures(at.metrics)
+    if reason := Watch(figures).reason:
+        return reason
     return "its tokens were spent" if is_spent(figures, birth.tokens) else "nothing more could be learnt"
 
 

@@ -131,8 +131,8 @@ def test_tune_tells_of_the_experiment(evolved: Run) -> None:
 
 @pytest.mark.timeout(400)
 def test_a_driver_that_is_killed_goes_on_after_each_generation(tmp_path: Path, cli: Cli) -> None:
-    """Killed once in each generation, and once where a generation was decided."""
-    small = ["evolve.rates=[]", "evolve.trunk_tokens=0", "evolve.population=2", "evolve.survivors=1"]
+    """Killed once in each generation, and once where a generation was decided; begun with a trunk."""
+    small = ["evolve.rates=[]", "evolve.trunk_tokens=2000", "evolve.population=2", "evolve.survivors=1"]
     profile = with_overrides(evolving(tmp_path), [*small, "evolve.generation_tokens=5000"])
     with open_run(tmp_path / "run", profile, resume=False) as run:
         command = ["evolve", "--run", str(run.root)]

@@ -1,11 +1,13 @@
 """The end of a generation: whose child takes whose place, and what the imitation of the pool may do."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from app.errors import UserError
 from app.evolution.boundary import decide
 from app.evolution.measuring import Ruler
 from app.evolution.records import Lived, Metrics
@@ -76,22 +78,40 @@ def test_one_of_which_too_little_is_known_is_neither_donor_nor_replaced(tmp_path
     individuals = [lived("a", 60), lived("b", 60), lived("c", 30), lived("d", 3, problems=3)]
     found = decide(Run(tmp_path), 1, individuals, around(), lambda _: None)
     assert found.boundary.unmeasured == ("d",) and "d" not in found.boundary.donors
+    assert found.order == ["a", "b", "c", "d"], "it solved all that it has a verdict of"
     assert found.boundary.num_problems == 100
 
 
-def test_what_was_decided_holds_and_states_of_the_generation_before_are_gone(tmp_path: Path) -> None:
+def test_what_was_decided_holds(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    old, new = run.individual("a", 0).folder / STATE, run.individual("a", 1).folder / STATE
-    for state in (old, new):
-        state.mkdir(parents=True)
     first = decided(run, FOUR, 61)
-    assert new.exists() and not old.exists()
 
     def never(generation: int) -> Lived:
         raise AssertionError("nothing is imitated again")
 
     again = decide(run, 1, [lived(name, 50) for name in FOUR], around(), never)
     assert (dict(again.boundary.donors), list(again.order)) == first
+    with pytest.raises(UserError, match="another population"):
+        decide(run, 1, [lived("e", 50)], around(), never)
+
+
+def test_states_that_nobody_goes_on_from_are_removed(tmp_path: Path) -> None:
+    """Rungs and trunk, which Tune has no copies of, are begun with again where the stage is started again."""
+    run = Run(tmp_path)
+    states = [run.individual("a", generation).folder / STATE for generation in (0, 1, 2)]
+    for state in states:
+        state.mkdir(parents=True)
+    for generation in (1, 2):
+        decide(run, generation, [lived(name, number) for name, number in FOUR.items()], around(), lambda _: None)
+    assert [state.exists() for state in states] == [True, False, True]
+
+
+def test_speed_counts_for_all_or_for_nobody(tmp_path: Path) -> None:
+    """A restart may have kept it from being measured of some."""
+    individuals = [lived(name, 60) for name in "abcd"]
+    fast = replace(individuals[3], metrics=replace(individuals[3].metrics, speeds=(1.6, 1.6)))
+    found = decide(Run(tmp_path), 1, [*individuals[:3], fast], around(), lambda _: None)
+    assert len(set(found.boundary.values.values())) == 1
 
 
 def test_a_generation_ends_at_the_step_that_comes_nearest_to_its_tokens() -> None:
