@@ -25,7 +25,7 @@ from app.training.state import ADAPTER, DOCUMENTS, MOMENTS, PROGRESS, Progress, 
 class Inherited:
     """What a child has of its parent. Made by `inherit`.
 
-    Example: Inherited(parent_rank=32, rank=8, error=0.031)
+    Example: Inherited(parent_rank=32, rank=8, error=0.41)
     """
 
     parent_rank: int
