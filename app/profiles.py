@@ -76,7 +76,7 @@ def laptop() -> Profile:
         name="laptop",
         model=ModelSettings(source="package", name="SmolLM2-135M-Instruct"),
         corpus=CorpusSettings(seq_len=512, max_files=1500, max_mined_files=1500, files_per_shard=400),
-        sft=SftSettings(when="always", micro_batch=1, grad_accumulation=4, max_steps=20, checkpoint_every=5),
+        sft=SftSettings(when="always", micro_batch=1, grad_accumulation=4, max_steps=8, checkpoint_every=4),
         grm=GrmSettings(
             problems=("ours=datasets/problems/basics.yaml",),
             rate_drafts=2,
@@ -93,6 +93,7 @@ def laptop() -> Profile:
         evolve=EvolveSettings(
             rates=(),
             trunk_tokens=0,
+            generations=2,
             generation_tokens=700,  # of each, one step
             prompts_per_step=1,
             fitness=FitnessSettings(beta=0.0, speed_worth=0.0),  # to measure either takes as long as to draw
@@ -102,8 +103,8 @@ def laptop() -> Profile:
             selection_share=0.5,
         ),
         generation=GenerationSettings(engine="vllm", batch_size=16, kv_cache_bytes=1 << 30),
-        evaluation=EvaluationSettings(num_problems=40, max_new_tokens=256),
-        validation=ValidationSettings(max_new_tokens=256),
+        evaluation=EvaluationSettings(num_problems=30, max_new_tokens=256),
+        validation=ValidationSettings(num_problems=48, max_new_tokens=256),
         serving=ServingSettings(max_model_len=2048, stream_interval=4),
         cluster=ClusterSettings(object_store_bytes=500 << 20),
     )

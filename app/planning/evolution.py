@@ -242,11 +242,12 @@ def _begins(profile: Profile) -> str:
 
 def _states_gib(inputs: Inputs) -> float:
     """Adapters with their moments at the end of a generation: those of its individuals and of the generation before,
-    Tune's copies of both, and what all began with."""
+    Tune's copies of three generations, and what all began with."""
     grm, settings = inputs.profile.grm, inputs.profile.evolve
     a_state = inputs.shape.adapter(grm.lora_r) * (4 + MOMENTS[inputs.profile.sft.optimiser]) / GIB
-    candidates, generations = settings.population + settings.imitation, min(2, settings.generations)
-    return a_state * (generations * (candidates + settings.population) + 1)
+    candidates = settings.population + settings.imitation
+    held = min(2, settings.generations) * candidates + min(3, settings.generations) * settings.population
+    return a_state * (held + 1)
 
 
 def _problem(profile: Profile, work: Work) -> str:

@@ -97,7 +97,7 @@ def test_problems_to_measure_by_are_counted_as_the_stage_finds_them(tmp_path: Pa
 
 
 def test_hours_are_those_of_the_tokens_at_the_speed_of_two_cores(manifest: Path) -> None:
-    inputs, _ = planned("laptop", manifest, "corpus.seq_len=2048", "evolve.imitation=true")
+    inputs, _ = planned("laptop", manifest, "corpus.seq_len=2048", "evolve.generations=3")
     work, phase, params = work_of(inputs.profile), evolve(inputs), 134.5e6
     parts = seconds(phase.how)
     assert sum(parts.values()) == pytest.approx(3600 * phase.hours, abs=36 * len(parts))
@@ -125,7 +125,7 @@ def test_the_card_is_shared_as_in_self_reward_and_a_teacher_takes_nothing_of_it(
 def test_states_of_two_generations_and_copies_of_them_are_on_the_disk(manifest: Path) -> None:
     """By hand: 28 layers x 32 ranks x 38,912 inputs and outputs of Qwen3-1.7B's seven products."""
     state = 28 * 32 * 38_912 * (4 + 8) / 2**30
-    for generations, states in ((1, 5 + 4 + 1), (2, 2 * (5 + 4) + 1), (3, 2 * (5 + 4) + 1)):
+    for generations, states in ((1, 5 + 4 + 1), (2, 2 * (5 + 4) + 1), (3, 2 * 5 + 3 * 4 + 1)):
         inputs, _ = planned("rtx3070", manifest, f"evolve.generations={generations}")
         work = work_of(inputs.profile)
         drafts = (work.drafts + work.measured + work.replayed) * (250 * 8 + 4000) / 2**30
