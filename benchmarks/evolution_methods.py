@@ -17,6 +17,7 @@ where Ray leaves a choice:
 All have one slot. The last two and stock PBT choose as `ResultGrid.get_best_result` does.
 """
 
+import contextlib
 import random
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -26,11 +27,10 @@ from typing import Any
 
 import numpy as np
 from ray import tune
-from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
 
 from app.corpus.draws import bits
-from app.evolution.lineage import Member, read_lineage
+from app.evolution.lineage import Heir, Member, Succession, read_lineage, succession
 from app.evolution.records import Metrics
 from app.evolution.selection import Measured, ranked, replacements
 from app.evolution.selection_drafts import Draw, further_draws, with_more
@@ -40,11 +40,13 @@ from app.settings_grm import GrmSettings
 from benchmarks.evolution_task import START, Task, searched
 from tune_spaces.alpha_evolve import config_of, default_genome, genome_of, mutated, space_of
 from tune_spaces.scheduler import AlphaEvolve
-from tune_spaces.trials import reached
+from tune_spaces.selecting import selected_by
 
 POPULATION = 4
 GENES = ("learning_rate",)
 SCORE: dict[str, Any] = {"metric": "score", "mode": "max"}
+Method = tuple[TrialScheduler, Succession | None]
+"""Tune's scheduler, and who selects for `AlphaEvolve`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,17 +71,13 @@ def fit(method: str, experiment: Experiment) -> int:
     seed = bits(f"{experiment.task.seed}:{method}") % 2**32
     random.seed(seed)  # stock PBT draws from both
     np.random.seed(seed)
-    config = config_of(default_genome(GrmSettings())) | {
-        "learning_rate": tune.grid_search(list(experiment.rates)),
-        "task": asdict(experiment.task),
-        "drafts": _first_drafts(experiment) if method == "close" else experiment.drafts,
-        "work": str(experiment.work),
-    }
-    scheduler, lineage = METHODS[method](experiment), experiment.work / LINEAGE
+    config = _config(experiment, _first_drafts(experiment) if method == "close" else experiment.drafts)
+    scheduler, selects = METHODS[method](experiment)
+    lineage = experiment.work / LINEAGE
     stop: Any = {"training_iteration": experiment.task.generations} if method in ("pbt", "pbt_half", "random") else None
-    results = tune.Tuner(
+    tuner = tune.Tuner(
         tune.with_resources(train, {"cpu": 1}),
-        param_space=config,
+        param_space=config | {"learning_rate": tune.grid_search(list(experiment.rates))},
         tune_config=tune.TuneConfig(scheduler=scheduler, reuse_actors=True),
         run_config=tune.RunConfig(
             name="tune",
@@ -87,13 +85,21 @@ def fit(method: str, experiment: Experiment) -> int:
             stop=Budget(experiment.individual_generations) if method == "asha" else stop,
             verbose=0,
         ),
-    ).fit()
+    )
+    with selected_by(selects) if selects else contextlib.nullcontext():
+        results = tuner.fit()
     if results.errors:
         raise RuntimeError(f"{method} failed with seed {experiment.task.seed}: {results.errors[0]}")
     if isinstance(scheduler, AlphaEvolve):
         best = next(life for life in read_lineage(lineage) if life.generation == experiment.task.generations)
         return place_of(best.trial)
     return place_of(results.get_best_result(**SCORE).metrics["trial_id"])
+
+
+def _config(experiment: Experiment, drafts: int) -> dict[str, Any]:
+    """What all trials are given but for the learning rate."""
+    held = {"task": asdict(experiment.task), "drafts": drafts, "work": str(experiment.work)}
+    return config_of(default_genome(GrmSettings())) | held
 
 
 def train(config: dict[str, Any]) -> None:
@@ -108,21 +114,18 @@ def train(config: dict[str, Any]) -> None:
         left, generation = task.trained(left, config["learning_rate"]), generation + 1
         metrics = task.measured(left, place, generation, range(config["drafts"]))
         row = {"place": place, "generation": generation, "came_from": came_from, "left": left}
-        append_json_line(Path(config["work"]) / LIVED, row | {"judged": metrics.num_tokens})
+        score = sum(passed for passed, _ in metrics.rates.values()) / metrics.num_tokens
+        told = {"judged": metrics.num_tokens, "score": score, "config": config}
+        append_json_line(Path(config["work"]) / LIVED, row | told)
         came_from = place
         with tempfile.TemporaryDirectory() as folder:
             write_json(Path(folder) / "state.json", row)
-            score = sum(passed for passed, _ in metrics.rates.values()) / metrics.num_tokens
             tune.report({"score": score}, checkpoint=tune.Checkpoint.from_directory(folder))
 
 
 def place_of(trial: str) -> int:
     """The number that ends a trial's id."""
     return int(trial.rpartition("_")[2])
-
-
-def exactly(config: dict[str, Any]) -> dict[str, Any]:
-    return config
 
 
 def selected(
@@ -140,20 +143,16 @@ def selected(
     return [(name, donors.get(name, "")) for name in ranking.names]
 
 
-class Selecting(AlphaEvolve):
-    """AlphaEvolve with the project's selection and mutation. No trial fails here."""
+class Selecting:
+    """A `Succession` by the project's selection and mutation. No trial fails here."""
 
     def __init__(self, experiment: Experiment, settings: EvolveSettings) -> None:
-        super().__init__(lineage=experiment.work / LINEAGE, custom_explore_fn=exactly, **SCORE)
         self._experiment = experiment
         self._settings = settings
 
-    def _succession(
-        self, members: list[Member], scores: Mapping[str, float | None]
-    ) -> list[tuple[Member, Member | None]]:
+    def __call__(self, generation: int, members: Sequence[Member], is_last: bool) -> list[tuple[Member, Heir | None]]:
         task, work = self._experiment.task, self._experiment.work
-        newest = {row["place"]: row for row in read_json_lines(work / LIVED)}
-        rows = {member.id: newest[place_of(member.trial)] for member in members}
+        rows = newest(work, members)
 
         def judged(name: str, samples: Sequence[int]) -> Metrics:
             return task.measured(rows[name]["left"], rows[name]["place"], rows[name]["generation"], samples)
@@ -166,31 +165,44 @@ class Selecting(AlphaEvolve):
         first = {name: judged(name, range(self._settings.drafts)) for name in rows}
         budget = POPULATION * self._experiment.drafts * task.num_problems
         named = {member.id: member for member in members}
-        return [
-            (named[name], named.get(donor)) for name, donor in selected(first, self._settings, judged_again, budget)
-        ]
+        found = selected(first, self._settings, judged_again, budget)
+        return [(named[name], self._heir(named[name], named.get(donor), rows, generation)) for name, donor in found]
 
-    def _get_new_config(self, trial: Trial, trial_to_clone: Trial) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _heir(self, member: Member, donor: Member | None, rows: Mapping[str, Any], generation: int) -> Heir | None:
+        if donor is None:
+            return None
+        config = rows[donor.id]["config"]
         child = mutated(
-            genome_of(trial_to_clone.config),
+            genome_of(config),
             self._experiment.task.seed,
-            place_of(trial.trial_id),
-            reached(trial_to_clone),
+            place_of(member.trial),
+            generation,
             genes=self._settings.genes,
-            living=[genome_of(other.config) for other in self._trial_state if other is not trial],
+            living=[genome_of(row["config"]) for name, row in rows.items() if name != member.id],
             space=space_of(GrmSettings()),
         )
-        return trial_to_clone.config | config_of(child.genome), {}
+        return Heir(parent=donor.id, donor=donor.trial, config=config | config_of(child.genome))
 
 
-class Continuing(AlphaEvolve):
-    """The best survivor's exact clones take the others' places."""
+class Continuing:
+    """A `Succession` in which the best survivor's exact clones take the others' places."""
 
-    def _succession(
-        self, members: list[Member], scores: Mapping[str, float | None]
-    ) -> list[tuple[Member, Member | None]]:
-        order = super()._succession(members, scores)
-        return [(member, donor and order[0][0]) for member, donor in order]
+    def __init__(self, experiment: Experiment) -> None:
+        self._work = experiment.work
+
+    def __call__(self, generation: int, members: Sequence[Member], is_last: bool) -> list[tuple[Member, Heir | None]]:
+        rows = newest(self._work, members)
+        scores = {member.trial: rows[member.id]["score"] for member in members}
+        order = succession(members, scores, POPULATION // 2, highest=True)
+        best = order[0][0]
+        clone = Heir(parent=best.id, donor=best.trial, config=rows[best.id]["config"])
+        return [(member, clone if donor else None) for member, donor in order]
+
+
+def newest(work: Path, members: Sequence[Member]) -> dict[str, dict[str, Any]]:
+    """The last line of each, by its id."""
+    rows = {row["place"]: row for row in read_json_lines(work / LIVED)}
+    return {member.id: rows[place_of(member.trial)] for member in members}
 
 
 class Budget(tune.Stopper):
@@ -212,25 +224,30 @@ def _first_drafts(experiment: Experiment) -> int:
     return max(1, experiment.drafts // 2)
 
 
-def _evolve(experiment: Experiment, **settings: Any) -> TrialScheduler:
+def _alpha_evolve(experiment: Experiment) -> TrialScheduler:
+    return AlphaEvolve(lineage=experiment.work / LINEAGE, custom_explore_fn=dict, **SCORE)
+
+
+def _evolve(experiment: Experiment, **settings: Any) -> Method:
     drafts = {"drafts": experiment.drafts, "most_drafts": experiment.drafts}
-    return Selecting(experiment, EvolveSettings(population=POPULATION, genes=GENES, **drafts | settings))
+    given = EvolveSettings(population=POPULATION, genes=GENES, **drafts | settings)
+    return _alpha_evolve(experiment), Selecting(experiment, given)
 
 
-def _close(experiment: Experiment) -> TrialScheduler:
+def _close(experiment: Experiment) -> Method:
     return _evolve(experiment, drafts=_first_drafts(experiment), most_drafts=4 * experiment.drafts)
 
 
-def _any_better(experiment: Experiment) -> TrialScheduler:
+def _any_better(experiment: Experiment) -> Method:
     return _evolve(experiment, better_by=0)
 
 
-def _continue(experiment: Experiment) -> TrialScheduler:
-    return Continuing(lineage=experiment.work / LINEAGE, custom_explore_fn=exactly, **SCORE)
+def _continue(experiment: Experiment) -> Method:
+    return _alpha_evolve(experiment), Continuing(experiment)
 
 
-def _pbt(experiment: Experiment, quantile: float = 0.25) -> TrialScheduler:
-    return PopulationBasedTraining(
+def _pbt(experiment: Experiment, quantile: float = 0.25) -> Method:
+    scheduler = PopulationBasedTraining(
         time_attr="training_iteration",
         perturbation_interval=1,
         quantile_fraction=quantile,
@@ -238,21 +255,22 @@ def _pbt(experiment: Experiment, quantile: float = 0.25) -> TrialScheduler:
         hyperparam_mutations={"learning_rate": tune.loguniform(searched().low, searched().high)},
         **SCORE,
     )
+    return scheduler, None
 
 
-def _pbt_half(experiment: Experiment) -> TrialScheduler:
+def _pbt_half(experiment: Experiment) -> Method:
     return _pbt(experiment, 0.5)
 
 
-def _asha(experiment: Experiment) -> TrialScheduler:
-    return ASHAScheduler(max_t=experiment.task.generations, grace_period=1, reduction_factor=2, **SCORE)
+def _asha(experiment: Experiment) -> Method:
+    return ASHAScheduler(max_t=experiment.task.generations, grace_period=1, reduction_factor=2, **SCORE), None
 
 
-def _random(experiment: Experiment) -> TrialScheduler:
-    return FIFOScheduler()
+def _random(experiment: Experiment) -> Method:
+    return FIFOScheduler(), None
 
 
-METHODS: Mapping[str, Callable[[Experiment], TrialScheduler]] = {
+METHODS: Mapping[str, Callable[[Experiment], Method]] = {
     "evolve": _evolve,
     "close": _close,
     "any_better": _any_better,
