@@ -25,7 +25,7 @@ from tune_spaces.gpu_slots import Slots, slots_for
 from tune_spaces.trials import LostExperimentError, MissingCheckpointError
 
 pytestmark = [pytest.mark.usefixtures("local_ray", "quiet"), pytest.mark.timeout(120, func_only=True)]
-ON_CARD = with_overrides(smoke(), ["sft.use_gpu=true", "generation.use_gpu=true"])
+ON_CARD = with_overrides(smoke(), ["sft.use_gpu=true", "generation.use_gpu=true", "evolve.population=4"])
 SURVIVED, REPLACED, FAILED, FINISHED = Outcome.SURVIVED, Outcome.REPLACED, Outcome.FAILED, Outcome.FINISHED
 UNDISTURBED = [
     (1, 0.4, SURVIVED, None),

@@ -128,7 +128,7 @@ def test_the_adapter_is_validated_measured_and_told_of(whole: Run) -> None:
     text = whole.report_md.read_text()
     for words in ("Validation of grm, **not kept**", "| user | MIT | 5 | 4 |", "](plots/grm.png)", "**Audit:** of"):
         assert words in text, words
-    assert list(left_out(whole)) == ["sft"] and "The adapter grm against the base model" in text
+    assert list(left_out(whole)) == ["sft", "evolve"] and "The adapter grm against the base model" in text
 
 
 def test_a_training_whose_worker_is_killed_ends_as_one_without_ray(
