@@ -40,6 +40,12 @@ class Page:
         self.field("#question textarea").send_keys(question)
         self.field("#ask").click()
 
+    def stop_answer(self) -> None:
+        """End it where it has not ended by itself."""
+        if self.field("#stop").is_enabled():
+            self.field("#stop").click()
+        self.wait_for_answer()
+
     def wait_for_answer(self) -> None:
         wait_until(lambda: not self.field("#stop").is_enabled() and self.field("#ask").is_enabled())
 

@@ -351,7 +351,7 @@ def test_a_full_queue_says_when_to_come_back(serving: Serving) -> None:
 def test_clients_that_leave_give_the_engines_back(client: openai.OpenAI) -> None:
     def stream() -> Any:
         return client.chat.completions.create(
-            model=BASE, messages=QUESTION, max_tokens=200, temperature=1.0, stream=True
+            model=BASE, messages=QUESTION, max_tokens=LONG, temperature=1.0, stream=True
         )
 
     def seconds() -> float:
@@ -392,11 +392,14 @@ def test_in_a_browser_a_question_streams_and_a_program_runs(serving: Serving, cl
         page = Page(browser, f"{serving.url}/ide/?key={serving.key}")
         assert serving.key not in browser.driver.current_url
         page.choose(SFT)
+        browser.driver.execute_script(
+            "const lengths = window.lengths = new Set(), chat = document.querySelector('#chat');"
+            "new MutationObserver(() => lengths.add(chat.innerText.length))"
+            ".observe(chat, {subtree: true, childList: true, characterData: true})"
+        )
         page.ask("Write a Python function that adds two numbers.")
-        lengths: set[int] = set()
-        wait_until(lambda: lengths.add(len(page.text("#chat .bot"))) or len(lengths) > 3)
-        page.field("#stop").click()
-        page.wait_for_answer()
+        wait_until(lambda: browser.driver.execute_script("return window.lengths.size") > 3)
+        page.stop_answer()
         page.write_program("print(sum(int(word) for word in input().split()))")
         page.field("#given textarea").send_keys("20 22")
         verdict = page.run()
