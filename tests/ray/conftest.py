@@ -1,5 +1,6 @@
 """A local Ray of the tests' own: joined by nobody, joining nobody."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from tests.forked_workers import forking
 def local_ray(cache: Path) -> Iterator[None]:
     # More logical than real cores: two trainers and their data readers must be schedulable on a small machine.
     settings = ClusterSettings(num_cpus=4, object_store_bytes=200 << 20, dashboard=False)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_OVERRIDE_RESOURCES", '{"GPU": 1}')  # for Ray's scheduling alone; there is none
-        with forking(workers_socket()), connected(settings):
-            yield
+    with forking(workers_socket()), contextlib.ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:  # for this Ray alone: commands of other tests have none
+            patch.setenv("RAY_OVERRIDE_RESOURCES", '{"GPU": 1}')
+            stack.enter_context(connected(settings))
+        yield
