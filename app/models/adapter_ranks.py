@@ -48,10 +48,9 @@ def svd_truncate(source: Path, target: Path, rank: int, *, same_scale: bool = Fa
     """Write the adapter of `rank` nearest to what `source` adds to each weight, scale and all, in the Frobenius norm
     (Eckart and Young, 1936). Returns the distance, over all weights, as a share of the norm of what `source` adds.
 
-    B A [out, in] is never made: of B = Q R and A^T = P S the r x r core R S^T has its singular values. Rows of A are as
-    long as those of `source` are on the average, so that steps of a training move what is added about as far as before,
-    and ranks whose singular value is 0 can still learn. same_scale: lora_alpha / r stays instead of lora_alpha. Raises
-    UserError for a rank that the adapter has not.
+    B A [out, in] is never made: of B = Q R and A^T = P S the r x r core R S^T has its singular values. They all go into
+    B; rows of A are as long as those of `source` are on the average, so that a rank whose singular value is 0 can still
+    learn. same_scale: lora_alpha / r stays instead of lora_alpha. Raises UserError for a rank that the adapter has not.
     """
     import torch
     from torch.nn import functional
