@@ -10,11 +10,11 @@ where Ray leaves a choice:
     pbt         Ray's own, as it comes: the best's child takes the worst's place; but synchronous, since with one slot
                 it would else compare trials of different generations
     pbt_half    the same; children of the two best take the places of the others, as in evolve
-    asha        Ray's own; a trial that is stopped makes room for a new one until the budget is spent. It keeps half at
-                each rung, with which it did better here than with a third or a quarter
+    asha        Ray's own, told to keep half at each rung, as the population does; a trial that is stopped makes room
+                for a new one until the budget is spent
     random      four draws, trained to the end
 
-All have one slot. The last two and stock PBT choose as `ResultGrid.get_best_result` does.
+All have one slot. Ray's own choose in the end as `ResultGrid.get_best_result` does, by each trial's last measurement.
 """
 
 import contextlib
@@ -73,26 +73,24 @@ def fit(method: str, experiment: Experiment) -> int:
     np.random.seed(seed)
     config = _config(experiment, _first_drafts(experiment) if method == "close" else experiment.drafts)
     scheduler, selects = METHODS[method](experiment)
-    lineage = experiment.work / LINEAGE
-    stop: Any = {"training_iteration": experiment.task.generations} if method in ("pbt", "pbt_half", "random") else None
+    stop: Any = {"training_iteration": experiment.task.generations}
+    if is_ours := isinstance(scheduler, AlphaEvolve):
+        stop = None  # it ends the trials itself
+    elif method == "asha":
+        stop = Budget(experiment.individual_generations)
     tuner = tune.Tuner(
         tune.with_resources(train, {"cpu": 1}),
         param_space=config | {"learning_rate": tune.grid_search(list(experiment.rates))},
         tune_config=tune.TuneConfig(scheduler=scheduler, reuse_actors=True),
-        run_config=tune.RunConfig(
-            name="tune",
-            storage_path=str(experiment.work),
-            stop=Budget(experiment.individual_generations) if method == "asha" else stop,
-            verbose=0,
-        ),
+        run_config=tune.RunConfig(name="tune", storage_path=str(experiment.work), stop=stop, verbose=0),
     )
     with selected_by(selects) if selects else contextlib.nullcontext():
         results = tuner.fit()
     if results.errors:
         raise RuntimeError(f"{method} failed with seed {experiment.task.seed}: {results.errors[0]}")
-    if isinstance(scheduler, AlphaEvolve):
-        best = next(life for life in read_lineage(lineage) if life.generation == experiment.task.generations)
-        return place_of(best.trial)
+    if is_ours:
+        lives = read_lineage(experiment.work / LINEAGE)
+        return place_of(next(life.trial for life in lives if life.generation == experiment.task.generations))
     return place_of(results.get_best_result(**SCORE).metrics["trial_id"])
 
 
