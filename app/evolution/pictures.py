@@ -110,6 +110,8 @@ def _draw_coverage(axes: Any, summary: Summary) -> None:
     )  # fmt: skip
     axes.set(xlabel="generation", title="Problems solved by drafts, %", xticks=at)
     axes.margins(x=0.08, y=0.15)
+    if axes.get_ylim()[1] - axes.get_ylim()[0] < 1:  # equal ones, but for rounding, would get ticks of fifteen digits
+        axes.set_ylim(0, 105)
     _put_legend_below(axes, columns=1)
     axes.grid(alpha=0.3)
 
