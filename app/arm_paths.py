@@ -17,5 +17,5 @@ class ArmPaths:
         self.adapter = folder / "adapter"
 
     def round(self, number: int) -> "ArmPaths":
-        """Of one before the last, from 1."""
+        """The paths of a round before the last one; rounds count from 1."""
         return ArmPaths(self.folder / f"round-{number}")

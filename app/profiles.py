@@ -95,6 +95,7 @@ def laptop() -> Profile:
             trunk_tokens=0,
             generations=2,
             generation_tokens=700,  # of each, one step
+            imitation=False,  # a minute of each generation
             prompts_per_step=1,
             fitness=FitnessSettings(beta=0.0, speed_worth=0.0),  # to measure either takes as long as to draw
             validation_problems=8,

@@ -93,7 +93,7 @@ def _tuner(shared: Shared) -> tune.Tuner:
         mode="max",
         population=settings.population,
         generations=settings.generations,
-        custom_explore_fn=dict,  # not asked: `_Selection` makes the children
+        custom_explore_fn=dict,  # not asked: `BySelection` makes the children
     )
     return tune.Tuner(
         trainable,
@@ -140,7 +140,9 @@ def _is_restorable(run: Run) -> bool:
             f"Tune's state in {run.evolve_tune} was lost, and {run.evolve_lineage} tells of generations that it had: "
             f"restore the folder, or remove {run.evolve} to start anew"
         )
-    for begun in (run.evolve_tune, *run.evolve_individuals.glob("*_*")):
+    individuals = run.evolve_individuals  # rungs and trunk came before, and stay
+    of_trials = (*individuals.glob("*_*"), *individuals.glob("imitation.*"))
+    for begun in (run.evolve_tune, run.evolve_boundaries, *of_trials):
         shutil.rmtree(begun, ignore_errors=True)
     return False
 

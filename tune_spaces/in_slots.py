@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import torch
 from ray.exceptions import RayError, RayTaskError
 from ray.util.queue import Queue
 
@@ -87,8 +88,8 @@ def in_slots(shared: Shared, births: Sequence[tuple[str, Genome, Path]], *, may_
     for (name, _, _), one in zip(births, begun, strict=True):
         try:
             found.append(_get(one))
-        except (RayError, FloatingPointError, ValueError) as error:
-            if not may_fail:
+        except RayError as error:
+            if not may_fail or not is_its_own(error):
                 raise
             say(f"  {name} failed: {last_line(error)}")
     if not found:
@@ -117,6 +118,14 @@ def _get(reference: Any) -> Any:
         if isinstance(bottom, UserError):
             raise bottom from None
         raise
+
+
+def is_its_own(error: RayError) -> bool:
+    """Whether a candidate failed for what it is, so that the others may go on: it diverged, found no memory, or its
+    process was lost. What else a task raises is a fault of the program."""
+    *_, bottom = causes(error)
+    diverged = isinstance(bottom, FloatingPointError | ValueError | torch.OutOfMemoryError)
+    return diverged or not isinstance(error, RayTaskError)
 
 
 def last_line(error: BaseException) -> str:

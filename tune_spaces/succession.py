@@ -19,7 +19,7 @@ from tune_spaces.alpha_evolve import (
     mutated,
     space_of,
 )
-from tune_spaces.in_slots import Shared, imitate_in_a_slot, last_line
+from tune_spaces.in_slots import Shared, imitate_in_a_slot, is_its_own, last_line
 
 
 class BySelection:
@@ -66,9 +66,11 @@ class BySelection:
         return found
 
     def _imitate(self, generation: int) -> Lived | None:
-        """None as well where it failed, for it is one candidate more."""
+        """None as well where it failed for what it is, for it is one candidate more."""
         try:
             return imitate_in_a_slot(self._shared, generation)
-        except (RayError, FloatingPointError, ValueError) as error:
+        except RayError as error:
+            if not is_its_own(error):
+                raise
             say(f"  the imitation of generation {generation} failed and is left out: {last_line(error)}")
             return None

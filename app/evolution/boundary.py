@@ -167,7 +167,7 @@ def _order(boundary: Boundary, names: Sequence[str]) -> list[str]:
 
 
 def _coverage(run: Run, generation: int, around: Surroundings) -> Coverage | None:
-    """Of all drafts that individuals have drawn so far to learn from, beside the untouched model's."""
+    """Of the drafts that individuals have learnt from so far, beside as many of the untouched model's."""
     if not around.untouched:
         return None
     pool = pooled(draft_files(run.evolve_individuals, generation), {one.given.id for one in around.problems})

@@ -1,5 +1,5 @@
-"""From easy to hard, at each individual's own pace: how often a problem comes up in a generation, by how often it is
-solved as far as the individual knows.
+"""From easy to hard, at each individual's own pace: how often a problem comes up in a generation depends on how often
+the untouched model and the individual itself have solved it.
 
 1. **Rate.** A problem's solve rate is counted over the untouched model's drafts and the individual's own, where those
    of one generation count half as much as those of the next (`counts_now`): the older they are, the less their policy

@@ -68,4 +68,4 @@ def read_boundary(folder: Path, generation: int) -> Boundary:
 
 def _broken(path: Path, error: Exception) -> UserError:
     way_out = "restore it, or remove the run's evolve/ to start anew"
-    return UserError(f"{path} is no record of evolution ({error}): {way_out}")
+    return UserError(f"{path} can't be read as a record of evolution ({error}): {way_out}")

@@ -16,11 +16,12 @@ from app.evolution.records import Lived
 from app.evolution.trial import STATE, Surroundings
 from app.files.json_files import read_json_lines
 from app.models.base import ensure_model, load_tokenizer
+from app.models.sizes import GIB
 from app.progress import say
 from app.reward.drafts.asking import asked
 from app.reward.imitation.training import imitate_in_files
 from app.runs import Run
-from app.training.memory import give_back
+from app.training.memory import give_back, peak_bytes
 from app.training.state import ADAPTER
 
 
@@ -42,8 +43,7 @@ def imitate_pool(run: Run, generation: int, around: Surroundings, device: torch.
         around.generator.sleep()
     if not at.adapter.exists():
         imitate_in_files(at, around.profile, device)
-    if device.type == "cuda":
-        give_back()  # the engine is to have what the trainer held
+    give_back()  # the engine is to have what the trainer held
     shutil.rmtree(at.folder / STATE, ignore_errors=True)
     begin(at.adapter, at.folder / STATE)
     metrics, seconds = measured(
@@ -63,7 +63,7 @@ def imitate_pool(run: Run, generation: int, around: Surroundings, device: torch.
         judging_seconds=0.0,
         training_seconds=math.fsum(row["seconds"] for row in rows),
         measuring_seconds=seconds,
-        peak_gib=torch.cuda.max_memory_reserved() / 2**30 if device.type == "cuda" else 0.0,
+        peak_gib=peak_bytes(device) / GIB,
         reward=None,
         why_ended="all lessons were learnt",
     )

@@ -71,16 +71,18 @@ def begin(adapter: Path, target: Path) -> None:
 
 
 def _rank_of(parent: Path) -> int:
-    """Of the adapter of a TrainState. Raises UserError for anything else."""
+    """The rank of a TrainState's adapter. Raises UserError for a folder that is no TrainState."""
     if missing := [name for name in (ADAPTER, MOMENTS, PROGRESS) if not (parent / name).exists()]:
         raise UserError(
-            f"{parent} is no state of a training, because it has no {missing[0]}: give the folder of a checkpoint"
+            f"{parent} is not a training's checkpoint, since it has no {missing[0]}: give the folder of one"
         )
     held = read_json(parent / PROGRESS)
     try:
         Progress(**held)
     except TypeError as error:
-        raise UserError(f"{parent / PROGRESS} is no progress of a training ({error}): restore the file") from None
+        raise UserError(
+            f"{parent / PROGRESS} does not say how far a training has come ({error}): restore the file"
+        ) from None
     return int(plain_lora(parent / ADAPTER)["r"])
 
 

@@ -24,12 +24,12 @@ from app.reward.drafts.solve_rates import rates
 from app.reward.records import JudgedDraft
 
 KL_DRAFTS = 64
-"""Of which the distance from the base is estimated."""
+"""How many drafts the distance from the base is estimated by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ruler:
-    """What everybody is measured by. Made by `app.evolution.stage`."""
+    """What everybody is measured by. Made by `app.evolution.ruler`."""
 
     problems: Sequence[Asked]
     """In their order; selection may take fewer than were given."""

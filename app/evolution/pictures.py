@@ -11,7 +11,7 @@ from app.evolution.lineage import Outcome
 from app.evolution.standings import MIXTURE, Standing, short
 from app.evolution.summary import Summary
 
-BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#7f7f7f"
+BLUE, ORANGE, RED, GREY = "#0072B2", "#E69F00", "#D55E00", "#7f7f7f"
 MOST_ROWS, MOST_GENERATIONS = 16, 7
 """Of a family tree whose individuals still get their names; more would overlap."""
 COLUMNS = 3

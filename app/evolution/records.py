@@ -124,7 +124,7 @@ class Lived:
     training_seconds: float
     measuring_seconds: float
     peak_gib: float
-    """Of the trainer on its device; 0 without a card."""
+    """Of the trainer: the card's memory, without one the process' resident memory; 0 where no step was taken."""
     reward: float | None
     """Mean of the last step; None for an imitation."""
     why_ended: str

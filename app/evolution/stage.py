@@ -14,7 +14,7 @@ P --run DIR
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -92,15 +92,9 @@ def run_evolve(
     ruled = asked([one.problem for one in measuring], tokenizer, profile.grm, "evolve.validation")
     with engines(profile, False) as (generator, judge):
         around = _surroundings(
-            run,
-            profile,
-            chosen,
-            ruled,
-            generator,
-            judge,
-            engine_sleeps=engine_sleeps,
-            engine_is_shared=engine_is_shared,
-        )
+            run, profile, chosen, ruled, generator, judge,
+            engine_sleeps=engine_sleeps, engine_is_shared=engine_is_shared,
+        )  # fmt: skip
         of_reward = _begins_with_self_reward(run, profile)
         with_trunk = not of_reward and profile.evolve.trunk_tokens > 0
         population(run, around, _origin(run, profile, of_reward=of_reward), with_trunk=with_trunk)
@@ -110,7 +104,8 @@ def run_evolve(
                 "other problems by grm.problems, or raise grm.num_drafts"
             )
         winner = _winner(run)
-        fresh = _measured_again(run, winner, around)
+        left = _left_by_selection(ruled, around)
+        fresh = _measured_again(run, winner, around, left)
     replace_folder(_state(run, winner) / ADAPTER, run.evolve_adapter)
     run.evolve_lora.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(run.evolve_adapter / WEIGHTS, run.evolve_lora)
@@ -122,6 +117,7 @@ def run_evolve(
         "start": "trunk" if with_trunk else "self-reward" if of_reward else "base",
         "problems": _by_source(learnt),
         "fresh": asdict(fresh) if fresh else None,
+        "fresh_problems": "unseen" if left else "the same",
         "audit": asdict(found),
         "seconds": round(time.monotonic() - start, 1),
     }
@@ -206,9 +202,18 @@ def _state(run: Run, lived: Lived) -> Path:
     return run.individual(lived.id, lived.generation).folder / STATE
 
 
-def _measured_again(run: Run, winner: Lived, around: Surroundings) -> Comparison | None:
-    """The winner beside the untouched model, on drafts that had no part in choosing it."""
-    settings, ruler = around.profile.evolve, around.ruler
+def _left_by_selection(ruled: Sequence[Asked], around: Surroundings) -> list[Asked]:
+    """The problems to measure by that nobody was measured by; none, where they are fewer than half of the others: a
+    comparison on so few would tell nothing."""
+    taken = {one.problem.given.id for one in around.ruler.problems}
+    left = [one for one in ruled if one.problem.given.id not in taken]
+    return left if 2 * len(left) >= len(taken) else []
+
+
+def _measured_again(run: Run, winner: Lived, around: Surroundings, left: Sequence[Asked]) -> Comparison | None:
+    """The winner beside the untouched model, on drafts that had no part in choosing it, of the problems that selection
+    has left; where it has left none, of its own."""
+    settings, ruler = around.profile.evolve, replace(around.ruler, problems=left or around.ruler.problems)
     ids = [one.problem.given.id for one in ruler.problems]
     samples = fresh_draws([winner.id], ids, settings)[0].samples
     found = []
@@ -249,19 +254,12 @@ def _meta(run: Run, profile: Profile, winner: Lived) -> dict[str, Any]:
             "config": dict(winner.config),
         },
         "generations": len(boundaries),
-        "individuals": len({one.id for one in lived}),
+        "individuals": len({one.id for one in lived if one.generation and one.config}),
         "steps": sum(one.steps for one in lived),
         "drafts": sum(one.drafts for one in lived),
         "drawn_tokens": sum(one.drawn_tokens for one in lived),
         "learnt_tokens": sum(one.learnt_tokens for one in lived),
         "selection_tokens": sum(one.selection_tokens for one in boundaries),
-        "busy_seconds": round(
-            sum(
-                one.drafting_seconds + one.judging_seconds + one.training_seconds + one.measuring_seconds
-                for one in lived
-            ),
-            1,
-        ),
     }
 
 

@@ -24,6 +24,8 @@ from app.reward.summary import audit_of
 from app.runs import Run
 from app.settings_evolve import FitnessSettings
 
+OF_SELECTION = "It was chosen by these problems, which may suit it a little better than others do."
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
@@ -77,6 +79,8 @@ class Summary:
     is_imitation: bool
     fresh: Comparison | None
     """The winner against the untouched model, on drafts that had no part in choosing it."""
+    are_unseen: bool
+    """Whether the problems of this comparison had no part in it either."""
     untouched: float | None
     """pass@1 of the untouched model by what individuals are measured by."""
     generations: Sequence[Generation]
@@ -123,7 +127,8 @@ class Summary:
         return (
             f"{who} is **{word}** the untouched model on fresh drafts, which had no part in choosing it: "
             f"{100 * found.difference:+.1f} points of pass@1 ({100 * low:+.1f} to {100 * high:+.1f}) over "
-            f"{found.num_problems} validation problems, {found.num_better} better and {found.num_worse} worse."
+            f"{found.num_problems} validation problems, {found.num_better} better and {found.num_worse} worse. "
+            + ("The problems had no part in it either." if self.are_unseen else OF_SELECTION)
         )
 
 
@@ -148,6 +153,7 @@ def summary_of(run: Run) -> Summary | None:
             generation=winner["generation"],
             is_imitation=winner["is_imitation"],
             fresh=Comparison(**fresh | {"interval_95": tuple(fresh["interval_95"])}) if fresh else None,
+            are_unseen=meta.get("fresh_problems") == "unseen",
             untouched=_untouched(run, lived),
             generations=[_generation(one, standings) for one in boundaries],
             standings=standings,

@@ -169,8 +169,7 @@ def _learn(at: ArmPaths, birth: Birth, around: Surroundings, begun: Path, device
     except NothingToLearnError as error:
         return str(error)
     finally:
-        if device.type == "cuda":
-            give_back()  # the engine is to have what the trainer held
+        give_back()  # the engine is to have what the trainer held
     figures = read_figures(at.metrics)
     if reason := Watch(figures).reason:
         return reason

@@ -48,7 +48,7 @@ a person wrote was learnt from.
 """
 FRESH = """\
 On {problems:,} validation problems, by drafts that had no part in choosing it, its pass@1 differs by {difference:+.1f}
-points ({low:+.1f} to {high:+.1f}, 95 %) from the base model's."""
+points ({low:+.1f} to {high:+.1f}, 95 %) from the base model's.{of_choice}"""
 
 
 def write_card(adapter: Path, meta: Mapping[str, Any]) -> None:
@@ -82,7 +82,9 @@ def evolved_card_of(meta: Mapping[str, Any]) -> str:
     told = "No fresh draft could be judged, so nothing is said of it beside the base model."
     if fresh:
         low, high = (100 * end for end in fresh["interval_95"])
-        told = FRESH.format(problems=fresh["num_problems"], difference=100 * fresh["difference"], low=low, high=high)
+        of_choice = "" if meta["fresh_problems"] == "unseen" else " It was chosen by the same problems."
+        gain = 100 * fresh["difference"]
+        told = FRESH.format(problems=fresh["num_problems"], of_choice=of_choice, difference=gain, low=low, high=high)
     who = f"the individual `{winner['id']}`"
     if winner["is_imitation"]:
         who = f"the base, which imitates what all individuals had solved by generation {winner['generation']}"

@@ -195,13 +195,13 @@ def meta() -> dict[str, Any]:
         "drawn_tokens": 4_300_000,
         "learnt_tokens": 4_200_000,
         "selection_tokens": 1_200_000,
-        "busy_seconds": 900.0,
         "start": "trunk",
         "problems": [
             {"source": "mbpp", "licence": "CC-BY-4.0", "learnt": 130},
             {"source": "ours", "licence": "MIT", "learnt": 44},
         ],
         "fresh": FRESH,
+        "fresh_problems": "unseen",
         "audit": AUDIT,
         "seconds": 812.5,
     }

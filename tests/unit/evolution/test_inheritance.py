@@ -225,13 +225,13 @@ def test_what_is_no_state_or_no_plain_adapter_is_refused(parent: Path, tmp_path:
         with pytest.raises(UserError, match=words):
             inherit(source, tmp_path / "child", rank, seed=0)
 
-    refused("no state of a training, because it has no adapter", tmp_path / "nowhere")
-    refused("no state of a training, because it has no adapter: give the folder of a check", parent / ADAPTER)
+    refused("not a training's checkpoint, since it has no adapter", tmp_path / "nowhere")
+    refused("not a training's checkpoint, since it has no adapter: give the folder of one", parent / ADAPTER)
     for rank in (0, 257):
         refused(f"lora_r={rank} is the rank of no adapter: take 1 to 256", parent, rank)
     shutil.copytree(parent, tmp_path / "state")
     (tmp_path / "state" / PROGRESS).write_text('{"steps": 3}')
-    refused("no progress of a training", tmp_path / "state")
+    refused("not say how far a training has come", tmp_path / "state")
     (tmp_path / "state" / PROGRESS).write_text('{"step": 3')
     refused("is broken", tmp_path / "state")
     shutil.copy(parent / PROGRESS, tmp_path / "state" / PROGRESS)

@@ -49,8 +49,9 @@ def test_one_sentence_says_what_came_of_it(run: Run) -> None:
     assert summary(run).outcome == (
         "The individual `e_00002.3`, a child of `e_00003.2`, is **better than** the untouched model on fresh drafts, "
         "which had no part in choosing it: +4.1 points of pass@1 (+1.2 to +7.1) over 214 validation problems, 38 "
-        "better and 19 worse."
+        "better and 19 worse. The problems had no part in it either."
     )
+    assert summary(run, fresh_problems="the same").outcome.endswith("which may suit it a little better than others do.")
     unsure = FRESH | {"interval_95": [-0.012, 0.071]}
     assert "is **not to be told apart from** the untouched" in summary(run, fresh=unsure).outcome
     worse = FRESH | {"interval_95": [-0.12, -0.071]}

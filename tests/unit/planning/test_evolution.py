@@ -97,7 +97,7 @@ def test_problems_to_measure_by_are_counted_as_the_stage_finds_them(tmp_path: Pa
 
 
 def test_hours_are_those_of_the_tokens_at_the_speed_of_two_cores(manifest: Path) -> None:
-    inputs, _ = planned("laptop", manifest, "corpus.seq_len=2048", "evolve.generations=3")
+    inputs, _ = planned("laptop", manifest, "corpus.seq_len=2048", "evolve.generations=3", "evolve.imitation=true")
     work, phase, params = work_of(inputs.profile), evolve(inputs), 134.5e6
     parts = seconds(phase.how)
     assert sum(parts.values()) == pytest.approx(3600 * phase.hours, abs=36 * len(parts))
