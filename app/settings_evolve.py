@@ -66,7 +66,8 @@ class EvolveSettings(Settings):
     taken; none: those of grm.problems."""
     validation_problems: int = Field(default=256, ge=1, le=10_000)
     """At most, drawn by hash."""
-    population: int = Field(default=4, ge=2, le=64)
+    population: int = Field(default=4, ge=1, le=64)
+    """1: one long training by the same rules, with nobody to be replaced by."""
     survivors: int = Field(default=2, ge=1, le=63)
     """Individuals, the best ones, that others may become clones of."""
     genes: tuple[Gene, ...] = Field(
@@ -85,7 +86,7 @@ class EvolveSettings(Settings):
 
     @model_validator(mode="after")
     def _selection_selects(self) -> "EvolveSettings":
-        if self.survivors >= self.population:
+        if self.survivors >= self.population > 1:
             what = f"evolve.survivors={self.survivors} leaves none of evolve.population={self.population} to replace"
             raise ValueError(f"{what}: give fewer")
         if self.most_drafts < self.drafts:

@@ -96,8 +96,8 @@ class AlphaEvolve(PopulationBasedTraining):
         """lineage: the file that tells of this experiment alone. custom_explore_fn: makes a child's config of a copy of
         its parent's; like what is in the configs, it must come from a module that can be imported, since Tune pickles
         it, and return JSON values."""
-        if population < 2 or generations < 1:
-            raise ValueError(f"population {population} x generations {generations}: at least 2 x 1 are needed")
+        if population < 1 or generations < 1:
+            raise ValueError(f"population {population} x generations {generations}: at least 1 x 1 are needed")
         super().__init__(
             time_attr=TIME,
             metric=metric,
@@ -249,7 +249,7 @@ class AlphaEvolve(PopulationBasedTraining):
         if select := selecting():
             arrived = [replace(member, failed=member.trial not in scores) for member in members]
             return select(generation, arrived, is_last)
-        found = succession(members, scores, self._population // 2, highest=self._mode == "max")
+        found = succession(members, scores, max(1, self._population // 2), highest=self._mode == "max")
         heirs = []
         for member, donor in found:
             config = self._get_new_config(by_id[member.trial], by_id[donor.trial])[0] if donor and not is_last else {}

@@ -108,7 +108,8 @@ def _hold(work: str) -> None:
 def tuner(work: Path, *, slots: Slots = ON_A_CORE, max_failures: int = 0, **given: Any) -> tune.Tuner:
     """given: to the scheduler, or in the config."""
     faults = {name: given.pop(name, []) for name in ("raises", "killed", "forgets")}
-    config = {"rate": tune.grid_search(RATES), "work": str(work), "together": given.pop("together", 1), **faults}
+    rates = given.pop("rates", RATES)
+    config = {"rate": tune.grid_search(rates), "work": str(work), "together": given.pop("together", 1), **faults}
     config["slots"] = asdict(slots)
     concurrent = given.pop("max_concurrent_trials", None)
     scheduler = AlphaEvolve(

@@ -145,6 +145,12 @@ def test_four_slots_of_a_card_are_held_at_the_same_time_also_after_all_four_fail
         assert max(row["start"] for row in rows) < min(row["end"] for row in rows)
 
 
+def test_one_alone_learns_to_the_end(tmp_path: Path) -> None:
+    tuner(tmp_path, rates=[0.2], population=1).fit()
+    outcomes = enumerate((SURVIVED, SURVIVED, FINISHED), 1)
+    assert told(assert_whole(tmp_path)) == [(generation, 0.2, outcome, None) for generation, outcome in outcomes]
+
+
 def assert_one_was_replaced(work: Path) -> None:
     """It had the rate 0.3 and failed in the second generation."""
     lineage = assert_whole(work)

@@ -82,6 +82,12 @@ def test_one_of_which_too_little_is_known_is_neither_donor_nor_replaced(tmp_path
     assert found.boundary.num_problems == 100
 
 
+def test_one_alone_is_replaced_by_nobody_and_an_imitation_may_be_the_choice(tmp_path: Path) -> None:
+    found = decide(Run(tmp_path), 1, [lived("a", 30)], around(), lambda _: lived("imitation.1", 60))
+    assert list(found.boundary.values) == ["imitation.1", "a"] and found.order == ["a"]
+    assert not found.boundary.donors
+
+
 def test_what_was_decided_holds(tmp_path: Path) -> None:
     run = Run(tmp_path)
     first = decided(run, FOUR, 61)
