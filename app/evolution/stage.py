@@ -95,18 +95,10 @@ def run_evolve(
             run, profile, chosen, ruled, generator, judge,
             engine_sleeps=engine_sleeps, engine_is_shared=engine_is_shared,
         )  # fmt: skip
-        of_reward = _begins_with_self_reward(run, profile)
-        with_trunk = not of_reward and profile.evolve.trunk_tokens > 0
-        population(run, around, _origin(run, profile, of_reward=of_reward), with_trunk=with_trunk)
-        if not any(one.steps for one in all_lived(run.evolve_individuals)):
-            raise NothingToLearnError(
-                "no individual found anything to learn, because in all groups all drafts failed or all passed: give "
-                "other problems by grm.problems, or raise grm.num_drafts"
-            )
-        winner = _winner(run)
+        winner, began_with = populate(run, profile, around, population)
         left = _left_by_selection(ruled, around)
         fresh = _measured_again(run, winner, around, left)
-    replace_folder(_state(run, winner) / ADAPTER, run.evolve_adapter)
+    replace_folder(state_of(run, winner) / ADAPTER, run.evolve_adapter)
     run.evolve_lora.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(run.evolve_adapter / WEIGHTS, run.evolve_lora)
     learnt = _learnt_from(run, chosen)
@@ -114,7 +106,7 @@ def run_evolve(
     taught = [one.problem for one in held]
     found = audit(run.evolve_audit, run.evolve_drafts(), taught, profile.sandbox, confinement(), seed=profile.seed)
     meta = _meta(run, profile, winner) | {
-        "start": "trunk" if with_trunk else "self-reward" if of_reward else "base",
+        "start": began_with,
         "problems": _by_source(learnt),
         "fresh": asdict(fresh) if fresh else None,
         "fresh_problems": "unseen" if left else "the same",
@@ -123,6 +115,20 @@ def run_evolve(
     }
     write_evolved_card(run.evolve_adapter, meta)
     write_json(run.evolve_meta, meta)
+
+
+def populate(run: Run, profile: Profile, around: Surroundings, population: Population) -> tuple[Lived, str]:
+    """Let a population learn to its end, or go on with it; returns the best one, whose state is kept, and what they
+    all began with. Raises NothingToLearnError where nobody found anything."""
+    of_reward = _begins_with_self_reward(run, profile)
+    with_trunk = not of_reward and profile.evolve.trunk_tokens > 0
+    population(run, around, _origin(run, profile, of_reward=of_reward), with_trunk=with_trunk)
+    if not any(one.steps for one in all_lived(run.evolve_individuals)):
+        raise NothingToLearnError(
+            "no individual found anything to learn, because in all groups all drafts failed or all passed: give "
+            "other problems by grm.problems, or raise grm.num_drafts"
+        )
+    return _winner(run), "trunk" if with_trunk else "self-reward" if of_reward else "base"
 
 
 def of_individuals(profile: Profile) -> Profile:
@@ -198,7 +204,8 @@ def _winner(run: Run) -> Lived:
     return next(one for one in all_lived(run.evolve_individuals) if (one.id, one.generation) == (best, last.generation))
 
 
-def _state(run: Run, lived: Lived) -> Path:
+def state_of(run: Run, lived: Lived) -> Path:
+    """Adapter and moments of one whose state is kept."""
     return run.individual(lived.id, lived.generation).folder / STATE
 
 
@@ -217,7 +224,7 @@ def _measured_again(run: Run, winner: Lived, around: Surroundings, left: Sequenc
     ids = [one.problem.given.id for one in ruler.problems]
     samples = fresh_draws([winner.id], ids, settings)[0].samples
     found = []
-    for name, adapter in (("untouched", ""), ("winner", str(_state(run, winner) / ADAPTER))):
+    for name, adapter in (("untouched", ""), ("winner", str(state_of(run, winner) / ADAPTER))):
         place = run.evolve_fresh / name
         metrics, _ = measured(place, adapter, ruler, around.generator, around.judge, around.facts, samples)
         found.append({problem: passed / counted for problem, (passed, counted) in metrics.rates.items()})
