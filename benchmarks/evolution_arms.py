@@ -10,7 +10,8 @@ cost.
     one         one individual, nothing else
 
 The stage's own code on a local Ray (`app.evolution.stage.populate`, `tune_spaces.experiment`), but for problems and
-solve rates, which are given: FILEs of `app.reward.problems.store` and of `benchmarks.reward rates`. --tokens: of all
+solve rates, which are given: FILEs of `app.reward.problems.store` and of `benchmarks.reward rates`
+(benchmarks/solve_rates.json has those of Qwen2.5-Coder-0.5B-Instruct). --tokens: of all
 that is drawn or learnt, for rung and trunk, by individuals, for selection and in imitations. How much selection and
 imitations take is known only when they have, so it is a plan; what was spent is told. One JSON line an arm: seconds by
 what they went to, of the whole and of all individuals together, of which the overhead follows where one trains at a
