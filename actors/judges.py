@@ -66,14 +66,15 @@ class _Job:
 
 class JudgePool:
     """Implements `records.Judge` over the cluster. A copy in another process begins with the judges that are there, and
-    starts others of its own, which end with it; only one of the two may judge at a time."""
+    starts others of its own, which end with it. Of several that judge at once each has to know how many they are."""
 
-    def __init__(self, settings: SandboxSettings, *, unsafe: bool = False) -> None:
-        """Starts the first judge. Raises UserError when its node can't confine a program; where a later one's can't in
-        MAX_TRIES, `judge_all` does."""
+    def __init__(self, settings: SandboxSettings, *, unsafe: bool = False, sharers: int = 1) -> None:
+        """Starts the first judge. sharers: copies that judge at once, each with a share of the judges. Raises UserError
+        when its node can't confine a program; where a later one's can't in MAX_TRIES, `judge_all` does."""
         self._settings = settings
         self._unsafe = unsafe
-        self._most = settings.num_workers or int(ray.cluster_resources().get("CPU", 1))
+        most = settings.num_workers or int(ray.cluster_resources().get("CPU", 1))
+        self._most = max(1, most // sharers)
         self._workers: list[Any] = []
         self._load: list[int] = []
         """Jobs that each worker has."""

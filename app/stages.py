@@ -137,7 +137,10 @@ def evolve(run: Run, profile: Profile) -> None:
         require_what_stages_need(profile, trains=False, learns=True)
         slots = slots_for(profile, peak_gib=None, declared=profile.evolve.slots, cards=num_cards())
         engines = functools.partial(
-            generator_and_judges, beside_trainer=slots.beside_trainer, vram_gib=slots.engine_gib or None
+            generator_and_judges,
+            beside_trainer=slots.beside_trainer,
+            vram_gib=slots.engine_gib or None,
+            sharers=slots.number,
         )
         run_evolve(
             run,
@@ -154,11 +157,16 @@ def evolve(run: Run, profile: Profile) -> None:
 
 @contextlib.contextmanager
 def generator_and_judges(
-    profile: Profile, unsafe: bool, *, beside_trainer: bool = False, vram_gib: float | None = None
+    profile: Profile,
+    unsafe: bool,
+    *,
+    beside_trainer: bool = False,
+    vram_gib: float | None = None,
+    sharers: int = 1,
 ) -> Iterator[tuple[Generator, Judge]]:
     """The actors that draw and judge, on the cluster that is connected. beside_trainer: a trainer is to have room.
     vram_gib: what the engine may take of a card; left out, what the settings say, beside an idle trainer where they
-    take turns."""
+    take turns. sharers: who judge at the same time."""
     from actors.generator import GeneratorClient
     from actors.judges import JudgePool
     from app.models.config import config_of
@@ -168,7 +176,7 @@ def generator_and_judges(
     if vram_gib is not None:
         settings = settings.model_copy(update={"vram_gib": vram_gib})
     with (
-        contextlib.closing(JudgePool(profile.sandbox, unsafe=unsafe)) as judges,
+        contextlib.closing(JudgePool(profile.sandbox, unsafe=unsafe, sharers=sharers)) as judges,
         contextlib.closing(GeneratorClient(profile.model, settings, beside_trainer=beside_trainer)) as generator,
     ):
         yield generator, judges

@@ -90,11 +90,14 @@ def evolved(arguments: argparse.Namespace) -> dict[str, Any]:
         os.environ |= {"RAY_TMPDIR": folder, "RAY_ADDRESS": ""}
         with connected(profile.cluster):
             slots = slots_for(profile, peak_gib=None, declared=profile.evolve.slots, cards=num_cards())
-            engine_gib = slots.engine_gib or None
-            with generator_and_judges(profile, False, beside_trainer=slots.beside_trainer, vram_gib=engine_gib) as (
-                generator,
-                judge,
-            ):
+            engines = generator_and_judges(
+                profile,
+                False,
+                beside_trainer=slots.beside_trainer,
+                vram_gib=slots.engine_gib or None,
+                sharers=slots.number,
+            )
+            with engines as (generator, judge):
                 alone = slots.number == 1
                 ruler = ruler_of(run, profile, ruled, generator, judge, facts, speed_counts=alone)
                 around = Surroundings(

@@ -74,9 +74,11 @@ def test_what_the_shared_pool_of_verdicts_knows_keeps_its_turn_among_what_is_jud
     assert (second.num_shared, second.num_judged) == (30, 30)
 
 
-@pytest.mark.parametrize(("num_jobs", "num_judges"), [(1, 1), (3, 3), (9, 4)])
-def test_a_pool_starts_no_more_judges_than_there_is_work(local_ray: None, num_jobs: int, num_judges: int) -> None:
-    with contextlib.closing(JudgePool(SandboxSettings(num_workers=4))) as pool:
+@pytest.mark.parametrize(("num_jobs", "sharers", "num_judges"), [(1, 1, 1), (3, 1, 3), (9, 1, 4), (9, 2, 2)])
+def test_a_pool_starts_no_more_judges_than_there_is_work_and_than_are_its_share(
+    local_ray: None, num_jobs: int, sharers: int, num_judges: int
+) -> None:
+    with contextlib.closing(JudgePool(SandboxSettings(num_workers=4), sharers=sharers)) as pool:
         results = list(pool.judge_all([(problem(number), [SORT]) for number in range(num_jobs)]))
         assert [verdicts[0].status for verdicts in results] == [Status.PASSED] * num_jobs
         assert len({process.pid for process in _supervisors(pool)}) == num_judges
