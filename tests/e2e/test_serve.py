@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from safetensors.torch import load_file, save_file
 from app.models.base import ensure_model, load_model, load_tokenizer
 from app.profiles import smoke
 from app.runs import Run
+from tests import commands
 from tests.conftest import ROOT, Cli
 from tests.e2e import harness
 from tests.e2e.browser import open_browser
@@ -56,7 +58,7 @@ class Serving:
     url: str
     key: str
     run: Run
-    process: subprocess.Popen[bytes]
+    process: BaseProcess
     log: Path
 
     def client(self, **options: Any) -> openai.OpenAI:
@@ -64,7 +66,7 @@ class Serving:
 
     def replicas(self) -> set[psutil.Process]:
         """Those of the engines: Ray names a replica's process after its deployment."""
-        return set(below("ServeReplica:llm:LLMServer", self.process.pid))
+        return set(below("ServeReplica:llm:LLMServer"))
 
 
 @pytest.fixture(scope="module")
@@ -78,35 +80,27 @@ def serving(job: tuple[Path, str], cache: Path, tmp_path_factory: pytest.TempPat
     (folder / "two.yaml").write_text(yaml.safe_dump(config))
     port, log = free_port(), folder / "serve.log"
     options = ["--config", folder / "two.yaml", "--profile", "smoke", "--run", run.root, "--port", port]
-    # A shell starts what it runs in the background with SIGINT ignored, and children would inherit that.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    with open(log, "w") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "app", "serve", *map(str, options)],
-            cwd=ROOT,
-            env=os.environ | {"POCKETCODER_KEYS": str(folder / "keys.json")},
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    env = os.environ | {"POCKETCODER_KEYS": str(folder / "keys.json")}
+    imports = ("tests.e2e.preloaded",)
+    process = commands.started(["serve", *map(str, options)], env, [log, log], workers_import=imports)
     try:
         _wait_for_words(process, log, "Ctrl-C ends it")
         key = re.search(r"\?key=(pk-\S+)", log.read_text())
         assert key, log.read_text()
         yield Serving(f"http://127.0.0.1:{port}", key[1], run, process, log)
     finally:
-        if process.poll() is None:
+        assert process.pid
+        if process.exitcode is None:
             os.killpg(process.pid, signal.SIGINT)
-            try:
-                process.wait(timeout=60)
-            except subprocess.TimeoutExpired:
+            process.join(timeout=60)
+            if process.exitcode is None:
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def _wait_for_words(process: subprocess.Popen[bytes], log: Path, words: str) -> None:
+def _wait_for_words(process: BaseProcess, log: Path, words: str) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while words not in log.read_text():
-        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+    while not log.exists() or words not in log.read_text():
+        assert process.exitcode is None and time.monotonic() < deadline, log.read_text()
         time.sleep(0.5)
 
 
@@ -481,10 +475,15 @@ def _num_running(serving: Serving) -> int:
 
 
 def test_ctrl_c_ends_everything_that_was_started(serving: Serving, client: openai.OpenAI) -> None:
-    below = psutil.Process(serving.process.pid).children(recursive=True)
-    serving.process.send_signal(signal.SIGINT)
-    assert serving.process.wait(timeout=60) == 0
-    _, alive = psutil.wait_procs(below, timeout=20)
+    command = psutil.Process(serving.process.pid)
+    workers = below("ray::")  # forked: not below the command
+    engines = [engine for replica in serving.replicas() for engine in replica.children(recursive=True)]
+    started = [*command.children(recursive=True), *workers, *engines]
+    assert len(workers) > 4 and engines
+    command.send_signal(signal.SIGINT)
+    serving.process.join(timeout=60)
+    assert serving.process.exitcode == 0
+    _, alive = psutil.wait_procs(started, timeout=20)
     assert not alive, [title(process) for process in alive]
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", int(serving.url.rpartition(":")[2]))) != 0
