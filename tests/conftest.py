@@ -16,6 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait for eac
 os.environ.setdefault("RAY_worker_niceness", "0")  # at Ray's 15, other tests beside them would take the cores
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("LOG_NAME_UPDATE_INTERVAL_S", "3600")  # nobody reads what Ray would forward of its workers' logs
+os.environ.setdefault("REPORTER_UPDATE_INTERVAL_MS", "3600000")  # nor at its processes' memory and time
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # as many threads as are this process's share of the machine
     SHARE = len(os.sched_getaffinity(0)) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, SHARE)))
