@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.ask_for_worker import FORKS
+from tests.forked_children import fork_in_advance
 
 READ_BY_IMPORTS = ("HF_", "TRANSFORMERS_", "OMP_", "TORCH_")  # imports themselves set some of TORCHINDUCTOR_
 
@@ -145,6 +146,8 @@ def _work(
         _import_from([*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), folder])
         multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]  # may have children
         Config.initialize("")  # reads the environment again
+        if "vllm" in sys.modules:
+            fork_in_advance()
         sys.argv = [str(Path(workers.__path__[0], "default_worker.py")), *arguments]
         runpy.run_path(sys.argv[0], run_name="__main__")
         code = 0
