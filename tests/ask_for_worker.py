@@ -24,6 +24,7 @@ def main() -> None:
     if pid:
         wait_for(pid, os.getppid())
     else:  # be what Ray starts otherwise; to set up the worker's environment, and then to be the worker
+        sys.path.pop(0)  # this folder, in which `ray` holds tests
         from ray._private import workers
 
         name = "default_worker.py" if sys.argv[1].startswith("--") else "setup_worker.py"

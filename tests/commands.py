@@ -10,6 +10,7 @@ import functools
 import os
 import runpy
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -35,15 +36,18 @@ def context() -> ForkServerContext:
 
 
 @functools.cache
-def workers_socket() -> Path:
+def workers_socket(imports: tuple[str, ...] = ()) -> Path:
     """Where workers of a Ray are forked (`tests/forked_workers.py`), until this process ends. At the first call, which
-    comes before the first command, its environment is still the one that it was begun with."""
+    comes before the first command, its environment is still the one that it was begun with. imports: modules, besides
+    those of `tests/preloaded.py`."""
     folder = Path(tempfile.mkdtemp(prefix="forks-", dir="/tmp"))  # a socket's path has no more than 107 characters
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(folder / "socket"))
         listener.listen()
-        server = context().Process(target=fork_for_all, args=(listener, before_imports(os.environ)), daemon=True)
+        server = context().Process(
+            target=fork_for_all, args=(listener, before_imports(os.environ), imports), daemon=True
+        )
         os.environ |= read_by_ray()
         server.start()
         for name in read_by_ray():
@@ -70,29 +74,41 @@ def run(arguments: Sequence[str], env: Mapping[str, str], imported_under: Mappin
         )
 
 
-def started(arguments: Sequence[str], env: Mapping[str, str], outputs: Sequence[Path]) -> BaseProcess:
-    """`python -m app` in the repository root, in a session of its own. outputs: files for standard output and error,
-    which may be one."""
-    process = context().Process(target=_be, args=(list(arguments), dict(env), list(outputs), workers_socket()))
+def started(
+    arguments: Sequence[str],
+    env: Mapping[str, str],
+    outputs: Sequence[Path],
+    *,
+    module: str = "app",
+    folder: Path = ROOT,
+    workers_import: tuple[str, ...] = (),
+) -> BaseProcess:
+    """`python -m MODULE` in this folder, in a session of its own. outputs: files for standard output and error, which
+    may be one. workers_import: what workers of its Ray find imported besides `tests/preloaded.py`."""
+    workers = workers_socket(workers_import)
+    process = context().Process(target=_be, args=(module, list(arguments), dict(env), folder, list(outputs), workers))
     process.start()
     return process
 
 
-def _be(arguments: list[str], env: dict[str, str], outputs: list[Path], workers: Path) -> None:
+def _be(
+    module: str, arguments: list[str], env: dict[str, str], folder: Path, outputs: list[Path], workers: Path
+) -> None:
     """The forked process: from here on the command."""
     from ray._raylet import Config
 
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
     for fd, path in zip((1, 2), outputs, strict=True):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND), fd)
     os.environ.clear()
     os.environ.update(env)
-    os.chdir(ROOT)
+    os.chdir(folder)
     Config.initialize("")  # reads the environment again, RAY_AUTH_MODE too
-    sys.argv = ["app", *arguments]
+    sys.argv = [module, *arguments]
     try:
         with forking(workers):
-            runpy.run_module("app", run_name="__main__", alter_sys=True)
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
     finally:  # multiprocessing ends a process without what Python does at its end
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()

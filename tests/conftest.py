@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait for eac
 os.environ.setdefault("RAY_worker_niceness", "0")  # at Ray's 15, other tests beside them would take the cores
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("LOG_NAME_UPDATE_INTERVAL_S", "3600")  # nobody reads what Ray would forward of its workers' logs
+os.environ.setdefault("REPORTER_UPDATE_INTERVAL_MS", "3600000")  # nor at its processes' memory and time
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # as many threads as are this process's share of the machine
     SHARE = len(os.sched_getaffinity(0)) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, SHARE)))
@@ -63,9 +63,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A weight cache that holds the smoke model, fetched through the real command."""
 
     def pull(folder: Path) -> None:
-        command = [sys.executable, "-m", "app", "pull", "--profile", "smoke"]
         env = os.environ | {"POCKETCODER_CACHE": str(folder)}
-        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240)
+        done = commands.run(["pull", "--profile", "smoke"], env, IMPORTED_UNDER, 240)
         assert done.returncode == 0, done.stderr
 
     folder = made_once(tmp_path_factory, "cache", pull)

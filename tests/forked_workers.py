@@ -2,28 +2,34 @@
 a command.
 
 A worker that trains takes seven to thirteen seconds of a core to import torch, peft and Ray Train, each of Ray Train's
-seven helpers about two. Only a Ray that is started under `forking` has such workers. Clusters of `ray start`, and Rays
-of commands that tests start as processes of their own, have the usual ones.
+seven helpers about two, one that serves by vLLM ten. Only a Ray that is started under `forking` has such workers. A
+job's workers import the repository's modules from the job's own copy all the same.
 """
 
 import atexit
 import contextlib
+import importlib
 import marshal
+import multiprocessing
 import os
 import runpy
 import select
+import shlex
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
 from tests.ask_for_worker import FORKS
+from tests.forked_children import fork_in_advance
 
 READ_BY_IMPORTS = ("HF_", "TRANSFORMERS_", "OMP_", "TORCH_")  # imports themselves set some of TORCHINDUCTOR_
+
+ROOT = Path(__file__).resolve().parent.parent
+OF_REPOSITORY = ("app", "actors", "tune_spaces")
 
 
 def before_imports(env: Mapping[str, str]) -> dict[str, str]:
@@ -48,10 +54,10 @@ def forking(place: Path) -> Iterator[None]:
 
     usual: Any = parameter.RayParams
     asker = str(Path(__file__).with_name("ask_for_worker.py"))
+    wanted = {"worker_path": asker, "setup_worker_path": asker, "include_log_monitor": False, "no_monitor": True}
 
     def params(**given: Any) -> Any:
-        starts = {"worker_path": asker, "setup_worker_path": asker}
-        return usual(**given, **starts, include_log_monitor=False, no_monitor=True)
+        return usual(**given | wanted)
 
     os.environ[FORKS] = str(place)
     parameter.RayParams = params  # type: ignore[assignment, misc]
@@ -62,31 +68,35 @@ def forking(place: Path) -> Iterator[None]:
         del os.environ[FORKS]
 
 
-def fork_for_all(listener: socket.socket, imported_under: Mapping[str, str]) -> None:
-    """Fork a worker for each who asks, until the process that started this one is gone. Who asks under another
-    environment than `imported_under`, as `before_imports` has it, is told to be a usual worker."""
-    parent = parent_process()
+def fork_for_all(listener: socket.socket, imported_under: Mapping[str, str], imports: Sequence[str]) -> None:
+    """Import these modules, and fork a worker for each who asks, until the process that started this one is gone. Who
+    asks under another environment than `imported_under`, as `before_imports` has it, is told to be a usual worker."""
+    parent = multiprocessing.parent_process()
     assert parent is not None
+    for name in imports:
+        importlib.import_module(name)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody here waits for the workers
     while parent.sentinel not in select.select([listener, parent.sentinel], [], [])[0]:
         client, _ = listener.accept()
-        with client:
+        with client, contextlib.suppress(EOFError, OSError):  # who asks may be ended meanwhile, with its Ray
             length, streams, *_ = socket.recv_fds(client, 8, 3)
             arguments, env, folder = marshal.loads(client.recv(int.from_bytes(length, "big"), socket.MSG_WAITALL))
-            arguments, changes = _without_setup(arguments)
-            can_fork = changes is not None and before_imports(env | changes) == imported_under
+            arguments, context = _without_setup(arguments)
+            changes, own_folder = (context.env_vars, _own_folder(context)) if context else ({}, None)
+            can_fork = context is not None and before_imports(env | changes) == imported_under
             pid = os.fork() if can_fork else None
             if pid == 0:
                 listener.close()
                 client.close()
-                _work(arguments, env, changes or {}, folder, streams)
+                _work(arguments, env, changes, own_folder or folder, streams)
             for stream in streams:
                 os.close(stream)
             client.sendall((pid or 0).to_bytes(8, "big"))
 
 
-def _without_setup(arguments: Sequence[str]) -> tuple[Sequence[str], dict[str, str] | None]:
-    """A worker's own arguments, and what its runtime environment changes in the environment; None where it does more.
+def _without_setup(arguments: Sequence[str]) -> tuple[Sequence[str], Any]:
+    """A worker's own arguments, and what its runtime environment changes: variables, and the folder that it works in.
+    None where that is more.
 
     Ray starts a worker through a process that imports Ray, sees to the runtime environment and is then the worker."""
     from ray._private.runtime_env.context import RuntimeEnvContext
@@ -94,8 +104,25 @@ def _without_setup(arguments: Sequence[str]) -> tuple[Sequence[str], dict[str, s
 
     setup, (_, *others) = parser.parse_known_args(arguments)
     context = RuntimeEnvContext.deserialize(setup.serialized_runtime_env_context or "{}")
-    only = RuntimeEnvContext(env_vars=context.env_vars).serialize() == context.serialize()
-    return others, context.env_vars if only else None
+    folder = _own_folder(context)
+    known = RuntimeEnvContext(
+        command_prefix=["cd", shlex.quote(folder), "&&"] if folder else [], env_vars=context.env_vars
+    )
+    return others, context if known.serialize() == context.serialize() else None
+
+
+def _own_folder(context: Any) -> str | None:
+    """The copy of a job's `--working-dir`."""
+    return shlex.split(context.command_prefix[1])[0] if context.command_prefix[:1] == ["cd"] else None
+
+
+def _import_from(places: Sequence[str]) -> None:
+    """Find modules here first, and the repository's nowhere else: those of another copy of it, or of a worker that is
+    not told where it is, are forgotten."""
+    sys.path[:] = [*places, *(place for place in sys.path if place not in ("", str(ROOT)))]
+    if next((place for place in places if Path(place, "app").is_dir()), None) != str(ROOT):
+        for name in [name for name in sys.modules if name.partition(".")[0] in OF_REPOSITORY]:
+            del sys.modules[name]
 
 
 def _work(
@@ -116,7 +143,11 @@ def _work(
         os.environ.update(env)
         utils.update_envs(changes)
         os.chdir(folder)
+        _import_from([*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), folder])
+        multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]  # may have children
         Config.initialize("")  # reads the environment again
+        if "vllm" in sys.modules:
+            fork_in_advance()
         sys.argv = [str(Path(workers.__path__[0], "default_worker.py")), *arguments]
         runpy.run_path(sys.argv[0], run_name="__main__")
         code = 0

@@ -14,11 +14,13 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 
 from app.runs import Run
+from tests import commands
 from tests.conftest import ROOT, made_once
 
 BIN = Path(sys.executable).parent
@@ -41,8 +43,9 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def started_cluster(runs: Path) -> Iterator[Cluster]:
-    """`ray start --head --block` with a token, ended by its process group; `ray stop` would hit other people's Ray."""
+def started_cluster(runs: Path, *workers_import: str) -> Iterator[Cluster]:
+    """`ray start --head --block` with a token, ended by its process group; `ray stop` would hit other people's Ray.
+    workers_import: as in `commands.started`."""
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # socket paths allow no more than 107 characters
     port, agent = free_port(), free_port()
     env = os.environ | {
@@ -54,31 +57,28 @@ def started_cluster(runs: Path) -> Iterator[Cluster]:
     options = [f"--port={free_port()}", "--num-cpus=2", f"--temp-dir={folder}", f"--dashboard-port={port}"]
     ports = [f"--{name}-port={free_port()}" for name in ("ray-client-server", "metrics-export")]
     ports.append(f"--dashboard-agent-listen-port={agent}")
-    head = subprocess.Popen(
-        [str(BIN / "ray"), "start", "--head", "--block", "--object-store-memory=200000000", *options, *ports],
-        env=env,
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    start = ["start", "--head", "--block", "--object-store-memory=200000000", *options, *ports]
+    log = Path(folder, "start.log")
+    where = {"module": "ray.scripts.scripts", "folder": Path(folder)}
+    head = commands.started(start, env, [log, log], workers_import=workers_import, **where)
     address = f"http://127.0.0.1:{port}"
     try:
         _wait_for(f"{address}/api/gcs_healthz", head)
         _wait_for(f"http://127.0.0.1:{agent}/api/local_raylet_healthz", head)  # the one that jobs are submitted to
         yield Cluster(address, env)
     finally:
+        assert head.pid
         os.killpg(head.pid, signal.SIGTERM)
-        try:
-            head.wait(timeout=5)
-        except subprocess.TimeoutExpired:
+        head.join(timeout=5)
+        if head.exitcode is None:
             os.killpg(head.pid, signal.SIGKILL)
+            head.join()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _wait_for(url: str, head: subprocess.Popen[bytes]) -> None:
+def _wait_for(url: str, head: BaseProcess) -> None:
     for _ in range(120):
-        assert head.poll() is None, "ray start ended"
+        assert head.exitcode is None, "ray start ended"
         try:
             urllib.request.urlopen(url, timeout=2)
             return
@@ -89,7 +89,7 @@ def _wait_for(url: str, head: subprocess.Popen[bytes]) -> None:
 
 @pytest.fixture(scope="module")
 def cluster(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with started_cluster(tmp_path_factory.mktemp("job-runs")) as cluster:
+    with started_cluster(tmp_path_factory.mktemp("job-runs"), "tests.e2e.preloaded") as cluster:
         yield cluster
 
 

@@ -53,7 +53,7 @@ def main(url: str, model: str, tokenizer: str) -> None:
 
 
 def responses(kind: str, arguments: dict[str, Any], task: dict[str, Any], data: Path, **options: Any) -> list[Any]:
-    import lm_eval
+    import lm_eval.evaluator
     from lm_eval.tasks import TaskManager
 
     shared = {
@@ -64,6 +64,7 @@ def responses(kind: str, arguments: dict[str, Any], task: dict[str, Any], data: 
         "doc_to_text": "{{question}}",
         "target_delimiter": "",
     }
+    lm_eval.evaluator.add_env_info = lambda results: None  # what is installed, by pip, after each task
     results = lm_eval.simple_evaluate(
         model=kind,
         model_args=arguments,
