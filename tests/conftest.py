@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,9 +62,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A weight cache that holds the smoke model, fetched through the real command."""
 
     def pull(folder: Path) -> None:
-        command = [sys.executable, "-m", "app", "pull", "--profile", "smoke"]
         env = os.environ | {"POCKETCODER_CACHE": str(folder)}
-        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240)
+        done = commands.run(["pull", "--profile", "smoke"], env, IMPORTED_UNDER, timeout=240)
         assert done.returncode == 0, done.stderr
 
     folder = made_once(tmp_path_factory, "cache", pull)

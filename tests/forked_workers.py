@@ -2,8 +2,9 @@
 a command.
 
 A worker that trains takes seven to thirteen seconds of a core to import torch, peft and Ray Train, each of Ray Train's
-seven helpers about two. Only a Ray that is started under `forking` has such workers. Clusters of `ray start`, and Rays
-of commands that tests start as processes of their own, have the usual ones.
+seven helpers about two. Ray's own processes in Python are forked too: its dashboard and two agents, a second each. Only
+a Ray that is started under `forking` has them so. Clusters of `ray start`, and Rays of commands that tests start as
+processes of their own, have the usual ones.
 """
 
 import atexit
@@ -21,7 +22,7 @@ from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
-from tests.ask_for_worker import FORKS
+from tests.ask_for_worker import FORKS, is_script
 
 READ_BY_IMPORTS = ("HF_", "TRANSFORMERS_", "OMP_", "TORCH_")  # imports themselves set some of TORCHINDUCTOR_
 
@@ -44,9 +45,11 @@ def forking(place: Path) -> Iterator[None]:
     log monitor and no autoscaler's monitor, which nobody needs here, at a second of a core each.
 
     By private members of Ray 2.60: `ray.init` takes none of these."""
-    from ray._private import parameter
+    from ray._private import parameter, services
 
     usual: Any = parameter.RayParams
+    interpreter = "_build_python_executable_command_memory_profileable"  # of the dashboard and the agents
+    usual_interpreter = getattr(services, interpreter)
     asker = str(Path(__file__).with_name("ask_for_worker.py"))
 
     def params(**given: Any) -> Any:
@@ -55,16 +58,20 @@ def forking(place: Path) -> Iterator[None]:
 
     os.environ[FORKS] = str(place)
     parameter.RayParams = params  # type: ignore[assignment, misc]
+    setattr(services, interpreter, lambda *_, **__: [sys.executable, asker])
     try:
         yield
     finally:
         parameter.RayParams = usual  # type: ignore[misc]
+        setattr(services, interpreter, usual_interpreter)
         del os.environ[FORKS]
 
 
 def fork_for_all(listener: socket.socket, imported_under: Mapping[str, str]) -> None:
     """Fork a worker for each who asks, until the process that started this one is gone. Who asks under another
     environment than `imported_under`, as `before_imports` has it, is told to be a usual worker."""
+    from ray._private import workers
+
     parent = parent_process()
     assert parent is not None
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody here waits for the workers
@@ -73,16 +80,27 @@ def fork_for_all(listener: socket.socket, imported_under: Mapping[str, str]) -> 
         with client:
             length, streams, *_ = socket.recv_fds(client, 8, 3)
             arguments, env, folder = marshal.loads(client.recv(int.from_bytes(length, "big"), socket.MSG_WAITALL))
-            arguments, changes = _without_setup(arguments)
+            of_ray = is_script(arguments)
+            arguments, changes = _of_ray(arguments) if of_ray else _without_setup(arguments)
             can_fork = changes is not None and before_imports(env | changes) == imported_under
             pid = os.fork() if can_fork else None
             if pid == 0:
                 listener.close()
+                if of_ray:
+                    threading.Thread(target=_end_with, args=(client,), daemon=True).start()
+                    _work(arguments, env, {}, folder, streams)
                 client.close()
-                _work(arguments, env, changes or {}, folder, streams)
+                worker = str(Path(workers.__path__[0], "default_worker.py"))
+                _work([worker, *arguments], env, changes or {}, folder, streams)
             for stream in streams:
                 os.close(stream)
             client.sendall((pid or 0).to_bytes(8, "big"))
+
+
+def _of_ray(arguments: Sequence[str]) -> tuple[Sequence[str], dict[str, str] | None]:
+    """As `_without_setup`, for a process of Ray's own. A dashboard that serves pages is no fork: it starts processes,
+    which multiprocessing allows no daemon."""
+    return arguments, None if arguments[0].endswith("dashboard.py") and "--disable-frontend" not in arguments else {}
 
 
 def _without_setup(arguments: Sequence[str]) -> tuple[Sequence[str], dict[str, str] | None]:
@@ -98,12 +116,19 @@ def _without_setup(arguments: Sequence[str]) -> tuple[Sequence[str], dict[str, s
     return others, context.env_vars if only else None
 
 
+def _end_with(asker: socket.socket) -> None:
+    """End this process with the one that asked for it: whoever starts processes of Ray's own kills those it knows."""
+    asker.recv(1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def _work(
     arguments: Sequence[str], env: Mapping[str, str], changes: dict[str, str], folder: str, streams: Sequence[int]
 ) -> None:
-    """The forked process: from here on a worker, and it does not come back."""
-    from ray._private import utils, workers
+    """The forked process: from here on what runs this script, and it does not come back."""
+    from ray._private import utils
     from ray._raylet import Config
+    from ray.dashboard import consts
 
     code = 1
     try:
@@ -117,7 +142,9 @@ def _work(
         utils.update_envs(changes)
         os.chdir(folder)
         Config.initialize("")  # reads the environment again
-        sys.argv = [str(Path(workers.__path__[0], "default_worker.py")), *arguments]
+        sys.stdin = os.fdopen(0, closefd=False)  # an agent sees its raylet's end by it, and multiprocessing closed it
+        consts.PARENT_HEALTH_CHECK_BY_PIPE = True  # by its number the parent would not be the raylet
+        sys.argv, sys.path[0] = [*arguments], str(Path(arguments[0]).parent)
         runpy.run_path(sys.argv[0], run_name="__main__")
         code = 0
     except SystemExit as end:
