@@ -1,4 +1,5 @@
-"""What Ray starts for each worker of a Ray under `tests.forked_workers.forking`: it asks for one and waits for its end.
+"""What Ray starts for each worker of a Ray under `tests.forked_workers.forking`, and for each of Ray's own processes in
+Python, whose script is then the first argument: it asks for one and waits for its end.
 
 It hands over its arguments, environment, folder and streams. It runs some hundred times, so it imports little.
 """
@@ -21,14 +22,26 @@ def main() -> None:
         socket.send_fds(client, [len(asked).to_bytes(8, "big")], [0, 1, 2])
         client.sendall(asked)
         pid = int.from_bytes(client.recv(8, socket.MSG_WAITALL), "big")
-    if pid:
-        wait_for(pid, os.getppid())
-    else:  # be what Ray starts otherwise; to set up the worker's environment, and then to be the worker
-        sys.path.pop(0)  # this folder, in which `ray` holds tests
-        from ray._private import workers
+        if pid:
+            wait_for(pid, os.getppid())
+    if not pid:
+        be_usual(sys.argv[1:])
 
-        name = "default_worker.py" if sys.argv[1].startswith("--") else "setup_worker.py"
-        os.execv(sys.executable, [sys.executable, os.path.join(workers.__path__[0], name), *sys.argv[1:]])
+
+def be_usual(arguments: list[str]) -> None:
+    """Be what Ray starts otherwise; to set up a worker's environment, and then to be the worker."""
+    if is_script(arguments):
+        os.execv(sys.executable, [sys.executable, *arguments])
+    sys.path.pop(0)  # this folder, in which `ray` holds tests
+    from ray._private import workers
+
+    name = "default_worker.py" if arguments[0].startswith("--") else "setup_worker.py"
+    os.execv(sys.executable, [sys.executable, os.path.join(workers.__path__[0], name), *arguments])
+
+
+def is_script(arguments: list[str]) -> bool:
+    """Whether this stands for a process of Ray's own; for a worker it would be this file's own path, or an option."""
+    return arguments[0].endswith(".py") and arguments[0] != __file__
 
 
 def wait_for(worker: int, raylet: int) -> None:

@@ -64,7 +64,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     def pull(folder: Path) -> None:
         env = os.environ | {"POCKETCODER_CACHE": str(folder)}
-        done = commands.run(["pull", "--profile", "smoke"], env, IMPORTED_UNDER, 240)
+        done = commands.run(["pull", "--profile", "smoke"], env, IMPORTED_UNDER, timeout=240)
         assert done.returncode == 0, done.stderr
 
     folder = made_once(tmp_path_factory, "cache", pull)

@@ -2,8 +2,9 @@
 a command.
 
 A worker that trains takes seven to thirteen seconds of a core to import torch, peft and Ray Train, each of Ray Train's
-seven helpers about two, one that serves by vLLM ten. Only a Ray that is started under `forking` has such workers. A
-job's workers import the repository's modules from the job's own copy all the same.
+seven helpers about two, one that serves by vLLM ten. Ray's own processes in Python are forked too: its dashboard and
+two agents, a second each. Only a Ray that is started under `forking` has them so. A job's workers import the
+repository's modules from the job's own copy all the same.
 """
 
 import atexit
@@ -23,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.ask_for_worker import FORKS
+from tests.ask_for_worker import FORKS, is_script
 from tests.forked_children import fork_in_advance
 
 READ_BY_IMPORTS = ("HF_", "TRANSFORMERS_", "OMP_", "TORCH_")  # imports themselves set some of TORCHINDUCTOR_
@@ -50,10 +51,13 @@ def forking(place: Path) -> Iterator[None]:
     log monitor and no autoscaler's monitor, which nobody needs here, at a second of a core each.
 
     By private members of Ray 2.60: `ray.init` takes none of these."""
-    from ray._private import parameter
+    from ray._private import parameter, services
 
     usual: Any = parameter.RayParams
+    interpreter = "_build_python_executable_command_memory_profileable"  # of the dashboard and the agents
+    usual_interpreter = getattr(services, interpreter)
     asker = str(Path(__file__).with_name("ask_for_worker.py"))
+
     wanted = {"worker_path": asker, "setup_worker_path": asker, "include_log_monitor": False, "no_monitor": True}
 
     def params(**given: Any) -> Any:
@@ -61,16 +65,20 @@ def forking(place: Path) -> Iterator[None]:
 
     os.environ[FORKS] = str(place)
     parameter.RayParams = params  # type: ignore[assignment, misc]
+    setattr(services, interpreter, lambda *_, **__: [sys.executable, asker])
     try:
         yield
     finally:
         parameter.RayParams = usual  # type: ignore[misc]
+        setattr(services, interpreter, usual_interpreter)
         del os.environ[FORKS]
 
 
 def fork_for_all(listener: socket.socket, imported_under: Mapping[str, str], imports: Sequence[str]) -> None:
     """Import these modules, and fork a worker for each who asks, until the process that started this one is gone. Who
     asks under another environment than `imported_under`, as `before_imports` has it, is told to be a usual worker."""
+    from ray._private import workers
+
     parent = multiprocessing.parent_process()
     assert parent is not None
     for name in imports:
@@ -81,17 +89,31 @@ def fork_for_all(listener: socket.socket, imported_under: Mapping[str, str], imp
         with client, contextlib.suppress(EOFError, OSError):  # who asks may be ended meanwhile, with its Ray
             length, streams, *_ = socket.recv_fds(client, 8, 3)
             arguments, env, folder = marshal.loads(client.recv(int.from_bytes(length, "big"), socket.MSG_WAITALL))
-            arguments, context = _without_setup(arguments)
+            of_ray = is_script(arguments)
+            arguments, context = _of_ray(arguments) if of_ray else _without_setup(arguments)
             changes, own_folder = (context.env_vars, _own_folder(context)) if context else ({}, None)
             can_fork = context is not None and before_imports(env | changes) == imported_under
             pid = os.fork() if can_fork else None
             if pid == 0:
                 listener.close()
+                if of_ray:
+                    threading.Thread(target=_end_with, args=(client,), daemon=True).start()
+                    _work(arguments, env, {}, folder, streams)
                 client.close()
-                _work(arguments, env, changes, own_folder or folder, streams)
+                worker = str(Path(workers.__path__[0], "default_worker.py"))
+                _work([worker, *arguments], env, changes, own_folder or folder, streams)
             for stream in streams:
                 os.close(stream)
             client.sendall((pid or 0).to_bytes(8, "big"))
+
+
+def _of_ray(arguments: Sequence[str]) -> tuple[Sequence[str], Any]:
+    """As `_without_setup`, for a process of Ray's own. A dashboard that serves pages is no fork: it starts processes,
+    which multiprocessing allows no daemon."""
+    from ray._private.runtime_env.context import RuntimeEnvContext
+
+    serves_pages = arguments[0].endswith("dashboard.py") and "--disable-frontend" not in arguments
+    return arguments, None if serves_pages else RuntimeEnvContext()
 
 
 def _without_setup(arguments: Sequence[str]) -> tuple[Sequence[str], Any]:
@@ -125,12 +147,19 @@ def _import_from(places: Sequence[str]) -> None:
             del sys.modules[name]
 
 
+def _end_with(asker: socket.socket) -> None:
+    """End this process with the one that asked for it: whoever starts processes of Ray's own kills those it knows."""
+    asker.recv(1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def _work(
     arguments: Sequence[str], env: Mapping[str, str], changes: dict[str, str], folder: str, streams: Sequence[int]
 ) -> None:
-    """The forked process: from here on a worker, and it does not come back."""
-    from ray._private import utils, workers
+    """The forked process: from here on what runs this script, and it does not come back."""
+    from ray._private import utils
     from ray._raylet import Config
+    from ray.dashboard import consts
 
     code = 1
     try:
@@ -146,9 +175,12 @@ def _work(
         _import_from([*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), folder])
         multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]  # may have children
         Config.initialize("")  # reads the environment again
-        if "vllm" in sys.modules:
+        if "vllm" in sys.modules and arguments[0].endswith("default_worker.py"):
             fork_in_advance()
-        sys.argv = [str(Path(workers.__path__[0], "default_worker.py")), *arguments]
+        sys.stdin = os.fdopen(0, closefd=False)  # an agent sees its raylet's end by it, and multiprocessing closed it
+        consts.PARENT_HEALTH_CHECK_BY_PIPE = True  # by its number the parent would not be the raylet
+        sys.argv = [*arguments]
+        sys.path.insert(0, str(Path(arguments[0]).parent))
         runpy.run_path(sys.argv[0], run_name="__main__")
         code = 0
     except SystemExit as end:

@@ -2,9 +2,11 @@
 
 import importlib
 import os
+import pkgutil
 from types import SimpleNamespace
 
 import ray.actor
+import ray.dashboard.modules
 from ray._raylet import ActorClassID
 
 # A class that becomes an actor gets a random number when it is imported. Drawn by Ray's library, it would seed what all
@@ -24,6 +26,9 @@ for name in (
         "tests.commands",
     ),
     *("actors.generator", "actors.judges", "ray.data", "ray.train.v2.api.data_parallel_trainer"),
-    "tune_spaces.experiment",
+    *("tune_spaces.experiment", "gigatoken"),
+    *("ray.dashboard.dashboard", "ray.dashboard.agent", "ray._private.runtime_env.agent.main"),
 ):
     importlib.import_module(name)
+for module in pkgutil.walk_packages(ray.dashboard.modules.__path__, "ray.dashboard.modules."):
+    importlib.import_module(module.name)

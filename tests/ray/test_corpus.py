@@ -87,7 +87,7 @@ def profile(tmp_path_factory: pytest.TempPathFactory) -> Profile:
     split = "split: {train: 1, validation: 0, test: 0}"
     recipe.write_text(f"name: small\nsources:\n  - {{kind: tree, path: {tree}}}\n{split}\n")
     changes = [f"corpus.recipe={recipe}", "corpus.max_files=null", "corpus.max_mined_files=null"]
-    return with_overrides(smoke(), [*changes, "corpus.files_per_shard=3", "corpus.seq_len=512"])
+    return with_overrides(smoke(), [*changes, "corpus.files_per_shard=6", "corpus.seq_len=512"])
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +167,7 @@ def test_a_file_that_kills_or_hangs_every_worker_is_left_out_and_named_and_the_b
     recipe.write_text(
         f"name: odd\nsources:\n  - {{kind: tree, path: {tree}}}\nsplit: {{train: 1, validation: 0, test: 0}}\n"
     )
-    odd = with_overrides(profile, [f"corpus.recipe={recipe}"])
+    odd = with_overrides(profile, [f"corpus.recipe={recipe}", "corpus.files_per_shard=3"])
     monkeypatch.setattr("app.corpus.build.extract_shard", extract_with_poison)
     monkeypatch.setattr("app.corpus.build.FILE_S", 6.0)
     built(tmp_path / "run", odd, benchmarks)

@@ -32,11 +32,11 @@ from app.training.state import ADAPTER
 from tests.ray.killing import Killed, kill_a_worker
 
 
-def corpus(run: Run) -> None:
-    """64 rows in 4 shards, a document each."""
+def corpus(run: Run, length: int) -> None:
+    """64 rows in 4 shards, a document each. length: tokens of a row."""
     draw = random.Random(0)
-    texts = [[draw.randrange(10, 49_000) for _ in range(128)] for _ in range(64)]
-    rows = [{"input_ids": ids, "labels": ids, "position_ids": list(range(128))} for ids in texts]
+    texts = [[draw.randrange(10, 49_000) for _ in range(length)] for _ in range(64)]
+    rows = [{"input_ids": ids, "labels": ids, "position_ids": list(range(length))} for ids in texts]
     run.train_shards.mkdir(parents=True)
     for index in range(4):
         table = pa.Table.from_pylist(rows[16 * index : 16 * index + 16], TRAIN_SCHEMA)
@@ -60,7 +60,7 @@ def trained(folder: Path, changes: list[str], beside: Callable[[Run], None] = la
     """A run that was trained under these settings. beside: what a thread does to it in the meantime."""
     profile = with_overrides(smoke(), changes)
     with open_run(folder, profile, resume=False) as run:
-        corpus(run)
+        corpus(run, profile.corpus.seq_len)
         write_json(run.decision("sft"), {"kept": False})
         other = threading.Thread(target=beside, args=(run,), daemon=True)
         other.start()
@@ -120,10 +120,11 @@ def test_two_workers_of_which_one_is_killed_train_the_adapter_that_one_process_t
 def test_two_workers_with_half_a_model_each_know_of_each_others_documents(local_ray: None, tmp_path: Path) -> None:
     """Half of all 64 documents is 32, of those that one worker saw it would be 16."""
     changes = [*TWO_WORKERS, "sft.parallelism=fsdp", "sft.micro_batch=2", "sft.max_steps=null", "sft.epochs=3"]
-    made = trained(tmp_path / "run", [*changes, "sft.data_dropout=dbpd", "sft.checkpoint_every=100"])
+    changes += ["sft.data_dropout=dbpd", "sft.checkpoint_every=100", "corpus.seq_len=32"]
+    made = trained(tmp_path / "run", changes)
     metrics, meta = made.metrics, read_json(made.run.sft_meta)
     assert "not the fused ones: " in made.said
-    assert metrics[0]["label_tokens"] == 8 * 127
+    assert metrics[0]["label_tokens"] == 8 * 31
     assert metrics[0]["loss"] == pytest.approx(10.8, abs=0.1)
     assert [row["effective_epochs"] for row in metrics[7::4]] == [1.0, 1.5, 2.0, 2.5], "8 steps, 4, and 8"
     assert meta["steps"] == len(metrics) == 20 and meta["flop_epochs"] == 2.5

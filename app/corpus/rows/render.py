@@ -76,13 +76,20 @@ def check_forms(tokenizer: Any, forms: dict[str, float]) -> None:
         what = f"the corpus (its dialogues: {', '.join(dialogues)})"
         check_chat(tokenizer, what, "set those forms of the recipe to 0")
         turns = ({"role": "user", "content": "a"}, {"role": "assistant", "content": "b"})
-        tokenise(Example(form=dialogues[0], turns=turns), tokenizer)
+        _check_shown([Example(form=dialogues[0], turns=turns)], tokenizer)
     if forms.get("tool_use"):
         try:
-            tokenise_all(unrolled(_SEARCHED, tokenizer), tokenizer)
+            _check_shown(unrolled(_SEARCHED, tokenizer), tokenizer)
         except UserError as error:
             reason = str(error).rpartition(": ")[0]
             raise UserError(f"{reason}: set tool_use of the recipe's forms to 0, or take another model") from None
+
+
+def _check_shown(examples: Iterable[Example], tokenizer: Any) -> None:
+    """Raise UserError where `tokenise_all` would: it makes an encoder, which takes a second."""
+    marked = _Marked(tokenizer)
+    for example in examples:
+        _segments(example, tokenizer, marked)
 
 
 def unrolled(example: Example, tokenizer: Any) -> Iterator[Example]:

@@ -26,15 +26,24 @@ from app.records import Problem, Status
 from app.report import write_report
 from app.runs import Run, open_run
 from app.settings import Profile
+from tests.tiny_model import write_model
 from tests.unit.evaluation.test_measure import ScriptedGenerator, StatedJudge
 
 LABEL = "humaneval-chat-2"
 
 
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose tokenizer, which each copy of the folder has loaded anew, takes no half a second."""
+    folder = tmp_path_factory.mktemp("tiny") / "model"
+    write_model(folder, ["pass"])
+    return folder
+
+
 @pytest.fixture
-def profile(smoke_model: Path, tmp_path: Path) -> Profile:
+def profile(tiny: Path, tmp_path: Path) -> Profile:
     """A profile whose model folder a test may change."""
-    shutil.copytree(smoke_model, tmp_path / "model")
+    shutil.copytree(tiny, tmp_path / "model")
     model = ["model.source=path", f"model.name={tmp_path / 'model'}"]
     return with_overrides(smoke(), [*model, "evaluation.num_problems=2"])
 

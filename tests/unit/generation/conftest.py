@@ -1,18 +1,26 @@
 """vLLM's process: it changes torch for the process that it is in, and takes ten seconds of a core to be imported."""
 
-import multiprocessing
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.commands import context
 
 TIMEOUT_SECONDS = 240
 InVllm = Callable[..., Any]
 
 
 @pytest.fixture(scope="session")
-def in_vllm() -> Iterator[InVllm]:
+def in_vllm(cache: Path) -> Iterator[InVllm]:
     """Call a function in the one process in which the tests here make their engines, one after the other."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, context(), initializer=_take, initargs=(dict(os.environ),)) as pool:
         yield lambda function, *arguments: pool.submit(function, *arguments).result(TIMEOUT_SECONDS)
+
+
+def _take(environment: dict[str, str]) -> None:
+    """The process that forks was begun under an earlier one."""
+    os.environ.update(environment)

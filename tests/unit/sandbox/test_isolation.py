@@ -38,7 +38,7 @@ def test_a_search_finds_nothing_that_one_draft_leaves_to_another(tier: str, user
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250)
         assert done.returncode == 0, done.stderr
         found = json.loads(done.stdout)
-        if not any(what.startswith("files") for differing in found.values() for what in differing):
+        if not any(what.startswith("file ") for differing in found.values() for what in differing):
             break
     assert found == {}
 
