@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_context
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -28,10 +28,16 @@ ROOT = Path(__file__).resolve().parent.parent
 Done = subprocess.CompletedProcess[str]
 
 
+@functools.cache
 def context() -> ForkServerContext:
-    """Starts processes by a fork of the one that has made the imports."""
+    """Starts processes by a fork of the one that has made the imports. That one is started at the first call, whoever
+    calls, so that all that are forked find in Ray's library what it reads but once."""
     forks = get_context("forkserver")
     forks.set_forkserver_preload(["tests.preloaded"])
+    os.environ |= read_by_ray()
+    forkserver.ensure_running()
+    for name in read_by_ray():
+        del os.environ[name]
     return forks
 
 
@@ -48,10 +54,7 @@ def workers_socket(imports: tuple[str, ...] = ()) -> Path:
         server = context().Process(
             target=fork_for_all, args=(listener, before_imports(os.environ), imports), daemon=True
         )
-        os.environ |= read_by_ray()
         server.start()
-        for name in read_by_ray():
-            del os.environ[name]
     return folder / "socket"
 
 
