@@ -71,7 +71,8 @@ def _url_verdict(text: str) -> str:
 
 
 def _address_verdict(text: str) -> str:
-    words = re.split(r"[\s,;\[\]()]+|\band\b|\bthen\b", _RESOLVED.sub("", text))
+    answers = re.sub(r"\([^()]*\)", " ", _RESOLVED.sub("", text))
+    words = re.split(r"[\s,;\[\]]+|\b(?:and|then|plus)\b", answers)
     try:
         refuse_unless_public([word.strip("'\"") for word in words if word])
     except Refused as refused:

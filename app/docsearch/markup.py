@@ -22,10 +22,8 @@ _ATTRIBUTE = re.compile(
 )
 _RAW = frozenset("script style title textarea xmp iframe noembed noframes plaintext".split())
 """Elements whose content is no markup; none of it is shown."""
-_INSTEAD = dict.fromkeys("a b big code em font i nobr s small strike strong tt u".split(), "span")
-"""Formatting is opened again in each later block if it was left open, forms can't be nested, and what is foreign to
-HTML has rules of its own."""
-_INSTEAD |= {"form": "div", "math": "span", "select": "template", "svg": "template"}
+_INSTEAD = {"form": "div", "select": "template", "svg": "template"}
+"""Forms can't be nested; what stands in the others is not shown, and has rules of its own."""
 _KNOWN = frozenset(
     """
     address article aside audio blockquote button canvas caption cite dd del details dfn dialog div dl dt embed fieldset
@@ -33,7 +31,8 @@ _KNOWN = frozenset(
     pre q ruby samp section span sub summary sup table tbody td template tfoot th thead tr ul var video
     """.split()
 )
-"""All others become <span>: a parser is slow with names that it does not know."""
+"""All others become <span>: a parser opens formatting (<b>) again in each later block if it was left open, what is
+foreign to HTML (<math>) has rules of its own, and names that it does not know make it slow."""
 _VOID = frozenset("area base br col embed hr img input link meta param source track wbr".split())
 _CLOSED_BY_OTHERS = frozenset("colgroup dd dt li optgroup option p rp rt tbody td tfoot th thead tr".split())
 _IGNORED = frozenset("html head body frameset frame".split())

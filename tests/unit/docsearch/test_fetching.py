@@ -149,6 +149,24 @@ def test_n_16_an_endless_body_ends_at_two_mebibytes(serve: Serve) -> None:
     assert reason(serve(lambda host, target: endless(b"a" * 65536))) == "too_large"
 
 
+def interim_flood(_host: str, _target: str) -> Iterator[bytes]:
+    while True:
+        yield b"HTTP/1.1 103 Early Hints\r\nX: y\r\n\r\n" * 1000
+
+
+def padded_chunks(_host: str, _target: str) -> Iterator[bytes]:
+    yield b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nTransfer-Encoding: chunked\r\n\r\n"
+    while True:
+        yield (b"1;x=" + b"y" * 4000 + b"\r\na\r\n") * 16
+
+
+@pytest.mark.parametrize("answer", [interim_flood, padded_chunks])
+def test_what_stands_around_a_body_counts_too(serve: Serve, answer: Answer) -> None:
+    start = time.monotonic()
+    assert reason(serve(answer)) == "too_large"
+    assert time.monotonic() - start < 8
+
+
 def test_a_body_of_exactly_the_limit_comes_whole(serve: Serve) -> None:
     assert len(got(serve(lambda host, target: reply(b"a" * 2 * MIB))).body) == 2 * MIB
     assert reason(serve(lambda host, target: reply(b"a" * (2 * MIB + 1)))) == "too_large"

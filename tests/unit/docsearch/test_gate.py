@@ -36,8 +36,13 @@ def test_the_command_names_what_differs(tmp_path: Path, capsys: pytest.CaptureFi
     rows = [
         {"area": "url_guard", "id": "A", "input": "https://evil.com/", "expected": "allow:https://evil.com/"},
         {"area": "url_guard", "id": "B", "input": "https://docs.python.org/{ab*2}", "expected": "block:domain"},
-        {"area": "resolved_ip", "id": "C", "input": "allowed name resolves to 8.8.8.8, ::1", "expected": "connect"},
-        {"area": "resolved_ip", "id": "D", "input": "allowed name resolves to 8.8.8.8", "expected": "connect"},
+        {"area": "resolved_ip", "id": "C", "input": "allowed name resolves to [8.8.8.8, ::1]", "expected": "connect"},
+        {
+            "area": "resolved_ip",
+            "id": "D",
+            "input": "a name resolves to 8.8.8.8 and 1.1.1.1 (two)",
+            "expected": "connect",
+        },
     ]
     file = tmp_path / "cases.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))

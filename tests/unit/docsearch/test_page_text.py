@@ -5,6 +5,7 @@ import time
 import pytest
 
 from app.docsearch.gate import ALLOWED
+from app.docsearch.markup import MAX_TAGS, rebuilt
 from app.docsearch.page_text import cleaned, cut, text_of, without_links
 from app.docsearch.records import Page
 
@@ -206,11 +207,20 @@ def test_a_mebibyte_of_the_same_markup_is_read_in_seconds(unit: str) -> None:
 
 def test_unclosed_formatting_with_attributes_does_not_multiply() -> None:
     """The HTML standard opens each <b> again in each paragraph: 25 million elements."""
+    formatting = "a b big code em font i nobr s small strike strong tt u".split()
+    written = rebuilt("".join(f"<{name} class=a{number}>x" for number in range(9) for name in formatting))
+    assert not [name for name in formatting if f"<{name} " in written] and written.count("<span class=") == 126
     start = time.process_time()
     html("".join(f"<b a={number}>" for number in range(5000)) + "<p>x" * 5000)
     html("<p " + " ".join(f"a{number}" for number in range(200_000)) + ">x")
     html("".join(f"<x{number}></x{number}>" for number in range(200_000)))
     assert time.process_time() - start < 8
+
+
+def test_what_follows_too_many_tags_or_lies_too_deep_is_left_out() -> None:
+    assert 99_000 < html("<br>x" * 200_000).count("x") <= MAX_TAGS
+    assert "end" not in html("<div>" * 500 + "end") and "end" in html("<div>" * 300 + "end")
+    assert "end" in html("<p>x<li>y<img>" * 1000 + "end") and "end" in html("<div></div>" * 1000 + "end")
 
 
 @pytest.mark.parametrize(
