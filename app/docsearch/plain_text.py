@@ -17,9 +17,9 @@ _BLANK_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u18
 _TOKEN_NAMES = (
     "s|unk|pad|bos|eos|mask|sep|cls|tools?|tool_calls?|tool_responses?|tool_results?|functions?|function_calls?|"
     "function_results?|invoke|parameters?|think|thinking|reasoning|start_of_turn|end_of_turn|turn_end|start_of_image|"
-    "end_of_text|endoftext|im_start|im_end|system|user|assistant|human|fim_[a-z]+|file_sep|file_separator|repo_name|"
+    "end_of_text|endoftext|im_start|im_end|fim_[a-z]+|file_sep|file_separator|repo_name|"
     "repo_sep|reponame|filename|gh_stars|issue_start|issue_comment|issue_closed|jupyter_[a-z]+|empty_output|"
-    r"commit_[a-z]+|intermediate_[a-z]+|extra_id_\d+|reserved_[a-z_\d]+|fill_me|pre|suf|mid|eot"
+    r"commit_[a-z]+|intermediate_[a-z]+|extra_id_\d+|reserved_[a-z_\d]+|fill_me|(?-i:PRE|SUF|MID|EOT)"
 )
 """Names in angle brackets that chat templates and code models give a meaning of their own."""
 _TOKENS = re.compile(rf"<(?=/?(?:{_TOKEN_NAMES})(?:[\s=:][^<>]{{0,99}})?>|[|｜]|<SYS>>|</SYS>>|/?\|)", re.I)

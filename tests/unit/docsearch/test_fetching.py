@@ -2,6 +2,7 @@
 
 import dataclasses
 import gzip
+import random
 import socket
 import ssl
 import threading
@@ -366,6 +367,30 @@ def test_a_request_of_ours_may_name_an_api_and_a_redirect_may_not_lead_to_one(se
     assert reason(sites, api) == "domain"
     assert got(sites, api, allowed=with_api).url == "https://api.stackexchange.com/2.3/moved"
     assert reason(sites, allowed=with_api) == "redirect"
+
+
+STARTS = [b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n", b"HTTP/1.1 302 Found\r\n", b""]
+LINES = b"""Content-Type: text/html|Content-Length: 5|Content-Length: -1|Transfer-Encoding: chunked|
+Transfer-Encoding: gzip|Content-Encoding: gzip|Content-Encoding: gzip|Location: /x|Location: \xff|: x|a|5|hello|0||||||\x1f\x8b\x08|\0|\xff|
+Connection: upgrade|HTTP/1.1 103 Early|HTTP/2 200 OK|HTTP/1.1 999 X""".replace(b"\n", b"").split(b"|")
+
+
+def test_whatever_a_server_answers_is_a_page_or_a_refusal(serve: Serve) -> None:
+    dice, reasons = random.Random(3), set()
+
+    def answer(host: str, target: str) -> list[bytes]:
+        lines = dice.choices(LINES, k=dice.randrange(6))
+        return [
+            dice.choice(STARTS) + b"".join(line + b"\r\n" for line in lines) + dice.choice([b"\r\n", b"\r\nhello", b""])
+        ]
+
+    sites = serve(answer)
+    for _ in range(300):
+        try:
+            reasons.add(type(got(sites, limits=Limits(total_seconds=2))).__name__)
+        except Refused as refused:
+            reasons.add(refused.reason)
+    assert {"Page", "connection"} < reasons and len(reasons) > 3
 
 
 def test_a_connection_that_breaks_is_a_refusal(serve: Serve) -> None:

@@ -86,7 +86,7 @@ def test_t_8_invisible_characters_are_removed_and_code_is_not_normalised() -> No
 TOKENS = """<|im_start|> <|im_end|> <|endoftext|> <|eot_id|> <|start_header_id|> <|fim_prefix|> <tool_call> </tool_call>
 <tool_response> </tool_response> <tools> <think> </think> [INST] [/INST] <<SYS>> <</SYS>> <s> </s> <start_of_turn>
 <end_of_turn> <｜begin▁of▁sentence｜> <｜User｜> [TOOL_CALLS] <fim_middle> <file_sep> <repo_name> <function=search_docs>
-<parameter=query>""".split()
+<parameter=query> <PRE>""".split()
 
 
 @pytest.mark.parametrize("token", TOKENS)
@@ -111,7 +111,8 @@ def test_t_9_the_tokens_of_the_stand_in_and_of_qwen_are_plain_text_afterwards() 
 
 
 def test_ordinary_code_and_prose_are_left_alone() -> None:
-    text = "if a < b and c | d: x = y[INST]\nlist[int] <b>\n#include <stdio.h>\nfor (i = 0; i <n; i++) a |> b ||> c"
+    text = "if a < b and c | d: x = y[INST]\nlist[int] <b> <pre> <user> <host>\n"
+    text += "#include <stdio.h>\nfor (i = 0; i <n; i++) a |> b ||> c"
     assert cleaned(text.replace("[INST]", "[0]")) == text.replace("[INST]", "[0]")
 
 
