@@ -371,7 +371,8 @@ def test_a_request_of_ours_may_name_an_api_and_a_redirect_may_not_lead_to_one(se
 
 STARTS = [b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n", b"HTTP/1.1 302 Found\r\n", b""]
 LINES = b"""Content-Type: text/html|Content-Length: 5|Content-Length: -1|Transfer-Encoding: chunked|
-Transfer-Encoding: gzip|Content-Encoding: gzip|Content-Encoding: gzip|Location: /x|Location: \xff|: x|a|5|hello|0||||||\x1f\x8b\x08|\0|\xff|
+Transfer-Encoding: gzip|Content-Encoding: gzip|Content-Encoding: gzip|Location: /x|Location: \xff|: x|
+a|5|hello|0||||||\x1f\x8b\x08|\0|\xff|
 Connection: upgrade|HTTP/1.1 103 Early|HTTP/2 200 OK|HTTP/1.1 999 X""".replace(b"\n", b"").split(b"|")
 
 
