@@ -83,5 +83,5 @@ def test_the_root_of_app_holds_what_no_room_does() -> None:
     assert modules == {
         *("__init__", "__main__", "cli", "pipeline", "report", "stages"),
         *("arm_paths", "errors", "hardware", "overrides", "profiles", "progress", "records", "run_settings", "runs"),
-        *("settings", "settings_base", "settings_evolve", "settings_grm", "settings_model"),
+        *("settings", "settings_base", "settings_docsearch", "settings_evolve", "settings_grm", "settings_model"),
     }

@@ -1,0 +1,95 @@
+"""Settings of the documentation search (`app.docsearch`), gathered with the others in `app.settings.Profile`."""
+
+import re
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+
+from app.settings_base import Settings
+
+READTHEDOCS = (
+    "anyio", "black", "cachetools", "cbor2", "cffi", "charset-normalizer", "contourpy", "dateutil", "filesystem-spec",
+    "fonttools", "h11", "html5lib", "hypothesis", "importlib-metadata", "importlib-resources", "ipython", "ipywidgets",
+    "kafka-python", "kiwisolver", "lark-parser", "lightgbm", "llvmlite", "loguru", "markdown-it-py", "mmh3",
+    "more-itertools", "msgpack-python", "mypy", "numba", "numexpr", "numpydoc", "oauthlib", "openpyxl", "optuna",
+    "pillow", "pint", "platformdirs", "pluggy", "portalocker", "psutil", "py-filelock", "pyjwt", "pyparsing-docs",
+    "pytest-xdist", "python-jsonschema", "pyzmq", "referencing", "requests", "rich", "six", "tenacity", "tomlkit",
+    "trio", "typing-extensions", "urllib3", "websocket-client", "websockets", "wrapt", "wsproto", "xgboost", "xlrd",
+)  # fmt: skip
+"""Projects of readthedocs.io. Each host is named in the metadata, code or documentation of a package that another
+project publishes; none was asked over a network. Anybody may publish on that domain, so it is a list, no wildcard."""
+_SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+
+
+class DocsearchSettings(Settings):
+    """Where documentation is looked up, and how much of it. The network is used only while the environment variable ENV
+    is exactly `online`."""
+
+    python: bool = True
+    """docs.python.org, by its own search index."""
+    fastapi: bool = True
+    """fastapi.tiangolo.com, by its own search index."""
+    readthedocs: tuple[str, ...] = READTHEDOCS
+    """Projects of readthedocs.io that may be asked, each by the search of its own host; empty: none."""
+    stackoverflow: bool = False
+    """Stack Exchange's API (api.stackexchange.com); answers come with author and link, as its licence asks."""
+    serpapi_key_env: str = ""
+    """The environment variable that holds a key of SerpAPI, a paid web search: asked where the others found nothing.
+    Empty: it is off."""
+    offline: bool = True
+    """Answer out of what is on this machine while ENV is not `online`; false: such a search is refused."""
+    offline_packages: tuple[str, ...] = ()
+    """Installed packages whose docstrings are searched offline beside the standard library's; empty: FastAPI and those
+    of the list `readthedocs` that are installed."""
+    offline_html: tuple[str, ...] = ()
+    """Folders of HTML pages that are searched offline, as SOURCE=FOLDER, for example python=/usr/share/doc/python3/html;
+    SOURCE is python, fastapi or readthedocs."""
+    searches: int = Field(default=5, ge=1, le=100)
+    """Of one request; what is refused, fails or comes out of the cache counts as well."""
+    results: int = Field(default=2, ge=1, le=10)
+    """Passages of one search, as in the dialogues that teach it."""
+    words: int = Field(default=500, ge=20, le=5000)
+    """Of all passages of one search together."""
+    characters: int = Field(default=4000, ge=100, le=50_000)
+    """The same in characters."""
+    marking: Literal["datamarked", "delimited"] = "datamarked"
+    """How an answer is told from instructions (`app.docsearch.marking`)."""
+    cache_days: float = Field(default=7.0, ge=0, le=365)
+    """How long answers and search indexes are kept; 0: not at all."""
+    cache_bytes: int = Field(default=256 << 20, ge=1 << 20)
+    """On disk; the oldest go first."""
+    redis_url: str = ""
+    """redis://HOST:PORT/NUMBER of a server that keeps the cache in place of a file; it sees queries' results, so give
+    one of your own."""
+
+    @field_validator("readthedocs")
+    @classmethod
+    def _are_project_names(cls, projects: tuple[str, ...]) -> tuple[str, ...]:
+        if bad := next((name for name in projects if not _SLUG.fullmatch(name)), None):
+            raise ValueError(f"{bad!r} is no project of readthedocs.io: give the first part of its host, as in psutil")
+        return projects
+
+    @field_validator("serpapi_key_env")
+    @classmethod
+    def _is_a_variable(cls, name: str) -> str:
+        if name and not _VARIABLE.fullmatch(name):
+            raise ValueError("it names an environment variable: put the key there, and its name here")
+        return name
+
+    @field_validator("offline_html")
+    @classmethod
+    def _name_a_source(cls, folders: tuple[str, ...]) -> tuple[str, ...]:
+        for folder in folders:
+            source, separator, place = folder.partition("=")
+            if not (separator and place and source in ("python", "fastapi", "readthedocs")):
+                raise ValueError(f"{folder!r} is not SOURCE=FOLDER, with python, fastapi or readthedocs as SOURCE")
+        return folders
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis(cls, url: str) -> str:
+        if url and urlsplit(url).scheme not in ("redis", "rediss", "unix"):
+            raise ValueError("it begins with redis://, rediss:// or unix://")
+        return url
