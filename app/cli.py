@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from app.docsearch.command import add_docsearch_arguments, docsearch
 from app.errors import UserError, causes
 from app.evaluation.arguments import add_arguments
 from app.files.user_files import user_path
@@ -59,9 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--run", required=True, type=user_path, metavar="DIR", help="run directory")
 
     unsafe = argparse.ArgumentParser(add_help=False)
-    unsafe.add_argument(
-        "--unsafe", action="store_true", help="run programs even where they can't be confined; marks every score"
-    )
+    unsafe.add_argument("--unsafe", action="store_true", help="run programs unconfined if need be; marks every score")
 
     pull = commands.add_parser("pull", parents=[profile], help="fetch the base weights, and what self-reward needs")
     pull.add_argument("--run", type=user_path, metavar="DIR", help="fetch those of this run")
@@ -95,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     sandbox.add_argument("--timeout", type=float, default=2.0, metavar="S", help="CPU seconds a program may use")
     sandbox.add_argument("--json", action="store_true", help="print the outcome as one JSON object")
+    add_docsearch_arguments(commands.add_parser("docsearch", help="try the guard of the documentation search"))
     return parser
 
 
@@ -304,5 +304,6 @@ COMMANDS = {
     "serve": _serve,
     "keys": _keys,
     "sandbox": _sandbox,
+    "docsearch": docsearch,
 }
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -37,7 +37,7 @@ LEVELS = (
     ("app.corpus.clean",),
     ("app.corpus.sources",),
     ("app.corpus",),
-    ("app.generation", "app.sandbox"),
+    ("app.docsearch", "app.generation", "app.sandbox"),
     ("app.cluster", "app.models", "app.problem_sets", "app.prompting"),
     ("app",),
 )
