@@ -7,6 +7,7 @@
 searches. The file is its owner's alone and starts anew at 16 MiB; the one before is kept beside it.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -56,4 +57,5 @@ class DecisionLog:
         finally:
             os.close(file)
         if is_full:
-            os.replace(self.path, self.path.with_name(f"{self.path.name}.1"))
+            with contextlib.suppress(FileNotFoundError):  # another process was faster
+                os.replace(self.path, self.path.with_name(f"{self.path.name}.1"))
