@@ -8,17 +8,6 @@ from pydantic import Field, field_validator
 
 from app.settings_base import Settings
 
-READTHEDOCS = (
-    "anyio", "black", "cachetools", "cbor2", "cffi", "charset-normalizer", "contourpy", "dateutil", "filesystem-spec",
-    "fonttools", "h11", "html5lib", "hypothesis", "importlib-metadata", "importlib-resources", "ipython", "ipywidgets",
-    "kafka-python", "kiwisolver", "lark-parser", "lightgbm", "llvmlite", "loguru", "markdown-it-py", "mmh3",
-    "more-itertools", "msgpack-python", "mypy", "numba", "numexpr", "numpydoc", "oauthlib", "openpyxl", "optuna",
-    "pillow", "pint", "platformdirs", "pluggy", "portalocker", "psutil", "py-filelock", "pyjwt", "pyparsing-docs",
-    "pytest-xdist", "python-jsonschema", "pyzmq", "referencing", "requests", "rich", "six", "tenacity", "tomlkit",
-    "trio", "typing-extensions", "urllib3", "websocket-client", "websockets", "wrapt", "wsproto", "xgboost", "xlrd",
-)  # fmt: skip
-"""Projects of readthedocs.io. Each host is named in the metadata, code or documentation of a package that another
-project publishes; none was asked over a network. Anybody may publish on that domain, so it is a list, no wildcard."""
 _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
@@ -31,8 +20,9 @@ class DocsearchSettings(Settings):
     """docs.python.org, by its own search index."""
     fastapi: bool = True
     """fastapi.tiangolo.com, by its own search index."""
-    readthedocs: tuple[str, ...] = READTHEDOCS
-    """Projects of readthedocs.io that may be asked, each by the search of its own host; empty: none."""
+    readthedocs: tuple[str, ...] | None = None
+    """Projects of readthedocs.io that may be asked, each by the search of its own host; None: those of
+    `app.docsearch.gate`; empty: none. Anybody may publish on that domain, so it is a list, no wildcard."""
     stackoverflow: bool = False
     """Stack Exchange's API (api.stackexchange.com); answers come with author and link, as its licence asks."""
     serpapi_key_env: str = ""
@@ -41,8 +31,8 @@ class DocsearchSettings(Settings):
     offline: bool = True
     """Answer out of what is on this machine while ENV is not `online`; false: such a search is refused."""
     offline_packages: tuple[str, ...] = ()
-    """Installed packages whose docstrings are searched offline beside the standard library's; empty: FastAPI and those
-    of the list `readthedocs` that are installed."""
+    """Installed packages whose docstrings are searched offline beside the standard library's; empty: those that
+    `app.docsearch.sources.offline` names, where they are installed."""
     offline_html: tuple[str, ...] = ()
     """Folders of HTML pages that are searched offline, as SOURCE=FOLDER, for example python=/usr/share/doc/python3/html;
     SOURCE is python, fastapi or readthedocs."""
@@ -66,8 +56,8 @@ class DocsearchSettings(Settings):
 
     @field_validator("readthedocs")
     @classmethod
-    def _are_project_names(cls, projects: tuple[str, ...]) -> tuple[str, ...]:
-        if bad := next((name for name in projects if not _SLUG.fullmatch(name)), None):
+    def _are_project_names(cls, projects: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if bad := next((name for name in projects or () if not _SLUG.fullmatch(name)), None):
             raise ValueError(f"{bad!r} is no project of readthedocs.io: give the first part of its host, as in psutil")
         return projects
 

@@ -28,7 +28,7 @@ LEVELS = (
     ("app.reward.problems",),
     ("app.reward",),
     ("app.evaluation", "app.serving", "app.training"),
-    ("app.evaluation.suites", "app.training.experimental"),
+    ("app.docsearch", "app.evaluation.suites", "app.training.experimental"),
     ("app.corpus.build",),
     ("app.corpus.identity", "app.corpus.manifest", "app.corpus.recipe_check"),
     ("app.corpus.rows",),
@@ -37,7 +37,7 @@ LEVELS = (
     ("app.corpus.clean",),
     ("app.corpus.sources",),
     ("app.corpus",),
-    ("app.docsearch", "app.generation", "app.sandbox"),
+    ("app.generation", "app.sandbox"),
     ("app.cluster", "app.models", "app.problem_sets", "app.prompting"),
     ("app",),
 )

@@ -5,6 +5,7 @@ The key is part of the address that is fetched, so that address is told to nobod
 Results are addresses and a few words; the pages come by the guard, each through the same gate.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -43,8 +44,9 @@ class SerpApi:
         for title, link in _results(page.body):
             url, _, anchor = link.partition("#")
             if len(found) < MAX_PAGES and (address := self._on_the_list(url)):
-                text = text_of(part_of(get(address), anchor))
-                found.append(Found(source=_source(address), title=title, url=link, text=text))
+                with contextlib.suppress(Refused):  # the next one may come; the log has this one
+                    text = text_of(part_of(get(address), anchor))
+                    found.append(Found(source=_source(address), title=title, url=link, text=text))
         return found
 
     def _on_the_list(self, url: str) -> str:
