@@ -12,6 +12,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+import re
 import sys
 import sysconfig
 import types
@@ -28,10 +29,13 @@ MAX_FILE_BYTES = 1 << 20
 MAX_DOCSTRING = 6000
 _MIN_DOCSTRING = 20
 _LEFT_OUT = frozenset(
-    "antigravity ensurepip idlelib lib2to3 pydoc_data test tests testing this turtledemo tkinter".split()
+    "antigravity builtins conftest ensurepip idlelib lib2to3 pydoc_data test tests testing this tkinter turtledemo "
+    "_tests _testing _vendor _vendored".split()
 )
 _TWINS = {"os": "posix", "builtins": ""}
 """Where a module's C half isn't called by its name and an underscore."""
+_OWNER = re.compile(r"\(\$\w+(?:, /)?(?:, )?")
+"""The module or instance in the signature of a function in C: ($module, obj, /)."""
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -40,7 +44,7 @@ def standard_library() -> Iterator[Entry]:
     yield from _members(builtins, "builtins", is_builtin=True)
     root = Path(sysconfig.get_path("stdlib"))
     for name in sorted(sys.stdlib_module_names - _LEFT_OUT):
-        if name.startswith("_"):
+        if name.startswith("_"):  # its members are shown as those of the module that has them from it
             continue
         file, folder = root / f"{name}.py", root / name
         seen: set[str] = set()
@@ -75,12 +79,17 @@ def _of_files(files: Iterable[Path], root: Path, source: Source) -> Iterator[Ent
     for file in files:
         parts = file.relative_to(root).with_suffix("").parts
         names = parts[:-1] if parts[-1] == "__init__" else parts
-        is_hidden = any(name.startswith("_") or name in _LEFT_OUT or name.startswith("test_") for name in names)
+        is_hidden = any(name in _LEFT_OUT or name.startswith("test_") for name in names)
         if not names or is_hidden or not all(map(str.isidentifier, names)):
             continue
         with contextlib.suppress(OSError):
             if file.stat().st_size <= MAX_FILE_BYTES and (tree := parsed(file.read_bytes())):
-                yield from _of_tree(tree, ".".join(names), source)
+                yield from _of_tree(tree, _public(names), source)
+
+
+def _public(names: tuple[str, ...]) -> str:
+    """What is written in private modules is used by the name of the package: httpx._api.get is httpx.get."""
+    return ".".join((names[0].lstrip("_"), *(name for name in names[1:] if not name.startswith("_"))))
 
 
 def _of_tree(node: Documented, name: str, source: Source) -> Iterator[Entry]:
@@ -138,10 +147,8 @@ def _described(value: object, name: str) -> Iterator[Entry]:
     docstring = getattr(value, "__doc__", None)
     if not isinstance(docstring, str) or len(docstring) < _MIN_DOCSTRING:
         return
-    try:
-        head = f"{name}{inspect.signature(value)}"  # type: ignore[arg-type]
-    except (ValueError, TypeError):
-        head = name
+    signature = getattr(value, "__text_signature__", None) or ""
+    head = name + _OWNER.sub("(", signature) if isinstance(signature, str) else name
     yield "python", name, _passage(head, inspect.cleandoc(docstring)), ""
 
 
