@@ -49,9 +49,7 @@ def key_of(*parts: str) -> str:
 class SqliteCache:
     """A file that its owner alone can read; any number of processes and threads may use it."""
 
-    def __init__(
-        self, path: Path, *, seconds: float, max_bytes: int, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, path: Path, *, seconds: float, max_bytes: int, clock: Callable[[], float] = time.time) -> None:
         """seconds: how long a value is kept. max_bytes: of all values; the oldest go first."""
         self._path, self._seconds, self._max_bytes, self._clock = path, seconds, max_bytes, clock
 

@@ -62,9 +62,12 @@ class Get(Protocol):
 class DocsSource(Protocol):
     """One site, or what is on this machine."""
 
-    name: str
-    hosts: tuple[str, ...]
-    """That it asks."""
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """That it asks."""
 
     def search(self, query: str, get: Get) -> Sequence[Found]:
         """Passages that fit the query, best first. Raises Refused."""

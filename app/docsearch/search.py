@@ -90,6 +90,15 @@ class DocsSearch:
         self._write(request, "search", "allow", "cached" if answer.is_cached else "", start)
         return answer
 
+    def try_source(self, name: str, query: str) -> Answer:
+        """What this one source gives, whatever the others would: for people who want to know whether it works.
+
+        Raises Refused("offline")."""
+        require_online()
+        request = self.begin()
+        found, refused_ones = self._ask_all([self._sources[name]], cleaned_query(query), request)
+        return Answer(found=self._fit(found, refused_ones, request), refused=tuple(refused_ones))
+
     def _search(self, query: str, source: str | None, request: str) -> Answer:
         left = self._budget.take(request)
         asked = cleaned_query(query)
@@ -174,7 +183,9 @@ class DocsSearch:
                 continue
             text = without_links(cleaned(passage.text), self._allowed).strip()
             if text and len(kept) < self._settings.results:
-                kept.setdefault(text, dataclasses.replace(passage, url=url, text=text, **_names(passage, self._allowed)))
+                kept.setdefault(
+                    text, dataclasses.replace(passage, url=url, text=text, **_names(passage, self._allowed))
+                )
         share = max(len(kept), 1)
         words, characters = self._settings.words // share, self._settings.characters // share
         return tuple(

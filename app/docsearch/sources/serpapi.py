@@ -40,7 +40,7 @@ class SerpApi:
             page = get(f"https://{HOST}/search.json?{urlencode(asked, quote_via=quote)}")
         except Refused as refused:  # whose detail may hold the address
             raise Refused(refused.reason, "SerpAPI", retry_after=refused.retry_after) from None
-        found = []
+        found: list[Found] = []
         for title, link in _results(page.body):
             url, _, anchor = link.partition("#")
             if len(found) < MAX_PAGES and (address := self._on_the_list(url)):

@@ -126,7 +126,9 @@ def _pages(table: Any, word: str, count: int) -> set[int]:
 
 
 def _matches(asked: str, own: str) -> bool:
-    return asked == own or (min(len(asked), len(own)) >= _LEAST_STEM and (asked.startswith(own) or own.startswith(asked)))
+    return asked == own or (
+        min(len(asked), len(own)) >= _LEAST_STEM and (asked.startswith(own) or own.startswith(asked))
+    )
 
 
 def _pairs(places: Any, count: int) -> list[tuple[int, str]]:
