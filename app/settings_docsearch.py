@@ -34,8 +34,8 @@ class DocsearchSettings(Settings):
     """Installed packages whose docstrings are searched offline beside the standard library's; empty: those that
     `app.docsearch.sources.offline` names, where they are installed."""
     offline_html: tuple[str, ...] = ()
-    """Folders of HTML pages that are searched offline, as SOURCE=FOLDER, for example python=/usr/share/doc/python3/html;
-    SOURCE is python, fastapi or readthedocs."""
+    """Folders of HTML pages that are searched offline, as SOURCE=FOLDER, with python, fastapi or readthedocs as
+    SOURCE."""
     searches: int = Field(default=5, ge=1, le=100)
     """Of one request; what is refused, fails or comes out of the cache counts as well."""
     results: int = Field(default=2, ge=1, le=10)

@@ -1,4 +1,4 @@
-"""The fetches of one search: counted, timed and logged; the index of a whole site out of the cache, where it is there."""
+"""The fetches of one search: counted, timed and logged; a site's index out of the cache, where it is there."""
 
 import base64
 import dataclasses

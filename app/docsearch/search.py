@@ -5,46 +5,34 @@ socket is opened; else the cache, then the sources, whose pages come through the
 list is dropped; texts lose hidden characters and foreign links and are cut. Each decision is a line of the log.
 """
 
-import base64
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 from app.docsearch.budget import Budget
-from app.docsearch.cache import DAY, Cache, NoCache, RedisCache, SqliteCache, key_of
+from app.docsearch.cache import key_of
+from app.docsearch.chosen import allowed_by, cache_of, sources_of
 from app.docsearch.decisions import DecisionLog
-from app.docsearch.fetching import ACCEPT, fetch
+from app.docsearch.fetching import fetch
 from app.docsearch.found import Answer, DocsSource, Found, Refusal
-from app.docsearch.gate import PROJECTS, Allowed, checked, split
+from app.docsearch.gate import Allowed, checked
+from app.docsearch.getting import Fetch, Fetches, host_of
 from app.docsearch.network_mode import require_online
 from app.docsearch.page_text import cleaned, cut, without_links
 from app.docsearch.query import cleaned_query
 from app.docsearch.ranking import words_in
-from app.docsearch.records import LIMITS, MIB, Page, Refused
-from app.docsearch.sources import fastapi, python_docs, readthedocs, stackoverflow
-from app.docsearch.sources.fastapi import FastApiDocs
+from app.docsearch.records import Refused
 from app.docsearch.sources.offline import OfflineDocs
-from app.docsearch.sources.python_docs import PythonDocs
 from app.docsearch.sources.readthedocs import ReadTheDocs
-from app.docsearch.sources.serpapi import SerpApi
-from app.docsearch.sources.stackoverflow import StackOverflow
 from app.files.home import cache_root
 from app.prompting.tool_schema import SOURCES, Source
 from app.settings_docsearch import DocsearchSettings
 
-INDEX_ACCEPT = (*ACCEPT, "application/octet-stream", "application/javascript", "text/javascript")
-INDEX_LIMITS = dataclasses.replace(LIMITS, total_seconds=20.0, raw_bytes=8 * MIB, decoded_bytes=32 * MIB)
-"""Of a whole site's index, which is fetched once in docsearch.cache_days."""
-SEARCH_SECONDS = 30.0
-MAX_FETCHES = 10
-"""Of one search."""
 PAUSE_SECONDS, MAX_PAUSE_SECONDS = 60.0, 3600.0
 """How long a source that answered with 403, 429 or 5xx is left alone, unless it says itself, and at most."""
 MAX_TITLE = 120
-Fetch = Callable[..., Page]
-"""`app.docsearch.fetching.fetch`, or the same with the addresses of tests."""
 
 
 class DocsSearch:
@@ -56,10 +44,10 @@ class DocsSearch:
         self.folder = folder or cache_root() / "docsearch"
         self._allowed = allowed_by(settings)
         self._budget = Budget(settings.searches)
-        self._cache = _cache(settings, self.folder)
+        self._cache = cache_of(settings, self.folder)
         self._log = DecisionLog(self.folder / "decisions.jsonl")
         self.offline = OfflineDocs(self.folder, settings.offline_packages, settings.offline_html)
-        self._sources = {source.name: source for source in _sources(settings, self._allowed)}
+        self._sources = {source.name: source for source in sources_of(settings)}
         self._paused: dict[str, float] = {}
         """By source until when."""
 
@@ -146,23 +134,23 @@ class DocsSearch:
     def _ask_all(self, plan: Sequence[DocsSource], query: str, request: str) -> tuple[list[Found], list[Refusal]]:
         found: list[Found] = []
         refused_ones: list[Refusal] = []
-        get = _Getter(self, request)
+        fetches = Fetches(request, fetch=self._fetch, cache=self._cache, allowed=self._allowed, log=self._log)
         for source in plan:
             if len(found) >= self._settings.results:
                 break
             try:
-                found += self._ask(source, query, get)
+                found += self._ask(source, query, fetches)
             except Refused as refused:
                 if refused.reason == "offline":  # ENV was changed in the middle: what came before is not shown either
                     raise
                 refused_ones.append(Refusal(what=source.name, reason=refused.reason, detail=refused.detail))
         return found, refused_ones
 
-    def _ask(self, source: DocsSource, query: str, get: "_Getter") -> Sequence[Found]:
+    def _ask(self, source: DocsSource, query: str, fetches: Fetches) -> Sequence[Found]:
         if (left := self._paused.get(source.name, 0.0) - time.monotonic()) > 0:
             raise Refused("unavailable", f"it is left alone for {left:.0f} s more")
         try:
-            return source.search(query, get.of(source))
+            return source.search(query, fetches.of(source))
         except Refused as refused:
             if refused.reason == "unavailable":
                 pause = PAUSE_SECONDS if refused.retry_after is None else refused.retry_after
@@ -178,14 +166,12 @@ class DocsSearch:
             try:
                 url = _shown_link(passage.url, self._allowed)
             except Refused as refused:
-                refused_ones.append(Refusal(what=_host(passage.url), reason=refused.reason, detail="a result's link"))
-                self._write(request, "link", "block", refused.reason, host=_host(passage.url))
+                refused_ones.append(Refusal(what=host_of(passage.url), reason=refused.reason, detail="a result's link"))
+                self._write(request, "link", "block", refused.reason, host=host_of(passage.url))
                 continue
             text = without_links(cleaned(passage.text), self._allowed).strip()
             if text and len(kept) < self._settings.results:
-                kept.setdefault(
-                    text, dataclasses.replace(passage, url=url, text=text, **_names(passage, self._allowed))
-                )
+                kept.setdefault(text, self._tidy(dataclasses.replace(passage, url=url, text=text)))
         share = max(len(kept), 1)
         words, characters = self._settings.words // share, self._settings.characters // share
         return tuple(
@@ -193,92 +179,20 @@ class DocsSearch:
             for passage in kept.values()
         )
 
+    def _tidy(self, passage: Found) -> Found:
+        """With its short fields on one line each, which holds nothing hidden."""
+
+        def line(text: str) -> str:
+            return " ".join(without_links(cleaned(text), self._allowed).split())[:MAX_TITLE]
+
+        title, author, licence = map(line, (passage.title, passage.author, passage.licence))
+        return dataclasses.replace(passage, title=title, author=author, licence=licence)
+
     def _write(
         self, request: str, what: str, verdict: str, reason: str = "", start: float | None = None, **more: Any
     ) -> None:
         seconds = 0.0 if start is None else time.monotonic() - start
         self._log.write(request, what, verdict, reason=reason, seconds=seconds, **more)
-
-
-class _Getter:
-    """The fetches of one search: counted, timed, logged; a site's index out of the cache, where it is there."""
-
-    def __init__(self, owner: DocsSearch, request: str) -> None:
-        self._owner, self._request = owner, request
-        self._ends, self._left = time.monotonic() + SEARCH_SECONDS, MAX_FETCHES
-
-    def of(self, source: DocsSource) -> Callable[..., Page]:
-        def get(url: str, *, is_index: bool = False) -> Page:
-            require_online()  # before the cache
-            key = key_of("page", url)
-            if is_index and (held := _read_page(self._owner._cache.get(key))):
-                return held
-            page = self._fetch(url, source, is_index)
-            if is_index:
-                body = base64.b64encode(page.body).decode()
-                self._owner._cache.put(key, {"url": page.url, "content_type": page.content_type, "body": body})
-            return page
-
-        return get
-
-    def _fetch(self, url: str, source: DocsSource, is_index: bool) -> Page:
-        start, owner = time.monotonic(), self._owner
-        host = _host(url)
-        try:
-            if self._left < 1 or start >= self._ends:
-                raise Refused("timeout", "this search has fetched as much as one may")
-            self._left -= 1
-            limits = INDEX_LIMITS if is_index else LIMITS
-            limits = dataclasses.replace(limits, total_seconds=min(limits.total_seconds, self._ends - start))
-            # An API's host is reached by the source that asks it, never by a link out of its answer.
-            is_endpoint = host in source.hosts and not owner._allowed.holds(host)
-            allowed = owner._allowed.with_endpoints((host,)) if is_endpoint else owner._allowed
-            accept = INDEX_ACCEPT if is_index else ACCEPT
-            page = owner._fetch(url, allowed=allowed, limits=limits, accept=accept)
-        except Refused as refused:
-            owner._write(self._request, "fetch", "block", refused.reason, start, host=host)
-            raise
-        owner._write(self._request, "fetch", "allow", "", start, host=host, num_bytes=len(page.body))
-        return page
-
-
-def allowed_by(settings: DocsearchSettings) -> Allowed:
-    """The hosts whose text may reach a model."""
-    hosts = {
-        python_docs.HOST: settings.python,
-        fastapi.HOST: settings.fastapi,
-        stackoverflow.SHOWN_HOST: settings.stackoverflow,
-    }
-    return Allowed(
-        hosts=frozenset(host for host, is_on in hosts.items() if is_on),
-        wildcards={readthedocs.DOMAIN: frozenset(_projects(settings))},
-    )
-
-
-def _projects(settings: DocsearchSettings) -> Sequence[str]:
-    return sorted(PROJECTS) if settings.readthedocs is None else settings.readthedocs
-
-
-def _sources(settings: DocsearchSettings, allowed: Allowed) -> Iterator[DocsSource]:
-    if settings.python:
-        yield PythonDocs()
-    if settings.fastapi:
-        yield FastApiDocs()
-    if projects := _projects(settings):
-        yield ReadTheDocs(projects)
-    if settings.stackoverflow:
-        yield StackOverflow()
-    if settings.serpapi_key_env:
-        yield SerpApi(settings.serpapi_key_env, (*sorted(allowed.hosts), readthedocs.DOMAIN), allowed)
-
-
-def _cache(settings: DocsearchSettings, folder: Path) -> Cache:
-    seconds = settings.cache_days * DAY
-    if not seconds:
-        return NoCache()
-    if settings.redis_url:
-        return RedisCache(settings.redis_url, seconds=seconds, max_bytes=settings.cache_bytes)
-    return SqliteCache(folder / "cache.sqlite", seconds=seconds, max_bytes=settings.cache_bytes)
 
 
 def _shown_link(url: str, allowed: Allowed) -> str:
@@ -289,19 +203,6 @@ def _shown_link(url: str, allowed: Allowed) -> str:
     return f"{address}#{anchor}" if anchor else address
 
 
-def _names(passage: Found, allowed: Allowed) -> dict[str, str]:
-    """Its short fields, as one line each that holds nothing hidden."""
-    fields = {"title": passage.title, "author": passage.author, "licence": passage.licence}
-    return {name: " ".join(without_links(cleaned(text), allowed).split())[:MAX_TITLE] for name, text in fields.items()}
-
-
-def _host(url: str) -> str:
-    try:
-        return split(url)[0]
-    except Refused:
-        return "?"
-
-
 def _read(held: Any) -> tuple[Found, ...]:
     """Passages that the cache holds; none where somebody else wrote there."""
     fields = {field.name for field in dataclasses.fields(Found)}
@@ -310,10 +211,3 @@ def _read(held: Any) -> tuple[Found, ...]:
     if not all(isinstance(value, str) for row in held for value in row.values()):
         return ()
     return tuple(Found(**row) for row in held if row["source"] in get_args(Source))
-
-
-def _read_page(held: Any) -> Page | None:
-    try:
-        return Page(url=held["url"], content_type=held["content_type"], body=base64.b64decode(held["body"]))
-    except (TypeError, KeyError, ValueError):
-        return None

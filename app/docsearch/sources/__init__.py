@@ -1,1 +1,1 @@
-"""The sites that are searched, a file each, and what is on this machine. None opens a connection: pages come by `get`."""
+"""The sites that are searched, a file each, and what is on this machine. All pages come by the guarded fetch."""

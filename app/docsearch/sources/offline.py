@@ -124,11 +124,8 @@ def _pages(folder: Path) -> list[Path]:
 def _stamp(folder: Path) -> list[int]:
     """Changes where a page does."""
     states = [page.stat() for page in _pages(folder)]
-    return [
-        len(states),
-        sum(state.st_size for state in states),
-        max((state.st_mtime_ns for state in states), default=0),
-    ]
+    latest = max((state.st_mtime_ns for state in states), default=0)
+    return [len(states), sum(state.st_size for state in states), latest]
 
 
 def _of_page(source: Source, path: Path) -> Iterator[Entry]:
