@@ -61,12 +61,13 @@ class SqliteCache:
         return None
 
     def put(self, key: str, value: Any) -> None:
-        text, now = json.dumps(value), self._clock()
+        text = json.dumps(value)
         size = len(text.encode())
         if size > self._max_bytes:
             return
         with contextlib.suppress(sqlite3.Error, OSError), self._opened() as database:
             database.execute("BEGIN IMMEDIATE")
+            now = self._clock()  # now that it is this process's turn: a value of another one is never of later
             database.execute("DELETE FROM kept WHERE made <= ? OR made > ?", (now - self._seconds, now))
             database.execute("INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?)", (key, text, size, now))
             self._make_room(database, key)
