@@ -91,6 +91,7 @@ class SqliteCache:
         database = sqlite3.connect(self._path, timeout=_WAIT_SECONDS, isolation_level=None)
         try:
             database.execute("PRAGMA secure_delete = ON")
+            database.execute("PRAGMA synchronous = NORMAL")
             try:
                 database.executescript(_SCHEMA)
             except sqlite3.DatabaseError as error:

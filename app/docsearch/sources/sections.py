@@ -1,11 +1,13 @@
 """The part of an HTML page that an anchor names: a documented object with its text, or a section."""
 
 import dataclasses
+import html
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from app.docsearch.records import Page
 
+UTF8 = "text/html; charset=utf-8"
 _MAX_HEADING_PARTS = 400
 
 
@@ -16,8 +18,19 @@ def part_of(page: Page, anchor: str) -> Page:
     tree = LexborHTMLParser(page.body)
     for node in tree.css("[id]"):
         if node.attributes.get("id") == anchor:
-            return dataclasses.replace(page, body=_html(node).encode(), content_type="text/html; charset=utf-8")
+            whole = _within(node, _html(node))
+            return dataclasses.replace(page, body=whole.encode(errors="replace"), content_type=UTF8)
     return page
+
+
+def _within(node: LexborNode, part: str) -> str:
+    """The part with the tags that it lies in, for what they say holds of it: it may be hidden, or a menu."""
+    above = node.parent
+    while above is not None and above.tag not in ("-undef", "-document", "html", ""):
+        attributes = "".join(f' {name}="{html.escape(value or "")}"' for name, value in above.attributes.items())
+        part = f"<{above.tag}{attributes}>{part}</{above.tag}>"
+        above = above.parent
+    return part
 
 
 def _html(node: LexborNode) -> str:

@@ -50,7 +50,7 @@ def blocked_failed_and_cached_ones_count(folder: Path) -> None:
     """Without ENV=online and without the offline source each search is blocked, and counts."""
     search = DocsSearch(DocsearchSettings(offline=False), folder)
     request = search.begin()
-    queries = ["json.loads", "", "mail anna@firm.io", "json.loads", "json.loads", "json.loads"]
+    queries = ["json.loads", "", "write to anna@firm.io", "json.loads", "json.loads", "json.loads"]
     came = [reason(lambda query=query: search.search(query, request=request)) for query in queries]  # type: ignore[misc]
     assert came == ["offline", "query", "secret", "offline", "offline", "budget"]
 
