@@ -28,6 +28,8 @@ class Fetches:
     def __init__(self, request: str, *, fetch: Fetch, cache: Cache, allowed: Allowed, log: DecisionLog) -> None:
         self._request, self._fetch, self._cache, self._allowed, self._log = request, fetch, cache, allowed, log
         self._ends, self._left = time.monotonic() + SEARCH_SECONDS, MAX_FETCHES
+        self._pages: dict[str, Page] = {}
+        """What this search has fetched: two of its passages may be of one page."""
 
     def of(self, source: DocsSource) -> Get:
         """The fetch as this source sees it."""
@@ -37,7 +39,9 @@ class Fetches:
             key = key_of("page", url)
             if is_index and (held := _read_page(self._cache.get(key))):
                 return held
-            page = self._logged(url, source, is_index)
+            if url in self._pages:
+                return self._pages[url]
+            self._pages[url] = page = self._logged(url, source, is_index)
             if is_index:
                 body = base64.b64encode(page.body).decode()
                 self._cache.put(key, {"url": page.url, "content_type": page.content_type, "body": body})

@@ -16,6 +16,7 @@ import re
 import sys
 import sysconfig
 import types
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -124,7 +125,8 @@ def _compiled(name: str) -> types.ModuleType | None:
     """A module of the interpreter that is written in C."""
     if name not in sys.stdlib_module_names:
         return None
-    with contextlib.suppress(ImportError, ValueError):
+    with contextlib.suppress(ImportError, ValueError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of modules that a later Python has no more
         spec = importlib.util.find_spec(name)
         if spec and (spec.origin == "built-in" or (spec.origin or "").endswith(".so")):
             return importlib.import_module(name)

@@ -15,7 +15,7 @@ SETTINGS = DocsearchSettings(offline_packages=("pluggy",), offline=True)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("index")
+    return tmp_path_factory.mktemp("cache") / "docsearch"
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +72,7 @@ def test_without_a_network_each_source_says_so_in_a_sentence(
 
 
 def test_the_command_searches(cli: Cli, folder: Path) -> None:
-    env = {"ENV": "offline", "POCKETCODER_CACHE": str(folder)}
+    env = {"ENV": "offline", "POCKETCODER_CACHE": str(folder.parent)}
     chosen = ["--profile", "smoke", "--set", "docsearch.offline_packages=[pluggy]"]
     done = cli("docsearch", "--query", "json.loads", "--json", *chosen, env=env)
     assert done.returncode == 0, done.stderr

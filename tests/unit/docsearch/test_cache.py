@@ -26,7 +26,18 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if (program := shutil.which("redis-server")) is None:
         pytest.skip("no redis-server here: apt-get install redis-server")
     place = tmp_path_factory.mktemp("redis") / "socket"
-    options = ["--port", "0", "--unixsocket", str(place), "--save", "", "--appendonly", "no", "--dir", str(place.parent)]
+    options = [
+        "--port",
+        "0",
+        "--unixsocket",
+        str(place),
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+        "--dir",
+        str(place.parent),
+    ]
     server = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
     try:
         end = time.monotonic() + 10

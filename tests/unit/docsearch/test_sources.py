@@ -152,9 +152,7 @@ def test_stack_overflow_comes_with_author_licence_and_address() -> None:
     assert all(url.startswith("https://api.stackexchange.com/2.3/") for url in site.asked)
 
 
-@pytest.mark.parametrize(
-    ("more", "seconds", "asked"), [({"backoff": 10}, 10, 2), ({"quota_remaining": 0}, 3600, 1)]
-)
+@pytest.mark.parametrize(("more", "seconds", "asked"), [({"backoff": 10}, 10, 2), ({"quota_remaining": 0}, 3600, 1)])
 def test_stack_overflow_is_left_alone_as_long_as_it_asks(more: dict[str, object], seconds: float, asked: int) -> None:
     """`backoff` is of a method: the answers to what was found may still be asked for."""
     now = [1000.0]
