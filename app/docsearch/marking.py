@@ -12,12 +12,20 @@ import secrets
 
 from app.docsearch.found import Answer, Found
 from app.docsearch.page_text import cleaned
+from app.docsearch.records import Refused
 from app.prompting.tool_schema import NOTHING, SOURCES, results_text
 
 SPACE_SIGN = "\u02c6"
 _CODE_LINE = re.compile(r"(?: {4}|\t|>>> |\.\.\. )")
 _INLINE_CODE = re.compile(r"(`[^`\n]+`)")
 _BETWEEN_WORDS = re.compile(r"(?<=\S) +(?=\S)")
+_WAYS_OUT = {
+    "budget": "No search is left: answer from what was found, and say what was not.",
+    "secret": "Ask without keys, addresses and paths of files.",
+    "query": "Give some words to search for.",
+    "source": "Leave the source out, or take another.",
+    "project": "Name the project in the query.",
+}
 _LABEL = re.compile(rf"(?m)^\[({'|'.join(SOURCES)})\]")
 """By which a passage of one source would pretend to end, and another to begin."""
 BEFORE = (
@@ -39,6 +47,11 @@ def tool_text(answer: Answer, *, is_datamarked: bool = True, mark: str = "") -> 
         texts, before = [(source, datamarked(text)) for source, text in texts], before + MARKED
     body = results_text(texts)
     return f"{before}\n<<{mark}>>\n{body}\n<</{mark}>>\n{AFTER}"
+
+
+def refused_text(refused: Refused) -> str:
+    """What the `tool` role says of a search that was refused: in words of ours, none of a page's."""
+    return f"The search was refused ({refused.reason}). {_WAYS_OUT.get(refused.reason, 'Go on without it.')}"
 
 
 def passage_text(found: Found) -> str:

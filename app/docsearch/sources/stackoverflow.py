@@ -1,8 +1,8 @@
 """Stack Overflow, by Stack Exchange's API: questions that fit, and the best answer of each.
 
 What comes is under CC BY-SA, so each passage names its author, its licence and its address. The API says when a method
-wants to be left alone (`backoff`), and when nothing is left of the day's quota; until then it is not asked. Without a key 300 requests a day are
-answered; a search makes two. Format: https://api.stackexchange.com/docs.
+wants to be left alone (`backoff`), and when nothing is left of the day's quota; until then it is not asked. Without a
+key 300 requests a day are answered; a search makes two. Format: https://api.stackexchange.com/docs.
 """
 
 import html

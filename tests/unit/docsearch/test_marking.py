@@ -5,7 +5,8 @@ import re
 import pytest
 
 from app.docsearch.found import Answer, Found
-from app.docsearch.marking import AFTER, SPACE_SIGN, datamarked, tool_text
+from app.docsearch.marking import AFTER, SPACE_SIGN, datamarked, refused_text, tool_text
+from app.docsearch.records import Refused
 from app.prompting.tool_schema import NOTHING, results_text
 
 
@@ -62,3 +63,10 @@ def test_what_a_licence_asks_for_is_named() -> None:
     )  # fmt: skip
     text = tool_text(Answer(found=(found,)), is_datamarked=False)
     assert "[stackoverflow] Sort a dict: sorted(d)\n(Ann, CC BY-SA 4.0, https://stackoverflow.com/a/1)" in text
+
+
+def test_a_refusal_is_told_in_words_of_ours() -> None:
+    assert refused_text(Refused("budget", "all 5")) == (
+        "The search was refused (budget). No search is left: answer from what was found, and say what was not."
+    )
+    assert "evil" not in refused_text(Refused("domain", "evil.example is not on the list"))

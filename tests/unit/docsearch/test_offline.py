@@ -140,8 +140,8 @@ settings = DocsearchSettings(offline_packages=("pluggy", "fastapi"), offline_htm
                              stackoverflow=True, redis_url=sys.argv[3])
 search = DocsSearch(settings, Path(sys.argv[1]))
 request = search.begin()
-answers = [search.search(query, source, request=request) for query, source in
-           [("json.loads", None), ("APIRouter", "fastapi"), ("requests timeout", "readthedocs"), ("x", "stackoverflow")]]
+asked = [("json.loads", None), ("APIRouter", "fastapi"), ("PluginManager", "readthedocs"), ("x", "stackoverflow")]
+answers = [search.search(query, source, request=request) for query, source in asked]
 print(json.dumps({"seen": seen, "found": [len(a.found) for a in answers], "offline": [a.is_offline for a in answers],
                   "refused": [a.refused[0].reason for a in answers]}))
 """
@@ -161,7 +161,7 @@ def test_no_socket_is_made_and_no_name_resolved(
     assert done.returncode == 0, done.stderr
     came = json.loads(done.stdout)
     assert came["seen"] == []
-    assert came["found"] == [2, 2, 2, 0] or came["found"][:2] == [2, 2]
+    assert came["found"] == [2, 2, 2, 0]
     assert came["offline"] == [True] * 4 and came["refused"] == ["offline"] * 4
 
 

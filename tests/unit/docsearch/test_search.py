@@ -129,27 +129,30 @@ def test_a_mode_that_changes_in_the_middle_ends_the_search(serve: Serve, tmp_pat
     assert refused.value.reason == "offline" and len(sites.requests) == 1
 
 
-def test_a_result_that_leads_off_the_list_is_dropped(serve: Serve, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("domain", "what", "reason"),
+    [
+        ("https://evil.example", "evil.example", "domain"),
+        ("https://other.readthedocs.io", "other.readthedocs.io", "domain"),
+        ("https://requests.readthedocs.io.evil.example", "requests.readthedocs.io.evil.example", "domain"),
+        ("https://requests.readthedocs.io@evil.example", "?", "syntax"),
+        ("http://requests.readthedocs.io", "?", "syntax"),
+    ],
+)
+def test_a_result_that_leads_off_the_list_is_dropped(
+    serve: Serve, tmp_path: Path, domain: str, what: str, reason: str
+) -> None:
     """T-14 and T-15 of the catalogue."""
+    results = (made_up.readthedocs_result(domain=domain), made_up.readthedocs_result())
 
     def changed(host: str, target: str) -> Iterable[bytes] | None:
-        if not host.endswith("readthedocs.io"):
-            return None
-        off = [made_up.readthedocs_result(domain=domain) for domain in
-               ("https://evil.example", "https://other.readthedocs.io", "http://requests.readthedocs.io",
-                "https://requests.readthedocs.io@evil.example", "https://requests.readthedocs.io.evil.example")]  # fmt: skip
-        return reply(
-            made_up.readthedocs_answer(*off[:3], made_up.readthedocs_result()), content_type="application/json"
-        )
+        return reply(made_up.readthedocs_answer(*results), content_type="application/json")
 
-    sites = serve(with_pages(changed))
-    search = DocsSearch(SETTINGS, tmp_path, fetch=reaching(sites))
+    search = DocsSearch(SETTINGS, tmp_path, fetch=reaching(serve(with_pages(changed))))
     answer = search.search("requests timeout", "readthedocs", request=search.begin())
     assert [found.url.split("/")[2] for found in answer.found] == ["requests.readthedocs.io"]
-    assert [(refusal.what, refusal.reason) for refusal in answer.refused] == [
-        ("evil.example", "domain"), ("other.readthedocs.io", "domain"), ("?", "syntax"),
-    ]  # fmt: skip
-    assert ("link", "block", "domain", "evil.example") in decisions(tmp_path)
+    assert [(refusal.what, refusal.reason) for refusal in answer.refused] == [(what, reason)]
+    assert ("link", "block", reason, what) in decisions(tmp_path)
 
 
 def test_links_in_a_text_that_lead_off_the_list_are_left_out(search: DocsSearch) -> None:
