@@ -90,9 +90,9 @@ class SqliteCache:
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         database = sqlite3.connect(self._path, timeout=_WAIT_SECONDS, isolation_level=None)
         try:
-            database.execute("PRAGMA secure_delete = ON")
-            database.execute("PRAGMA synchronous = NORMAL")
             try:
+                database.execute("PRAGMA secure_delete = ON")
+                database.execute("PRAGMA synchronous = NORMAL")
                 database.executescript(_SCHEMA)
             except sqlite3.DatabaseError as error:
                 if "not a database" in str(error) or "malformed" in str(error):  # what is broken is begun anew

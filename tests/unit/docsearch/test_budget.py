@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,8 +34,12 @@ def sixth_search_of_one_request(_: Path) -> None:
 
 
 def eight_parallel_calls(_: Path) -> None:
-    for _ in range(200):  # an unlocked counter fails within these
-        budget, barrier = Budget(5), threading.Barrier(8)
+    def slow_clock() -> float:
+        time.sleep(0.002)  # in the middle of a take: without a lock all eight would see five left
+        return time.monotonic()
+
+    for _ in range(10):
+        budget, barrier = Budget(5, clock=slow_clock), threading.Barrier(8)
         request = budget.begin()
 
         def take(budget: Budget = budget, barrier: threading.Barrier = barrier, request: str = request) -> str:

@@ -11,9 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from app.docsearch.cache import SqliteCache
+from app.docsearch.chosen import allowed_by
+from app.docsearch.decisions import DecisionLog
 from app.docsearch.fetching import fetch
+from app.docsearch.getting import Fetches
 from app.docsearch.records import Page, Refused
 from app.docsearch.search import DocsSearch
+from app.docsearch.sources.python_docs import PythonDocs
 from app.settings_docsearch import DocsearchSettings
 from tests.loopback_sites import Answer, Sites, redirect, reply
 from tests.unit.docsearch import made_up_sites as made_up
@@ -113,6 +118,21 @@ def test_without_env_online_no_name_is_resolved_and_nothing_comes_out_of_the_cac
         assert refused.value.reason == "offline"
     assert (sites.connections, len(sites.names)) == before
     assert decisions(tmp_path)[-1] == ("search", "block", "offline", "")
+
+
+def test_an_index_is_not_taken_out_of_the_cache_without_env_online(
+    sites: Sites, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = SqliteCache(tmp_path / "cache.sqlite", seconds=60, max_bytes=1 << 20)
+    log = DecisionLog(tmp_path / "decisions.jsonl")
+    fetches = Fetches("request", fetch=reaching(sites), cache=cache, allowed=allowed_by(SETTINGS), log=log)
+    get, url = fetches.of(PythonDocs()), "https://docs.python.org/3/objects.inv"
+    assert get(url, is_index=True) == get(url, is_index=True)
+    assert sites.connections == 1
+    monkeypatch.setenv("ENV", "training")
+    with pytest.raises(Refused) as refused:
+        get(url, is_index=True)
+    assert refused.value.reason == "offline"
 
 
 def test_a_mode_that_changes_in_the_middle_ends_the_search(serve: Serve, tmp_path: Path) -> None:
@@ -252,8 +272,6 @@ def test_what_nobody_thought_of_is_refused_and_logged(tmp_path: Path, monkeypatc
 
 def test_an_api_is_reached_by_its_source_and_by_no_link(search: DocsSearch, tmp_path: Path) -> None:
     """api.stackexchange.com is no site whose text a result may point to."""
-    from app.docsearch.chosen import allowed_by
-
     assert not allowed_by(SETTINGS).holds("api.stackexchange.com")
     answer = search.search("sort dict by value", "stackoverflow", request=search.begin())
     assert answer.found[0].author == "Ann O'Nymous"
