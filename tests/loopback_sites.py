@@ -1,6 +1,6 @@
 """Stand-ins for the documentation sites: one TLS server on loopback that answers in the name of any host.
 
-It is reached through the guard as it is: only the address that counts as public, the port and the authority are its own.
+The guard in front of it is the one in use: only the address that counts as public, port and authority are the tests'.
 """
 
 import contextlib

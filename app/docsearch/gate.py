@@ -14,7 +14,7 @@ from app.docsearch.records import Refused
 MAX_URL = 2048
 _PARTS = re.compile(
     r"[Hh][Tt][Tt][Pp][Ss]://"
-    r"(?P<host>[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)\.?(?::443)?"
+    r"(?P<host>[A-Za-z0-9][A-Za-z0-9.-]*)(?::443)?"
     r"(?P<path>/[A-Za-z0-9/._~!$&'()*+,;=:@%-]*)?"
     r"(?P<query>\?[A-Za-z0-9/?._~!$&'()*+,;=:@%-]*)?"
     r"(?:#[A-Za-z0-9/?._~!$&'()*+,;=:@%-]*)?"
@@ -75,7 +75,7 @@ def split(url: str) -> tuple[str, str, str]:
     found = _PARTS.fullmatch(url)
     if found is None:
         raise Refused("syntax", "not of the form https://host/path?query")
-    host = found["host"].lower()
+    host = found["host"].lower().removesuffix(".")
     labels = host.split(".")
     if _NUMBER.fullmatch(labels[-1]):
         raise Refused("ip_literal", "the host is an address")

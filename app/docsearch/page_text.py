@@ -1,27 +1,115 @@
-"""What of a page reaches the model: the text that a reader sees, without chat-template tokens, cut short."""
+"""What of a page reaches the model: the text that a reader sees, without chat-template tokens, cut short.
 
-from app.docsearch.gate import Allowed
+Known limits: what a style sheet or a script hides or shows is not known here, nor text in the background's colour.
+"""
+
+import re
+from email.message import Message
+
+from selectolax.lexbor import LexborHTMLParser, LexborNode
+
+from app.docsearch.markup import MAX_VALUE, rebuilt
+from app.docsearch.plain_text import FENCE, cleaned, cut, without_links
 from app.docsearch.records import Page
+
+__all__ = ["cleaned", "cut", "text_of", "without_links"]
+_DROPPED = frozenset(
+    """
+    audio button canvas datalist dialog embed footer iframe input link meta nav noembed noframes noscript object
+    optgroup option script source style svg template textarea title track video
+    """.split()
+)
+_BLOCKS = frozenset(
+    """
+    address article aside blockquote body caption dd details div dl dt fieldset figcaption figure h1 h2 h3 h4 h5 h6
+    header hgroup hr li main ol p section summary table tbody tfoot thead tr ul
+    """.split()
+)
+_PARAGRAPHS = frozenset("blockquote dl h1 h2 h3 h4 h5 h6 hr ol p section table ul".split())
+_HIDING = re.compile(
+    r"\\|display:none|visibility:(hidden|collapse)|content-visibility:hidden|opacity:0*\.?0*(?![.\d])|"
+    r"(font-size|(max-)?(width|height)|zoom):0*\.?0*(?![.\d])|clip(-path)?:|text-indent:-|(left|top|right|bottom):-\d{3}|"
+    r"scale\(|translate|color:transparent"
+)
+_COMMENT = re.compile(r"/\*.*?\*/", re.S)
+_HIDING_CLASSES = frozenset("sr-only visually-hidden screen-reader-text hidden d-none headerlink".split())
+_CODECS = {name: name for name in ("utf-8", "us-ascii", "iso-8859-1", "windows-1252", "utf-16", "utf-16le", "utf-16be")}
+_CODECS |= {"utf8": "utf-8", "latin-1": "iso-8859-1", "latin1": "iso-8859-1", "ascii": "us-ascii"}
 
 
 def text_of(page: Page) -> str:
     """The page's visible text, `cleaned`. <pre> blocks become fenced blocks (three backticks); other white space is
-    folded, paragraphs are lines. text/plain and JSON are only decoded and cleaned."""
-    raise NotImplementedError
+    folded, blocks are lines, paragraphs stand apart by a blank line. text/plain and JSON are decoded and cleaned."""
+    header = Message()
+    header["content-type"] = page.content_type
+    codec = _CODECS.get(str(header.get_content_charset()), "utf-8")
+    if header.get_content_type() != "text/html":
+        return cleaned(page.body.decode(codec, "replace"))
+    body = LexborHTMLParser(rebuilt(page.body.decode(codec, "replace"))).body
+    return cleaned(_visible(body)).strip() if body is not None else ""
 
 
-def cleaned(text: str) -> str:
-    """The text without control (newline and tab stay), zero-width, bidi and tag characters, chat-template tokens broken
-    up ("< |im_start|>"). Of use for the strings of an API's answer too; the text is not normalised otherwise."""
-    raise NotImplementedError
+def _visible(body: LexborNode) -> str:
+    """The text of all nodes that are shown. Walks without recursion: depth is the page's choice."""
+    prose: list[str] = []
+    done: list[str] = []
+
+    def fold() -> None:
+        text = re.sub(r"[ \t]*\n[ \t]*", "\n", re.sub(r"[ \t]+", " ", "".join(prose)))
+        done.append(re.sub(r"\n{3,}", "\n\n", text))
+        prose.clear()
+
+    todo: list[LexborNode | str] = [body]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, str):
+            prose.append(node)
+        elif node.is_text_node:
+            prose.append(re.sub(r"\s+", " ", node.text_content or ""))
+        elif not node.is_element_node or _is_hidden(node):
+            continue
+        elif node.tag == "pre":
+            fold()
+            done.append(f"\n{FENCE}\n{_code(node)}\n{FENCE}\n")
+        else:
+            breaks = _breaks(node.tag or "")
+            prose.append(breaks)
+            todo.append(breaks if node.tag != "br" else "")
+            todo += reversed(list(node.iter(include_text=True)))
+    fold()
+    return re.sub(r"\n{3,}", "\n\n", "".join(done))
 
 
-def without_links(text: str, allowed: Allowed) -> str:
-    """Where the gate refuses their URLs, Markdown links and images become their words and bare URLs are dropped."""
-    raise NotImplementedError
+def _code(pre: LexborNode) -> str:
+    """The text of a <pre> as it stands, hidden parts left out."""
+    pieces: list[str] = []
+    todo: list[LexborNode] = [pre]
+    while todo:
+        node = todo.pop()
+        if node.is_text_node:
+            pieces.append(node.text_content or "")
+        elif node.tag == "br":
+            pieces.append("\n")
+        elif node.is_element_node and not _is_hidden(node):
+            todo += reversed(list(node.iter(include_text=True)))
+    return "".join(pieces).strip("\n")
 
 
-def cut(text: str, words: int = 500, characters: int = 4000) -> str:
-    """At most so many white-space words and characters, ending at the last sentence end (in fenced code: line end) in
-    reach; with none in reach cut hard and marked with …, which counts."""
-    raise NotImplementedError
+def _breaks(tag: str) -> str:
+    if tag in _PARAGRAPHS:
+        return "\n\n"
+    if tag in _BLOCKS or tag == "br":
+        return "\n"
+    return " " if tag in ("td", "th") else ""
+
+
+def _is_hidden(node: LexborNode) -> bool:
+    if node.tag in _DROPPED:
+        return True
+    attributes = {name.lower(): value or "" for name, value in node.attributes.items()}
+    if "hidden" in attributes or attributes.get("aria-hidden", "").strip().lower() == "true":
+        return True
+    if _HIDING_CLASSES.intersection(attributes.get("class", "").lower().split()):
+        return True
+    style = re.sub(r"\s+", "", _COMMENT.sub("", attributes.get("style", ""))).lower()
+    return bool(style and (len(attributes["style"]) > MAX_VALUE or _HIDING.search(style)))

@@ -10,6 +10,8 @@ from app.prompting.tool_schema import MAX_QUERY
 _PATH = re.compile(r"(?<![\w./:])(?:~|/(?:home|Users|root|mnt|media)|[A-Za-z]:\\+Users)(?:[/\\][\w.\- ]+)+")
 """A file of a person; /usr/lib/python3 and the like tell nothing of anybody."""
 _ASSIGNED = re.compile(r"(?i)\b(?:api[-_]?key|access[-_]?key|secret|token|passw(?:or)?d|pwd)\s*[=:]\s*[\"']?\S{8,}")
+_MAX_LENGTH = 16_384
+"""The tool's schema allows 256 characters: what is that much longer is no mistake of a sentence."""
 _LONG = re.compile(r"[A-Za-z0-9+/_-]{32,}={0,2}")
 """No word of a question: what is this long and mixed is a key of some kind, or data."""
 
@@ -20,8 +22,8 @@ def cleaned_query(query: str) -> str:
     Raises Refused: `query` where nothing is left of it or it is no text, `secret` where it holds a key, a password, an
     e-mail address or a path below somebody's home directory.
     """
-    if not isinstance(query, str):
-        raise Refused("query", "it is no text")
+    if not isinstance(query, str) or len(query) > _MAX_LENGTH:
+        raise Refused("query", "it is no text, or a far too long one")
     text = unicodedata.normalize("NFC", query)
     kept = "".join(" " if character.isspace() else character for character in text)
     kept = "".join(character for character in kept if unicodedata.category(character)[0] != "C")

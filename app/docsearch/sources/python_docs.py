@@ -4,9 +4,8 @@ words. Only the pages of the best few are fetched."""
 from urllib.parse import quote
 
 from app.docsearch.found import Found, Get
-from app.docsearch.page_text import text_of
 from app.docsearch.records import Refused
-from app.docsearch.sources.sections import part_of
+from app.docsearch.sources.sections import text_of_part
 from app.docsearch.sources.sphinx_index import Place, matching, named, read_inventory, read_search_index
 
 HOST = "docs.python.org"
@@ -33,7 +32,7 @@ class PythonDocs:
 def _passage(place: Place, get: Get) -> Found | None:
     url = ROOT + quote(place.path, safe="/-._~")
     try:
-        text = text_of(part_of(get(url), place.anchor))
+        text = text_of_part(get(url), place.anchor)
     except Refused as refused:
         if refused.reason == "missing":  # an index of yesterday
             return None

@@ -13,9 +13,8 @@ from urllib.parse import quote, urlencode
 
 from app.docsearch.found import Found, Get
 from app.docsearch.gate import Allowed, checked
-from app.docsearch.page_text import text_of
 from app.docsearch.records import Refused
-from app.docsearch.sources.sections import part_of
+from app.docsearch.sources.sections import text_of_part
 from app.prompting.tool_schema import Source
 
 HOST = "serpapi.com"
@@ -45,7 +44,7 @@ class SerpApi:
             url, _, anchor = link.partition("#")
             if len(found) < MAX_PAGES and (address := self._on_the_list(url)):
                 with contextlib.suppress(Refused):  # the next one may come; the log has this one
-                    text = text_of(part_of(get(address), anchor))
+                    text = text_of_part(get(address), anchor)
                     found.append(Found(source=_source(address), title=title, url=link, text=text))
         return found
 

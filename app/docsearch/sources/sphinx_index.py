@@ -6,6 +6,7 @@ Formats: Sphinx's documentation, "sphinx.ext.intersphinx", and sphinx/search/__i
 """
 
 import dataclasses
+import itertools
 import json
 import math
 import re
@@ -20,6 +21,8 @@ MAX_INVENTORY_BYTES = 16 << 20
 _ENTRY = re.compile(r"(?P<name>.+?)\s+(?P<role>[\w-]+:[\w-]+)\s+(?P<priority>-?\d+)\s+(?P<place>\S*)\s+(?P<shown>.*)")
 _HEAD = b"# Sphinx inventory version 2"
 _CODE_ROLES = ("py:", "c:")
+_MAX_LINE, _MAX_TITLES = 2000, 50_000
+"""Beyond them nothing is honest, and to look would take long."""
 _LEAST_STEM = 4
 
 
@@ -46,7 +49,7 @@ def read_inventory(body: bytes) -> dict[str, Place]:
         raise Refused("too_large", "a Sphinx inventory")
     found: dict[str, Place] = {}
     for line in text.decode(errors="replace").splitlines():
-        entry = _ENTRY.fullmatch(line)
+        entry = _ENTRY.fullmatch(line) if len(line) <= _MAX_LINE else None
         if entry is None or not entry["role"].startswith(_CODE_ROLES):
             continue
         name, place = entry["name"], entry["place"]
@@ -100,8 +103,9 @@ def matching(index: dict[str, Any], query: str, *, top: int) -> list[Place]:
                 scores[page] += weight * math.log(1 + len(docnames) / len(pages))
     best_title: dict[int, tuple[float, str, str]] = {}
     titles = index.get("alltitles")
-    for title, places in titles.items() if isinstance(titles, dict) else ():
-        share = sum(_matches(word, own) for word in asked for own in words_in(title)[:12]) / max(len(asked), 1)
+    for title, places in itertools.islice(titles.items(), _MAX_TITLES) if isinstance(titles, dict) else ():
+        own_words = words_in(title[:200])[:12]
+        share = sum(_matches(word, own) for word in asked for own in own_words) / max(len(asked), 1)
         for page, anchor in _pairs(places, len(docnames)) if share else ():
             best_title[page] = max(best_title.get(page, (0.0, "", "")), (share, anchor, title))
     for page, (share, _, _) in best_title.items():

@@ -6,6 +6,7 @@ import socket
 import ssl
 import threading
 import time
+import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -167,8 +168,6 @@ def test_a_bomb_is_not_unpacked_beyond_the_limit(serve: Serve) -> None:
     packer = zlib.compressobj(9, wbits=31)
     bomb = b"".join(packer.compress(b"\0" * MIB) for _ in range(200)) + packer.flush()
     assert len(bomb) < 300_000
-    import tracemalloc
-
     sites = serve(lambda host, target: zipped(bomb))
     tracemalloc.start()
     assert reason(sites) == "too_large"

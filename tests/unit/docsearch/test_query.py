@@ -47,7 +47,7 @@ def test_a_query_with_a_secret_or_a_path_of_the_users_is_refused(query: str) -> 
     assert query not in str(refused.value)
 
 
-@pytest.mark.parametrize("query", ["", " \n\t", "\u200b\u202e", 5, None, ["json"]])
+@pytest.mark.parametrize("query", ["", " \n\t", "\u200b\u202e", 5, None, ["json"], "x" * 20_000])
 def test_nothing_to_search_for_is_refused(query: object) -> None:
     with pytest.raises(Refused) as refused:
         cleaned_query(query)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import time
 import zlib
 from collections.abc import Callable
 
@@ -68,6 +69,13 @@ def test_words_are_found_by_their_stems_and_titles_weigh_more() -> None:
     assert [place.path for place in places] == ["tutorial/errors.html", "library/itertools.html"]
     assert (places[0].anchor, places[0].title) == ("handling-exceptions", "Handling Exceptions")
     assert matching(index, "quaternion", top=2) == []
+
+
+def test_a_line_made_to_take_long_does_not() -> None:
+    head = made_up.INVENTORY[: made_up.INVENTORY.index(b"zlib.\n") + 6]
+    start = time.monotonic()
+    assert read_inventory(head + zlib.compress(b"a" + b" " * 1_000_000 + b"\n")) == {}
+    assert time.monotonic() - start < 5
 
 
 def test_a_bomb_for_an_inventory_is_refused() -> None:
