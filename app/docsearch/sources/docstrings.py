@@ -30,10 +30,12 @@ MAX_FILE_BYTES = 1 << 20
 MAX_DOCSTRING = 6000
 _MIN_DOCSTRING = 20
 _LEFT_OUT = frozenset(
-    "antigravity builtins conftest ensurepip idlelib lib2to3 pydoc_data test tests testing this tkinter turtledemo "
-    "_tests _testing _vendor _vendored".split()
+    "_testing _tests _vendor _vendored antigravity builtins conftest distutils ensurepip idlelib lib2to3 nt ntpath "
+    "posix pydoc_data test testing tests this turtledemo".split()
 )
-_TWINS = {"os": "posix", "builtins": ""}
+_SHOWN = {"posixpath": "os.path"}
+"""Modules that are used by another name."""
+_TWINS = {"os": "posix"}
 """Where a module's C half isn't called by its name and an underscore."""
 _OWNER = re.compile(r"\(\$\w+(?:, /)?(?:, )?")
 """The module or instance in the signature of a function in C: ($module, obj, /)."""
@@ -50,9 +52,10 @@ def standard_library() -> Iterator[Entry]:
         file, folder = root / f"{name}.py", root / name
         seen: set[str] = set()
         files = [file] if file.is_file() else sorted(folder.rglob("*.py")) if folder.is_dir() else []
-        for entry in _of_files(files, root, "python"):
-            seen.add(entry[1])
-            yield entry
+        for source, own, text, url in _of_files(files, root, "python"):
+            shown = own.replace(name, _SHOWN.get(name, name), 1)
+            seen.add(shown)
+            yield source, shown, text.replace(own, shown, 1), url
         for compiled in (name, _TWINS.get(name, f"_{name}")):
             if module := _compiled(compiled):
                 yield from (entry for entry in _members(module, name) if entry[1] not in seen)

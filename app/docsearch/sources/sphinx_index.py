@@ -2,7 +2,7 @@
 (titles and words by page).
 
 Read with bounds, since they come from elsewhere. `sphobjinv` reads the first too, but unpacks it without a bound.
-Formats: Sphinx's documentation, "sphinx.ext.intersphinx", and sphinx/search/__init__.py, versions 4 to 8.
+Formats: Sphinx's documentation, "sphinx.ext.intersphinx", and sphinx/search/__init__.py, versions 5 to 8.
 """
 
 import dataclasses

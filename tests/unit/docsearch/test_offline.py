@@ -53,6 +53,7 @@ def offline(folder: Path, html: Path) -> OfflineDocs:
         ("rotate a deque", "collections.deque.rotate"),  # of a module whose C half has another name
         ("str.split maxsplit", "str.split"),
         ("heappush", "heapq.heappush"),
+        ("os.path.join", "os.path.join"),
         ("with statement context managers", "context-managers"),  # the language reference
         ("pluggy PluginManager add_hookspecs", "pluggy.PluginManager.add_hookspecs"),
         ("fastapi APIRouter", "fastapi.routing.APIRouter"),
