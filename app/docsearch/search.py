@@ -66,15 +66,23 @@ class DocsSearch:
         source: one of `tool_schema.SOURCES`; None: where the query fits. request: an id of `begin`.
         Raises Refused where nothing could be searched: request, budget, query, secret, source, offline, failed.
         """
+        try:
+            return self._logged(query, source, request)
+        except Refused:
+            raise
+        except Exception as error:  # the log that can't be written included: what isn't logged isn't searched
+            raise Refused("failed", type(error).__name__) from error
+
+    def _logged(self, query: str, source: str | None, request: str) -> Answer:
         start = time.monotonic()
         try:
             answer = self._search(query, source, request)
         except Refused as refused:
             self._write(request, "search", "block", refused.reason, start)
             raise
-        except Exception as error:
+        except Exception:
             self._write(request, "search", "block", "failed", start)
-            raise Refused("failed", type(error).__name__) from error
+            raise
         self._write(request, "search", "allow", "cached" if answer.is_cached else "", start)
         return answer
 

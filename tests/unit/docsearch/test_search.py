@@ -270,6 +270,14 @@ def test_what_nobody_thought_of_is_refused_and_logged(tmp_path: Path, monkeypatc
     assert refused.value.reason == "failed" and decisions(tmp_path)[-1][:3] == ("search", "block", "failed")
 
 
+def test_without_its_log_nothing_is_searched(sites: Sites, tmp_path: Path) -> None:
+    search = DocsSearch(SETTINGS, tmp_path, fetch=reaching(sites))
+    (tmp_path / "decisions.jsonl").mkdir()
+    with pytest.raises(Refused) as refused:
+        search.search("json.loads", "python", request=search.begin())
+    assert refused.value.reason == "failed"
+
+
 def test_an_api_is_reached_by_its_source_and_by_no_link(search: DocsSearch, tmp_path: Path) -> None:
     """api.stackexchange.com is no site whose text a result may point to."""
     assert not allowed_by(SETTINGS).holds("api.stackexchange.com")
