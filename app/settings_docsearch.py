@@ -51,7 +51,7 @@ class DocsearchSettings(Settings):
     cache_bytes: int = Field(default=256 << 20, ge=1 << 20)
     """On disk; the oldest go first."""
     redis_url: str = ""
-    """redis://HOST:PORT/NUMBER of a server that keeps the cache in place of a file: one of your own, since it can change
+    """redis://HOST:PORT/NUMBER of a server that keeps the cache in place of a file: one of yours, since it can change
     answers. A run's settings are written into its run.json, a password in here too."""
 
     @field_validator("readthedocs")
