@@ -94,7 +94,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     sandbox.add_argument("--timeout", type=float, default=2.0, metavar="S", help="CPU seconds a program may use")
     sandbox.add_argument("--json", action="store_true", help="print the outcome as one JSON object")
-    add_docsearch_arguments(commands.add_parser("docsearch", help="try the guard of the documentation search"))
+    docs = commands.add_parser("docsearch", parents=[profile], help="search the documentation, or try the guard of it")
+    add_docsearch_arguments(docs)
     return parser
 
 

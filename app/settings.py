@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from app.settings_base import Settings
+from app.settings_docsearch import DocsearchSettings
 from app.settings_evolve import EvolveSettings
 from app.settings_grm import GrmSettings
 from app.settings_model import ModelSettings
@@ -232,6 +233,7 @@ class Profile(Settings):
     validation: ValidationSettings = ValidationSettings()
     sandbox: SandboxSettings = SandboxSettings()
     serving: ServingSettings = ServingSettings()
+    docsearch: DocsearchSettings = DocsearchSettings()
     cluster: ClusterSettings = ClusterSettings()
 
     @model_validator(mode="after")

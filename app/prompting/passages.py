@@ -15,10 +15,11 @@ from app.prompting.tool_schema import Source
 from app.settings_base import Settings
 
 _WORD = re.compile(r"[^\W_]+")
-_STOP_WORDS = frozenset(
+STOP_WORDS = frozenset(
     "a an and are as at be by can do does for from how i if in is it its me my of on or that the to was what when "
     "which who with you your".split()
 )
+"""They tell nothing of what is searched for."""
 _K1, _B = 1.2, 0.75
 
 
@@ -47,4 +48,4 @@ def search(passages: Sequence[Passage], query: str, source: str | None = None, *
 
 def _words(text: str) -> list[str]:
     words = [word.lower() for word in _WORD.findall(text)]
-    return [word[:-1] if len(word) > 3 and word.endswith("s") else word for word in words if word not in _STOP_WORDS]
+    return [word[:-1] if len(word) > 3 and word.endswith("s") else word for word in words if word not in STOP_WORDS]

@@ -28,7 +28,7 @@ LEVELS = (
     ("app.reward.problems",),
     ("app.reward",),
     ("app.evaluation", "app.serving", "app.training"),
-    ("app.evaluation.suites", "app.training.experimental"),
+    ("app.docsearch", "app.evaluation.suites", "app.training.experimental"),
     ("app.corpus.build",),
     ("app.corpus.identity", "app.corpus.manifest", "app.corpus.recipe_check"),
     ("app.corpus.rows",),
@@ -37,7 +37,7 @@ LEVELS = (
     ("app.corpus.clean",),
     ("app.corpus.sources",),
     ("app.corpus",),
-    ("app.docsearch", "app.generation", "app.sandbox"),
+    ("app.generation", "app.sandbox"),
     ("app.cluster", "app.models", "app.problem_sets", "app.prompting"),
     ("app",),
 )
@@ -83,5 +83,5 @@ def test_the_root_of_app_holds_what_no_room_does() -> None:
     assert modules == {
         *("__init__", "__main__", "cli", "pipeline", "report", "stages"),
         *("arm_paths", "errors", "hardware", "overrides", "profiles", "progress", "records", "run_settings", "runs"),
-        *("settings", "settings_base", "settings_evolve", "settings_grm", "settings_model"),
+        *("settings", "settings_base", "settings_docsearch", "settings_evolve", "settings_grm", "settings_model"),
     }
