@@ -479,7 +479,8 @@ def _running(serving: Serving) -> set[psutil.Process]:
 
 def test_ctrl_c_ends_everything_that_was_started(serving: Serving, client: openai.OpenAI) -> None:
     command = psutil.Process(serving.process.pid)
-    workers = below("ray::")  # forked: not below the command
+    since = command.create_time()
+    workers = [one for one in below("ray::") if one.create_time() > since]  # forked: not below the command
     engines = [engine for replica in serving.replicas() for engine in replica.children(recursive=True)]
     started = [*command.children(recursive=True), *workers, *engines]
     assert len(workers) > 4 and engines
