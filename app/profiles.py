@@ -71,7 +71,7 @@ def smoke() -> Profile:
 
 
 def laptop() -> Profile:
-    """No card, 2 cores: SmolLM2-135M-Instruct in float32, to see all of it work in a quarter of an hour, SFT too."""
+    """No card, 2 cores: SmolLM2-135M-Instruct in float32, to see all of it work in 22 minutes, SFT too."""
     return Profile(
         name="laptop",
         model=ModelSettings(source="package", name="SmolLM2-135M-Instruct"),
