@@ -1,7 +1,6 @@
 """Settings of the documentation search (`app.docsearch`), gathered with the others in `app.settings.Profile`."""
 
 import re
-from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
@@ -44,8 +43,6 @@ class DocsearchSettings(Settings):
     """Of all passages of one search together."""
     characters: int = Field(default=4000, ge=100, le=50_000)
     """The same in characters."""
-    marking: Literal["datamarked", "delimited"] = "datamarked"
-    """How an answer is told from instructions (`app.docsearch.marking`)."""
     cache_days: float = Field(default=7.0, ge=0, le=365)
     """How long answers and search indexes are kept; 0: not at all."""
     cache_bytes: int = Field(default=256 << 20, ge=1 << 20)

@@ -81,7 +81,7 @@ def evolved(arguments: argparse.Namespace) -> dict[str, Any]:
     run.root.mkdir(parents=True, exist_ok=True)
     problems = [one.problem for one in read(arguments.problems)]
     measuring = hardened(
-        arguments.out / "validation", profile, to_measure_by(profile.evolve, profile.grm, problems), ""
+        arguments.out / "validation", profile, to_measure_by(profile.evolve, profile.grm, problems), "evolve"
     )
     chosen = asked(problems, tokenizer, profile.grm)
     ruled = asked([one.problem for one in measuring], tokenizer, profile.grm)

@@ -7,13 +7,14 @@ spawned as usual.
 """
 
 import atexit
+import contextlib
 import fcntl
 import marshal
 import os
 import socket
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing import util
 
 OUT_OF_THE_WAY = 900
@@ -49,18 +50,26 @@ def _wait(its: socket.socket) -> None:
     if not length:
         os._exit(0)
     call, numbers, env = marshal.loads(its.recv(int.from_bytes(length, "big"), socket.MSG_WAITALL))
-    code = 1
-    try:
+    with to_its_end():
         _take(fds, numbers)
         os.environ.clear()
         os.environ.update(env)
         sys.argv = ["-c", "--multiprocessing-fork"]
         exec(call, {})
+
+
+@contextlib.contextmanager
+def to_its_end() -> Iterator[None]:
+    """The block is all that is left of this process, which was forked: it ends as Python ends, and with its code."""
+    code = 1
+    try:
+        yield
+        code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
         sys.excepthook(*sys.exc_info())
-    finally:  # a forked process ends without what Python does at its end
+    finally:
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
         os._exit(code)

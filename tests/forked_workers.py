@@ -7,7 +7,6 @@ two agents, a second each. Only a Ray that is started under `forking` has them s
 repository's modules from the job's own copy all the same.
 """
 
-import atexit
 import contextlib
 import importlib
 import marshal
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.ask_for_worker import FORKS, is_script
-from tests.forked_children import fork_in_advance
+from tests.forked_children import fork_in_advance, to_its_end
 
 READ_BY_IMPORTS = ("HF_", "TRANSFORMERS_", "OMP_", "TORCH_")  # imports themselves set some of TORCHINDUCTOR_
 
@@ -161,8 +160,7 @@ def _work(
     from ray._raylet import Config
     from ray.dashboard import consts
 
-    code = 1
-    try:
+    with to_its_end():
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setpgid(0, 0)  # as a raylet's workers have it, which ends whole groups
         for fd, stream in enumerate(streams):
@@ -182,12 +180,3 @@ def _work(
         sys.argv = [*arguments]
         sys.path.insert(0, str(Path(arguments[0]).parent))
         runpy.run_path(sys.argv[0], run_name="__main__")
-        code = 0
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-    finally:  # a forked process ends without what Python does at its end
-        threading._shutdown()  # type: ignore[attr-defined]
-        atexit._run_exitfuncs()
-        os._exit(code)

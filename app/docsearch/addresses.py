@@ -56,12 +56,12 @@ def refuse_unless_public(addresses: Sequence[str], *, also_public: Collection[st
         raise Refused("ip", "the name has no address")
     for address in addresses:
         if address not in also_public and not _is_public(address):
-            raise Refused("ip", f"{address[:64]!r} is no public address")
+            raise Refused("ip", f"{address[:64]!r} is not a public address")
     return addresses[0]
 
 
 def _is_public(text: str) -> bool:
-    """False too for what is no address in the plain notation, and for an IPv6 address with a zone."""
+    """Also False for text that is not an address in plain notation, and for an IPv6 address with a zone."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:

@@ -30,8 +30,8 @@ _HOW = {
 }
 _SENTENCES = {
     "offline": "the network is off, since ENV is not online: set ENV=online to use it",
-    "dns": "its name was not found: there is no network, or no name server that knows it",
-    "connection": "no connection could be made: there is no network, or something on the way refuses it",
+    "dns": "its name was not found: there is no network, or the name server does not know it",
+    "connection": "no connection could be made: check the network, and whether a firewall or a proxy is in the way",
     "timeout": "it did not answer in time",
     "unavailable": "it answered that it can't, or wants to be left alone",
     "missing": "the page that it is asked by is not there any more: its search has moved",
@@ -39,7 +39,7 @@ _SENTENCES = {
     "project": "the query names none of its projects: write its name into the query, as in `requests timeout`",
     "secret": "the query would tell a secret or a file of yours: leave it out",
     "query": "there is nothing to search for: give some words",
-    "source": "it is no source, or turned off: see the settings under docsearch",
+    "source": "there is no such source, or it is turned off: see the settings under docsearch",
     "domain": "it leads to a host that is not on the list",
 }
 

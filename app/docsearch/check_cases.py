@@ -30,7 +30,7 @@ class Case:
 
 
 def check_cases(path: Path) -> dict[str, Any]:
-    """{"total", "as_expected", "differing": [{"id", "expected", "verdict"}]}. Raises UserError for what is no case."""
+    """{"total", "as_expected", "differing": [{"id", "expected", "verdict"}]}. Raises UserError as `read_cases` does."""
     cases = read_cases(path)
     verdicts = [(case, _AREAS[case.area](case.input)) for case in cases]
     differing = [
@@ -49,8 +49,8 @@ def read_cases(path: Path) -> list[Case]:
             case = Case(**{key: str(row[key]) for key in ("id", "area", "input", "expected")})
         except (KeyError, TypeError) as error:
             raise UserError(
-                f"{path}, line {number} is no case ({type(error).__name__}: {error}): a case is one JSON object with "
-                f"area, id, input and expected"
+                f"{path}, line {number} is not a case ({type(error).__name__}: {error}): give one JSON object with "
+                "area, id, input and expected"
             ) from None
         if case.area not in _AREAS:
             raise UserError(

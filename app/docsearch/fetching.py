@@ -136,7 +136,7 @@ def _failed(status: int, headers: _Headers) -> Refused:
 
 
 def _seconds(retry_after: str) -> float | None:
-    """Of a Retry-After header, which gives seconds or a date; a day at most."""
+    """Seconds until the time that a Retry-After header gives, as a number or a date; at most a day."""
     if re.fullmatch(r"\d{1,9}", retry_after, re.ASCII):
         return min(float(retry_after), _MAX_RETRY_AFTER)
     try:

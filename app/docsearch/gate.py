@@ -109,4 +109,4 @@ ALLOWED = Allowed(
     hosts=frozenset({"docs.python.org", "fastapi.tiangolo.com", "stackoverflow.com"}),
     wildcards=MappingProxyType({"readthedocs.io": PROJECTS}),
 )
-"""The list that is in use."""
+"""All that can be turned on; what the settings turn on of it says `app.docsearch.chosen`."""

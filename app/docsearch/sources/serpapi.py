@@ -5,7 +5,6 @@ The key is part of the address that is fetched, so that address is told to nobod
 Results are addresses and a few words; the pages come by the guard, each through the same gate.
 """
 
-import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -14,11 +13,17 @@ from urllib.parse import quote, urlencode
 from app.docsearch.found import Found, Get
 from app.docsearch.gate import Allowed, checked
 from app.docsearch.records import Refused
+from app.docsearch.sources import fastapi, python_docs, stackoverflow
 from app.docsearch.sources.sections import text_of_part
 from app.prompting.tool_schema import Source
 
 HOST = "serpapi.com"
 MAX_PAGES = 2
+_SOURCES: dict[str, Source] = {
+    python_docs.HOST: "python",
+    fastapi.HOST: "fastapi",
+    stackoverflow.SHOWN_HOST: "stackoverflow",
+}
 
 
 class SerpApi:
@@ -43,9 +48,13 @@ class SerpApi:
         for title, link in _results(page.body):
             url, _, anchor = link.partition("#")
             if len(found) < MAX_PAGES and (address := self._on_the_list(url)):
-                with contextlib.suppress(Refused):  # the next one may come; the log has this one
+                try:
                     text = text_of_part(get(address), anchor)
-                    found.append(Found(source=_source(address), title=title, url=link, text=text))
+                except Refused as refused:
+                    if refused.reason == "offline":  # ENV was changed: what came before is not shown either
+                        raise
+                    continue  # the next one may come; the log has this one
+                found.append(Found(source=_source(address), title=title, url=link, text=text))
         return found
 
     def _on_the_list(self, url: str) -> str:
@@ -65,8 +74,4 @@ def _results(body: bytes) -> list[tuple[str, str]]:
 
 def _source(address: str) -> Source:
     host = address.split("/")[2]
-    if host == "docs.python.org":
-        return "python"
-    if host == "fastapi.tiangolo.com":
-        return "fastapi"
-    return "stackoverflow" if host.endswith("stackoverflow.com") else "readthedocs"
+    return _SOURCES.get(host, "readthedocs")

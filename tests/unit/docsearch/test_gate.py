@@ -63,7 +63,7 @@ def test_the_command_names_what_differs(tmp_path: Path, capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("{}", "line 1 is no case"),
+        ("{}", "line 1 is not a case"),
         ('{"area": "text", "id": 1, "input": "", "expected": ""}', "area 'text'"),
         ("", "no"),
     ],

@@ -203,6 +203,20 @@ def test_serpapi_tells_nobody_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "s3cret" not in str(refused.value) and refused.value.retry_after == 7
 
 
+def test_serpapi_shows_nothing_once_the_mode_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEY_OF_TESTS", "s3cret")
+    links = ("https://docs.python.org/3/a.html", "https://docs.python.org/3/b.html")
+    site = Got(**{"serpapi.com": serp(*links), "a.html": made_up.JSON_PAGE})
+
+    def get(url: str, *, is_index: bool = False) -> Page:
+        if url.endswith("b.html"):
+            raise Refused("offline")
+        return site(url, is_index=is_index)
+
+    with pytest.raises(Refused, match="offline"):
+        SerpApi("KEY_OF_TESTS", ("docs.python.org",), ALLOWED).search("json", get)
+
+
 def test_serpapi_without_its_key_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KEY_OF_TESTS", raising=False)
     site = Got()
