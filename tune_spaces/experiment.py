@@ -10,7 +10,6 @@ store, and is given anew where an experiment is restored. At the end of a genera
 selects (`app.evolution.boundary`), and has the imitation of the pool trained in a slot meanwhile.
 """
 
-import contextlib
 import os
 import shutil
 from dataclasses import replace
@@ -26,7 +25,7 @@ from app.evolution.lineage import identify, read_lineage
 from app.evolution.records import Lived
 from app.evolution.selection import ranked
 from app.evolution.trial import STATE, Surroundings
-from app.files.json_files import BrokenFileError, read_json, write_json
+from app.files.json_files import read_json, write_json
 from app.progress import say
 from app.runs import Run
 from app.settings import Profile
@@ -40,6 +39,7 @@ from tune_spaces.alpha_evolve import (
 from tune_spaces.gpu_slots import Slots, slots_for
 from tune_spaces.in_slots import TRUNK, Shared, in_slots, live_in_slot
 from tune_spaces.replay import write_policy
+from tune_spaces.saved_state import put_back
 from tune_spaces.scheduler import AlphaEvolve
 from tune_spaces.selecting import selected_by
 from tune_spaces.succession import BySelection
@@ -89,6 +89,7 @@ def _tuner(shared: Shared) -> tune.Tuner:
     genomes = [config_of(one.genome) for one in founders]
     scheduler = AlphaEvolve(
         lineage=run.evolve_lineage,
+        kept=run.evolve_tune_state,
         metric="fitness",
         mode="max",
         population=settings.population,
@@ -129,19 +130,19 @@ def individual(config: dict[str, Any], shared: Shared) -> None:
 
 
 def _is_restorable(run: Run) -> bool:
-    """Whether Tune can go on with the experiment: it keeps its first state a moment after it has begun. What was begun
-    without one is removed. Raises UserError where the state was lost later."""
-    states = sorted(run.evolve_tune.glob("experiment_state-*.json"))
-    with contextlib.suppress(BrokenFileError):
-        if states and read_json(states[-1]) and tune.Tuner.can_restore(str(run.evolve_tune)):
-            return True
+    """Whether Tune can go on with the experiment, whose state is then put back as it was kept last. What was begun
+    before anything was kept is removed. Raises UserError where the state was lost later."""
+    if run.evolve_tune_state.exists() and run.evolve_tune.exists():
+        put_back(run.evolve_tune_state, run.evolve_tune)
+        return True
     if read_lineage(run.evolve_lineage):
         raise UserError(
-            f"Tune's state in {run.evolve_tune} was lost, and {run.evolve_lineage} tells of generations that it had: "
-            f"restore the folder, or remove {run.evolve} to start anew"
+            f"Tune's state ({run.evolve_tune_state}, {run.evolve_tune}) was lost, and {run.evolve_lineage} tells of "
+            f"generations that it had: restore it, or remove {run.evolve} to start anew"
         )
     individuals = run.evolve_individuals  # rungs and trunk came before, and stay
     of_trials = (*individuals.glob("*_*"), *individuals.glob("imitation.*"))
+    run.evolve_tune_state.unlink(missing_ok=True)
     for begun in (run.evolve_tune, run.evolve_boundaries, *of_trials):
         shutil.rmtree(begun, ignore_errors=True)
     return False

@@ -25,11 +25,10 @@ What Ray 2.60.0 does, and what is done about it here (places in ray/tune):
 - A report without a checkpoint pauses its trial as usual ("Got empty checkpoint", execution/tune_controller.py:1757),
   and the trial begins its generation anew, silently. Here it ends the experiment with MissingCheckpointError.
 
-Limits. These are private members of Ray: the version is pinned, tests/ray/test_evolve_scheduler.py runs them. Ray
-copies its snapshot to the storage folder in place; a driver killed in those milliseconds leaves a broken one, and what
-a restore then makes of it, a run from the start, is refused as soon as the lineage has a generation. An experiment's
-folder can't be moved between two generations: a clone's checkpoint lies in its donor's folder, by an absolute path. The
-resources of a trial don't follow its config. `pbt_policy_*.txt` lose what was before a restore (`tune_spaces.replay`).
+Limits. These are private members of Ray: the version is pinned, tests/ray/test_evolve_scheduler.py runs them. Restore
+what was kept (`tune_spaces.saved_state`): a driver killed while Ray copies its snapshot leaves half of one. An
+experiment's folder can't be moved between two generations: a clone's checkpoint lies in its donor's folder, by an
+absolute path. `pbt_policy_*.txt` lose what was before a restore (`tune_spaces.replay`).
 """
 
 import logging
@@ -56,6 +55,7 @@ from app.evolution.lineage import (
     read_lineage,
     succession,
 )
+from tune_spaces.saved_state import save
 from tune_spaces.selecting import selecting
 from tune_spaces.trials import (
     TIME,
@@ -76,16 +76,14 @@ logger = logging.getLogger(__name__)
 
 
 class AlphaEvolve(PopulationBasedTraining):
-    """A population that is renewed after each generation; see the module's docstring.
-
-    It holds nothing that a restore would need: each decision is in the lineage before it is acted on, and whether it
-    was acted on is in the trials.
-    """
+    """A population that is renewed after each generation. It holds nothing that a restore would need: each decision is
+    in the lineage before it is acted on, and whether it was acted on is in the trials."""
 
     def __init__(
         self,
         *,
         lineage: Path,
+        kept: Path | None = None,
         metric: str | None = None,
         mode: str | None = None,
         population: int = 4,
@@ -93,9 +91,9 @@ class AlphaEvolve(PopulationBasedTraining):
         hyperparam_mutations: Mapping[str, Any] | None = None,
         custom_explore_fn: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
     ) -> None:
-        """lineage: the file that tells of this experiment alone. custom_explore_fn: makes a child's config of a copy of
-        its parent's; like what is in the configs, it must come from a module that can be imported, since Tune pickles
-        it, and return JSON values."""
+        """lineage: the file that tells of this experiment alone; kept: the one for Tune's state. custom_explore_fn:
+        makes a child's config, of JSON values, of a copy of its parent's; as Tune pickles it, it comes from a module
+        that can be imported."""
         if population < 1 or generations < 1:
             raise ValueError(f"population {population} x generations {generations}: at least 1 x 1 are needed")
         super().__init__(
@@ -109,6 +107,7 @@ class AlphaEvolve(PopulationBasedTraining):
             synch=True,
         )
         self._lineage = Path(lineage)
+        self._kept = kept
         self._population = population
         self._generations = generations
         self._saved: list[tuple[Any, ...]] = []
@@ -306,5 +305,5 @@ class AlphaEvolve(PopulationBasedTraining):
             for trial in controller.get_trials()
         ]
         if state != self._saved:
-            controller._tune_controller.checkpoint(force=True, wait=True)
+            save(controller._tune_controller, self._kept)
             self._saved = state
