@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from app.evaluation.suites import humaneval
+from app.files.python_source import parsed
 from app.problem_sets import mbpp
 from app.problem_sets.problem_files import rows
 from app.prompting.fences import fences
-from app.prompting.parsing import parsed
 from app.prompting.protocols import without_thought
 from app.prompting.replies import PYTHON, code_block, defines, unix
 

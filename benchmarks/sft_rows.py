@@ -39,8 +39,8 @@ from app.corpus.rows.packing import Sample, num_learnt, pack, packing_stats, too
 from app.corpus.rows.render import tokenise_all
 from app.corpus.rows.shares import choose
 from app.errors import UserError
+from app.files.python_source import parsed
 from app.models.base import ensure_model, load_tokenizer
-from app.prompting.parsing import parsed
 from app.prompting.protocols import chat_prompt
 from app.reward.imitation.selection import most_learnt
 from app.run_settings import stored_profile

@@ -6,7 +6,7 @@ from typing import Any
 
 from app.errors import UserError
 from app.evaluation.statistics import detectable_difference, pass_at_k, score_interval
-from app.prompting.parsing import parsed
+from app.files.python_source import parsed
 from app.prompting.replies import answers
 from app.records import IN_PROCESS, FinishReason, Problem, Score, Status, SuiteResult
 

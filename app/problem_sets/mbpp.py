@@ -5,6 +5,7 @@ import functools
 from collections.abc import Iterable
 from typing import Any
 
+from app.files.python_source import parse
 from app.problem_sets.problem_files import read_tasks
 from app.problem_sets.task import Task
 from app.records import Problem, ProblemStyle
@@ -58,10 +59,10 @@ def _unix(text: str) -> str:
 
 def _entry_point(code: str, tests: list[str]) -> str:
     """The function of the reference solution that the assertions call."""
-    defined = {node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)}
+    defined = {node.name for node in parse(code).body if isinstance(node, ast.FunctionDef)}
     called = [
         node.func.id
-        for node in ast.walk(ast.parse("\n".join(tests)))
+        for node in ast.walk(parse("\n".join(tests)))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     ]
     for name in called:

@@ -17,6 +17,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from app.errors import UserError
+from app.files.python_source import parse
 from app.overrides import parse_settings, read_yaml
 from app.problem_sets.problem_files import yaml_files
 from app.problem_sets.task import Task
@@ -63,7 +64,7 @@ class Case(NamedTuple):
 
 def _body(text: str) -> str:
     try:
-        ast.parse("def _():\n" + textwrap.indent(text, "    "))
+        parse("def _():\n" + textwrap.indent(text, "    "))
     except (SyntaxError, ValueError) as error:
         raise ValueError(f"no Python: {getattr(error, 'msg', error)}") from None
     return textwrap.indent(text, "    ")
@@ -73,7 +74,7 @@ def _signature(text: str) -> str:
     """The signature with a colon at its end, which it may be written without."""
     head = text.strip().removesuffix(":") + ":"
     try:
-        (node,) = ast.parse(f"{head}\n    ...").body
+        (node,) = parse(f"{head}\n    ...").body
     except (SyntaxError, ValueError):
         node = None
     if not isinstance(node, ast.FunctionDef | ast.ClassDef):
@@ -209,7 +210,7 @@ def task_of(problem: OwnProblem) -> OwnTask:
 def _cases(text: str, name: str, key: str) -> list[Case]:
     """The tests of a text, one a line. Raises ValueError for a line of another form."""
     try:
-        statements = ast.parse(text).body
+        statements = parse(text).body
     except (SyntaxError, ValueError) as error:
         raise ValueError(f"{key}: no Python: {error}") from None
     lines = text.splitlines()

@@ -27,8 +27,8 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from app.files.python_source import parsed, tree_of
 from app.prompting.fences import Block, fences, indented_blocks, lax_fences
-from app.prompting.parsing import parsed, tree_of
 
 PYTHON = frozenset("python python3 python2 py py3 ipython ipython3 sage".split())
 _LANGUAGE = re.compile(r"[\w+#-]+")

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from app.files.python_source import parse_expression
 from app.prompting.fences import fences
 from app.prompting.replies import unix
 
@@ -165,7 +166,7 @@ def _python_calls(text: str) -> list[Call]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)  # an escape that Python does not know
-            tree = ast.parse(text, mode="eval")
+            tree = parse_expression(text)
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         raise MalformedCallError(f"a tool call is no Python list of calls: {text[:60]!r}") from None
     if not isinstance(tree.body, ast.List):

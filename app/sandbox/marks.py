@@ -19,6 +19,8 @@ import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from app.files.python_source import parse
+
 _BROAD = {"Exception", "BaseException"}
 _LEAVES = (ast.Constant, ast.expr_context, ast.operator, ast.cmpop, ast.unaryop, ast.boolop)
 _Inserted = tuple[int, int, str]
@@ -40,7 +42,7 @@ class Nodes(dict[type[ast.AST], list[Any]]):
 def read_tests(tests: str) -> Nodes:
     """Raises BrokenTestsError for what does not compile."""
     try:
-        todo: list[ast.AST] = [ast.parse(tests)]
+        todo: list[ast.AST] = [parse(tests)]
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise BrokenTestsError(f"the tests don't compile: {error}") from None
     nodes = Nodes()

@@ -13,7 +13,7 @@ import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 
 from app.corpus.records import FILE, FUNCTION, Document
-from app.prompting.parsing import parsed
+from app.files.python_source import parsed
 
 __all__ = ["FILE", "FUNCTION", "FILE_MARK", "Document", "functions"]
 FILE_MARK = "# file: "

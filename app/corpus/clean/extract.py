@@ -28,7 +28,7 @@ from app.corpus.sources.find import read_source
 from app.corpus.sources.folders import vendored_in
 from app.corpus.sources.packages import SourceFile
 from app.corpus.sources.untrusted import failure, leads_out
-from app.prompting.parsing import parsed
+from app.files.python_source import parsed
 
 OF_FUNCTIONS = ("doc_to_code", "code_to_doc", "fill_in", "multi_file", "tool_use", "completion")
 """The forms in which functions are shown."""

@@ -27,7 +27,7 @@ from app.corpus.examples.words import (
     worded,
 )
 from app.corpus.records import FILE, Bug, Document, Example, SolvedProblem
-from app.prompting import parsing
+from app.files import python_source
 from app.prompting.protocols import answer, ask
 from app.prompting.questions import MBPP_END, apps_question, mbpp_frame, mbpp_question
 from app.records import Problem, ProblemStyle
@@ -284,7 +284,7 @@ def _fill_in(source: str, function: Function, fills_in: bool, seed: int, reject:
 
 def _entry(solved: SolvedProblem) -> tuple[str, Function] | None:
     """The function that the problem asks for, alone, if it is one of the solution's module level."""
-    tree, lines = parsing.parsed(solved.solution), solved.solution.split("\n")
+    tree, lines = python_source.parsed(solved.solution), solved.solution.split("\n")
     for node in tree.body if tree else ():
         if isinstance(node, Function) and node.name == solved.problem.entry_point:
             source = "\n".join(lines[node.lineno - 1 : node.end_lineno]) + "\n"

@@ -20,7 +20,7 @@ import sys
 
 from app.corpus.mining.statement import is_trivial
 from app.corpus.records import Document
-from app.prompting import parsing
+from app.files import python_source
 
 MAX_LINES = 60
 MIN_WORDS = 5
@@ -80,7 +80,7 @@ def unfit_reason(document: Document) -> str:
 @functools.lru_cache(maxsize=4)
 def parsed(text: str) -> Function | None:
     """The function that the source defines."""
-    tree = parsing.parsed(text)
+    tree = python_source.parsed(text)
     return tree.body[0] if tree and tree.body and isinstance(tree.body[0], Function) else None
 
 
@@ -164,7 +164,7 @@ def _given(context: str) -> tuple[set[str], set[str]]:
     attributes that this code defines."""
     modules: set[str] = set()
     shown: set[str] = set()
-    tree = parsing.parsed(context)
+    tree = python_source.parsed(context)
     for node in tree.body if tree else ():
         if isinstance(node, ast.Import | ast.ImportFrom):
             modules |= _stdlib_names(node)

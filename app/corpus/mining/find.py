@@ -29,7 +29,7 @@ from app.corpus.recipes import Cleaning
 from app.corpus.records import PROBLEM, Origin, Rejected, RejectedFileError
 from app.corpus.sources.packages import Distribution, SourceFile
 from app.corpus.sources.untrusted import failure
-from app.prompting.parsing import parsed
+from app.files.python_source import parsed
 
 MAX_FUNCTION_LINES = 100
 """Lines of a function at most, without its docstring."""

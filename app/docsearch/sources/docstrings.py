@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from app.docsearch.ranking import Entry
-from app.prompting.parsing import parsed
+from app.files.python_source import parsed
 from app.prompting.tool_schema import Source
 
 MAX_FILES = 2000

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from app.errors import UserError
 from app.evaluation.suites.suite import ProgramSuite, function_in
+from app.files.python_source import parse
 from app.problem_sets.task import Task
 from app.prompting.replies import behind_future, defines
 from app.records import Problem
@@ -47,7 +48,7 @@ def load() -> list[Task]:
 
 def preamble(problem: Problem) -> str:
     """Source of the prompt before its entry point: imports and helper functions that the answer may rely on."""
-    tree = ast.parse(problem.prompt)
+    tree = parse(problem.prompt)
     entry = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == problem.entry_point)
     first = min([entry.lineno, *(mark.lineno for mark in entry.decorator_list)])
     lines = problem.prompt.splitlines(keepends=True)[: first - 1]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from app.errors import UserError
 from app.evaluation.suites.suite import ProgramSuite
+from app.files.python_source import parse
 from app.problem_sets.own import FOLDER, tasks_of
 from app.problem_sets.task import Task
 from app.prompting.protocols import ask
@@ -40,6 +41,6 @@ class Ours(ProgramSuite):
 
 def defined_name(prompt: str) -> str:
     """The function or class that is asked for; a class' problem calls another function (`app.problem_sets.own`)."""
-    (node,) = ast.parse(prompt).body
+    (node,) = parse(prompt).body
     assert isinstance(node, ast.FunctionDef | ast.ClassDef)
     return node.name

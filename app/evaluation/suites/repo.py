@@ -22,10 +22,10 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from app.errors import UserError
 from app.evaluation.suites.suite import ProgramSuite
+from app.files.python_source import parse, parsed
 from app.overrides import parse_settings, read_yaml
 from app.problem_sets.problem_files import yaml_files
 from app.problem_sets.task import Task
-from app.prompting.parsing import parsed
 from app.prompting.replies import bound_names, code_block, defines
 from app.records import Problem
 from app.runs import REPOSITORY
@@ -70,7 +70,7 @@ import_module({target!r})
 
 def _python(text: str) -> str:
     try:
-        ast.parse(text)
+        parse(text)
     except SyntaxError as error:
         raise ValueError(f"no Python: {error.msg} in line {error.lineno}") from None
     if _PATH_LINE.search(text):
@@ -188,7 +188,7 @@ def taken_apart(prompt: str) -> Parts:
     pieces = _PATH_LINE.split(prompt)[1:]
     files = dict(zip(pieces[::2], pieces[1::2], strict=True))
     path, unfinished = files.popitem()
-    function = ast.parse(unfinished).body[-1]
+    function = parse(unfinished).body[-1]
     start = min([function.lineno, *(mark.lineno for mark in getattr(function, "decorator_list", []))])
     before = "".join(unfinished.splitlines(keepends=True)[: start - 1])
     return Parts(path.partition("/")[0], files, path, unfinished, before, _last_function(unfinished))
@@ -213,11 +213,11 @@ def _joined(before: str, code: str) -> str:
 def _is_whole_file(code: str, before: str) -> bool:
     """Whether all that the file defines before the function, and all it imports, is in the code once more."""
     tree = parsed(code)
-    return tree is not None and bound_names(ast.parse(before)) <= bound_names(tree)
+    return tree is not None and bound_names(parse(before)) <= bound_names(tree)
 
 
 def _last_function(source: str) -> str:
-    last = ast.parse(source).body[-1:]
+    last = parse(source).body[-1:]
     return last[0].name if last and isinstance(last[0], ast.FunctionDef) else ""
 
 
@@ -233,7 +233,7 @@ def _tasks(file: Path) -> list[Task]:
 
 def _task(package: Package, target: Target, place: str) -> Task:
     entry_point = _last_function(target.driver)
-    has_check = "check" in bound_names(ast.parse(target.tests))
+    has_check = "check" in bound_names(parse(target.tests))
     for wrong, why in (
         (target.file in package.files, f"file = {target.file!r} is one of the siblings: give the target its own file"),
         (not target.name, "header ends in no function: give one signature with a docstring"),

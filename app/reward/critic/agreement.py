@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from app.corpus.mining.docstring_examples import from_docstring
 from app.corpus.mining.records import Call, NoProblemError
-from app.prompting.parsing import parsed
+from app.files.python_source import parsed
 from app.records import Problem, ProblemStyle
 from app.reward.problems.answers import NO_LITERAL, answers, literal
 from app.reward.problems.assertions import Form, seeds_of

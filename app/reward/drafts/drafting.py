@@ -23,8 +23,8 @@ from typing import Any
 from app.errors import UserError
 from app.evaluation.stored_results import VERDICTS, VERDICTS_KEY
 from app.evaluation.suites.registry import get_suite
+from app.files.python_source import tree_of
 from app.models.adapters import CONFIG, WEIGHTS, adapter_version
-from app.prompting.parsing import tree_of
 from app.prompting.protocols import chat_prompt, without_thought
 from app.prompting.replies import answers
 from app.prompting.turn_ends import check_chat

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from app.corpus.draws import by_hash
+from app.files.python_source import parsed
 from app.models.base import ensure_model, load_tokenizer
 from app.problem_sets.leetcode import statement_and_starter
 from app.progress import progress, say
-from app.prompting.parsing import parsed
 from app.prompting.protocols import ask
 from app.records import Generator, Judge, Prompt, Sampling
 from app.reward.drafts.asking import Asked, asked

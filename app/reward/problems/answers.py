@@ -1,6 +1,5 @@
 """What programs answer in the sandbox to calls of a test's form, and whether two answers are the same to tests."""
 
-import ast
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from app.corpus.mining.literals import NotLiteralError, value_of
 from app.corpus.mining.recording import Recorded, record_calls
 from app.corpus.mining.records import Call
+from app.files.python_source import parse_expression
 from app.records import Problem, Status
 from app.reward.problems.assertions import Form, asking
 from app.sandbox.supervisor import Supervisor
@@ -48,7 +48,7 @@ def answers(
 def literal(text: str) -> Any:
     """The value of a recorded answer; NO_LITERAL where it is none."""
     try:
-        return value_of(ast.parse(text, mode="eval").body, {})
+        return value_of(parse_expression(text).body, {})
     except (NotLiteralError, SyntaxError, ValueError, MemoryError, RecursionError):
         return NO_LITERAL
 

@@ -25,6 +25,7 @@ from typing import Any
 from app.corpus.mining.literals import NotLiteralError, holds_float, value_of, written
 from app.corpus.mining.recording import IS_CLOSE
 from app.corpus.mining.records import Call
+from app.files.python_source import parse
 from app.records import Problem, ProblemStyle
 
 NODES = ("list_node", "tree_node")
@@ -153,7 +154,7 @@ def with_assertions(problem: Problem, lines: Sequence[str]) -> str:
     if problem.style == ProblemStyle.ASSERTIONS:
         return "\n".join([*([helper.strip() + "\n"] if helper else []), tests, *lines]) + "\n"
     source = tests.split("\n")
-    last = _check_of(ast.parse(tests)).body[-1]
+    last = _check_of(parse(tests)).body[-1]
     indent = re.match(r"\s*", source[last.lineno - 1])
     assert indent is not None and last.end_lineno is not None
     source[last.end_lineno : last.end_lineno] = [indent[0] + line for line in lines]
@@ -166,14 +167,14 @@ def can_take_more(problem: Problem) -> bool:
         return True
     if problem.style != ProblemStyle.CHECK:
         return False
-    check = _check_of(ast.parse(problem.tests))
+    check = _check_of(parse(problem.tests))
     ends = any(isinstance(node, ast.Return) for node in check.body)
     return check.body[-1].lineno > check.lineno and not ends and ";" not in problem.tests.split("\n")[check.lineno - 1]
 
 
 def _asserting(problem: Problem) -> tuple[str, list[ast.stmt]]:
     """What the tests call, and the statements that hold their assertions."""
-    tree = ast.parse(problem.tests)
+    tree = parse(problem.tests)
     if problem.style == ProblemStyle.ASSERTIONS:
         return problem.entry_point, tree.body
     check = _check_of(tree)

@@ -16,6 +16,7 @@ from app.corpus.draws import Draws
 from app.corpus.mining.inputs import call_text, more_calls
 from app.corpus.mining.literals import NotLiteralError
 from app.corpus.mining.records import Call
+from app.files.python_source import parse
 from app.reward.problems.assertions import Place
 from app.reward.problems.limits import Limits, limits_of
 from app.reward.problems.trees import Shape, drawn_shape, put_together, taken_apart
@@ -33,7 +34,7 @@ CONSTANT = 3
 NAME = "f"
 """By which inputs are drawn."""
 _EVEN = re.compile(r"\beven\b", re.I)
-_FUNCTION = next(n for n in ast.parse("def f(): pass").body if isinstance(n, ast.FunctionDef))
+_FUNCTION = next(n for n in parse("def f(): pass").body if isinstance(n, ast.FunctionDef))
 """Of which nothing is known; no argument has a default."""
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.corpus.mining.records import Call
+from app.files.python_source import parse_expression
 from app.reward.problems.constraints import Line, may_say_more, read_line
 
 _COMPARED = {"<=": operator.le, "<": operator.lt, ">=": operator.ge, ">": operator.gt, "==": operator.eq,
@@ -138,7 +139,7 @@ def _holds(line: Line, names: dict[str, Values], columns: Sequence[tuple[str, st
 
 def _values(source: str, names: dict[str, Values]) -> Values:
     try:
-        tree = ast.parse(source, mode="eval").body
+        tree = parse_expression(source).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise _UnknownError(source) from None
     return _of(tree, names)

@@ -28,10 +28,10 @@ from typing import Any
 from app.corpus.clean.decontamination import Decontaminator
 from app.errors import UserError, did_you_mean
 from app.evaluation.suites.splits import repeats, repeats_a_test_problem
+from app.files.python_source import parse, parse_expression, parsed
 from app.files.table_rows import read_lines
 from app.files.text import has_surrogates
 from app.problem_sets.task import Task
-from app.prompting.parsing import parsed
 from app.prompting.replies import defines
 from app.records import Problem, ProblemStyle
 from app.sandbox.marks import BrokenTestsError, mark_assertions
@@ -147,7 +147,7 @@ def _check_fields(row: dict[str, Any]) -> None:
 def _called(entry_point: str) -> str:
     """The entry point as tests write it."""
     try:
-        tree = ast.parse(entry_point.strip(), mode="eval").body
+        tree = parse_expression(entry_point.strip()).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         tree = None
     if not isinstance(tree, ast.Name | ast.Attribute) or entry_point != entry_point.strip():
@@ -165,7 +165,7 @@ def _style(tests: str, called: str) -> ProblemStyle:
         raise _BadRowError(f"{error}: write them as Python") from None
     if not count:
         raise _BadRowError("tests hold no assertion, so every program would pass: write some")
-    tree = ast.parse(tests)
+    tree = parse(tests)
     checks = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "check"]
     if checks:
         if len(checks[-1].args.args) != 1:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.files.python_source import tree_of
 from app.prompting.fences import fence_for, fenced, fences
-from app.prompting.parsing import tree_of
 from app.prompting.replies import called_by, code_block, defines
 from app.reward.drafts.drafting import shape_of
 
