@@ -40,13 +40,16 @@ def tool_text(answer: Answer, *, is_datamarked: bool = True, mark: str = "") -> 
     """What the `tool` role says. mark: drawn where it is left out. An answer without passages is as in training."""
     if not answer.found:
         return NOTHING
-    mark = mark or secrets.token_hex(8)
-    texts = [(found.source, passage_text(found)) for found in answer.found]
-    before = BEFORE.format(mark=mark)
+    texts, before = [(found.source, passage_text(found)) for found in answer.found], BEFORE
     if is_datamarked:
         texts, before = [(source, datamarked(text)) for source, text in texts], before + MARKED
-    body = results_text(texts)
-    return f"{before}\n<<{mark}>>\n{body}\n<</{mark}>>\n{AFTER}"
+    return between_marks(results_text(texts), before, AFTER, mark)
+
+
+def between_marks(text: str, before: str, after: str, mark: str = "") -> str:
+    """Text of others between two lines that it can't know. before: says what it is, and names the {mark}."""
+    mark = mark or secrets.token_hex(8)
+    return f"{before.format(mark=mark)}\n<<{mark}>>\n{text}\n<</{mark}>>\n{after}"
 
 
 def refused_text(refused: Refused) -> str:

@@ -7,7 +7,7 @@ process take `app.sandbox.apart`.
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from queue import SimpleQueue
+from queue import LifoQueue, SimpleQueue
 from threading import BoundedSemaphore
 from typing import TypeVar
 
@@ -84,7 +84,7 @@ class LocalJudges(Judges):
     def __init__(self, settings: SandboxSettings, confined: Confinement) -> None:
         super().__init__(settings)
         self._supervisors = [Supervisor(settings, confined) for _ in range(self._count)]
-        self._idle: SimpleQueue[Supervisor] = SimpleQueue()
+        self._idle: LifoQueue[Supervisor] = LifoQueue()  # the last one used: others start nothing until they are needed
         for supervisor in self._supervisors:
             self._idle.put(supervisor)
         self._threads = ThreadPoolExecutor(self._count)
