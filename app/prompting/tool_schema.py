@@ -1,5 +1,5 @@
-"""The documentation search as a tool: its schema and the words around it, the same in training dialogues, in the
-tool-use suite and in serving."""
+"""The tools that the model may call: their schemas, and the words around the documentation search, the same in training
+dialogues, in the tool-use suite and in serving."""
 
 from collections.abc import Iterable
 from typing import Any, Literal, get_args
@@ -23,6 +23,30 @@ SEARCH_DOCS_TOOL: dict[str, Any] = {
         },
     },
 }
+MAX_CODE, MAX_TESTS = 16_000, 8_000
+RUN_PYTHON_TOOL: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "run_python",
+        "description": (
+            "Run a Python program, and tests after it if there are any, in a sandbox without network, files and input."
+        ),
+        "parameters": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["code"],
+            "properties": {
+                "code": {"type": "string", "minLength": 1, "maxLength": MAX_CODE, "description": "The whole program."},
+                "tests": {
+                    "type": "string",
+                    "maxLength": MAX_TESTS,
+                    "description": "Lines such as: assert add(1, 2) == 3",
+                },
+            },
+        },
+    },
+}
+"""Run by the server itself (`app.serving.tools.run_python`), for requests that ask for it."""
 SYSTEM = (
     "You answer questions of programmers. Search the documentation for what you can't know, and only for that; say so "
     "when it was not found."
