@@ -22,7 +22,7 @@ MOST_PLACES = 200
 MOST_FAILURES = 3
 """Failures that are told; all are counted."""
 MOST_FRAMES = 4
-MOST_CHARACTERS = 300
+MOST_CHARACTERS = 200
 CHECKED, WAS = "__checked__", "__was__"
 """Names under which rewritten assertions reach this module."""
 

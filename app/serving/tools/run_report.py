@@ -40,6 +40,8 @@ _ENDED: dict[str, str] = {
     BROKEN_TESTS: "The tests don't compile, so none was run",
     UNTESTED: "No assertion was executed, so nothing was tested",
 }
+_LIMITS = (Status.TIMEOUT, Status.OUTPUT_LIMIT, Status.VIOLATION)
+"""Ends whose detail is the sandbox's own word."""
 _Number = Annotated[int, Field(ge=0, le=10**6)]
 
 
@@ -87,7 +89,7 @@ def reply_to(run: Run, runs_left: int) -> ToolReply:
     said = _said(run, told, errors)
     head, after = _head(run, told, reason), _what_next(reason == Status.PASSED, runs_left)
     text = between_marks(said, f"{head}\n{BEFORE}", f"{AFTER} {after}") if said else f"{head} {after}"
-    return ToolReply(status="ok", text=text, reason=reason)
+    return ToolReply(status="ok", text=text, reason=str(reason))
 
 
 def failed(reason: str, sentence: str) -> ToolReply:
@@ -147,7 +149,8 @@ def _head(run: Run, told: list[_Told], reason: str) -> str:
     elif reason == Status.WRONG_ANSWER or (reason == Status.RUNTIME_ERROR and run.tests):
         head = f"The tests failed ({reason}): {_counted(end.num_failed, 'failure')}, {checked}."
     else:
-        head = f"{_ENDED.get(reason, 'The program failed')} ({reason})."
+        detail = f": {run.script.detail}" if run.script.status in _LIMITS else ""
+        head = f"{_ENDED.get(reason, 'The program failed')} ({reason}{detail})."
     return head if run.script.output else f"{head} It printed nothing."
 
 
@@ -166,7 +169,11 @@ def _what_next(is_passed: bool, runs_left: int) -> str:
 
 def _said(run: Run, told: list[_Told], errors: str) -> str:
     """What stands between the marks; empty where the program said nothing."""
-    failures = _cut(cleaned("\n".join(_of_failures(run, told))), MAX_FAILURES)
+    failures = ""
+    for text in map(cleaned, _of_failures(run, told)):
+        if failures and len(failures) + len(text) >= MAX_FAILURES:
+            break
+        failures += ("\n" if failures else "") + _cut(text, MAX_FAILURES)
     printed, errors = cleaned(run.script.output).strip("\n"), cleaned(errors).strip("\n")
     room = MAX_SAID - len(failures)
     errors = _cut(errors, room // 3 if printed else room)
@@ -176,15 +183,18 @@ def _said(run: Run, told: list[_Told], errors: str) -> str:
 
 
 def _of_failures(run: Run, told: list[_Told]) -> Iterator[str]:
-    if run.script.detail:
+    """A text for each, the first one first."""
+    if run.script.detail and run.script.status not in _LIMITS:
         yield run.script.detail
     at = [word.at for word in told if not word.failure and not word.end]
     if run.tests and run.script.status != Status.PASSED and at and at[-1]:
-        yield f"This happened at: {_place(run, 'tests', at[-1])}"
+        yield f"It ended at: {_place(run, 'tests', at[-1])}"
     for failure in _failures(told):
-        for file, line, function in failure.frames:
-            yield _place(run, file, line, "" if function == "<module>" else f", in {function[:MAX_LINE]}")
-        yield failure.error
+        places = [
+            _place(run, file, line, "" if function == "<module>" else f", in {function[:MAX_LINE]}")
+            for file, line, function in failure.frames
+        ]
+        yield "\n".join([*places, failure.error])
 
 
 def _place(run: Run, file: Literal["program", "tests"], line: int, function: str = "") -> str:
