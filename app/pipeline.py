@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from app import hardware, stages
+from app.cluster.offline import offline
 from app.cluster.session import connected
 from app.errors import NothingToLearnError, causes
 from app.evaluation import gate
@@ -46,8 +47,10 @@ def run_pipeline(run: Run, profile: Profile, *, keep_anyway: bool = False, unsaf
     if EVOLVE in trained:
         _check_what_evolution_asks(run, profile)
     update_info(run, left_out=left_out)
-    with hardware.PeakMemory() as memory, contextlib.nullcontext() if complete else connected(profile.cluster):
+    with hardware.PeakMemory() as memory, contextlib.ExitStack() as cluster:
         if not complete:
+            with offline():  # for the workers of all stages: the one Ray serves those that train too
+                cluster.enter_context(connected(profile.cluster))
             learns = GRM in trained or EVOLVE in trained
             stages.require_what_stages_need(profile, trains=SFT in trained, learns=learns)
         stages.corpus(run, profile, unsafe=unsafe)

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
+from app.cluster.offline import offline
 from app.cluster.session import connected, require_resources
 from app.corpus.clean.guard import Guard
 from app.evaluation.guarded_suites import guard_for
@@ -75,6 +76,7 @@ def _say_unguarded(guard: Guard) -> None:
         say(f"  not guarded against: {names} (give their problems with evaluation.problems, SUITE=PATH)")
 
 
+@offline()
 def sft(run: Run, profile: Profile) -> None:
     if run.sft_meta.exists():
         shutil.rmtree(run.sft_work, ignore_errors=True)
@@ -93,6 +95,7 @@ def sft(run: Run, profile: Profile) -> None:
     return say(f"  {meta['steps']} steps, {meta['tokens']} tokens, loss {meta['final_loss']:.3f}: {run.sft_adapter}")
 
 
+@offline()
 def grm(run: Run, profile: Profile) -> None:
     if run.grm_meta.exists():
         shutil.rmtree(run.grm_work, ignore_errors=True)
@@ -117,6 +120,7 @@ def grm(run: Run, profile: Profile) -> None:
     return say(f"  {told(read_json(run.grm_meta))}: {run.grm_adapter}")
 
 
+@offline()
 def evolve(run: Run, profile: Profile) -> None:
     if run.evolve_meta.exists():
         return say("evolve: complete")

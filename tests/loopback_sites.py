@@ -21,7 +21,8 @@ from cryptography.x509.oid import NameOID
 from app.docsearch.connecting import Opener
 
 LOOPBACK = "127.0.0.1"
-HOSTS = ("docs.python.org", "fastapi.tiangolo.com", "stackoverflow.com", "*.readthedocs.io", "api.stackexchange.com")
+HOSTS = ("docs.python.org", "fastapi.tiangolo.com", "stackoverflow.com", "*.readthedocs.io")
+HOSTS += ("api.stackexchange.com", "serpapi.com")
 Answer = Callable[[str, str], Iterable[bytes]]
 """(host, target) to the bytes of the whole answer, piece by piece."""
 

@@ -14,14 +14,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from app.cluster.folders import choose_temporary_folder, make_private_token
+from app.cluster.offline import MODE
 from app.errors import UserError, first_line
 from app.files.home import cache_root
 from app.progress import say
 from app.runs import REPOSITORY
 from app.settings import ClusterSettings
 
-FORWARDED = ("POCKETCODER_CACHE", "HF_HOME", "HF_TOKEN", "HF_HUB_OFFLINE")
-"""What the driver's environment says of weights, for workers on other machines."""
+FORWARDED = ("POCKETCODER_CACHE", "HF_HOME", "HF_TOKEN", "HF_HUB_OFFLINE", MODE)
+"""What the driver's environment says of weights and of the network, for workers on other machines."""
 JOIN_S = 8.0
 """How long a cluster may take to answer each of two questions."""
 
@@ -30,6 +31,7 @@ JOIN_S = 8.0
 def connected(settings: ClusterSettings) -> Iterator[str]:
     """Connect to Ray for the duration of the block; a block inside such a block shares its connection.
 
+    Workers have the ENV of this moment for as long as the connection lasts (`app.cluster.offline`).
     Yields the dashboard's address, empty where there is none and in the inner block. Raises UserError when RAY_ADDRESS
     answers nothing.
     """
@@ -85,6 +87,7 @@ def _join(address: str, in_job: bool) -> Any:
     if "POCKETCODER_CACHE" in env_vars:
         env_vars["POCKETCODER_CACHE"] = str(cache_root())
     runtime_env = {"env_vars": env_vars} if in_job else {"env_vars": env_vars, "working_dir": str(REPOSITORY)}
+    os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"  # else a variable that the job was submitted with is an error here
     try:
         _ask(address)
         context = ray.init(runtime_env=runtime_env, logging_level=logging.WARNING, log_to_driver=False)

@@ -50,6 +50,7 @@ def fetch(
         with _as_refusals(), _connection(target, network, opener) as connection:
             answer = _get(connection, target, limits, accept)
         if isinstance(answer, Page):
+            require_online()  # what came while ENV was changed is neither shown nor kept, on a Redis server say
             return answer
         target, allowed = _next(answer, target, allowed)
     raise Refused("too_many_redirects", f"more than {limits.redirects}")

@@ -218,7 +218,7 @@ def test_a_full_disk_is_named_before_any_work(cli: Cli, tmp_path: Path) -> None:
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_an_address_for_others_is_refused_without_a_lasting_key(cli: Cli, tmp_path: Path) -> None:
+def test_v8_an_address_for_others_is_refused_without_a_lasting_key(cli: Cli, tmp_path: Path) -> None:
     config = (ROOT / "serve_configs/laptop.yaml").read_text().replace("host: 127.0.0.1", "host: 0.0.0.0")
     (tmp_path / "open.yaml").write_text(config)
     keys = {"POCKETCODER_KEYS": str(tmp_path / "keys.json")}

@@ -314,6 +314,27 @@ def test_nothing_is_had_without_a_key(serving: Serving) -> None:
     assert {name: response.status_code for name, response in asked.items()} == expected
 
 
+def test_v9_rays_dashboard_and_its_jobs_are_local_and_need_a_token(serving: Serving) -> None:
+    found = re.search(r"dashboard  http://127\.0\.0\.1:(\d+)", serving.log.read_text())
+    assert found, serving.log.read_text()
+    dashboard = f"http://127.0.0.1:{found[1]}"
+    job = {"entrypoint": "id"}
+    paths = ("/api/jobs/", "/api/serve/applications/")
+    for headers in ({}, {"Authorization": f"Bearer {'0' * 64}"}, {"Authorization": f"Bearer {serving.key}"}):
+        asked = [httpx.get(f"{dashboard}{path}", headers=headers) for path in paths]
+        asked.append(httpx.post(f"{dashboard}/api/jobs/", json=job, headers=headers))
+        assert {response.status_code for response in asked} <= {401, 403}, headers
+    for address in addresses_of_others():
+        with socket.socket() as probe:
+            assert probe.connect_ex((address, int(found[1]))) != 0, f"{address} is seen by others"
+
+
+def addresses_of_others() -> list[str]:
+    """This machine's addresses that other hosts could reach."""
+    given = [address for addresses in psutil.net_if_addrs().values() for address in addresses]
+    return [one.address for one in given if one.family == socket.AF_INET and not one.address.startswith("127.")]
+
+
 def test_a_full_queue_says_when_to_come_back(serving: Serving) -> None:
     body = {"model": BASE, "messages": QUESTION, "max_tokens": 100, "stream": True, "temperature": 1.0}
     statuses: list[tuple[int, str]] = []

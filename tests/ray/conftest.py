@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from app.cluster.offline import offline
 from app.cluster.session import connected
 from app.settings import ClusterSettings
 from tests.commands import workers_socket
@@ -19,5 +20,7 @@ def local_ray(cache: Path) -> Iterator[None]:
     with forking(workers_socket()), contextlib.ExitStack() as stack:
         with pytest.MonkeyPatch.context() as patch:  # for this Ray alone: commands of other tests have none
             patch.setenv("RAY_OVERRIDE_RESOURCES", '{"GPU": 1}')
-            stack.enter_context(connected(settings))
+            patch.setenv("ENV", "online")
+            with offline():  # as a pipeline starts it for a user who is online
+                stack.enter_context(connected(settings))
         yield

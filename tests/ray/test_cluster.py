@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ray
 
 from tests.conftest import ROOT
 
@@ -19,11 +20,14 @@ with connected(ClusterSettings()):
     pass
 """
 START = """
+import os
 import ray
+from app.cluster.offline import offline
 from app.cluster.session import connected
 from app.settings import ClusterSettings
-with connected(ClusterSettings(num_cpus=1, object_store_bytes=100 << 20, dashboard=False)):
-    print(ray.get(ray.remote(lambda: 6 * 7).remote()))
+with offline(), connected(ClusterSettings(num_cpus=1, object_store_bytes=100 << 20, dashboard=False)):
+    print(6 * ray.get(ray.remote(lambda: 7).remote()), ray.get(ray.remote(lambda: os.environ["ENV"]).remote()))
+print(os.environ["ENV"])
 """
 
 
@@ -66,9 +70,17 @@ def test_what_is_no_address_of_a_cluster_is_said(address: str) -> None:
     assert f"RAY_ADDRESS='{address}' is no cluster address: give HOST:6379" in done.stderr.strip().splitlines()[-1]
 
 
+def test_v9_without_its_token_a_cluster_takes_nobody(local_ray: None) -> None:
+    """Its ports are open to this machine's network, and Ray runs whatever it is sent."""
+    address = ray.get_runtime_context().gcs_address
+    done = run(JOIN, RAY_ADDRESS=address, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="0" * 64)
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode and f"the Ray cluster at RAY_ADDRESS='{address}' can't be joined" in last and "token" in last
+
+
 def test_ray_starts_under_a_long_temporary_folder_and_without_a_home(tmp_path: Path) -> None:
     long = tmp_path / ("job_of_somebody_" * 6)
     long.mkdir()
-    done = run(START, TMPDIR=str(long), HOME="/proc", RAY_ADDRESS="local")
-    assert done.stdout.strip() == "42", done.stderr[-3000:]
+    done = run(START, TMPDIR=str(long), HOME="/proc", RAY_ADDRESS="local", ENV="online")
+    assert done.stdout.split() == ["42", "offline", "online"], done.stderr[-3000:]
     assert "can't hold Ray's sockets" in done.stderr and "can't keep Ray's token" in done.stderr

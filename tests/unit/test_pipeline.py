@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import os
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,25 @@ def test_what_is_left_out_asks_for_nothing_and_is_noted_for_this_call_alone(
         with pytest.raises(KeyboardInterrupt):
             pipeline.run_pipeline(run, with_overrides(plain, ["sft.when=always"]))
         assert asked[1:] == ["sft.num_workers=64", "generation"] and list(left_out(run)) == ["grm", "evolve"]
+
+
+def test_ray_is_connected_offline_and_what_measures_has_the_users_mode(
+    smoke_model: Path, asked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray's workers have the mode that they were started under, and the one Ray serves the trainings too."""
+    monkeypatch.setenv("ENV", "online")
+    modes: list[tuple[str, str]] = []
+
+    def noted(what: str, then: Any) -> Any:
+        return lambda *_, **__: (modes.append((what, os.environ["ENV"])), then())[1]
+
+    monkeypatch.setattr(pipeline, "connected", noted("connected", contextlib.nullcontext))
+    monkeypatch.setattr(pipeline, "measure_candidates", noted("measured", lambda: None))
+    monkeypatch.setattr(stages, "report", lambda *_: None)
+    profile = with_overrides(smoke(), ["sft.when=auto"])
+    with open_run(tmp_path, profile, resume=False) as run:
+        pipeline.run_pipeline(run, profile)
+    assert modes == [("connected", "offline"), ("measured", "online")] and os.environ["ENV"] == "online"
 
 
 def test_self_reward_that_finds_nothing_to_learn_is_left_out_and_the_pipeline_goes_on(

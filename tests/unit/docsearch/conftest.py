@@ -1,6 +1,9 @@
-"""Servers on loopback that stand for the documentation sites, and the mode that lets them be reached."""
+"""Servers on loopback that stand for the documentation sites, the mode that lets them be reached, a Redis server."""
 
 import contextlib
+import shutil
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +17,27 @@ Serve = Callable[[Answer], Sites]
 @pytest.fixture(scope="session")
 def certificate_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis server of the file's own."""
+    pytest.importorskip("redis", reason="the package redis is not installed")
+    if (program := shutil.which("redis-server")) is None:
+        pytest.skip("no redis-server here: apt-get install redis-server")
+    place = tmp_path_factory.mktemp("redis") / "socket"
+    where = ["--port", "0", "--unixsocket", str(place), "--dir", str(place.parent)]
+    keeps_nothing = ["--save", "", "--appendonly", "no"]
+    server = subprocess.Popen([program, *where, *keeps_nothing], stdout=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 10
+        while not place.exists():
+            assert time.monotonic() < end and server.poll() is None, "redis-server does not start"
+            time.sleep(0.02)
+        yield f"unix://{place}"
+    finally:
+        server.terminate()
+        server.wait(timeout=10)
 
 
 @pytest.fixture

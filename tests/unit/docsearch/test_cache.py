@@ -3,13 +3,11 @@
 import contextlib
 import json
 import os
-import shutil
 import sqlite3
 import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,37 +15,6 @@ import pytest
 from app.docsearch.cache import Cache, NoCache, RedisCache, SqliteCache, key_of
 from app.errors import UserError
 from tests.conftest import ROOT
-
-
-@pytest.fixture(scope="module")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Redis server of this file's own."""
-    pytest.importorskip("redis", reason="the package redis is not installed")
-    if (program := shutil.which("redis-server")) is None:
-        pytest.skip("no redis-server here: apt-get install redis-server")
-    place = tmp_path_factory.mktemp("redis") / "socket"
-    options = [
-        "--port",
-        "0",
-        "--unixsocket",
-        str(place),
-        "--save",
-        "",
-        "--appendonly",
-        "no",
-        "--dir",
-        str(place.parent),
-    ]
-    server = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
-    try:
-        end = time.monotonic() + 10
-        while not place.exists():
-            assert time.monotonic() < end and server.poll() is None, "redis-server does not start"
-            time.sleep(0.02)
-        yield f"unix://{place}"
-    finally:
-        server.terminate()
-        server.wait(timeout=10)
 
 
 @pytest.fixture(params=["sqlite", "redis"])

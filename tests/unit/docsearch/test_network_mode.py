@@ -1,22 +1,29 @@
 """Unless ENV is exactly `online`, no name is resolved and no socket opened: the guard's cases of policy.jsonl."""
 
+import contextlib
 import dataclasses
+import functools
 import json
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import pytest
 
 from app.docsearch.connecting import Deadline, Network, Opener, connect_to_address, resolve
 from app.docsearch.fetching import fetch
+from app.docsearch.found import Answer as Found
 from app.docsearch.gate import ALLOWED
 from app.docsearch.network_mode import require_online
 from app.docsearch.records import Limits, Refused
+from app.docsearch.search import DocsSearch
+from app.settings_docsearch import DocsearchSettings
 from tests.conftest import ROOT
 from tests.loopback_sites import Answer, Sites, reply
+from tests.unit.docsearch import made_up_sites as made_up
 
 URL = "https://docs.python.org/3/"
 OFFLINE = ["offline", "training", "", "ONLINE", "Online", " online", "online ", "online\n", "1", "true", None]
@@ -123,6 +130,82 @@ def test_a_redirect_after_a_switch_is_refused(serve: Serve, monkeypatch: pytest.
     with pytest.raises(Refused) as refused:
         fetch(URL, allowed=ALLOWED, resolver=sites.resolver, opener=sites.opener)
     assert refused.value.reason == "offline" and sites.connections == 1
+
+
+QUESTION = "fastapi requests json.loads path parameters"
+"""Asks every source: it names FastAPI and a project."""
+ALL_ON = DocsearchSettings(readthedocs=("requests",), stackoverflow=True, serpapi_key_env="SERPAPI_KEY", results=10)
+RESULTS = {"organic_results": [{"title": "Errors", "link": "https://docs.python.org/3/tutorial/errors.html"}]}
+
+
+class Watched:
+    """A search with all sources on, whose ENV becomes `training` at one of the events that it notes: a name that is
+    resolved, or a request that is answered."""
+
+    def __init__(self, serve: Serve, monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
+        import redis
+
+        self._sites, self._patch, self._url = serve(self._answer), monkeypatch, redis_url
+        self._redis = redis.Redis.from_url(redis_url)
+        monkeypatch.setenv("SERPAPI_KEY", "of-nobody")
+
+    def _note(self, event: str) -> None:
+        self.events.append(event)
+        if len(self.events) == self._last:
+            self._patch.setenv("ENV", "training")
+            self._before = self._asked_of_redis()
+
+    def _resolve(self, host: str) -> list[str]:
+        self._note(f"name {host}")
+        return self._sites.resolver(host)
+
+    def _answer(self, host: str, target: str) -> Iterable[bytes]:
+        self._note(f"answer {host}")
+        if host == "serpapi.com":
+            return reply(json.dumps(RESULTS).encode(), content_type="application/json")
+        return made_up.site(host, target)
+
+    def _asked_of_redis(self) -> int:
+        return int(self._redis.info("stats")["total_commands_processed"])
+
+    def search(self, folder: Path, *, last: int) -> Found:
+        """Nothing is in the cache to begin with. last: the event, from 1, at which ENV is changed."""
+        self._patch.setenv("ENV", "online")
+        self._redis.flushall()
+        self.events: list[str] = []
+        self._last, connections = last, self._sites.connections
+        reaching = functools.partial(fetch, resolver=self._resolve, opener=self._sites.opener)
+        settings = ALL_ON.model_copy(update={"redis_url": self._url})
+        try:
+            search = DocsSearch(settings, folder, fetch=reaching)
+            return search.search(QUESTION, request=search.begin())
+        finally:
+            answered = [event for event in self.events if event.startswith("answer")]
+            assert self._sites.connections - connections == len(answered), "no connection without a request"
+            self.redis_after = self._asked_of_redis() - self._before - 1 if last else 0
+
+    def close(self) -> None:
+        self._redis.close()
+
+
+@pytest.fixture
+def watched(serve: Serve, monkeypatch: pytest.MonkeyPatch, redis_url: str) -> Iterator[Watched]:
+    with contextlib.closing(Watched(serve, monkeypatch, redis_url)) as made:
+        yield made
+
+
+def test_p_4_wherever_the_mode_changes_in_a_search_nothing_more_is_asked_of_anybody(
+    watched: Watched, tmp_path: Path
+) -> None:
+    """Of no resolver, no site, and no Redis server; and what had come before is not shown."""
+    assert watched.search(tmp_path, last=0).found
+    events = watched.events
+    hosts = "docs.python.org fastapi.tiangolo.com requests.readthedocs.io api.stackexchange.com serpapi.com".split()
+    assert {event.partition(" ")[2] for event in events} == set(hosts)
+    for last in range(1, len(events) + 1):
+        with pytest.raises(Refused) as refused:
+            watched.search(tmp_path, last=last)
+        assert (refused.value.reason, watched.events, watched.redis_after) == ("offline", events[:last], 0), last
 
 
 def test_an_address_is_connected_to_without_asking_a_resolver(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from app.errors import UserError
 from app.overrides import parse_settings
 from app.settings_docsearch import DocsearchSettings
 from tests.conftest import ROOT
+from tests.unit.docsearch.test_network_mode import OFFLINE
 
 PACKAGES = ("pluggy", "fastapi")
 PAGE = """<html><head><title>t</title></head><body><nav>menu words</nav><h1>Quaternion turbines</h1>
@@ -131,39 +132,58 @@ def test_a_folder_that_is_none_is_told(tmp_path: Path) -> None:
 
 
 WITHOUT_SOCKETS = """
-import json, sys
+import json, os, sys
 from pathlib import Path
 seen = []
 sys.addaudithook(lambda event, args: seen.append(event) if event.startswith("socket.") else None)
+from app.docsearch.records import Refused
 from app.docsearch.search import DocsSearch
 from app.settings_docsearch import DocsearchSettings
-settings = DocsearchSettings(offline_packages=("pluggy", "fastapi"), offline_html=(sys.argv[2],),
-                             stackoverflow=True, redis_url=sys.argv[3])
-search = DocsSearch(settings, Path(sys.argv[1]))
-request = search.begin()
+
+folder, html, redis_url, modes = sys.argv[1:]
+settings = DocsearchSettings(offline_packages=("pluggy", "fastapi"), offline_html=(html,), redis_url=redis_url,
+                             stackoverflow=True, serpapi_key_env="SERPAPI_KEY")
+strict = settings.model_copy(update={"offline": False})
 asked = [("json.loads", None), ("APIRouter", "fastapi"), ("PluginManager", "readthedocs"), ("x", "stackoverflow")]
-answers = [search.search(query, source, request=request) for query, source in asked]
-print(json.dumps({"seen": seen, "found": [len(a.found) for a in answers], "offline": [a.is_offline for a in answers],
-                  "refused": [a.refused[0].reason for a in answers]}))
+
+def reason(call):
+    try:
+        return call().refused[0].reason
+    except Refused as refused:
+        return refused.reason
+
+came = []
+for mode in json.loads(modes):
+    os.environ.pop("ENV", None) if mode is None else os.environ.update(ENV=mode)
+    search = DocsSearch(settings, Path(folder))
+    request = search.begin()
+    answers = [search.search(query, source, request=request) for query, source in asked]
+    reasons = [answer.refused[0].reason for answer in answers]
+    none = DocsSearch(strict, Path(folder))
+    request = none.begin()
+    reasons += [reason(lambda: none.search(query, source, request=request)) for query, source in asked]
+    reasons += [reason(lambda: none.try_source(name, "requests json.loads")) for name in none.sources]
+    came.append({"found": [len(answer.found) for answer in answers], "reasons": reasons})
+print(json.dumps({"seen": seen, "sources": none.sources, "came": came}))
 """
 
 
 @pytest.mark.parametrize("redis_url", ["", "redis://127.0.0.1:1/0"])
-@pytest.mark.parametrize("mode", ["offline", "training", "ONLINE"])
-def test_no_socket_is_made_and_no_name_resolved(
-    offline: OfflineDocs, folder: Path, html: Path, mode: str, redis_url: str
+def test_p_1_p_2_no_socket_is_made_and_no_name_resolved_with_all_sources_on(
+    offline: OfflineDocs, folder: Path, html: Path, redis_url: str
 ) -> None:
     """Python's own audit events tell of every socket and every name, in C as well."""
     pytest.importorskip("redis", reason="the package redis is not installed") if redis_url else None
     offline.search("json.loads")  # the index is there
-    command = [sys.executable, "-c", WITHOUT_SOCKETS, str(folder), f"readthedocs={html}", redis_url]
-    env = os.environ | {"ENV": mode}
+    arguments = [str(folder), f"readthedocs={html}", redis_url, json.dumps(OFFLINE)]
+    command = [sys.executable, "-c", WITHOUT_SOCKETS, *arguments]
+    env = os.environ | {"ENV": "online", "SERPAPI_KEY": "of-nobody"}
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    came = json.loads(done.stdout)
-    assert came["seen"] == []
-    assert came["found"] == [2, 2, 2, 0]
-    assert came["offline"] == [True] * 4 and came["refused"] == ["offline"] * 4
+    told = json.loads(done.stdout)
+    assert told["seen"] == []
+    assert told["sources"] == ["python", "fastapi", "readthedocs", "stackoverflow", "serpapi"]
+    assert told["came"] == [{"found": [2, 2, 2, 0], "reasons": ["offline"] * 13}] * len(OFFLINE)
 
 
 def test_the_audit_events_would_tell_of_a_socket(tmp_path: Path) -> None:

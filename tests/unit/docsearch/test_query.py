@@ -40,7 +40,7 @@ def test_a_query_is_one_line_without_hidden_characters(query: str, cleaned: str)
         "x " * 200 + "password=correct-horse-1",  # behind the 256 characters that would be sent
     ],
 )
-def test_a_query_with_a_secret_or_a_path_of_the_users_is_refused(query: str) -> None:
+def test_t_13_a_query_with_a_secret_or_a_path_of_the_users_is_refused(query: str) -> None:
     with pytest.raises(Refused) as refused:
         cleaned_query(query)
     assert refused.value.reason == "secret"
