@@ -14,15 +14,19 @@ MAX_TAGS = 100_000
 """What follows after so many is left out: no page that is meant to be read has as many."""
 MAX_VALUE = 400
 """Characters of an attribute that are kept, and one more, by which a longer one is known."""
-KEPT = frozenset(("class", "style", "hidden", "aria-hidden"))
-_START = re.compile(r"<([A-Za-z][^\s/>]*)")
-_END = re.compile(r"</([A-Za-z][^\s/>]*)[^>]*>")
+KEPT = frozenset(("class", "style", "hidden", "aria-hidden", "popover"))
+_SPACE = "\\t\\n\\f\\r "
+"""White space of HTML. Python's has more: with it, </div\u00a0> would end a <div> here and in no browser."""
+_START = re.compile(rf"<([A-Za-z][^{_SPACE}/>]*)")
+_END = re.compile(rf"</([A-Za-z][^{_SPACE}/>]*)[^>]*>")
 _ATTRIBUTE = re.compile(
-    r"[\s/]*(?:(?P<end>>)|(?P<name>[^\s/>][^\s/>=]*)(?:\s*=\s*(?:\"(?P<two>[^\"]*)\"|'(?P<one>[^']*)'|(?P<bare>[^\s>\"'][^\s>]*)))?)"
+    rf"[{_SPACE}/]*(?:(?P<end>>)|(?P<name>[^{_SPACE}/>][^{_SPACE}/>=]*)(?:[{_SPACE}]*=[{_SPACE}]*"
+    rf"(?:\"(?P<two>[^\"]*)(?:\"|\Z)|'(?P<one>[^']*)(?:'|\Z)|(?P<bare>[^{_SPACE}>\"'][^{_SPACE}>]*)))?)"
 )
+"""A quote that is not closed takes the rest of the page, as in browsers."""
 _RAW = frozenset("script style title textarea xmp iframe noembed noframes plaintext".split())
 """Elements whose content is no markup; none of it is shown."""
-_INSTEAD = {"form": "div", "select": "template", "svg": "template"}
+_INSTEAD = {"form": "div"} | dict.fromkeys("annotation annotation-xml meter progress select svg".split(), "template")
 """Forms can't be nested; what stands in the others is not shown, and has rules of its own."""
 _KNOWN = frozenset(
     """
@@ -59,7 +63,7 @@ def rebuilt(html: str) -> str:
 
 
 class _Open:
-    """How many elements of each name are open."""
+    """How many elements of each name are open: the page's own names, so that </i> ends no <b> once both are <span>."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -85,7 +89,7 @@ def _tag(html: str, start: int, still_open: _Open) -> tuple[str, int]:
     if found := _START.match(html, start):
         return _start_tag(html, found, still_open)
     if found := _END.match(html, start):
-        return _end_tag(found[1].lower(), still_open), found.end()
+        return _end_tag(_lower(found[1]), still_open), found.end()
     if html[start + 1 : start + 2] in ("!", "?", "/"):
         return "", _after(html, ">", start + 1)
     return "&lt;", start + 1
@@ -96,35 +100,40 @@ def _after(html: str, mark: str, start: int) -> int:
     return found + len(mark) if found >= 0 else -1
 
 
+def _lower(name: str) -> str:
+    """As HTML does: `str.lower` makes a k of the Kelvin sign."""
+    return name.lower() if name.isascii() else name
+
+
 def _start_tag(html: str, found: re.Match[str], still_open: _Open) -> tuple[str, int]:
-    name, position = found[1].lower(), found.end()
+    own, position = _lower(found[1]), found.end()
     attributes: dict[str, str] = {}
     while attribute := _ATTRIBUTE.match(html, position):
         position = attribute.end()
         if attribute["end"]:
             break
-        key = attribute["name"].lower()
+        key = _lower(attribute["name"])
         if key in KEPT and key not in attributes:
             attributes[key] = (attribute["two"] or attribute["one"] or attribute["bare"] or "")[: MAX_VALUE + 1]
     else:
         return "", -1
-    if name in _RAW:
-        end = re.compile(rf"</{name}[\s/>]", re.I).search(html, position)
+    if own in _RAW:
+        end = re.compile(rf"</{own}[{_SPACE}/>]", re.I | re.A).search(html, position)
         return "", _after(html, ">", end.end() - 1) if end else -1
-    name = _written(name)
+    name = _written(own)
     if name in _IGNORED:
         return "", position
     if name not in _VOID and name not in _CLOSED_BY_OTHERS:
-        still_open.open(name)
+        still_open.open(own)
     kept = "".join(f' {key}="{_quoted(value)}"' for key, value in attributes.items())
     return f"<{name}{kept}>", position
 
 
-def _end_tag(name: str, still_open: _Open) -> str:
-    name = _written(name)
+def _end_tag(own: str, still_open: _Open) -> str:
+    name = _written(own)
     if name in _IGNORED or name in _VOID:
         return ""
-    return f"</{name}>" if name in _CLOSED_BY_OTHERS or still_open.closes(name) else ""
+    return f"</{name}>" if name in _CLOSED_BY_OTHERS or still_open.closes(own) else ""
 
 
 def _written(name: str) -> str:

@@ -3,11 +3,13 @@
 Known limits: what a style sheet or a script hides or shows is not known here, nor text in the background's colour.
 """
 
+import codecs
 import re
 from email.message import Message
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
+from app.docsearch.hiding_styles import hides
 from app.docsearch.markup import MAX_VALUE, rebuilt
 from app.docsearch.plain_text import FENCE, cleaned, cut, without_links
 from app.docsearch.records import Page
@@ -16,7 +18,7 @@ __all__ = ["cleaned", "cut", "text_of", "without_links"]
 _DROPPED = frozenset(
     """
     audio button canvas datalist dialog embed footer iframe input link meta nav noembed noframes noscript object
-    optgroup option script source style svg template textarea title track video
+    optgroup option rp script source style svg template textarea title track video
     """.split()
 )
 _BLOCKS = frozenset(
@@ -26,15 +28,15 @@ _BLOCKS = frozenset(
     """.split()
 )
 _PARAGRAPHS = frozenset("blockquote dl h1 h2 h3 h4 h5 h6 hr ol p section table ul".split())
-_HIDING = re.compile(
-    r"\\|display:none|visibility:(hidden|collapse)|content-visibility:hidden|opacity:0*\.?0*(?![.\d])|"
-    r"(font-size|(max-)?(width|height)|zoom):0*\.?0*(?![.\d])|clip(-path)?:|text-indent:-|(left|top|right|bottom):-\d{3}|"
-    r"scale\(|translate|color:transparent"
+_HIDING_CLASSES = frozenset(
+    """
+    sr-only visually-hidden visuallyhidden screen-reader-text hidden is-hidden invisible d-none headerlink
+    """.split()
 )
-_COMMENT = re.compile(r"/\*.*?\*/", re.S)
-_HIDING_CLASSES = frozenset("sr-only visually-hidden screen-reader-text hidden d-none headerlink".split())
 _CODECS = {name: name for name in ("utf-8", "us-ascii", "iso-8859-1", "windows-1252", "utf-16", "utf-16le", "utf-16be")}
 _CODECS |= {"utf8": "utf-8", "latin-1": "iso-8859-1", "latin1": "iso-8859-1", "ascii": "us-ascii"}
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+"""By which a page begins that browsers read as UTF-16, whatever its header says."""
 
 
 def text_of(page: Page) -> str:
@@ -42,7 +44,7 @@ def text_of(page: Page) -> str:
     folded, blocks are lines, paragraphs stand apart by a blank line. text/plain and JSON are decoded and cleaned."""
     header = Message()
     header["content-type"] = page.content_type
-    codec = _CODECS.get(str(header.get_content_charset()), "utf-8")
+    codec = "utf-16" if page.body.startswith(_UTF_16) else _CODECS.get(str(header.get_content_charset()), "utf-8")
     if header.get_content_type() != "text/html":
         return cleaned(page.body.decode(codec, "replace"))
     body = LexborHTMLParser(rebuilt(page.body.decode(codec, "replace"))).body
@@ -107,9 +109,13 @@ def _is_hidden(node: LexborNode) -> bool:
     if node.tag in _DROPPED:
         return True
     attributes = {name.lower(): value or "" for name, value in node.attributes.items()}
-    if "hidden" in attributes or attributes.get("aria-hidden", "").strip().lower() == "true":
+    if not attributes.keys().isdisjoint(("hidden", "popover")) or _is_true(attributes.get("aria-hidden", "")):
         return True
     if _HIDING_CLASSES.intersection(attributes.get("class", "").lower().split()):
         return True
-    style = re.sub(r"\s+", "", _COMMENT.sub("", attributes.get("style", ""))).lower()
-    return bool(style and (len(attributes["style"]) > MAX_VALUE or _HIDING.search(style)))
+    style = attributes.get("style", "")
+    return len(style) > MAX_VALUE or hides(style)
+
+
+def _is_true(value: str) -> bool:
+    return value.strip().lower() == "true"

@@ -12,10 +12,13 @@ from app.docsearch.records import LIMITS, Refused
 FENCE = "```"
 MARK = "…"
 _LINE_ENDS = re.compile("\r\n?|[\u2028\u2029\x0b\x0c\x85]")
-_BLANK_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0")
-"""Characters of other categories that show nothing: fillers, joiners, vowel marks without a form."""
+_BLANK_LETTERS = frozenset(
+    "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2065\u2800\u3164\uffa0\U00016fe4\U0001d159"
+    "\ufff0\ufff1\ufff2\ufff3\ufff4\ufff5\ufff6\ufff7\ufff8"
+)
+"""Characters of other categories that show nothing: fillers, joiners, vowel marks without a form, some not assigned."""
 _TOKEN_NAMES = (
-    "s|unk|pad|bos|eos|mask|sep|cls|tools?|tool_calls?|tool_responses?|tool_results?|functions?|function_calls?|"
+    "s|unk|pad|bos|eos|mask|sep|cls|sop|eop|arg_key|arg_value|tools?|tool_calls?|tool_responses?|tool_results?|functions?|function_calls?|"
     "function_results?|invoke|parameters?|think|thinking|reasoning|start_of_turn|end_of_turn|turn_end|start_of_image|"
     "end_of_text|endoftext|im_start|im_end|fim_[a-z]+|file_sep|file_separator|repo_name|"
     "repo_sep|reponame|filename|gh_stars|issue_start|issue_comment|issue_closed|jupyter_[a-z]+|empty_output|"
@@ -24,12 +27,18 @@ _TOKEN_NAMES = (
 """Names in angle brackets that chat templates and code models give a meaning of their own."""
 _TOKENS = re.compile(rf"<(?=/?(?:{_TOKEN_NAMES})(?:[\s=:][^<>]{{0,99}})?>|[|｜]|<SYS>>|</SYS>>|/?\|)", re.I)
 _BRACKETS = re.compile(
-    r"\[(?=/?(?:INST|SYSTEM_PROMPT|TOOL_CALLS|TOOL_RESULTS|AVAILABLE_TOOLS|TOOL_CONTENT|IMG|PREFIX|SUFFIX|MIDDLE|BOS|EOS|"
+    r"\[(?=/?(?:INST|SYSTEM_PROMPT|TOOL_CALLS|TOOL_RESULTS|AVAILABLE_TOOLS|TOOL_CONTENT|ARGS|CALL_ID|THINK|gMASK|IMG|PREFIX|SUFFIX|MIDDLE|BOS|EOS|"
     r"CLS|SEP|MASK|PAD|UNK)\])",
     re.I,
 )
 _LINK = re.compile(r"!?\[([^\[\]]*)\]\(\s*<?([^\s()<>]*)>?[^()]*\)")
+_LINK_OPENS = re.compile(r"\]\((?=\s*<?([^\s()<>]*)([\s)>])?)")
+"""Where a link of any other form would begin: its words may hold brackets, its address and title parentheses."""
+_LOADED = re.compile(r"[^\s()<>]*(?::|//)")
+"""An address that leads away from where the text is shown; x[0](1) has none."""
 _DEFINITION = re.compile(r"^[ \t]{0,3}\[[^\[\]\n]*\]:[ \t]*<?([^\s<>]+)>?[^\n]*$", re.M)
+_DEFINITION_OPENS = re.compile(r"\]:(?=\s*<?((?:[A-Za-z][\w+.-]*:|//)[^\s<>]*))", re.A)
+"""The same in a quotation or a list, or with its address on the next line."""
 _AUTOLINK = re.compile(r"<([A-Za-z][A-Za-z0-9+.-]{1,30}:[^\s<>]*)>")
 _ABBREVIATION = re.compile(r"(?:^|[\s(])(?:Dr|Mr|Mrs|Ms|Prof|St|vs|cf|e\.g|i\.e|Fig|No|approx|resp|incl)\.$", re.I)
 _AFTER = 200
@@ -54,13 +63,20 @@ def _is_invisible(character: str) -> bool:
 
 def without_links(text: str, allowed: Allowed) -> str:
     """Markdown links and images become their words, link definitions and <URLs> are dropped, where the gate refuses
-    what they lead to. A URL in plain words or in code stays: nothing is loaded by it."""
+    what they lead to; those of unusual forms get a space, by which they are no links. Code such as x[0](1) means the
+    same afterwards. A URL in plain words or in code stays: nothing is loaded by it."""
+
+    def words(link: re.Match[str]) -> str:
+        return link[0] if _is_allowed(link[2], allowed) or not _LOADED.match(link[2]) else link[1]
+
     for _ in range(5):  # an image may be a link's words
-        shorter = _LINK.sub(lambda found: found[0] if _is_allowed(found[2], allowed) else found[1], text)
+        shorter = _LINK.sub(words, text)
         if shorter == text:
             break
         text = shorter
+    text = _LINK_OPENS.sub(lambda found: found[0] if found[2] and _is_allowed(found[1], allowed) else "] (", text)
     text = _DEFINITION.sub(lambda found: found[0] if _is_allowed(found[1], allowed) else "", text)
+    text = _DEFINITION_OPENS.sub(lambda found: found[0] if _is_allowed(found[1], allowed) else "] :", text)
     return _AUTOLINK.sub(lambda found: found[0] if _is_allowed(found[1], allowed) else "", text)
 
 

@@ -79,6 +79,7 @@ def test_what_a_reader_sees_is_kept(markup: str) -> None:
 
 def test_t_8_invisible_characters_are_removed_and_code_is_not_normalised() -> None:
     assert cleaned("a\u200bb\u202ec\U000e0041d\ufefff\u00adg\x00\x1b\ufe0f\U000e0101\u2062h\u3164") == "abcdfgh"
+    assert cleaned("a\u2065\ufff0\U0001d159\U00016fe4b") == "ab"
     assert cleaned("x = 'ﬁ²Å'\tif a:\r\n  b\u2028c") == "x = 'ﬁ²Å'\tif a:\n  b\nc"
     assert html("<pre>x&#x200b;y&#x202E; = 'ﬁ'</pre>") == "```\nxy = 'ﬁ'\n```"
 
@@ -132,11 +133,37 @@ def test_ordinary_code_and_prose_are_left_alone() -> None:
         ("![a][r]\n\n[r]: https://evil.com/x 'y'\nend", "![a][r]\n\n\nend"),
         ("<https://evil.com/>, <https://docs.python.org/3/>", ", <https://docs.python.org/3/>"),
         ("[a](https://evil.readthedocs.io/)", "a"),
-        ('requests.get("https://api.github.com/")  # x[0](1)', 'requests.get("https://api.github.com/")  # x0'),
+        ('requests.get("https://api.github.com/")  # x[0](1)', 'requests.get("https://api.github.com/")  # x[0] (1)'),
+        ("handlers[key](event, url=base)", "handlers[key] (event, url=base)"),
     ],
 )
 def test_t_12_links_off_the_list_keep_their_words_only(text: str, shown: str) -> None:
     assert without_links(text, ALLOWED) == shown
+
+
+EVIL = "https://evil.com/"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 8 + "a" + f"]({EVIL})" * 8,
+        f'[a]({EVIL} "t (x)")',
+        f"[a]({EVIL}(x))",
+        f"[a\\]b]({EVIL})",
+        f"[a [b] c]({EVIL})",
+        f"[`]`]({EVIL})",
+        "[a](https://docs.python.org(.evil.com/))",
+        f"[a][r]\n\n[r]:\n {EVIL}",
+        f"> [r]: {EVIL}",
+        f"- [r]: {EVIL}",
+        f"[r\\]]: <{EVIL}>",
+        "[r\\]]: //evil.com/",
+    ],
+)
+def test_t_12_a_link_of_an_unusual_form_is_none_afterwards(text: str) -> None:
+    shown = without_links(text, ALLOWED)
+    assert "](" not in shown and "]:" not in shown
 
 
 def sentences(words: int, each: int) -> str:
@@ -229,6 +256,8 @@ def test_what_follows_too_many_tags_or_lies_too_deep_is_left_out() -> None:
     [
         ("text/plain; charset=iso-8859-1", b"caf\xe9", "café"),
         ("text/html; charset=utf-16", "<p>é".encode("utf-16"), "é"),
+        ("text/html; charset=utf-8", "\ufeff<p hidden>no</p>é".encode("utf-16-le"), "é"),
+        ("text/html", "\ufeff<script>no</script>é".encode("utf-16-be"), "é"),
         ("text/html; charset=idna", b"<p>\xc3\xa9", "é"),
         ("text/html", b"<p>\xff", "\ufffd"),
         ("application/json", b'{"a": "<script>"}', '{"a": "<script>"}'),
