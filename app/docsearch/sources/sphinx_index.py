@@ -18,7 +18,8 @@ from app.docsearch.ranking import names_in, words_in
 from app.docsearch.records import Refused
 
 MAX_INVENTORY_BYTES = 16 << 20
-_ENTRY = re.compile(r"(?P<name>.+?)\s+(?P<role>[\w-]+:[\w-]+)\s+(?P<priority>-?\d+)\s+(?P<place>\S*)\s+(?P<shown>.*)")
+_ENTRY = re.compile(r"(?P<name>\S++(?:\s++\S++)*?)\s++(?P<role>[\w-]+:[\w-]+)\s++-?\d++\s++(?P<place>\S*+)\s++.*")
+"""Without ways back (++), so that a line of a thousand spaces takes no longer than one of letters."""
 _HEAD = b"# Sphinx inventory version 2"
 _CODE_ROLES = ("py:", "c:")
 _MAX_LINE, _MAX_TITLES = 2000, 50_000
