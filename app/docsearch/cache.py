@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,10 @@ from app.errors import UserError
 DAY = 86_400.0
 _WAIT_SECONDS = 5.0
 """For another process that is writing."""
+_LEFT_ALONE_SECONDS = 30.0
+"""A Redis server that did not answer: each try takes seconds, and a search makes half a dozen."""
+_BROKEN = (ValueError, TypeError, RecursionError)
+"""What reading a value raises that somebody else wrote."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS kept (key TEXT PRIMARY KEY, value TEXT NOT NULL, bytes INTEGER NOT NULL, made REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS kept_made ON kept (made);
@@ -54,7 +59,7 @@ class SqliteCache:
         self._path, self._seconds, self._max_bytes, self._clock = path, seconds, max_bytes, clock
 
     def get(self, key: str) -> Any:
-        with contextlib.suppress(sqlite3.Error, OSError, ValueError), self._opened() as database:
+        with contextlib.suppress(sqlite3.Error, OSError, *_BROKEN), self._opened() as database:
             row = database.execute("SELECT value, made FROM kept WHERE key = ?", (key,)).fetchone()
             if row and 0 <= self._clock() - row[1] < self._seconds:
                 return json.loads(row[0])
@@ -90,15 +95,16 @@ class SqliteCache:
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         database = sqlite3.connect(self._path, timeout=_WAIT_SECONDS, isolation_level=None)
         try:
-            try:
-                database.execute("PRAGMA secure_delete = ON")
-                database.execute("PRAGMA synchronous = NORMAL")
-                database.executescript(_SCHEMA)
-            except sqlite3.DatabaseError as error:
-                if "not a database" in str(error) or "malformed" in str(error):  # what is broken is begun anew
-                    self._path.unlink(missing_ok=True)
-                raise
+            database.execute("PRAGMA secure_delete = ON")
+            database.execute("PRAGMA synchronous = NORMAL")
+            database.executescript(_SCHEMA)
             yield database
+        except sqlite3.DatabaseError as error:
+            # What is broken, or has other columns, is begun anew. A file that is locked, full or read-only stays.
+            if re.search("not a database|malformed|no such column|values were supplied|has no column", str(error)):
+                for suffix in ("", "-journal"):
+                    self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+            raise
         finally:
             database.close()
 
@@ -108,7 +114,7 @@ class RedisCache:
     told to (`maxmemory`, `maxmemory-policy allkeys-lru`)."""
 
     def __init__(self, url: str, *, seconds: float, max_bytes: int) -> None:
-        """max_bytes: of one value. Raises UserError where the package `redis` is missing."""
+        """max_bytes: of one value. Raises UserError where the package `redis` is missing, or can't read the URL."""
         try:
             import redis
         except ImportError:
@@ -118,19 +124,34 @@ class RedisCache:
             ) from None
         self._error = redis.RedisError
         self._seconds, self._max_bytes = seconds, max_bytes
-        self._server = redis.Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=2.0)
+        self._silent_until = 0.0
+        try:
+            self._server = redis.Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=2.0)
+        except ValueError as error:
+            raise UserError(
+                f"docsearch.redis_url={_without_password(url)} can't be read ({error}): give redis://HOST:PORT/NUMBER"
+            ) from None
 
     def get(self, key: str) -> Any:
-        with contextlib.suppress(self._error, OSError, ValueError):
-            held = self._server.get(_name(key))
+        held = self._answer(lambda server: server.get(_name(key)))
+        with contextlib.suppress(*_BROKEN):
             return None if held is None else json.loads(held)
         return None
 
     def put(self, key: str, value: Any) -> None:
         text = json.dumps(value)
         if len(text.encode()) <= self._max_bytes:
-            with contextlib.suppress(self._error, OSError):
-                self._server.set(_name(key), text, px=max(1, round(self._seconds * 1000)))
+            self._answer(lambda server: server.set(_name(key), text, px=max(1, round(self._seconds * 1000))))
+
+    def _answer(self, ask: Callable[[Any], Any]) -> Any:
+        """What the server says; None where it says nothing, and for a while after."""
+        if time.monotonic() < self._silent_until:
+            return None
+        try:
+            return ask(self._server)
+        except (self._error, OSError):
+            self._silent_until = time.monotonic() + _LEFT_ALONE_SECONDS
+            return None
 
 
 def _name(key: str) -> str:

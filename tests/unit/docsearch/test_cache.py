@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import socket
 import sqlite3
 import stat
 import subprocess
@@ -111,6 +112,58 @@ def test_a_broken_file_is_begun_anew(tmp_path: Path) -> None:
     assert cache.get("key") is None
     cache.put("key", 1)
     assert cache.get("key") == 1
+
+
+def test_a_file_that_is_broken_in_the_middle_is_begun_anew(tmp_path: Path) -> None:
+    """SQLite opens it, and fails only when it reads."""
+    cache = SqliteCache(tmp_path / "cache.sqlite", seconds=1e9, max_bytes=1 << 20)
+    for number in range(50):
+        cache.put(str(number), "x" * 5000)
+    whole = (tmp_path / "cache.sqlite").read_bytes()
+    (tmp_path / "cache.sqlite").write_bytes(whole[:8192] + b"\xff\x07" * ((len(whole) - 8192) // 2))
+    for number in range(50):
+        cache.get(str(number))
+    cache.put("key", 1)
+    cache.put("key", 1)
+    assert cache.get("key") == 1
+
+
+def test_a_file_with_other_columns_is_begun_anew(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "cache.sqlite")) as database:
+        database.execute("CREATE TABLE kept (key TEXT PRIMARY KEY, answer TEXT)")
+    cache = SqliteCache(tmp_path / "cache.sqlite", seconds=60, max_bytes=1000)
+    cache.put("key", 1)
+    cache.put("key", 1)
+    assert cache.get("key") == 1
+
+
+@pytest.mark.parametrize("column", ["value = '['", "value = x'80'", "made = 'x'", f"value = '{'[' * 100_000}'"])
+def test_what_somebody_else_wrote_into_the_file_is_no_value(tmp_path: Path, column: str) -> None:
+    cache = SqliteCache(tmp_path / "cache.sqlite", seconds=60, max_bytes=1000)
+    cache.put("key", 1)
+    with contextlib.closing(sqlite3.connect(tmp_path / "cache.sqlite")) as database:
+        database.execute(f"UPDATE kept SET {column}")
+        database.commit()
+    assert cache.get("key") is None
+
+
+def test_a_redis_that_hangs_is_left_alone_after_the_first_try() -> None:
+    pytest.importorskip("redis", reason="the package redis is not installed")
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        cache = RedisCache(f"redis://127.0.0.1:{mute.getsockname()[1]}/0", seconds=60, max_bytes=1000)
+        start = time.monotonic()
+        for number in range(5):
+            cache.put(str(number), 1)
+            assert cache.get(str(number)) is None
+        assert time.monotonic() - start < 6
+
+
+@pytest.mark.parametrize("url", ["redis://me:hunter2@host:bad", "redis://host?db=x"])
+def test_a_redis_url_that_can_not_be_read_is_told_without_the_password(url: str) -> None:
+    pytest.importorskip("redis", reason="the package redis is not installed")
+    with pytest.raises(UserError, match=r"docsearch\.redis_url=redis://host") as error:
+        RedisCache(url, seconds=60, max_bytes=1000)
+    assert "hunter2" not in str(error.value)
 
 
 def test_several_processes_use_one_file(tmp_path: Path) -> None:
