@@ -8,6 +8,8 @@ searches. The file is its owner's alone and starts anew at 16 MiB; the one befor
 """
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -36,7 +38,8 @@ class DecisionLog:
         num_bytes: int = 0,
         seconds: float = 0.0,
     ) -> None:
-        """what: search, fetch, cache, link or offline. verdict: allow or block."""
+        """what: search, fetch, cache, network, link or offline. verdict: allow or block. Raises OSError where the line
+        can't be written whole."""
         mode = os.environ.get("ENV", "")
         row = {
             "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -49,13 +52,19 @@ class DecisionLog:
             "bytes": num_bytes,
             "ms": round(seconds * 1000),
         }
+        line = json.dumps(row).encode() + b"\n"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            os.write(file, json.dumps(row).encode() + b"\n")
-            is_full = os.fstat(file).st_size > self._max_bytes
+            if os.write(file, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+            if os.fstat(file).st_size > self._max_bytes:
+                self._begin_anew(file)
         finally:
             os.close(file)
-        if is_full:
-            with contextlib.suppress(FileNotFoundError):  # another process was faster
+
+    def _begin_anew(self, file: int) -> None:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(self.path), os.fstat(file)):  # else another process was faster
                 os.replace(self.path, self.path.with_name(f"{self.path.name}.1"))

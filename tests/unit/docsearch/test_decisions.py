@@ -1,6 +1,7 @@
 """The log tells what was decided, and never what was asked or read."""
 
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -40,3 +41,23 @@ def test_the_log_does_not_grow_for_ever(tmp_path: Path) -> None:
         log.write("request", "search", "allow")
     sizes = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
     assert sizes.keys() == {"decisions.jsonl", "decisions.jsonl.1"} and max(sizes.values()) < 2400
+
+
+def test_two_that_see_a_full_log_at_once_keep_what_was_written(tmp_path: Path) -> None:
+    """The slower one must not put the new file over the full one."""
+    log = DecisionLog(tmp_path / "decisions.jsonl", max_bytes=100)
+    log.write("request", "search", "allow")  # 190 bytes or so
+    full = log.path.with_name("decisions.jsonl.1").read_bytes()
+    log.path.write_bytes(b"new\n")
+    with log.path.with_name("decisions.jsonl.1").open("ab") as file:
+        log._begin_anew(file.fileno())
+    assert log.path.read_bytes() == b"new\n" and log.path.with_name("decisions.jsonl.1").read_bytes() == full
+
+
+def test_a_line_that_does_not_fit_on_the_disk_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if os.path.exists("/dev/full"):
+        with pytest.raises(OSError, match="No space left"):
+            DecisionLog(Path("/dev/full")).write("request", "search", "allow")
+    monkeypatch.setattr(os, "write", lambda file, data: len(data) - 5)  # the last bytes of a disk
+    with pytest.raises(OSError, match="No space left"):
+        DecisionLog(tmp_path / "decisions.jsonl").write("request", "search", "allow")
