@@ -30,6 +30,8 @@ class Fetches:
         self._ends, self._left = time.monotonic() + SEARCH_SECONDS, MAX_FETCHES
         self._pages: dict[str, Page] = {}
         """What this search has fetched: two of its passages may be of one page."""
+        self._indexes: dict[str, Page] = {}
+        """Those of them that are indexes, by their key in the cache, until it is known whether they can be read."""
 
     def of(self, source: DocsSource) -> Get:
         """The fetch as this source sees it."""
@@ -43,11 +45,18 @@ class Fetches:
                 return self._pages[url]
             self._pages[url] = page = self._logged(url, source, is_index)
             if is_index:
-                body = base64.b64encode(page.body).decode()
-                self._cache.put(key, {"url": page.url, "content_type": page.content_type, "body": body})
+                self._indexes[key] = page
             return page
 
         return get
+
+    def settle_indexes(self, *, were_read: bool) -> None:
+        """Keep the indexes that were fetched, or forget them. One that can't be read is not kept: a page that says
+        "back soon", with status 200, would be a site's index for days."""
+        for key, page in self._indexes.items() if were_read else ():
+            body = base64.b64encode(page.body).decode()
+            self._cache.put(key, {"url": page.url, "content_type": page.content_type, "body": body})
+        self._indexes.clear()
 
     def _logged(self, url: str, source: DocsSource, is_index: bool) -> Page:
         start, host = time.monotonic(), host_of(url)

@@ -70,7 +70,9 @@ class DocsSearch:
             return self._logged(query, source, request)
         except Refused:
             raise
-        except Exception as error:  # the log that can't be written included: what isn't logged isn't searched
+        except OSError as error:  # what isn't logged isn't searched
+            raise Refused("failed", f"the log {self._log.path} can't be written ({error.strerror})") from error
+        except Exception as error:
             raise Refused("failed", type(error).__name__) from error
 
     def _logged(self, query: str, source: str | None, request: str) -> Answer:
@@ -110,8 +112,9 @@ class DocsSearch:
             self._write(request, "cache", "allow")
             return Answer(found=held, searches_left=left, is_cached=True)
         found, refused_ones = self._ask_all(plan, asked, request)
+        is_whole = all(refusal.reason == "project" for refusal in refused_ones)  # else it may be better in a minute
         answer = Answer(found=self._fit(found, refused_ones, request), refused=tuple(refused_ones), searches_left=left)
-        if answer.found:
+        if answer.found and is_whole:
             self._cache.put(key, [dataclasses.asdict(passage) for passage in answer.found])
         return answer
 
@@ -157,15 +160,21 @@ class DocsSearch:
     def _ask(self, source: DocsSource, query: str, fetches: Fetches) -> Sequence[Found]:
         if (left := self._paused.get(source.name, 0.0) - time.monotonic()) > 0:
             raise Refused("unavailable", f"it is left alone for {left:.0f} s more")
+        were_read = False
         try:
-            return source.search(query, fetches.of(source))
+            found = source.search(query, fetches.of(source))
+            were_read = True
+            return found
         except Refused as refused:
+            were_read = refused.reason not in ("format", "too_large", "offline")
             if refused.reason == "unavailable":
                 pause = PAUSE_SECONDS if refused.retry_after is None else refused.retry_after
                 self._paused[source.name] = time.monotonic() + min(max(pause, 1.0), MAX_PAUSE_SECONDS)
             raise
         except Exception as error:  # an answer of a form that nobody thought of
             raise Refused("failed", type(error).__name__) from error
+        finally:
+            fetches.settle_indexes(were_read=were_read)
 
     def _fit(self, found: Iterable[Found], refused_ones: list[Refusal], request: str) -> tuple[Found, ...]:
         """The best passages whose links are on the list, together no longer than one answer may be."""
@@ -177,24 +186,29 @@ class DocsSearch:
                 refused_ones.append(Refusal(what=host_of(passage.url), reason=refused.reason, detail="a result's link"))
                 self._write(request, "link", "block", refused.reason, host=host_of(passage.url))
                 continue
-            text = without_links(cleaned(passage.text), self._allowed).strip()
+            text = self._harmless(passage.text).strip()
             if text and len(kept) < self._settings.results:
                 kept.setdefault(text, self._tidy(dataclasses.replace(passage, url=url, text=text)))
         share = max(len(kept), 1)
         words, characters = self._settings.words // share, self._settings.characters // share
         return tuple(
-            dataclasses.replace(passage, text=cut(passage.text, words=words, characters=characters))
+            dataclasses.replace(passage, text=text)
             for passage in kept.values()
+            if (text := cut(passage.text, words=words, characters=characters))
         )
 
     def _tidy(self, passage: Found) -> Found:
         """With its short fields on one line each, which holds nothing hidden."""
 
         def line(text: str) -> str:
-            return " ".join(without_links(cleaned(text), self._allowed).split())[:MAX_TITLE]
+            return " ".join(self._harmless(text).split())[:MAX_TITLE]
 
         title, author, licence = map(line, (passage.title, passage.author, passage.licence))
         return dataclasses.replace(passage, title=title, author=author, licence=licence)
+
+    def _harmless(self, text: str) -> str:
+        """Cleaned twice: a link that loses its address may leave a token of a chat template, as <[|](x)im_start|>."""
+        return cleaned(without_links(cleaned(text), self._allowed))
 
     def _write(
         self, request: str, what: str, verdict: str, reason: str = "", start: float | None = None, **more: Any
