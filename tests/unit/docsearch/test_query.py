@@ -18,6 +18,13 @@ from app.docsearch.records import Refused
         ("what does token= mean in FastAPI", "what does token= mean in FastAPI"),
         ("ModuleNotFoundError in site-packages/foo/bar.py", "ModuleNotFoundError in site-packages/foo/bar.py"),
         ("@app.get decorator user@example.com", "@app.get decorator user@example.com"),
+        ("pydantic password: SecretStr field", "pydantic password: SecretStr field"),
+        ("fastapi token: OAuth2PasswordBearer", "fastapi token: OAuth2PasswordBearer"),
+        ("argparse password=getpass.getpass()", "argparse password=getpass.getpass()"),
+        ('api_key=os.environ["API_KEY"] missing', 'api_key=os.environ["API_KEY"] missing'),
+        ("secret: Annotated[str, Depends(f)]", "secret: Annotated[str, Depends(f)]"),
+        ("bearer authentication in fastapi", "bearer authentication in fastapi"),
+        ("./home/x and https://home/x", "./home/x and https://home/x"),
     ],
 )
 def test_a_query_is_one_line_without_hidden_characters(query: str, cleaned: str) -> None:
@@ -37,6 +44,14 @@ def test_a_query_is_one_line_without_hidden_characters(query: str, cleaned: str)
         r"open C:\Users\anna\plan.docx",
         "write to anna.smith@firm.io",
         "decode 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        "DB_PASSWORD=correct-horse-1",
+        "AWS_SECRET_ACCESS_KEY=abcd/efgh1234",
+        '{"password": "correct-horse"}',
+        "password: letmeinplease",
+        "Authorization: Bearer abcdefghijklmnop123",
+        "open file:///home/anna/plan.txt",
+        "PATH=/usr/bin:/home/anna/bin",
+        "C:/Users/anna/plan.docx",
         "x " * 200 + "password=correct-horse-1",  # behind the 256 characters that would be sent
     ],
 )
