@@ -1,8 +1,10 @@
 """`python -m app docsearch --query TEXT` and `--self-check`: a search as a person sees it, and a try of each source."""
 
 import dataclasses
+import io
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +54,13 @@ def ask(
     try:
         answer = search.search(query, source, request=search.begin())
     except Refused as refused:
-        raise UserError(f"the search was refused ({refused.reason}): {_sentence(refused.reason, refused)}") from None
+        told = _sentence(refused.reason, refused.detail)
+        raise UserError(f"the search was refused ({refused.reason}): {told}") from None
     if as_json:
         print(json.dumps(dataclasses.asdict(answer)))
         return
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # documentation holds letters that a terminal may not have
     for found in answer.found:
         print(_shown(found))
     for refusal in answer.refused:
@@ -86,7 +91,7 @@ def _tried(search: DocsSearch, name: str, query: str) -> dict[str, Any]:
     try:
         answer = search.try_source(name, query)
     except Refused as refused:
-        return _row(name, 0, f"nothing came: {_sentence(refused.reason, refused)}")
+        return _row(name, 0, f"nothing came: {_sentence(refused.reason, refused.detail)}")
     if not answer.found:
         why = "; ".join(_sentence(refusal.reason, refusal.detail) for refusal in answer.refused)
         return _row(name, 0, f"nothing came: {why or 'nothing fits the query'}")
@@ -116,6 +121,6 @@ def _shown(found: Found) -> str:
     return f"[{found.source}] {named}\n{found.text}\n"
 
 
-def _sentence(reason: str, detail: object) -> str:
+def _sentence(reason: str, detail: str) -> str:
     """What to tell of a refusal; detail is the guard's own words."""
-    return _SENTENCES.get(reason, str(detail) or reason)
+    return _SENTENCES.get(reason, detail or reason)

@@ -9,15 +9,20 @@ from app.prompting.tool_schema import SOURCES
 
 
 def add_docsearch_arguments(parser: argparse.ArgumentParser) -> None:
+    one = parser.add_mutually_exclusive_group()
+    one.add_argument(
+        "--check-urls", type=user_path, metavar="FILE.jsonl", help="check the guard: lines of area, id, input, expected"
+    )
+    one.add_argument("--query", metavar="TEXT", help="search, and show what came and why the rest was refused")
+    one.add_argument("--self-check", action="store_true", help="try each source once and say what came")
     add = parser.add_argument
-    add("--check-urls", type=user_path, metavar="FILE.jsonl", help="check the guard: lines of id, input, expected")
-    add("--query", metavar="TEXT", help="search, and show what came and why the rest was refused")
     add("--source", choices=SOURCES, help="where --query searches; left out, where it fits")
-    add("--self-check", action="store_true", help="try each source once and say what came")
     add("--json", action="store_true", help="print the outcome as one JSON object")
 
 
 def docsearch(arguments: argparse.Namespace) -> None:
+    if arguments.source and arguments.query is None:
+        raise UserError(f"--source {arguments.source} says where --query searches: give --query TEXT with it")
     if arguments.query is not None or arguments.self_check:
         _search(arguments)
         return

@@ -1,10 +1,12 @@
 """What a person sees of a search and of a self-check."""
 
+import io
 import json
 from pathlib import Path
 
 import pytest
 
+from app.cli import main
 from app.docsearch.asking import ask, self_check
 from app.errors import UserError
 from app.settings_docsearch import DocsearchSettings
@@ -79,3 +81,34 @@ def test_the_command_searches(cli: Cli, folder: Path) -> None:
     assert json.loads(done.stdout)["found"][0]["title"] == "json.loads"
     refused = cli("docsearch", "--query", "open ~/.ssh/id_rsa", *chosen, env=env)
     assert refused.returncode == 2 and "refused (secret)" in refused.stderr and "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["--source", "python"], "--source python says where --query searches: give --query TEXT with it"),
+        (["--query", "json", "--self-check"], "not allowed with argument"),
+        (["--query", "json", "--check-urls", "x.jsonl"], "not allowed with argument"),
+        ([], "docsearch has nothing to do"),
+    ],
+)
+def test_arguments_that_do_not_go_together_are_told(
+    given: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["docsearch", *given])
+    assert ended.value.code == 2 and told in capsys.readouterr().err
+
+
+def test_a_folder_that_can_not_be_written_to_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"the log \S+decisions.jsonl can't be written \(Not a directory\)"):
+        ask(SETTINGS, "json.loads", None, as_json=False, folder=tmp_path / "file" / "docsearch")
+
+
+def test_a_terminal_without_the_letters_gets_others(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding="ascii", write_through=True))
+    ask(SETTINGS, "str.casefold str.encode unicodedata", None, as_json=False, folder=folder)
+    print("\u2192")
+    assert b"docsearch: 2 passages" in written.getvalue() and written.getvalue().endswith(b"\\u2192\n")
