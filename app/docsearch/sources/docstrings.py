@@ -20,7 +20,9 @@ import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from app.docsearch.plain_text import FENCE
 from app.docsearch.ranking import Entry
+from app.docsearch.sources.public_names import PublicNames, listed
 from app.files.python_source import parsed
 from app.prompting.tool_schema import Source
 
@@ -39,7 +41,7 @@ _TWINS = {"os": "posix"}
 """Where a module's C half isn't called by its name and an underscore."""
 _OWNER = re.compile(r"\(\$\w+(?:, /)?(?:, )?")
 """The module or instance in the signature of a function in C: ($module, obj, /)."""
-Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def standard_library() -> Iterator[Entry]:
@@ -80,34 +82,64 @@ def version_of(name: str) -> str:
 
 
 def _of_files(files: Iterable[Path], root: Path, source: Source) -> Iterator[Entry]:
-    for file in files:
-        parts = file.relative_to(root).with_suffix("").parts
-        names = parts[:-1] if parts[-1] == "__init__" else parts
-        is_hidden = any(name in _LEFT_OUT or name.startswith("test_") for name in names)
-        if not names or is_hidden or not all(map(str.isidentifier, names)):
-            continue
-        with contextlib.suppress(OSError):
-            if file.stat().st_size <= MAX_FILE_BYTES and (tree := parsed(file.read_bytes())):
-                yield from _of_tree(tree, _public(names), source)
+    modules = [(file, names) for file in files if (names := _module_of(file.relative_to(root)))]
+    public = PublicNames()
+    for file, names in modules:
+        if file.name == "__init__.py" and (tree := _tree_of(file)):
+            public.read(names, tree)
+    for file, names in modules:
+        if tree := _tree_of(file):
+            yield from _of_module(tree, names, public, source)
 
 
-def _public(names: tuple[str, ...]) -> str:
+def _module_of(file: Path) -> tuple[str, ...]:
+    """The parts of its name; none for tests and what has no name."""
+    parts = file.with_suffix("").parts
+    names = parts[:-1] if parts[-1] == "__init__" else parts
+    is_hidden = any(name in _LEFT_OUT or name.startswith("test_") for name in names)
+    return () if is_hidden or not all(map(str.isidentifier, names)) else names
+
+
+def _tree_of(file: Path) -> ast.Module | None:
+    with contextlib.suppress(OSError):
+        if file.stat().st_size <= MAX_FILE_BYTES:
+            return parsed(file.read_bytes())
+    return None
+
+
+def _shown(names: tuple[str, ...]) -> str:
     """What is written in private modules is used by the name of the package: httpx._api.get is httpx.get."""
     return ".".join((names[0].lstrip("_"), *(name for name in names[1:] if not name.startswith("_"))))
 
 
-def _of_tree(node: Documented, name: str, source: Source) -> Iterator[Entry]:
-    docstring = ast.get_docstring(node) or ""
-    if len(docstring) >= _MIN_DOCSTRING:
-        yield source, name, _passage(_head(node, name), docstring), ""
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-        return
-    for child in node.body:
-        if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not child.name.startswith("_"):
+def _of_module(tree: ast.Module, names: tuple[str, ...], public: PublicNames, source: Source) -> Iterator[Entry]:
+    yield from _documented(tree, _shown(names), source)
+    handed_on = listed(tree)
+    for child in _public_children(tree):
+        home = public.of(names, child.name, is_listed=child.name in handed_on)
+        yield from _of_tree(child, f"{_shown(home)}.{child.name}", source)
+
+
+def _of_tree(node: Definition, name: str, source: Source) -> Iterator[Entry]:
+    yield from _documented(node, name, source)
+    if isinstance(node, ast.ClassDef):
+        for child in _public_children(node):
             yield from _of_tree(child, f"{name}.{child.name}", source)
 
 
-def _head(node: Documented, name: str) -> str:
+def _public_children(node: ast.Module | ast.ClassDef) -> Iterator[Definition]:
+    for child in node.body:
+        if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not child.name.startswith("_"):
+            yield child
+
+
+def _documented(node: ast.Module | Definition, name: str, source: Source) -> Iterator[Entry]:
+    docstring = ast.get_docstring(node) or ""
+    if len(docstring) >= _MIN_DOCSTRING:
+        yield source, name, _passage(_head(node, name), docstring), ""
+
+
+def _head(node: ast.Module | Definition, name: str) -> str:
     if isinstance(node, ast.Module):
         return name
     if isinstance(node, ast.ClassDef):
@@ -165,12 +197,13 @@ def _topics() -> Iterator[Entry]:
 
 
 def chunks(source: Source, name: str, text: str, characters: int = 1500) -> Iterator[Entry]:
-    """A long text as passages of one name: paragraphs, as many together as are short."""
-    chunk = ""
+    """A long text as passages of one name: paragraphs, as many together as are short. Fenced code stays whole."""
+    chunk, is_fenced = "", False
     for paragraph in text.split("\n\n"):
-        if chunk and len(chunk) + len(paragraph) > characters:
+        if chunk and not is_fenced and len(chunk) + len(paragraph) > characters:
             yield source, name, _passage(name, chunk.strip("\n")), ""
             chunk = ""
         chunk += f"{paragraph}\n\n"
+        is_fenced ^= sum(line.startswith(FENCE) for line in paragraph.split("\n")) % 2 == 1
     if chunk.strip():
         yield source, name, _passage(name, chunk.strip("\n")), ""

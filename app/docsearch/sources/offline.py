@@ -38,7 +38,8 @@ PACKAGES = (
 """Of PyPI. Few enough that they are read in a moment."""
 FASTAPI = frozenset({"fastapi", "starlette"})
 MAX_PAGES = 5000
-_FORMAT = "1"
+_FORMAT = "2"
+"""Of the index: another one where names, passages or columns are."""
 _KEPT_INDEXES = 3
 
 
@@ -62,12 +63,18 @@ class OfflineDocs:
     def search(self, query: str, *, source: str = "", top: int = 4) -> list[Found]:
         """The passages that fit best. Raises Refused("index") where no index can be made or read."""
         try:
-            path = self._index()
-            with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
-                entries = ranked(database, query, top=top, source=source)
+            entries = self._entries_for(query, source, top)
         except (sqlite3.Error, OSError) as error:
             raise Refused("index", f"the offline index in {self._folder} can't be used ({error})") from None
         return [Found(source=cast(Source, own), title=name, url=url, text=text) for own, name, text, url in entries]
+
+    def _entries_for(self, query: str, source: str, top: int) -> list[Entry]:
+        path = self._index()
+        try:
+            return _read(path, query, source, top)
+        except sqlite3.DatabaseError:  # broken, or removed just now by a process with other packages: made once more
+            path.unlink(missing_ok=True)
+            return _read(self._index(), query, source, top)
 
     def _index(self) -> Path:
         """The index of what is installed now; made where there is none."""
@@ -87,15 +94,24 @@ class OfflineDocs:
     def _make(self, path: Path) -> None:
         say("documentation search: makes the offline index")
         start, unfinished = time.monotonic(), path.with_suffix(".tmp")
-        unfinished.unlink(missing_ok=True)
+        self._drop_unfinished()
         os.close(os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        with contextlib.closing(sqlite3.connect(unfinished)) as database:
-            count = fill(database, self._entries())
-        os.replace(unfinished, path)
+        try:
+            with contextlib.closing(sqlite3.connect(unfinished)) as database:
+                count = fill(database, self._entries())
+            os.replace(unfinished, path)
+        except BaseException:  # a full disk is not kept full
+            self._drop_unfinished()
+            raise
         indexes = sorted(self._folder.glob("offline-*.sqlite"), key=lambda old: old.stat().st_mtime)
         for old in indexes[:-_KEPT_INDEXES]:
             old.unlink(missing_ok=True)
         say(f"  {count} passages in {time.monotonic() - start:.0f} s: {path}")
+
+    def _drop_unfinished(self) -> None:
+        """What a process left that was ended in the middle: whoever holds the lock is the only one at work."""
+        for left in self._folder.glob("offline-*.tmp*"):
+            left.unlink(missing_ok=True)
 
     def _entries(self) -> Iterator[Entry]:
         yield from standard_library()
@@ -105,6 +121,11 @@ class OfflineDocs:
             for page in _pages(folder):
                 with contextlib.suppress(OSError, Refused):
                     yield from _of_page(source, page)
+
+
+def _read(path: Path, query: str, source: str, top: int) -> list[Entry]:
+    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+        return ranked(database, query, top=top, source=source)
 
 
 def _html_folder(given: str) -> tuple[Source, Path]:
@@ -117,13 +138,16 @@ def _html_folder(given: str) -> tuple[Source, Path]:
 
 def _pages(folder: Path) -> list[Path]:
     """HTML files that lie in the folder itself: no link leads out of it."""
-    pages = sorted(page for page in folder.rglob("*.htm*") if page.is_file())
-    return [page for page in pages if page.resolve().is_relative_to(folder)][:MAX_PAGES]
+    pages = (page for page in sorted(folder.rglob("*.htm*")) if os.path.isfile(page))
+    return [page for page in pages if Path(os.path.realpath(page)).is_relative_to(folder)][:MAX_PAGES]
 
 
 def _stamp(folder: Path) -> list[int]:
     """Changes where a page does."""
-    states = [page.stat() for page in _pages(folder)]
+    states = []
+    for page in _pages(folder):
+        with contextlib.suppress(OSError):  # removed just now
+            states.append(page.stat())
     latest = max((state.st_mtime_ns for state in states), default=0)
     return [len(states), sum(state.st_size for state in states), latest]
 

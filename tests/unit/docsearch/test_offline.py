@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from app.docsearch.records import Refused
 from app.docsearch.search import DocsSearch
-from app.docsearch.sources.docstrings import package
+from app.docsearch.sources.docstrings import chunks, package
 from app.docsearch.sources.offline import OfflineDocs
 from app.errors import UserError
 from app.overrides import parse_settings
@@ -57,7 +59,7 @@ def offline(folder: Path, html: Path) -> OfflineDocs:
         ("os.path.join", "os.path.join"),
         ("with statement context managers", "context-managers"),  # the language reference
         ("pluggy PluginManager add_hookspecs", "pluggy.PluginManager.add_hookspecs"),
-        ("fastapi APIRouter", "fastapi.routing.APIRouter"),
+        ("fastapi APIRouter", "fastapi.APIRouter"),
         ("how fast does a quaternion turbine spin", "Quaternion turbines"),
     ],
 )
@@ -65,6 +67,26 @@ def test_a_question_finds_what_documents_it(offline: OfflineDocs, query: str, na
     found = offline.search(query)
     assert name in [passage.title for passage in found][:2]
     assert all(passage.text and not passage.url for passage in found)
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [
+        ("json", "json"),
+        ("sort a list of dicts by key", "sorted"),
+        ("run a shell command and get its output", "subprocess"),
+        ("check whether a string starts with a prefix", "str.startswith"),
+        ("split a string on whitespace", "str.split"),
+        ("replace text in a string", "str.replace"),
+        ("join a list of strings with a comma", "str.join"),
+        ("cartesian product of lists", "itertools.product"),
+        ("base64 encode bytes", "base64.b64encode"),
+        ("log messages to a file", "logging.FileHandler"),
+        ("how does asyncio gather work", "asyncio.gather"),
+    ],
+)
+def test_an_everyday_question_is_not_answered_by_a_rare_module(offline: OfflineDocs, query: str, name: str) -> None:
+    assert name in [passage.title for passage in offline.search(query, source="python")][:2]
 
 
 @pytest.mark.skipif(not hasattr(itertools, "batched"), reason="itertools.batched came with Python 3.12")
@@ -106,6 +128,61 @@ def test_the_index_is_made_once_and_anew_when_a_page_changes(offline: OfflineDoc
     assert index.stat().st_mtime_ns == made and len(list(folder.glob("offline-*.sqlite"))) == 1
 
 
+def small(folder: Path, monkeypatch: pytest.MonkeyPatch) -> OfflineDocs:
+    """Of one package alone, so that it is made in a moment."""
+    monkeypatch.setattr("app.docsearch.sources.offline.standard_library", lambda: iter(()))
+    return OfflineDocs(folder, ("pluggy",))
+
+
+def test_a_broken_index_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    offline = small(tmp_path, monkeypatch)
+    assert offline.search("PluginManager")
+    (index,) = tmp_path.glob("offline-*.sqlite")
+    for broken in (b"", b"no database " * 500, index.read_bytes()[:8192] + b"\xff" * 200_000):
+        index.write_bytes(broken)
+        assert offline.search("PluginManager")
+
+
+def test_what_was_left_half_made_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a process that was ended, and by a disk that is full."""
+    for name in ("offline-0123.tmp", "offline-0123.tmp-journal"):
+        (tmp_path / name).write_bytes(b"x" * 5000)
+
+    def full(*_: object) -> int:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    offline = small(tmp_path, monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr("app.docsearch.sources.offline.fill", full)
+        with pytest.raises(Refused, match="disk is full"):
+            offline.search("PluginManager")
+    assert [path.name for path in tmp_path.iterdir()] == ["offline.lock"]
+    assert offline.search("PluginManager")
+
+
+def test_two_processes_make_one_index(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from app.docsearch.sources import offline\n"
+        "offline.standard_library = lambda: iter(())\n"
+        "docs = offline.OfflineDocs(Path(sys.argv[1]), ('pluggy',))\n"
+        "print(len(docs.search('PluginManager')))\n"
+    )
+    started = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE,
+                         stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]  # fmt: skip
+    ended = [process.communicate(timeout=120) for process in started]
+    assert [out.strip() != "0" and bool(out) for out, _ in ended] == [True] * 3
+    assert sum("makes the offline index" in said for _, said in ended) == 1
+
+
+def test_code_is_not_torn_apart_where_a_page_is_cut_into_passages() -> None:
+    code = "```\n" + "\n\n".join(f"x{number} = {number}" for number in range(300)) + "\n```"
+    texts = [text for _, _, text, _ in chunks("python", "page", f"before\n\n{code}\n\n{'after. ' * 300}\n\nend")]
+    assert len(texts) > 1 and all(text.count("```") % 2 == 0 for text in texts)
+
+
 def test_it_says_what_it_covers(offline: OfflineDocs, html: Path) -> None:
     covered = offline.covers()
     assert "standard library" in covered and "pluggy, fastapi" in covered and str(html) in covered
@@ -122,6 +199,33 @@ def test_packages_are_parsed_and_never_imported(tmp_path: Path, monkeypatch: pyt
     monkeypatch.syspath_prepend(str(tmp_path))
     names = [name for _, name, _, _ in package("evil-probe", "readthedocs")]
     assert names == ["evil_probe"] and "evil_probe" not in sys.modules
+
+
+def test_what_a_package_hands_on_has_the_packages_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {
+        "handed/__init__.py": "from ._core import *\nfrom .tools.api import Tool\nfrom .other import f as renamed\n",
+        "handed/_core.py": '__all__ = ["run"]\ndef run():\n    """Run what was given to it."""\n'
+        'def helper():\n    """Help those that run."""\n',
+        "handed/tools/__init__.py": "",
+        "handed/tools/api.py": "from .made import Tool\n",
+        "handed/tools/made.py": 'class Tool:\n    """A tool of the package."""\n'
+        '    def use(self):\n        """Use it as it is meant."""\n',
+        "handed/other.py": 'def f():\n    """A function by another name."""\n'
+        'class Tool:\n    """Not the same tool, but another."""\n',
+    }
+    info = tmp_path / "handed-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: handed\nVersion: 1.0\n")
+    (info / "RECORD").write_text("".join(f"{file},,\n" for file in files))
+    for file, text in files.items():
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = {name: text.partition("\n")[0] for _, name, text, _ in package("handed", "readthedocs")}
+    assert found.keys() == {
+        "handed.run", "handed.helper", "handed.Tool", "handed.Tool.use", "handed.other.f", "handed.other.Tool",
+    }  # fmt: skip
+    assert found["handed.run"] == "handed.run()" and found["handed.Tool"] == "class handed.Tool"
 
 
 def test_a_folder_that_is_none_is_told(tmp_path: Path) -> None:
