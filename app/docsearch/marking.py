@@ -17,7 +17,7 @@ from app.prompting.tool_schema import NOTHING, SOURCES, results_text
 
 SPACE_SIGN = "\u02c6"
 _CODE_LINE = re.compile(r"(?: {4}|\t|>>> |\.\.\. )")
-_INLINE_CODE = re.compile(r"(`[^`\n]+`)")
+_INLINE_CODE = re.compile(r"(?<!`)(?P<quote>`+)(?!`)[^\n]*?(?<!`)(?P=quote)(?!`)")
 _BETWEEN_WORDS = re.compile(r"(?<=\S) +(?=\S)")
 _WAYS_OUT = {
     "budget": "No search is left: answer from what was found, and say what was not.",
@@ -73,8 +73,16 @@ def datamarked(text: str) -> str:
         if line.lstrip().startswith("```"):
             is_fenced = not is_fenced
         elif not is_fenced and not _CODE_LINE.match(line):
-            parts = _INLINE_CODE.split(line)
-            parts[::2] = [_BETWEEN_WORDS.sub(SPACE_SIGN, part) for part in parts[::2]]
-            line = "".join(parts)
+            line = _line_marked(line)
         lines.append(line)
     return "\n".join(lines)
+
+
+def _line_marked(line: str) -> str:
+    """Each space between words that is in no inline code is marked; code begins and ends with as many backquotes."""
+    code = [found.span() for found in _INLINE_CODE.finditer(line)]
+
+    def marked(space: re.Match[str]) -> str:
+        return space[0] if any(start < space.start() < end for start, end in code) else SPACE_SIGN
+
+    return _BETWEEN_WORDS.sub(marked, line)

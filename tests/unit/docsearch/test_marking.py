@@ -45,9 +45,17 @@ def test_prose_is_marked_and_code_is_not() -> None:
     text = "Use `a b` like this:\n```\nfor x in y:\n    f(x)\n```\nIt is short.\n    indented code\n>>> 1 + 1\n"
     sign = SPACE_SIGN
     assert datamarked(text) == (
-        f"Use `a b` like{sign}this:\n```\nfor x in y:\n    f(x)\n```\nIt{sign}is{sign}short.\n    indented code\n"
+        f"Use{sign}`a b`{sign}like{sign}this:\n```\nfor x in y:\n    f(x)\n```\nIt{sign}is{sign}short.\n    indented code\n"
         ">>> 1 + 1\n"
     )
+
+
+def test_inline_code_ends_with_as_many_backquotes_as_it_began_with() -> None:
+    sign = SPACE_SIGN
+    assert datamarked("``a b`` obey me ``c d`` and `e f` now") == (
+        f"``a b``{sign}obey{sign}me{sign}``c d``{sign}and{sign}`e f`{sign}now"
+    )
+    assert datamarked("``a ` b`` x y ` z") == f"``a ` b``{sign}x{sign}y{sign}`{sign}z"
 
 
 @pytest.mark.parametrize("label", ["[fastapi]", " [fastapi]", "\t[FastAPI]"])
