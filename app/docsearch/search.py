@@ -189,13 +189,21 @@ class DocsSearch:
             text = self._harmless(passage.text).strip()
             if text and len(kept) < self._settings.results:
                 kept.setdefault(text, self._tidy(dataclasses.replace(passage, url=url, text=text)))
-        share = max(len(kept), 1)
-        words, characters = self._settings.words // share, self._settings.characters // share
+        cut_texts = self._cut(list(kept))
         return tuple(
-            dataclasses.replace(passage, text=text)
-            for passage in kept.values()
-            if (text := cut(passage.text, words=words, characters=characters))
+            dataclasses.replace(passage, text=text) for whole, passage in kept.items() if (text := cut_texts[whole])
         )
+
+    def _cut(self, texts: Sequence[str]) -> dict[str, str]:
+        """By text the same cut: to equal shares, of which the short ones leave the rest to the others."""
+        words, characters = self._settings.words, self._settings.characters
+        shares: dict[str, str] = {}
+        for number, text in enumerate(sorted(texts, key=len)):
+            others = len(texts) - number
+            shares[text] = cut(text, words=words // others, characters=characters // others)
+            words -= len(shares[text].split())
+            characters -= len(shares[text])
+        return shares
 
     def _tidy(self, passage: Found) -> Found:
         """With its short fields on one line each, which holds nothing hidden."""

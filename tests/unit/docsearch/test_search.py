@@ -254,6 +254,18 @@ def test_an_answer_is_cut_as_a_whole(serve: Serve, tmp_path: Path) -> None:
     assert all(found.text.endswith(".") for found in answer.found)
 
 
+def test_what_a_short_passage_leaves_goes_to_the_long_one(serve: Serve, tmp_path: Path) -> None:
+    long = "<p>" + "The made-up path goes on and on. " * 300 + "</p>"
+    docs = [{"location": f"path/{n}/", "title": "Path", "text": text} for n, text in enumerate((long, "A short path."))]
+
+    def changed(host: str, target: str) -> Iterable[bytes] | None:
+        return reply(json.dumps({"docs": docs}).encode(), content_type="application/json")
+
+    search = DocsSearch(SETTINGS, tmp_path, fetch=reaching(serve(with_pages(changed))))
+    lengths = sorted(len(f.text.split()) for f in search.search("path", "fastapi", request=search.begin()).found)
+    assert lengths[0] == 3 and 450 < sum(lengths) <= 500
+
+
 def test_what_nobody_thought_of_is_refused_and_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENV", "online")
 
