@@ -143,12 +143,22 @@ def _head(node: ast.Module | Definition, name: str) -> str:
     if isinstance(node, ast.Module):
         return name
     if isinstance(node, ast.ClassDef):
-        return f"class {name}"
+        return f"`class {name}`"
     try:
-        returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
-        return f"{name}({ast.unparse(node.args)}){returns}"[:400]
+        bare = _WithoutMetadata()
+        returns = f" -> {ast.unparse(bare.visit(node.returns))}" if node.returns else ""
+        return f"`{name}({ast.unparse(bare.visit(node.args))}){returns}"[:400] + "`"
     except (ValueError, RecursionError):  # a number of thousands of digits
-        return f"{name}(...)"
+        return f"`{name}(...)`"
+
+
+class _WithoutMetadata(ast.NodeTransformer):
+    """Annotated[int, Doc("pages of text")] is int."""
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:  # noqa: N802  (the name that `ast` calls)
+        self.generic_visit(node)
+        name = node.value.attr if isinstance(node.value, ast.Attribute) else getattr(node.value, "id", "")
+        return node.slice.elts[0] if name == "Annotated" and isinstance(node.slice, ast.Tuple) else node
 
 
 def _passage(head: str, docstring: str) -> str:
@@ -185,7 +195,7 @@ def _described(value: object, name: str) -> Iterator[Entry]:
     if not isinstance(docstring, str) or len(docstring) < _MIN_DOCSTRING:
         return
     signature = getattr(value, "__text_signature__", None) or ""
-    head = name + _OWNER.sub("(", signature) if isinstance(signature, str) else name
+    head = f"`{name}{_OWNER.sub('(', signature)}`" if isinstance(signature, str) and signature else name
     yield "python", name, _passage(head, inspect.cleandoc(docstring)), ""
 
 
