@@ -45,8 +45,8 @@ def test_prose_is_marked_and_code_is_not() -> None:
     text = "Use `a b` like this:\n```\nfor x in y:\n    f(x)\n```\nIt is short.\n    indented code\n>>> 1 + 1\n"
     sign = SPACE_SIGN
     assert datamarked(text) == (
-        f"Use{sign}`a b`{sign}like{sign}this:\n```\nfor x in y:\n    f(x)\n```\nIt{sign}is{sign}short.\n    indented code\n"
-        ">>> 1 + 1\n"
+        f"Use{sign}`a b`{sign}like{sign}this:\n```\nfor x in y:\n    f(x)\n```\nIt{sign}is{sign}short.\n"
+        "    indented code\n>>> 1 + 1\n"
     )
 
 
