@@ -37,6 +37,14 @@ class DocsearchSettings(Settings):
     SOURCE."""
     searches: int = Field(default=5, ge=1, le=100)
     """Of one request; what is refused, fails or comes out of the cache counts as well."""
+    searches_per_minute: int = Field(default=30, ge=1, le=10_000)
+    """Of one API key, all its requests together."""
+    readthedocs_per_minute: int = Field(default=5, ge=1, le=10_000)
+    """Requests to Read the Docs, whoever asks: it answers 5 a minute to those who have no account."""
+    stackoverflow_per_day: int = Field(default=300, ge=1, le=1_000_000)
+    """Requests to Stack Exchange, which answers 300 a day without a key; a search makes two."""
+    serpapi_per_day: int = Field(default=100, ge=1, le=1_000_000)
+    """Requests to SerpAPI: each costs you money."""
     results: int = Field(default=2, ge=1, le=10)
     """Passages of one search, as in the dialogues that teach it."""
     words: int = Field(default=500, ge=20, le=5000)

@@ -36,6 +36,7 @@ _SENTENCES = {
     "connection": "no connection could be made: check the network, and whether a firewall or a proxy is in the way",
     "timeout": "it did not answer in time",
     "unavailable": "it answered that it can't, or wants to be left alone",
+    "rate": "it was asked as often as it may be in that time: wait, or see the rates in the settings under docsearch",
     "missing": "the page that it is asked by is not there any more: its search has moved",
     "format": "what it answered could not be read: its search has changed",
     "project": "the query names none of its projects: write its name into the query, as in `requests timeout`",

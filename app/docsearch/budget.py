@@ -29,33 +29,33 @@ class Budget:
         """searches: of each request. seconds: how long it lasts. most: requests that are known at once."""
         self._searches, self._seconds, self._most, self._clock = searches, seconds, most, clock
         self._lock = threading.Lock()
-        self._requests: OrderedDict[str, tuple[float, int]] = OrderedDict()
-        """By id when it ends and how many searches are left, the oldest first."""
+        self._requests: OrderedDict[str, tuple[float, int, str]] = OrderedDict()
+        """By id when it ends, how many searches are left and whose it is, the oldest first."""
 
-    def begin(self) -> str:
-        """The id of a new request."""
+    def begin(self, owner: str = "") -> str:
+        """The id of a new request. owner: name of the API key that it came with."""
         request, now = secrets.token_urlsafe(24), self._clock()
         with self._lock:
-            self._requests[request] = (now + self._seconds, self._searches)
+            self._requests[request] = (now + self._seconds, self._searches, owner)
             while self._requests:
-                ends, _ = next(iter(self._requests.values()))
+                ends, *_ = next(iter(self._requests.values()))
                 if ends > now and len(self._requests) <= self._most:
                     break
                 self._requests.popitem(last=False)
         return request
 
-    def take(self, request: str) -> int:
-        """Count one search, before anything else is done for it; how many are left then. Raises Refused: `request` for
-        an id that is not known here or no longer, `budget` where all are used."""
+    def take(self, request: str) -> tuple[int, str]:
+        """Count one search, before anything else is done for it; how many are left then, and the request's owner.
+        Raises Refused: `request` for an id that is not known here or no longer, `budget` where all are used."""
         with self._lock:
-            ends, left = self._requests.get(request, (0.0, 0))
+            ends, left, owner = self._requests.get(request, (0.0, 0, ""))
             if request not in self._requests or ends <= self._clock():
                 self._requests.pop(request, None)
                 raise Refused("request", "it has ended, or was not begun here")
             if left < 1:
                 raise Refused("budget", f"all {self._searches} searches of this request are used")
-            self._requests[request] = (ends, left - 1)
-            return left - 1
+            self._requests[request] = (ends, left - 1, owner)
+            return left - 1, owner
 
     def __len__(self) -> int:
         return len(self._requests)

@@ -1,4 +1,4 @@
-"""What the settings say: which sources are asked, which hosts may be fetched, where answers are kept."""
+"""What the settings say: which sources are asked and how often, which hosts may be fetched, where answers are kept."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 from app.docsearch.cache import DAY, Cache, NoCache, RedisCache, SqliteCache
 from app.docsearch.found import DocsSource
 from app.docsearch.gate import PROJECTS, Allowed
+from app.docsearch.rates import MINUTE, Rate, Rates
 from app.docsearch.sources import fastapi, python_docs, readthedocs, stackoverflow
 from app.docsearch.sources.fastapi import FastApiDocs
 from app.docsearch.sources.python_docs import PythonDocs
@@ -13,6 +14,9 @@ from app.docsearch.sources.readthedocs import ReadTheDocs
 from app.docsearch.sources.serpapi import SerpApi
 from app.docsearch.sources.stackoverflow import StackOverflow
 from app.settings_docsearch import DocsearchSettings
+
+KEY = "key"
+"""Kind of a rate: searches of one API key."""
 
 
 def allowed_by(settings: DocsearchSettings) -> Allowed:
@@ -41,6 +45,18 @@ def sources_of(settings: DocsearchSettings) -> Iterator[DocsSource]:
         yield StackOverflow()
     if settings.serpapi_key_env:
         yield SerpApi(settings.serpapi_key_env, (*sorted(allowed.hosts), readthedocs.DOMAIN), allowed)
+
+
+def rates_of(settings: DocsearchSettings) -> Rates:
+    """Of each API key, and of each source that says how often it may be asked, or that costs money."""
+    return Rates(
+        {
+            KEY: Rate(calls=settings.searches_per_minute, seconds=MINUTE),
+            ReadTheDocs.name: Rate(calls=settings.readthedocs_per_minute, seconds=MINUTE),
+            StackOverflow.name: Rate(calls=settings.stackoverflow_per_day, seconds=DAY),
+            SerpApi.name: Rate(calls=settings.serpapi_per_day, seconds=DAY),
+        }
+    )
 
 
 def cache_of(settings: DocsearchSettings, folder: Path) -> Cache:

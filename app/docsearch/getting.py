@@ -12,6 +12,7 @@ from app.docsearch.fetching import ACCEPT
 from app.docsearch.found import DocsSource, Get
 from app.docsearch.gate import Allowed, split
 from app.docsearch.network_mode import require_online
+from app.docsearch.rates import Rates
 from app.docsearch.records import LIMITS, MIB, Page, Refused
 
 INDEX_ACCEPT = (*ACCEPT, "application/octet-stream", "application/javascript", "text/javascript")
@@ -25,8 +26,11 @@ Fetch = Callable[..., Page]
 
 
 class Fetches:
-    def __init__(self, request: str, *, fetch: Fetch, cache: Cache, allowed: Allowed, log: DecisionLog) -> None:
+    def __init__(
+        self, request: str, *, fetch: Fetch, cache: Cache, allowed: Allowed, log: DecisionLog, rates: Rates
+    ) -> None:
         self._request, self._fetch, self._cache, self._allowed, self._log = request, fetch, cache, allowed, log
+        self._rates = rates
         self._ends, self._left = time.monotonic() + SEARCH_SECONDS, MAX_FETCHES
         self._pages: dict[str, Page] = {}
         """What this search has fetched: two of its passages may be of one page."""
@@ -75,6 +79,8 @@ class Fetches:
         if self._left < 1 or seconds <= 0:
             raise Refused("timeout", "this search has fetched as much as one may")
         self._left -= 1
+        if host in source.hosts:  # what is asked, beside pages that it leads to
+            self._rates.take(source.name)
         limits = INDEX_LIMITS if is_index else LIMITS
         limits = dataclasses.replace(limits, total_seconds=min(limits.total_seconds, seconds))
         # An API's host is reached by the source that asks it, never by a link out of its answer.

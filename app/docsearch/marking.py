@@ -21,6 +21,7 @@ _INLINE_CODE = re.compile(r"(?<!`)(?P<quote>`+)(?!`)[^\n]*?(?<!`)(?P=quote)(?!`)
 _BETWEEN_WORDS = re.compile(r"(?<=\S) +(?=\S)")
 _WAYS_OUT = {
     "budget": "No search is left: answer from what was found, and say what was not.",
+    "rate": "There were too many searches in a short time: answer from what you know, and say what was not looked up.",
     "secret": "Ask without keys, addresses and paths of files.",
     "query": "Give some words to search for.",
     "source": "Leave the source out, or take another.",

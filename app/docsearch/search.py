@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from app.docsearch.budget import Budget
 from app.docsearch.cache import key_of
-from app.docsearch.chosen import allowed_by, cache_of, sources_of
+from app.docsearch.chosen import KEY, allowed_by, cache_of, rates_of, sources_of
 from app.docsearch.decisions import DecisionLog
 from app.docsearch.fetching import fetch
 from app.docsearch.found import Answer, DocsSource, Found, Refusal
@@ -43,7 +43,7 @@ class DocsSearch:
         self._settings, self._fetch = settings, fetch
         self.folder = folder or cache_root() / "docsearch"
         self._allowed = allowed_by(settings)
-        self._budget = Budget(settings.searches)
+        self._budget, self._rates = Budget(settings.searches), rates_of(settings)
         self._cache = cache_of(settings, self.folder)
         self._log = DecisionLog(self.folder / "decisions.jsonl")
         self.offline = OfflineDocs(self.folder, settings.offline_packages, settings.offline_html)
@@ -56,15 +56,18 @@ class DocsSearch:
         """Those that are on."""
         return tuple(self._sources)
 
-    def begin(self) -> str:
-        """The id of a new request, with a budget of its own. It is never shown to a model."""
-        return self._budget.begin()
+    def begin(self, owner: str = "") -> str:
+        """The id of a new request, with a budget of its own. It is never shown to a model.
+
+        owner: name of the API key, whose searches a minute are counted together.
+        """
+        return self._budget.begin(owner)
 
     def search(self, query: str, source: str | None = None, *, request: str) -> Answer:
         """Passages for the query; none where nothing fits. What was refused beside them is in the answer.
 
         source: one of `tool_schema.SOURCES`; None: where the query fits. request: an id of `begin`.
-        Raises Refused where nothing could be searched: request, budget, query, secret, source, offline, failed.
+        Raises Refused where nothing could be searched: request, budget, rate, query, secret, source, offline, failed.
         """
         try:
             return self._logged(query, source, request)
@@ -98,7 +101,8 @@ class DocsSearch:
         return Answer(found=self._fit(found, refused_ones, request), refused=tuple(refused_ones))
 
     def _search(self, query: str, source: str | None, request: str) -> Answer:
-        left = self._budget.take(request)
+        left, owner = self._budget.take(request)
+        self._rates.take(KEY, owner)
         asked = cleaned_query(query)
         if source is not None and source not in SOURCES:
             raise Refused("source", "it is none of the tool's sources")
@@ -112,6 +116,8 @@ class DocsSearch:
             self._write(request, "cache", "allow")
             return Answer(found=held, searches_left=left, is_cached=True)
         found, refused_ones = self._ask_all(plan, asked, request)
+        if not found and (rated := next((refusal for refusal in refused_ones if refusal.reason == "rate"), None)):
+            raise Refused("rate", f"{rated.what}: {rated.detail}")
         is_whole = all(refusal.reason == "project" for refusal in refused_ones)  # else it may be better in a minute
         answer = Answer(found=self._fit(found, refused_ones, request), refused=tuple(refused_ones), searches_left=left)
         if answer.found and is_whole:
@@ -145,7 +151,9 @@ class DocsSearch:
     def _ask_all(self, plan: Sequence[DocsSource], query: str, request: str) -> tuple[list[Found], list[Refusal]]:
         found: list[Found] = []
         refused_ones: list[Refusal] = []
-        fetches = Fetches(request, fetch=self._fetch, cache=self._cache, allowed=self._allowed, log=self._log)
+        fetches = Fetches(
+            request, fetch=self._fetch, cache=self._cache, allowed=self._allowed, log=self._log, rates=self._rates
+        )
         for source in plan:
             if len(found) >= self._settings.results:
                 break

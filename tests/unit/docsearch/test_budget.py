@@ -29,7 +29,7 @@ def reason(call: Callable[[], object]) -> str:
 def sixth_search_of_one_request(_: Path) -> None:
     budget = Budget(5)
     request = budget.begin()
-    assert [budget.take(request) for _ in range(5)] == [4, 3, 2, 1, 0]
+    assert [budget.take(request)[0] for _ in range(5)] == [4, 3, 2, 1, 0]
     assert reason(lambda: budget.take(request)) == "budget"
 
 
@@ -73,7 +73,7 @@ def test_two_requests_have_budgets_of_their_own() -> None:
     budget = Budget(2)
     one, other = budget.begin(), budget.begin()
     assert one != other
-    assert [budget.take(one), budget.take(one), budget.take(other)] == [1, 0, 1]
+    assert [budget.take(request)[0] for request in (one, one, other)] == [1, 0, 1]
 
 
 @pytest.mark.parametrize("request_id", ["", "made up", "5"])
@@ -86,7 +86,7 @@ def test_a_request_ends_and_its_id_never_searches_again() -> None:
     budget = Budget(5, seconds=10, clock=lambda: now[0])
     request = budget.begin()
     now[0] = 9.9
-    assert budget.take(request) == 4
+    assert budget.take(request) == (4, "")
     now[0] = 10.0
     assert [reason(lambda: budget.take(request)) for _ in range(2)] == ["request", "request"]
 
@@ -95,4 +95,4 @@ def test_requests_take_bounded_memory() -> None:
     budget = Budget(5, most=100)
     ids = [budget.begin() for _ in range(1000)]
     assert len(budget) == 100
-    assert reason(lambda: budget.take(ids[0])) == "request" and budget.take(ids[-1]) == 4
+    assert reason(lambda: budget.take(ids[0])) == "request" and budget.take(ids[-1]) == (4, "")

@@ -16,6 +16,7 @@ from app.docsearch.chosen import allowed_by
 from app.docsearch.decisions import DecisionLog
 from app.docsearch.fetching import fetch
 from app.docsearch.getting import Fetches
+from app.docsearch.rates import Rates
 from app.docsearch.records import Page, Refused
 from app.docsearch.search import DocsSearch
 from app.docsearch.sources.python_docs import PythonDocs
@@ -125,7 +126,9 @@ def test_an_index_is_not_taken_out_of_the_cache_without_env_online(
 ) -> None:
     cache = SqliteCache(tmp_path / "cache.sqlite", seconds=60, max_bytes=1 << 20)
     log = DecisionLog(tmp_path / "decisions.jsonl")
-    fetches = Fetches("request", fetch=reaching(sites), cache=cache, allowed=allowed_by(SETTINGS), log=log)
+    fetches = Fetches(
+        "request", fetch=reaching(sites), cache=cache, allowed=allowed_by(SETTINGS), log=log, rates=Rates({})
+    )
     get, url = fetches.of(PythonDocs()), "https://docs.python.org/3/objects.inv"
     assert get(url, is_index=True) == get(url, is_index=True)
     assert sites.connections == 1
