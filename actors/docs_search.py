@@ -1,76 +1,62 @@
-"""The documentation search: one Ray actor with one cache and one budget, for all that serve.
+"""The documentation search on Ray Serve: one replica, so one cache and one budget for all who search.
 
-A shell over `app.docsearch.search`. ENV of the process that starts the actor decides whether the network is used:
-anything but `online` there keeps it offline for as long as it lives. Ids of requests are made in the actor; with its
-process they end, and a request that goes on is refused.
+A shell over `app.docsearch.search`. Ids of requests are made in the replica; with its process they end, and a request
+that goes on is refused. A key of SerpAPI comes out of the environment of the Ray node: what a serve config or a
+runtime_env holds is shown on the dashboard.
 """
 
+import asyncio
 import os
-from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, cast
 
-import ray
+from ray import serve
+from ray.serve.handle import DeploymentHandle
 
-from actors.answers import answer
 from app.docsearch.found import Answer
 from app.docsearch.records import Refused
 from app.docsearch.search import DocsSearch as LocalDocsSearch
 from app.settings_docsearch import DocsearchSettings
 
-MAX_CONCURRENCY = 16
-"""Searches at once: they wait for sites, not for cores."""
-MAX_RESTARTS = 3
+MAX_SEARCHES = 16
+"""At once: they wait for sites, not for cores."""
+MAX_WAITING = 64
 
 
-@ray.remote
+@serve.deployment(max_ongoing_requests=MAX_SEARCHES + MAX_WAITING, max_queued_requests=MAX_WAITING)
 class DocsSearch:
-    def __init__(self, settings: DocsearchSettings, folder: Path | None, environment: Mapping[str, str]) -> None:
-        os.environ.update(environment)
+    def __init__(self, settings: DocsearchSettings, env: str = "", folder: Path | None = None) -> None:
+        """env: ENV from now on; empty: as the process has it. folder: None: in the user's cache folder."""
+        if env:
+            os.environ["ENV"] = env
         self._search = LocalDocsSearch(settings, folder)
+        self._threads = ThreadPoolExecutor(MAX_SEARCHES, "docsearch")
 
-    def begin(self) -> str:
-        return self._search.begin()
+    async def begin(self, owner: str) -> str:
+        return self._search.begin(owner)
 
-    def search(self, query: str, source: str | None, request: str) -> Answer | tuple[str, str]:
+    async def search(self, query: str, source: str | None, request: str) -> Answer | tuple[str, str]:
         """A refusal comes as its reason and detail: Ray would wrap an exception, and log it with its arguments."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._answer, query, source, request)
+
+    def _answer(self, query: str, source: str | None, request: str) -> Answer | tuple[str, str]:
         try:
             return self._search.search(query, source, request=request)
         except Refused as refused:
             return refused.reason, refused.detail
 
 
-class DocsSearchClient:
-    """Calls the actor as if it were local. A copy in another process calls the same actor, which ends with the first
-    one."""
+class SearchHandle:
+    """Implements `app.serving.tools.server_tools.Search` over the deployment's handle."""
 
-    def __init__(self, settings: DocsearchSettings, folder: Path | None = None) -> None:
-        """folder: of cache, offline index and log, on the actor's node; None: in the user's cache folder."""
-        environment = {"ENV": os.environ.get("ENV", "offline")}
-        if settings.serpapi_key_env and (key := os.environ.get(settings.serpapi_key_env)):
-            environment[settings.serpapi_key_env] = key
-        options = {"num_cpus": 0, "max_concurrency": MAX_CONCURRENCY, "max_restarts": MAX_RESTARTS}
-        # As an argument: what a runtime_env holds is shown on the dashboard, and a key is none of its business.
-        self._actor = cast(Any, DocsSearch).options(**options).remote(settings, folder, environment)
+    def __init__(self, handle: DeploymentHandle) -> None:
+        self._handle = handle
 
-    def begin(self) -> str:
-        """The id of a new request, with a budget of its own."""
-        return _get(self._actor.begin.remote())
+    async def begin(self, owner: str) -> str:
+        return await self._handle.begin.remote(owner)
 
-    def search(self, query: str, source: str | None = None, *, request: str) -> Answer:
-        """As `app.docsearch.search.DocsSearch.search`. Raises Refused; UserError where the actor's process ended."""
-        came = _get(self._actor.search.remote(query, source, request))
+    async def search(self, query: str, source: str | None, request: str) -> Answer:
+        came = await self._handle.search.remote(query, source, request)
         if isinstance(came, Answer):
             return came
         raise Refused(*came)
-
-    def close(self) -> None:
-        ray.kill(self._actor)
-
-
-def _get(reference: Any) -> Any:
-    return answer(reference, _ended)
-
-
-def _ended(cause: str) -> str:
-    return f"the documentation search's process ended ({cause}): ask again; its log is in Ray's session folder"

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -77,6 +78,14 @@ class LLMArguments(ApplicationArguments):
             run=os.path.abspath(run) if run else None,
             keys_file=self.keys_path(),
         )
+
+
+class ToolsArguments(ApplicationArguments):
+    """The profile's docsearch and sandbox settings hold for the tools."""
+
+    env: Literal["", "online", "offline"] = ""
+    """ENV of the documentation search, which uses the network with `online` alone; left out: that of the Ray node.
+    `python -m app serve` says its own ENV here. It is shown on the dashboard, as all of a config is."""
 
 
 class IdeArguments(ApplicationArguments):

@@ -6,6 +6,7 @@ FILE` and `serve deploy FILE`, with a key from `python -m app keys add NAME`.
 """
 
 import argparse
+import os
 import re
 import signal
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.cluster.session import connected, joined_address, require_resources
+from app.docsearch.network_mode import ONLINE
 from app.errors import UserError
 from app.files.user_files import user_path
 from app.models.base import load_tokenizer, pulled_folder
@@ -24,7 +26,7 @@ from app.progress import say
 from app.prompting.turn_ends import check_chat
 from app.runs import REPOSITORY, Run
 from app.serving.arguments import LATEST, NONE, LLMArguments
-from app.serving.config import ARGUMENTS, IDE, LLM, is_public, load_config
+from app.serving.config import ARGUMENTS, IDE, LLM, TOOLS, is_public, load_config
 from app.serving.keys import Keys, hash_key, new_key
 from app.settings import ModelSettings, Profile
 
@@ -71,6 +73,9 @@ def prepare(arguments: argparse.Namespace) -> tuple[dict[str, Any], Profile]:
             given["run"] = (
                 arguments.run if arguments.run in (LATEST, NONE) else str(user_path(arguments.run).absolute())
             )
+        if application["import_path"] == TOOLS:
+            # A cluster that is joined has an environment of its own: here it is this command's that counts.
+            given["env"] = ONLINE if os.environ.get("ENV") == ONLINE else "offline"
     if arguments.port is not None:
         config["http_options"]["port"] = arguments.port
     first = config["applications"][0]["args"]
@@ -195,5 +200,7 @@ def _print_addresses(config: dict[str, Any], key: str, dashboard: str) -> None:
     for application in config["applications"]:
         if application["import_path"] == IDE:
             print(f"page       {base}{application['route_prefix']}/?key={key}")
+        if application["import_path"] == TOOLS:
+            print(f"tools      {base}{application['route_prefix']}   (MCP; Authorization: Bearer {key})")
     print(f"API        {base}/v1   (OpenAI's; Authorization: Bearer {key})")
     print(f"dashboard  {dashboard}   (token: `ray get-auth-token`)", flush=True)

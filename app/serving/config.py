@@ -13,10 +13,10 @@ from pydantic import BaseModel
 
 from app.errors import UserError, did_you_mean
 from app.overrides import parse_settings, read_yaml
-from app.serving.arguments import ApplicationArguments, IdeArguments, LLMArguments
+from app.serving.arguments import ApplicationArguments, IdeArguments, LLMArguments, ToolsArguments
 
-LLM, IDE = "actors.llm_server:build", "actors.ide:build"
-ARGUMENTS: dict[str, type[ApplicationArguments]] = {LLM: LLMArguments, IDE: IdeArguments}
+LLM, TOOLS, IDE = "actors.llm_server:build", "actors.tools:build", "actors.ide:build"
+ARGUMENTS: dict[str, type[ApplicationArguments]] = {LLM: LLMArguments, TOOLS: ToolsArguments, IDE: IdeArguments}
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 

@@ -1,7 +1,8 @@
-"""The guard in front of both public apps, as pure ASGI middleware: streams pass through it untouched.
+"""The guard in front of all public apps, as pure ASGI middleware: streams pass through it untouched.
 
-    guard_edge(app, keys)   the OpenAI edge: only the routes in EDGE_ROUTES exist, all but /health need a key
-    guard_ide(app, keys)    the IDE: every path needs a key or a session; its page asks for one
+    guard_edge(app, keys)    the OpenAI edge: only the routes in EDGE_ROUTES exist, all but /health need a key
+    guard_tools(app, keys)   the tools over MCP: one address, which needs a key
+    guard_ide(app, keys)     the IDE: every path needs a key or a session; its page asks for one
 
 In order, cheapest first: Host, Origin, path, key, body. An admitted request carries the name of its key in
 `request.state.key_name`. Keys are never logged nor echoed. There is no rate limit here: the queue behind has one.
@@ -27,7 +28,7 @@ from app.serving.errors import (
     wrong_method,
 )
 from app.serving.keys import Keys
-from app.serving.request_checks import EDGE_ROUTES, Route
+from app.serving.request_checks import EDGE_ROUTES, TOOLS_ROUTES, Route
 from app.serving.sessions import Sessions, login_page, opened
 
 MAX_BODY = 1 << 20
@@ -35,7 +36,7 @@ MAX_LOGIN_BODY = 4096
 WRONG_KEY_DELAY_S = 0.5
 
 HEADERS = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer"}
-EDGE_POLICY = "default-src 'none'; frame-ancestors 'none'"
+NO_PAGE_POLICY = "default-src 'none'; frame-ancestors 'none'"
 LOGIN_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
@@ -43,7 +44,11 @@ LOGIN_POLICY = (
 
 
 def guard_edge(app: ASGIApp, keys: Keys, *, allowed_hosts: Iterable[str] = ()) -> "Guard":
-    return Guard(app, keys=keys, allowed_hosts=allowed_hosts, routes=EDGE_ROUTES, policy=EDGE_POLICY)
+    return Guard(app, keys=keys, allowed_hosts=allowed_hosts, routes=EDGE_ROUTES, policy=NO_PAGE_POLICY)
+
+
+def guard_tools(app: ASGIApp, keys: Keys, *, allowed_hosts: Iterable[str] = ()) -> "Guard":
+    return Guard(app, keys=keys, allowed_hosts=allowed_hosts, routes=TOOLS_ROUTES, policy=NO_PAGE_POLICY, prefix="/mcp")
 
 
 def guard_ide(app: ASGIApp, keys: Keys, *, allowed_hosts: Iterable[str] = ()) -> "Guard":

@@ -18,7 +18,7 @@ LENGTH = re.compile(r"[0-9]{1,18}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """A path of the edge. `open`: without a key. `names`: something may follow the path, such as a model's name."""
+    """A path that exists behind the guard. `open`: without a key. `names`: a name may follow it."""
 
     path: str
     methods: frozenset[str]
@@ -38,6 +38,8 @@ EDGE_ROUTES = (
     Route(path="/v1/chat/completions", methods=POST),
     Route(path="/v1/completions", methods=POST),
 )
+TOOLS_ROUTES = (Route(path="/", methods=POST),)
+"""MCP's one address; streams that stay open (GET) and sessions to be ended (DELETE) are not offered."""
 
 
 def headers(scope: Scope, name: str) -> list[str]:

@@ -3,6 +3,7 @@
 The run is the submitted job's, copied; its adapter is shown to the server only after it has started.
 """
 
+import asyncio
 import importlib.util
 import json
 import os
@@ -31,12 +32,14 @@ from safetensors.torch import load_file, save_file
 from app.models.base import ensure_model, load_model, load_tokenizer
 from app.profiles import smoke
 from app.runs import Run
+from app.serving.keys import add_key
 from tests import commands
 from tests.conftest import ROOT, Cli
 from tests.e2e import harness
 from tests.e2e.browser import open_browser
 from tests.e2e.conftest import BIN, Cluster, free_port
 from tests.e2e.page import Page, wait_until
+from tests.mcp_client import talk, text_of
 from tests.processes import below, title
 
 pytest.importorskip("vllm", reason="vLLM is not installed")
@@ -65,6 +68,10 @@ class Serving:
     def client(self, **options: Any) -> openai.OpenAI:
         return openai.OpenAI(**{"base_url": f"{self.url}/v1", "api_key": self.key, "max_retries": 0, **options})
 
+    def owner(self, name: str) -> str:
+        """A key of its own, by which calls of tools are counted."""
+        return add_key(self.log.parent / "keys.json", name)
+
     def replicas(self) -> set[psutil.Process]:
         """Those of the engines: Ray names a replica's process after its deployment."""
         return set(below("ServeReplica:llm:LLMServer"))
@@ -78,6 +85,7 @@ def serving(job: tuple[Path, str], cache: Path, tmp_path_factory: pytest.TempPat
     run.sft_meta.rename(folder / "meta.json")
     config = yaml.safe_load((ROOT / "serve_configs/laptop.yaml").read_text())
     config["applications"][0]["deployments"] = [{"name": "LLMServer", "num_replicas": 2}]
+    config["applications"][1]["args"]["overrides"] = ["docsearch.offline_packages=[pluggy]"]  # an index in 3 s
     (folder / "two.yaml").write_text(yaml.safe_dump(config))
     port, log = free_port(), folder / "serve.log"
     options = ["--config", folder / "two.yaml", "--profile", "smoke", "--run", run.root, "--port", port]
@@ -335,6 +343,44 @@ def addresses_of_others() -> list[str]:
     return [one.address for one in given if one.family == socket.AF_INET and not one.address.startswith("127.")]
 
 
+def test_the_tools_are_offered_over_mcp_and_counted_by_key(serving: Serving, cache: Path) -> None:
+    async def work(client: Any) -> tuple[Any, list[Any]]:
+        asked = [client.call_tool("search_docs", {"query": "json.loads", "source": "python"}) for _ in range(8)]
+        return await client.list_tools(), await asyncio.gather(*asked)
+
+    url = f"{serving.url}/mcp"
+    listed, came = talk(url, serving.owner("agent"), work)
+    assert "search_docs" in [tool.name for tool in listed.tools]
+    assert sorted(result.is_error for result in came) == [False] * 5 + [True] * 3
+    assert all("Deserialize" in text_of(result) for result in came if not result.is_error)
+    assert all("(budget)" in text_of(result) for result in came if result.is_error)
+    rows = [json.loads(line) for line in (cache / "docsearch/decisions.jsonl").read_text().splitlines()]
+    assert rows[-1]["mode"] == "offline", "ENV of the command, which is not set, reached the search"
+    bearer = {"Authorization": f"Bearer {serving.key}"}
+    asked = {
+        "wrong key": httpx.post(url, headers={"Authorization": "Bearer pk-wrong"}, json={}),
+        "rebound": httpx.post(url, headers={**bearer, "Host": "evil.example"}, json={}),
+        "stream": httpx.get(url, headers=bearer),
+        "elsewhere": httpx.post(f"{url}/x", headers=bearer),
+    }
+    expected = dict(zip(asked, (401, 403, 405, 404), strict=True))
+    assert {name: response.status_code for name, response in asked.items()} == expected
+
+
+def test_a_search_whose_process_was_killed_is_there_again(serving: Serving) -> None:
+    async def search(client: Any) -> Any:
+        return await client.call_tool("search_docs", {"query": "json.loads"})
+
+    (replica,) = below("ServeReplica:tools:DocsSearch")
+    replica.kill()
+    end, number = time.monotonic() + RESTART_SECONDS, 0
+    while (came := talk(f"{serving.url}/mcp", serving.owner(f"after{number}"), search)).is_error:
+        assert text_of(came) == "The tool failed. Go on without it." and time.monotonic() < end
+        time.sleep(0.5)
+        number += 1
+    assert below("ServeReplica:tools:DocsSearch") != [replica]
+
+
 def test_a_full_queue_says_when_to_come_back(serving: Serving) -> None:
     body = {"model": BASE, "messages": QUESTION, "max_tokens": 100, "stream": True, "temperature": 1.0}
     statuses: list[tuple[int, str]] = []
@@ -534,7 +580,7 @@ def test_serve_deploy_takes_the_file_as_it_is(cluster: Cluster, cli: Cli, tmp_pa
     assert key
     config = yaml.safe_load((ROOT / "serve_configs/laptop.yaml").read_text())
     config["http_options"]["port"] = port = free_port()
-    (page,) = config["applications"] = config["applications"][1:]  # an engine was started above
+    (page,) = config["applications"] = config["applications"][2:]  # engine and tools were started above
     page["runtime_env"] = {"env_vars": {"PYTHONPATH": str(ROOT)}}
     page["args"]["keys_file"] = str(keys)
     (tmp_path / "page.yaml").write_text(yaml.safe_dump(config))

@@ -85,9 +85,25 @@ def test_the_command_line_changes_the_config_and_its_profile_everywhere() -> Non
     arguments = Namespace(profile="smoke", config=None, run="runs/x", port=9, overrides=["sandbox.timeout_s=1"])
     config, profile = prepare(arguments)
     assert config["http_options"]["port"] == 9 and profile.sandbox.timeout_s == 1
-    llm, ide = (application["args"] for application in config["applications"])
+    llm, tools, ide = (application["args"] for application in config["applications"])
     assert llm == {"profile": "smoke", "overrides": ["sandbox.timeout_s=1"], "run": os.path.abspath("runs/x")}
     assert ide == {"profile": "smoke", "overrides": ["sandbox.timeout_s=1"]}
+    assert tools == ide | {"env": "offline"}
+
+
+@pytest.mark.parametrize(
+    ("env", "said"), [("online", "online"), ("training", "offline"), ("Online", "offline"), ("", "offline")]
+)
+@pytest.mark.parametrize("in_file", [{}, {"env": "online"}])
+def test_the_commands_own_env_says_whether_the_network_may_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, env: str, said: str, in_file: dict[str, str]
+) -> None:
+    config = yaml.safe_load(FILES[0].read_text())
+    config["applications"][1]["args"].update(in_file)
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(config))
+    monkeypatch.setenv("ENV", env)
+    given = Namespace(profile=None, config=tmp_path / "own.yaml", run=None, port=None, overrides=[])
+    assert [application["args"].get("env") for application in prepare(given)[0]["applications"]] == [None, said, None]
 
 
 def test_a_run_of_a_card_is_served_in_float32_where_there_is_none(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.errors import UserError
-from app.serving.guard import EDGE_POLICY, Guard, guard_edge
+from app.serving.guard import NO_PAGE_POLICY, Guard, guard_edge
 from app.serving.keys import Keys, remove_key
 from app.serving.request_checks import EDGE_ROUTES, host_of
 from tests.asgi import Behind, ask, bearer, pairs, raw
@@ -17,7 +17,7 @@ from tests.asgi import Behind, ask, bearer, pairs, raw
 
 @pytest.fixture
 def edge(keys_at: Path, key: str, behind: Behind) -> Guard:
-    return Guard(behind, keys=Keys(keys_at), routes=EDGE_ROUTES, policy=EDGE_POLICY, max_body=1000)
+    return Guard(behind, keys=Keys(keys_at), routes=EDGE_ROUTES, policy=NO_PAGE_POLICY, max_body=1000)
 
 
 def test_v1_every_route_but_health_and_the_way_to_the_page_needs_a_key(edge: Guard, behind: Behind, key: str) -> None:
