@@ -6,31 +6,24 @@
 A shell over `app.serving.tools`. One replica each, so that what is counted is counted in one place.
 """
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 from ray import serve
-from ray.exceptions import RayError
 from ray.serve import Application
-from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from actors.docs_search import DocsSearch, SearchHandle
 from app.overrides import with_overrides
 from app.profiles import get_profile
 from app.serving.arguments import ON_HEAD, ToolsArguments
-from app.serving.errors import unavailable
 from app.serving.guard import guard_tools
 from app.serving.keys import Keys
 from app.serving.tools.protocol import ToolReply
 from app.serving.tools.server_tools import Tools as ToolsLogic
 
 MAX_CALLS, MAX_WAITING = 256, 256
-RETRY_S = 5.0
-LOST = ToolReply(status="failed", text="The tool failed. Go on without it.", reason="unavailable")
-logger = logging.getLogger("ray.serve")
 
 
 class RunnerHandle:
@@ -72,44 +65,6 @@ class Tools:
 
     async def call(self, request: str, name: str, arguments: Mapping[str, Any]) -> ToolReply:
         return await self._tools.call(request, name, arguments)
-
-
-class ToolsClient:
-    """Implements `app.serving.tools.protocol.ServerTools` over the application's handle, for other applications. It is
-    looked up when it is asked: it may come up later."""
-
-    def __init__(self, application: str) -> None:
-        self._application = application
-        self._found: DeploymentHandle | None = None
-
-    def _handle(self) -> DeploymentHandle:
-        if self._found is None:
-            self._found = serve.get_app_handle(self._application)
-        return self._found
-
-    async def schemas(self) -> dict[str, dict[str, Any]]:
-        """Nothing where there is no such application. Raises ApiError while it starts anew."""
-        try:
-            handle = self._handle()
-        except RayServeException:
-            return {}
-        try:
-            return await handle.schemas.remote()
-        except (RayError, RayServeException):
-            raise unavailable("the server's tools are starting: try again soon", RETRY_S) from None
-
-    async def begin(self, owner: str) -> str:
-        try:
-            return await self._handle().begin.remote(owner)
-        except (RayError, RayServeException):
-            raise unavailable("the server's tools are starting: try again soon", RETRY_S) from None
-
-    async def call(self, request: str, name: str, arguments: Mapping[str, Any]) -> ToolReply:
-        try:
-            return await self._handle().call.remote(request, name, dict(arguments))
-        except (RayError, RayServeException):
-            logger.exception("the tools' process was lost")
-            return LOST
 
 
 def build(arguments: ToolsArguments) -> Application:
