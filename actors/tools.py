@@ -15,6 +15,7 @@ from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
 from actors.docs_search import DocsSearch, SearchHandle
+from actors.python_runner import bound
 from app.overrides import with_overrides
 from app.profiles import get_profile
 from app.serving.arguments import ON_HEAD, ToolsArguments
@@ -44,11 +45,12 @@ class Tools:
     async def __init__(  # type: ignore[misc]
         self,
         search: DeploymentHandle,
+        runner: DeploymentHandle,
         keys_file: str,
         session_keys: tuple[str, ...],
         allowed_hosts: tuple[str, ...],
     ) -> None:
-        self._tools = ToolsLogic(SearchHandle(search))
+        self._tools = ToolsLogic(SearchHandle(search), RunnerHandle(runner))
         self._keys = Keys(Path(keys_file), session_keys)
         self._allowed_hosts = allowed_hosts
 
@@ -77,5 +79,9 @@ def build(arguments: ToolsArguments) -> Application:
     search = cast(Any, DocsSearch).options(ray_actor_options=ON_HEAD)
     tools = cast(Any, Tools).options(ray_actor_options=ON_HEAD)
     return tools.bind(
-        search.bind(profile.docsearch, arguments.env), keys_file, arguments.session_keys, arguments.allowed_hosts
+        search.bind(profile.docsearch, arguments.env),
+        bound(profile.sandbox),
+        keys_file,
+        arguments.session_keys,
+        arguments.allowed_hosts,
     )

@@ -344,13 +344,15 @@ def addresses_of_others() -> list[str]:
 
 
 def test_the_tools_are_offered_over_mcp_and_counted_by_key(serving: Serving, cache: Path) -> None:
-    async def work(client: Any) -> tuple[Any, list[Any]]:
+    async def work(client: Any) -> tuple[Any, Any, list[Any]]:
         asked = [client.call_tool("search_docs", {"query": "json.loads", "source": "python"}) for _ in range(8)]
-        return await client.list_tools(), await asyncio.gather(*asked)
+        program = {"code": "def add(a, b):\n    return a + b", "tests": "assert add(1, 2) == 3"}
+        return await client.list_tools(), await client.call_tool("run_python", program), await asyncio.gather(*asked)
 
     url = f"{serving.url}/mcp"
-    listed, came = talk(url, serving.owner("agent"), work)
-    assert "search_docs" in [tool.name for tool in listed.tools]
+    listed, ran, came = talk(url, serving.owner("agent"), work)
+    assert [tool.name for tool in listed.tools] == ["search_docs", "run_python"]
+    assert "passed" in text_of(ran) and not ran.is_error
     assert sorted(result.is_error for result in came) == [False] * 5 + [True] * 3
     assert all("Deserialize" in text_of(result) for result in came if not result.is_error)
     assert all("(budget)" in text_of(result) for result in came if result.is_error)

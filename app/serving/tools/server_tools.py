@@ -21,8 +21,9 @@ from app.docsearch.budget import MAX_REQUESTS, REQUEST_SECONDS
 from app.docsearch.found import Answer
 from app.docsearch.marking import refused_text, tool_text
 from app.docsearch.records import Refused
-from app.prompting.tool_schema import SEARCH_DOCS_TOOL
+from app.prompting.tool_schema import RUN_PYTHON_TOOL, SEARCH_DOCS_TOOL
 from app.serving.tools.protocol import Passage, ToolReply
+from app.serving.tools.run_report import refused as no_run_left
 
 SEARCH_DOCS, RUN_PYTHON = "search_docs", "run_python"
 RUNS = 2
@@ -67,15 +68,14 @@ class Tools:
         self,
         search: Search,
         runner: Runner | None = None,
-        run_python: Mapping[str, Any] | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """run_python: the schema of the tool behind `runner`; both or none of them."""
+        """runner: left out where no programs are to be run."""
         self._search, self._runner, self._clock = search, runner, clock
         self._schemas: dict[str, dict[str, Any]] = {SEARCH_DOCS: SEARCH_DOCS_TOOL}
-        if run_python is not None:
-            self._schemas[RUN_PYTHON] = dict(run_python)
+        if runner is not None:
+            self._schemas[RUN_PYTHON] = RUN_PYTHON_TOOL
         self._validators = {
             name: Draft202012Validator(tool["function"]["parameters"]) for name, tool in self._schemas.items()
         }
@@ -119,9 +119,9 @@ class Tools:
         return ToolReply(status="ok", text=tool_text(answer), passages=passages)
 
     async def _run_python(self, held: _Request, arguments: Mapping[str, Any]) -> ToolReply:
-        assert self._runner is not None, "a schema of run_python came without a runner"
+        assert self._runner is not None, "only what has a schema is called"
         if held.runs_left < 1:
-            return _refused("budget", f"All {RUNS} runs are used: answer with what you have.")
+            return no_run_left()
         runs_left, held.runs_left = held.runs_left, held.runs_left - 1
         return await self._runner.run(arguments["code"], arguments.get("tests", ""), runs_left)
 

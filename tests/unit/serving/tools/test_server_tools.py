@@ -11,24 +11,12 @@ import pytest
 from app.docsearch.budget import MAX_REQUESTS, REQUEST_SECONDS
 from app.docsearch.found import Answer
 from app.docsearch.search import DocsSearch
-from app.prompting.tool_schema import SEARCH_DOCS_TOOL
+from app.prompting.tool_schema import RUN_PYTHON_TOOL, SEARCH_DOCS_TOOL
 from app.serving.tools.protocol import ServerTools, ToolReply
 from app.serving.tools.server_tools import Tools
 from app.settings_docsearch import DocsearchSettings
-from tests.unit.serving.in_threads import InThreads, searching
+from tests.unit.serving.tools.in_threads import InThreads, searching
 
-RUN = {
-    "type": "function",
-    "function": {
-        "name": "run_python",
-        "parameters": {
-            "type": "object",
-            "additionalProperties": False,
-            "required": ["code"],
-            "properties": {"code": {"type": "string"}, "tests": {"type": "string"}},
-        },
-    },
-}
 QUERY = {"query": "json.loads", "source": "python"}
 
 
@@ -61,7 +49,7 @@ def search(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InThreads]:
 
 @pytest.fixture
 def tools(search: InThreads) -> Tools:
-    return Tools(search, Ran(), RUN)
+    return Tools(search, Ran())
 
 
 def run(work: Coroutine[Any, Any, ToolReply]) -> ToolReply:
@@ -82,7 +70,7 @@ def begun(tools: Tools, owner: str = "laptop") -> str:
 def test_the_tools_are_what_their_users_expect(tools: Tools) -> None:
     by_protocol: ServerTools = tools
     schemas = asyncio.run(by_protocol.schemas())
-    assert schemas == {"search_docs": SEARCH_DOCS_TOOL, "run_python": RUN}
+    assert schemas == {"search_docs": SEARCH_DOCS_TOOL, "run_python": RUN_PYTHON_TOOL}
     schemas["search_docs"]["function"]["parameters"]["properties"]["url"] = {"type": "string"}
     assert asyncio.run(tools.schemas())["search_docs"] == SEARCH_DOCS_TOOL, "a user's changes are its own"
 
@@ -104,7 +92,7 @@ def test_five_of_eight_searches_at_once_run_and_others_have_their_own(tools: Too
 
 def test_a_program_is_run_twice_in_a_request(search: InThreads) -> None:
     ran = Ran()
-    tools = Tools(search, ran, RUN)
+    tools = Tools(search, ran)
     calls = [("run_python", {"code": "print(1)"}), ("run_python", {"code": "print(2)", "tests": "assert 1"})]
     assert reasons(tools, begun(tools), calls * 2) == ["", "", "budget", "budget"]
     assert ran.asked == [("print(1)", "", 2), ("print(2)", "assert 1", 1)]
@@ -150,7 +138,7 @@ def test_an_id_that_was_not_made_here_calls_nothing(tools: Tools, request_id: st
 
 def test_requests_end_and_take_bounded_memory(search: InThreads) -> None:
     now = [0.0]
-    tools = Tools(search, Ran(), RUN, clock=lambda: now[0])
+    tools = Tools(search, Ran(), clock=lambda: now[0])
     first = begun(tools)
     now[0] = REQUEST_SECONDS - 1
     assert reasons(tools, first, [("run_python", {"code": "1"})]) == [""]
