@@ -139,7 +139,7 @@ def test_a_program_is_run_twice_within_a_minute(served: Served) -> None:
 
     came = served.talk(work, served.key())
     assert [result.is_error for result in came] == [False, False, True]
-    assert "1 of 2 assertions" in text_of(came[0]) and text_of(came[2]).startswith("No run is left")
+    assert "add(1, 2) was 3" in text_of(came[0]) and text_of(came[2]).startswith("No run is left")
 
 
 def test_a_planted_page_changes_neither_budget_nor_list_nor_tools(served: Served) -> None:
