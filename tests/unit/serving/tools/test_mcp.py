@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 from app.prompting.tool_schema import RUN_PYTHON_TOOL, SEARCH_DOCS_TOOL
 from app.serving.guard import MAX_BODY, guard_tools
 from app.serving.keys import Keys, add_key, remove_key
-from app.serving.tools.mcp_server import WINDOW_S, mcp_app
+from app.serving.tools.mcp_server import WINDOW_S, Windows, mcp_app
 from app.serving.tools.run_python import PythonRuns
 from app.serving.tools.server_tools import Tools
 from app.settings import SandboxSettings
@@ -140,6 +140,20 @@ def test_a_program_is_run_twice_within_a_minute(served: Served) -> None:
     came = served.talk(work, served.key())
     assert [result.is_error for result in came] == [False, False, True]
     assert "add(1, 2) was 3" in text_of(came[0]) and text_of(came[2]).startswith("No run is left")
+
+
+def test_the_first_calls_of_a_window_share_a_request_also_where_it_takes_time_to_begin(served: Served) -> None:
+    class Slow:
+        async def begin(self, owner: str) -> str:
+            await asyncio.sleep(0)
+            return await served.tools.begin(owner)
+
+    async def ids() -> list[str]:
+        windows = Windows(cast(Any, Slow()))
+        return await asyncio.gather(*(windows.request(owner) for owner in ("a", "b") * 4))
+
+    one, other, *_ = came = asyncio.run(ids())
+    assert came == [one, other] * 4 and one != other
 
 
 def test_a_planted_page_changes_neither_budget_nor_list_nor_tools(served: Served) -> None:
