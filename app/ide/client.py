@@ -5,7 +5,7 @@ the page itself is behind the guard. `actors.ide` gives it the edge.
 """
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from app.errors import UserError
 from app.serving.edge import CHAT
 from app.serving.engine_protocol import Head
 from app.serving.errors import ApiError
+from app.serving.streams import events
 
 
 class EdgeHandle(Protocol):
@@ -53,7 +54,7 @@ class EdgeAssistant:
                     raise UserError(
                         _message(json.loads(b"".join([part async for part in parts if isinstance(part, bytes)])))
                     )
-                async for event in _events(parts):
+                async for event in events(parts):
                     if "error" in event:
                         raise UserError(_message(event))
                     for choice in event["choices"]:
@@ -61,18 +62,6 @@ class EdgeAssistant:
                             yield text
         except ApiError as error:
             raise UserError(error.message) from None
-
-
-async def _events(parts: AsyncIterator[Head | bytes]) -> AsyncIterator[dict[str, Any]]:
-    """Server-sent events with JSON, as OpenAI streams them: `data: {...}` and an empty line, [DONE] at the end."""
-    rest = b""
-    async for part in parts:
-        assert isinstance(part, bytes), f"one Head an answer, got {part!r}"
-        *whole, rest = (rest + part).split(b"\n\n")
-        for event in whole:
-            data = event.removeprefix(b"data: ").strip()
-            if data and data != b"[DONE]":
-                yield json.loads(data)
 
 
 def _message(answer: dict[str, Any]) -> str:
