@@ -177,6 +177,10 @@ class SandboxSettings(Settings):
     """Supervisors; None: one a core."""
 
 
+ServerToolName = Literal["search_docs", "run_python"]
+"""The tools that the server runs itself (`app.serving.tools`)."""
+
+
 class ServingSettings(Settings):
     """The engine behind the OpenAI-compatible server (`app.serving.engine`) and what may wait for it."""
 
@@ -210,6 +214,10 @@ class ServingSettings(Settings):
     max_loras: int = Field(default=2, ge=1, le=64)
     """Adapters in one batch; more than that are exchanged."""
     max_lora_rank: Literal[8, 16, 32, 64, 128, 256] = 32
+    tools: tuple[ServerToolName, ...] = ("search_docs", "run_python")
+    """What a request may ask this server to run for it; no request gets what it does not name."""
+    max_tool_rounds: int = Field(default=8, ge=1, le=100)
+    """Messages of one request whose calls are run; after them the model is asked for its answer without tools."""
 
 
 class ClusterSettings(Settings):

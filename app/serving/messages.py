@@ -97,6 +97,8 @@ class AssistantMessage(AnyMessage):
     reasoning_content: str | None = None
     refusal: str | None = Field(default=None, exclude=True)
     annotations: list[Any] | None = Field(default=None, exclude=True)
+    tool_events: list[Any] | None = Field(default=None, exclude=True)
+    """What this server's own tools did for the answer (`app.serving.tools`)."""
     audio: Annotated[Any, refusing("this is a text model: send the words as content")] = Field(
         default=None, exclude=True
     )

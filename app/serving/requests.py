@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 
 from app.files.text import has_surrogates
 from app.serving.errors import ApiError, invalid, malformed
-from app.serving.schema import ChatRequest, CompletionRequest, Request
+from app.serving.schema import ChatRequest, CompletionRequest, Request, ServerTool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +38,8 @@ class Limits:
     max_logit_bias: int = 1024
     max_depth: int = 32
     """Lists and objects within each other, anywhere in the body."""
+    tools: tuple[str, ...] = ()
+    """Tools that the server runs for those who ask."""
 
 
 def parse_chat(body: bytes, limits: Limits) -> dict[str, Any]:
@@ -145,6 +147,8 @@ def _check_caps(request: Request, limits: Limits) -> None:
         raise invalid(f"stop has a text of {longest} characters: at most {limits.max_stop_chars} here", "stop")
     if isinstance(request, CompletionRequest):
         _check_prompts(request, limits)
+    elif isinstance(request, ChatRequest):
+        _check_server_tools(request, limits)
     for field in ("response_format", "tools"):
         _check_size(field, request.model_dump(include={field}, exclude_unset=True, by_alias=True), limits)
 
@@ -159,6 +163,14 @@ def _check_prompts(request: CompletionRequest, limits: Limits) -> None:
     if longest >= limits.max_model_len:
         message = f"prompt has {longest} tokens: with the answer at most {limits.max_model_len} here"
         raise invalid(message, "prompt")
+
+
+def _check_server_tools(request: ChatRequest, limits: Limits) -> None:
+    for number, tool in enumerate(request.tools or ()):
+        if isinstance(tool, ServerTool) and tool.type not in limits.tools:
+            path, on = f"tools.{number}.type", " and ".join(map(repr, limits.tools)) or "none"
+            message = f"{path} is {tool.type!r}: this server runs {on}; leave it out, or turn it on by serving.tools"
+            raise invalid(message, path)
 
 
 def _check_size(field: str, held: dict[str, Any], limits: Limits) -> None:

@@ -6,12 +6,13 @@ model; or refused with the way out (`refusing`). Types and fixed ranges are here
 in `requests.Limits`.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from app.serving.messages import Message, Name, Strict, refusing
+from app.settings import ServerToolName
 
 Tokens = Annotated[int, Field(ge=1)]
 
@@ -50,6 +51,19 @@ class Tool(Strict):
     function: Function
 
 
+def _known_tool(name: Any) -> Any:
+    if name not in get_args(ServerToolName):
+        known = " or ".join(map(repr, ("function", *get_args(ServerToolName))))
+        raise PydanticCustomError("unknown_tool", f"a tool's type is {known}")
+    return name
+
+
+class ServerTool(Strict):
+    """A tool that this server runs itself. It is asked for as OpenAI's built-in ones are: {"type": "search_docs"}."""
+
+    type: Annotated[ServerToolName, BeforeValidator(_known_tool)]
+
+
 class NamedFunction(Strict):
     name: Name
 
@@ -67,15 +81,23 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def _tool_kind(value: Any) -> str:
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return "function" if kind in (None, "function") else "server"
+
+
 def _choice_kind(value: Any) -> str:
-    return "named" if isinstance(value, dict | NamedTool) else "word"
+    return _tool_kind(value) if isinstance(value, dict | NamedTool | ServerTool) else "word"
 
 
 Stop = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_as_list)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 ResponseFormat = Annotated[Plain | BySchema, Field(discriminator="type")]
+AnyTool = Annotated[Annotated[Tool, Tag("function")] | Annotated[ServerTool, Tag("server")], Discriminator(_tool_kind)]
 ToolChoice = Annotated[
-    Annotated[Literal["none", "auto", "required"], Tag("word")] | Annotated[NamedTool, Tag("named")],
+    Annotated[Literal["none", "auto", "required"], Tag("word")]
+    | Annotated[NamedTool, Tag("function")]
+    | Annotated[ServerTool, Tag("server")],
     Discriminator(_choice_kind),
 ]
 
@@ -114,7 +136,7 @@ class ChatRequest(Request):
     max_completion_tokens: Tokens | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0)
-    tools: list[Tool] | None = Field(default=None, max_length=128)
+    tools: list[AnyTool] | None = Field(default=None, max_length=128)
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     chat_template_kwargs: TemplateSettings | None = None
@@ -135,9 +157,9 @@ class ChatRequest(Request):
     function_call: Annotated[Any, refusing("send it in the newer form, tool_choice")] = Field(
         default=None, exclude=True
     )
-    web_search_options: Annotated[Any, refusing("this server searches nothing: send what it should know")] = Field(
-        default=None, exclude=True
-    )
+    web_search_options: Annotated[
+        Any, refusing('this server searches documentation only: send {"type": "search_docs"} among the tools')
+    ] = Field(default=None, exclude=True)
     moderation: Annotated[Any, refusing("this server moderates nothing: check texts in your own program")] = Field(
         default=None, exclude=True
     )
@@ -155,12 +177,39 @@ class ChatRequest(Request):
     def _fits_together(self) -> Self:
         if self.top_logprobs and not self.logprobs:
             raise PydanticCustomError("needs_logprobs", "top_logprobs needs logprobs: true")
-        names = [tool.function.name for tool in self.tools or ()]
-        if self.tool_choice not in (None, "none") and not names:
+        functions = [tool.function.name for tool in self.tools or () if isinstance(tool, Tool)]
+        if self.tool_choice not in (None, "none") and not self.tools:
             raise PydanticCustomError("needs_tools", "tool_choice needs tools to choose from")
-        if isinstance(self.tool_choice, NamedTool) and self.tool_choice.function.name not in names:
+        if isinstance(self.tool_choice, NamedTool) and self.tool_choice.function.name not in functions:
             raise PydanticCustomError("unknown_tool", "tool_choice names a function that is not among the tools")
+        self._fits_server_tools(functions)
         return self
+
+    def _fits_server_tools(self, functions: list[str]) -> None:
+        """Check what goes with tools that the server runs; where nothing may be called, leave them out."""
+        names = [tool.type for tool in self.tools or () if isinstance(tool, ServerTool)]
+        if isinstance(self.tool_choice, ServerTool) and self.tool_choice.type not in names:
+            raise PydanticCustomError("unknown_tool", "tool_choice names a tool that is not among the tools")
+        for name in names:
+            if names.count(name) > 1:
+                raise PydanticCustomError("twice", f"tools has {name!r} twice: once is enough")
+            if name in functions:
+                raise PydanticCustomError(
+                    "same_name", f"tools has a function {name!r} beside the server's tool of that name: rename yours"
+                )
+        if names and (self.n or 1) > 1:
+            raise PydanticCustomError("one_answer", "n goes with one answer where the server runs tools: leave it out")
+        if names and isinstance(self.response_format, BySchema | Plain) and self.response_format.type != "text":
+            raise PydanticCustomError(
+                "free_text",
+                "response_format does not go with the server's tools: ask again with it, without tools, once you have "
+                "the answer",
+            )
+        if names and self.logprobs:
+            raise PydanticCustomError("no_logprobs", "logprobs do not go with the server's tools: leave them out")
+        if names and self.tool_choice == "none":
+            self.tools = [tool for tool in self.tools or () if isinstance(tool, Tool)] or None
+            self.tool_choice = "none" if self.tools else None
 
 
 def _prompt_kind(value: Any) -> str:

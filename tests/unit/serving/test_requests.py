@@ -1,6 +1,7 @@
 """What a client may ask for is checked before an engine sees it, and no body makes the check itself fail."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -256,6 +257,57 @@ def test_a_message_shows_the_value_shortened() -> None:
 def test_deep_but_allowed_nesting_passes_and_a_level_more_does_not() -> None:
     assert chat(response_format=schema_format(nested(28)))
     assert "nested more than 32 deep" in refusal(chat, response_format=schema_format(nested(31))).message
+
+
+SEARCH, RUN = {"type": "search_docs"}, {"type": "run_python"}
+WITH_TOOLS = Limits(max_model_len=4096, tools=("search_docs",))
+
+
+def with_tools(**fields: Any) -> dict[str, Any]:
+    return parse_chat(json.dumps({"model": "m", "messages": [USER], "tools": [SEARCH], **fields}).encode(), WITH_TOOLS)
+
+
+def test_tools_of_the_server_are_asked_for_by_their_type() -> None:
+    other = {"type": "function", "function": {"name": "f"}}
+    for fields in ({}, {"tool_choice": SEARCH}, {"tools": [other, SEARCH], "tool_choice": "required"}):
+        body = {"model": "m", "messages": [USER], "tools": [SEARCH], **fields}
+        assert with_tools(**fields) == body
+    neutral = {"n": 1, "response_format": {"type": "text"}, "logprobs": False}
+    assert with_tools(**neutral) == {"model": "m", "messages": [USER], "tools": [SEARCH], **neutral}
+    assert with_tools(tool_choice="none") == chat(), "nothing is left to be called"
+    assert with_tools(tools=[other, SEARCH], tool_choice="none") == chat(tools=[other], tool_choice="none")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"tools": [SEARCH, SEARCH]}, "tools has 'search_docs' twice: once is enough"),
+        ({"tools": [SEARCH, TOOL]}, "tools has a function 'search_docs' beside the server's tool of that name: rename"),
+        ({"tools": [SEARCH, RUN]}, "tools.1.type is 'run_python': this server runs 'search_docs'; leave it out, or"),
+        ({"tools": [{"type": "web_search"}]}, "tools.0.type is 'web_search': .* 'function' or 'search_docs' or 'run_"),
+        ({"tools": [{"type": ["search_docs"]}]}, "tools.0.type is "),
+        ({"tools": [{**SEARCH, "searches": 99}]}, "tools.0.searches is not supported here: leave it out"),
+        ({"tool_choice": RUN}, "tool_choice names a tool that is not among the tools"),
+        ({"tool_choice": {"type": "function", "function": {"name": "search_docs"}}}, "tool_choice names a function"),
+        ({"tool_choice": {"type": "allowed_tools", "allowed_tools": {}}}, "tool_choice.type is 'allowed_tools': "),
+        ({"n": 2}, "n goes with one answer where the server runs tools: leave it out"),
+        ({"response_format": {"type": "json_object"}}, "response_format does not go .* ask again with it"),
+        ({"response_format": schema_format({})}, "response_format does not go .* ask again with it"),
+        ({"logprobs": True}, "logprobs do not go with the server's tools: leave them out"),
+        ({"web_search_options": {"search_context_size": "low"}}, 'search_options is .* send {"type": "search_docs"} a'),
+    ],
+    ids=lambda value: None if isinstance(value, str) else str(value)[:60],
+)
+def test_what_does_not_go_with_tools_of_the_server_is_refused_with_the_way_out(
+    fields: dict[str, Any], message: str
+) -> None:
+    error = refusal(with_tools, **fields)
+    assert error.status == 422 and re.search(message, error.message), error.message
+    assert error.param and error.message.startswith(error.param.split(".")[0])
+
+
+def test_a_server_without_tools_says_so() -> None:
+    assert "'search_docs': this server runs none; leave it out" in refusal(chat, tools=[SEARCH]).message
 
 
 JSON = st.recursive(
