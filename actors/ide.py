@@ -19,11 +19,11 @@ from app.ide.client import EdgeAssistant
 from app.overrides import with_overrides
 from app.profiles import get_profile
 from app.serving.arguments import ON_HEAD, IdeArguments
-from app.serving.edge import RETRY_S
 from app.serving.engine_protocol import Head
 from app.serving.errors import ApiError, unavailable
 from app.serving.guard import guard_ide
 from app.serving.keys import Keys
+from app.serving.tries import RETRY_S
 from app.settings import SandboxSettings
 
 

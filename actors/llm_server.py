@@ -1,6 +1,7 @@
 """The OpenAI-compatible server on Ray Serve: an edge before engines, one application.
 
     serve_configs/<place>.yaml -> build -> Edge (ingress; keys, limits, queue) -> LLMServer (vLLM; one a card)
+                                            └ application `tools`, for requests that name tools of the server's
 
 Shells over `app.serving.edge` and `app.serving.engine`. Handle `answer` and `models` of Edge serve other applications
 (the IDE) as its HTTP routes serve clients.
@@ -9,7 +10,7 @@ Shells over `app.serving.edge` and `app.serving.engine`. Handle `answer` and `mo
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, cast
@@ -24,9 +25,11 @@ from app.serving.arguments import ON_HEAD, LLMArguments
 from app.serving.edge import Edge as EdgeLogic
 from app.serving.engine import Engine
 from app.serving.engine_protocol import EngineLostError, Head
-from app.serving.errors import ApiError
+from app.serving.errors import ApiError, tools_unavailable
 from app.serving.guard import guard_edge
 from app.serving.keys import Keys
+from app.serving.tools.protocol import ToolReply
+from app.serving.tries import RETRY_S
 from app.settings import ModelSettings, ServingSettings
 
 logger = logging.getLogger("ray.serve")
@@ -109,6 +112,41 @@ class Engines:
             answer.cancel()
 
 
+class ToolsApplication:
+    """Implements `app.serving.tools.protocol.ServerTools` over the handle of another application, which is looked up
+    when it is first asked: it may come up later. A `call` whose process is lost raises; the loop answers that."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._found: DeploymentHandle | None = None
+
+    async def schemas(self) -> dict[str, dict[str, Any]]:
+        """Raises ApiError where the application is not there."""
+        return await self._ready("schemas")
+
+    async def begin(self, owner: str) -> str:
+        """Raises ApiError where the application is not there."""
+        return await self._ready("begin", owner)
+
+    async def call(self, request: str, name: str, arguments: Mapping[str, Any]) -> ToolReply:
+        return await self._asked("call", request, name, dict(arguments))
+
+    async def _ready(self, method: str, *arguments: Any) -> Any:
+        try:
+            return await self._asked(method, *arguments)
+        except (RayActorError, RayServeException) as error:
+            logger.warning("application %s: %s", self._name, error)
+            raise tools_unavailable(RETRY_S) from None
+
+    async def _asked(self, method: str, *arguments: Any) -> Any:
+        self._found = self._found or serve.get_app_handle(self._name)
+        response = getattr(self._found, method).remote(*arguments)
+        try:
+            return await response
+        finally:
+            response.cancel()
+
+
 @serve.deployment
 @serve.ingress()
 class Edge:
@@ -117,11 +155,12 @@ class Edge:
         engines: DeploymentHandle,
         settings: ServingSettings,
         num_engines: int,
+        tools: str,
         keys_file: str,
         session_keys: tuple[str, ...],
         allowed_hosts: tuple[str, ...],
     ) -> None:
-        self._edge = EdgeLogic(Engines(engines), settings, num_engines)
+        self._edge = EdgeLogic(Engines(engines), settings, num_engines, ToolsApplication(tools))
         self._keys = Keys(Path(keys_file), session_keys)
         self._allowed_hosts = allowed_hosts
 
@@ -131,9 +170,9 @@ class Edge:
     async def models(self) -> list[str]:
         return await self._edge.models()
 
-    async def answer(self, path: str, raw: bytes) -> Parts:
-        """Raises ApiError before the first part only."""
-        async with aclosing(self._edge.answer(path, raw)) as parts:
+    async def answer(self, path: str, raw: bytes, owner: str = "") -> Parts:
+        """Raises ApiError before the first part only. owner: name of the key behind it; empty for the page."""
+        async with aclosing(self._edge.answer(path, raw, owner)) as parts:
             async for part in parts:
                 yield part
 
@@ -171,6 +210,7 @@ def build(arguments: LLMArguments) -> Application:
         engines.bind(place.profile.model, serving, place.run),
         serving,
         arguments.engines,
+        arguments.tools,
         place.keys_file,
         arguments.session_keys,
         arguments.allowed_hosts,

@@ -56,6 +56,8 @@ class ApplicationArguments(Settings):
 
 
 class LLMArguments(ApplicationArguments):
+    tools: str = "tools"
+    """Name of the application that runs the server's tools, for requests that ask for them."""
     run: str = LATEST
     """Run directory whose adapters are served; latest: the one finished last; none: the base model alone."""
     engines: int = Field(default=1, ge=1, le=1024)

@@ -1,6 +1,7 @@
 """The OpenAI-compatible edge: what clients talk to, in front of one engine or several.
 
     client -> guard (host, key, size) -> Edge (fields, model name, queue, time) -> Upstream -> vLLM's own OpenAI app
+                                           └ the loop of tools, for requests that name tools of the server's
 
 The answer's text is the engine's own; the edge adds what must hold whatever happens behind it: 429 when the queue is
 full, a limit of time that no client can lift, another try when an engine dies before it has answered anything, and a
@@ -9,11 +10,13 @@ batch of 32 prompts takes 32 places. Limits: each edge counts for itself.
 """
 
 import asyncio
+import dataclasses
 import logging
 import math
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
+from functools import partial
 from typing import Any, cast
 
 from starlette.applications import Starlette
@@ -25,34 +28,38 @@ from starlette.types import Receive, Scope, Send
 from app.serving.engine_protocol import EngineLostError, Head, Upstream
 from app.serving.errors import (
     ApiError,
-    engine_died,
     error_event,
     error_response,
     internal,
     queue_full,
-    slow_answer,
+    tools_unavailable,
     unavailable,
     unknown_model,
 )
 from app.serving.requests import Limits, count_answers, parse_chat, parse_completion
+from app.serving.tools.loop import Loop
+from app.serving.tools.protocol import ServerTools
+from app.serving.tools.rounds import names_server_tools
+from app.serving.tries import RETRY_S, Deadline, retried
 from app.settings import ServingSettings
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 PARSERS: dict[str, Callable[[bytes, Limits], dict[str, Any]]] = {CHAT: parse_chat, COMPLETIONS: parse_completion}
-TRIES = 2
-"""One more for a request whose engine was lost; not many, for the request itself may be what engines die of."""
-RETRY_S = 5.0
-"""Said to clients whose engine is starting."""
 HOP_BY_HOP = (b"content-length", b"transfer-encoding", b"connection")
 logger = logging.getLogger(__name__)
 
 
 class Edge:
-    def __init__(self, upstream: Upstream, settings: ServingSettings, num_engines: int = 1) -> None:
+    def __init__(
+        self, upstream: Upstream, settings: ServingSettings, num_engines: int = 1, tools: ServerTools | None = None
+    ) -> None:
+        """tools: what runs those of `settings.tools`; a request that names none never touches it."""
         self._upstream = upstream
         self._timeout_s = settings.timeout_s
         self._capacity = num_engines * settings.max_num_seqs + settings.max_waiting
-        self._limits = Limits(max_model_len=settings.max_model_len)  # until an engine says what it has room for
+        # The room until an engine says what it has.
+        self._limits = Limits(max_model_len=settings.max_model_len, tools=settings.tools)
+        self._loop = Loop(tools, settings.max_tool_rounds) if tools is not None else None
         self._names: list[str] = []
         self._in_flight = 0
         self._seconds = 1.0  # of a request: a moving mean
@@ -77,35 +84,25 @@ class Edge:
         except (EngineLostError, TimeoutError):
             raise unavailable("the engine is starting: try again soon", RETRY_S) from None
         if room != self._limits.max_model_len:
-            self._limits = Limits(max_model_len=room)
+            self._limits = dataclasses.replace(self._limits, max_model_len=room)
         return self._names
 
-    async def answer(self, path: str, raw: bytes) -> AsyncGenerator[Head | bytes, None]:
-        """A Head, then the body. Raises ApiError before the Head only: later ones come as an event of the stream."""
+    async def answer(self, path: str, raw: bytes, owner: str = "") -> AsyncGenerator[Head | bytes, None]:
+        """A Head, then the body. Raises ApiError before the Head only: later ones come as an event of the stream.
+
+        owner: name of the key behind the request; empty for this server's own page.
+        """
         body = PARSERS[path](raw, self._limits)
         if body["model"] not in self._names and body["model"] not in await self.models():
             raise unknown_model(body["model"], self._names)
         with self._places(count_answers(body)):
-            deadline = asyncio.get_running_loop().time() + self._timeout_s
-            async with aclosing(self._tries(path, body, deadline)) as parts:
-                async for part in parts:
-                    yield part
-
-    async def _tries(self, path: str, body: dict[str, Any], deadline: float) -> AsyncGenerator[Head | bytes, None]:
-        """The parts of an answer, tried again on another engine while nothing has been passed on."""
-        for number in range(1, TRIES + 1):
             passed_on = False
             try:
-                async with aclosing(self._attempt(path, body, deadline)) as parts:
+                async with aclosing(self._parts(path, body, owner)) as parts:
                     async for part in parts:
                         passed_on = True
                         yield part
                 return
-            except EngineLostError as error:
-                logger.warning("try %d of %d: %s", number, TRIES, error)
-                if error.may_repeat and not passed_on and number < TRIES:
-                    continue
-                refused = engine_died(RETRY_S, may_repeat=error.may_repeat)
             except ApiError as error:
                 refused = error
             except Exception:
@@ -114,15 +111,23 @@ class Edge:
             if not passed_on:
                 raise refused
             yield error_event(refused).encode()
-            return
 
-    async def _attempt(self, path: str, body: dict[str, Any], deadline: float) -> AsyncGenerator[Head | bytes, None]:
+    def _parts(self, path: str, body: dict[str, Any], owner: str) -> AsyncGenerator[Head | bytes, None]:
+        """The answer of one engine, or of several rounds with tools between them. Raises ApiError at any time."""
+        deadline = Deadline(self._timeout_s)
+        if not names_server_tools(body):
+            return retried(partial(self._attempt, path, body, deadline))
+        if self._loop is None:
+            raise tools_unavailable(RETRY_S)
+        return self._loop.answer(lambda asked: self._attempt(path, asked, deadline), body, owner, deadline)
+
+    async def _attempt(self, path: str, body: dict[str, Any], deadline: Deadline) -> AsyncGenerator[Head | bytes, None]:
         """One engine's answer. The Head is held back until a stream's first text, or until a plain answer is whole."""
         stream = self._upstream.call(path, body)
         held: list[Head | bytes] = []
         flowing = False
         try:
-            while (part := await self._next(stream, deadline)) is not None:
+            while (part := await deadline.wait(anext(stream, None))) is not None:
                 held.append(part)
                 flowing = flowing or (bool(body.get("stream")) and len(held) > 1)
                 if flowing:
@@ -133,13 +138,6 @@ class Edge:
                 yield ready
         finally:
             await stream.aclose()
-
-    async def _next(self, stream: AsyncGenerator[Head | bytes, None], deadline: float) -> Head | bytes | None:
-        try:
-            async with asyncio.timeout_at(deadline):
-                return await anext(stream, None)
-        except TimeoutError:
-            raise slow_answer(self._timeout_s) from None
 
     @contextmanager
     def _places(self, answers: int) -> Iterator[None]:
@@ -156,7 +154,8 @@ class Edge:
             self._seconds += 0.1 * (time.monotonic() - start - self._seconds)
 
     async def _complete(self, request: Request) -> Response:
-        parts = self.answer(request.url.path, await request.body())
+        owner = getattr(request.state, "key_name", "")  # set by the guard
+        parts = self.answer(request.url.path, await request.body(), owner)
         head = await anext(parts)
         assert isinstance(head, Head), f"an answer begins with its Head, got {head!r}"
         headers = {key.decode(): value.decode() for key, value in head.headers if key.lower() not in HOP_BY_HOP}

@@ -92,6 +92,12 @@ def unavailable(message: str, retry_after: float) -> ApiError:
     return ApiError(503, message, "server_error", "engine_unavailable", retry_after=retry_after)
 
 
+def tools_unavailable(retry_after: float) -> ApiError:
+    """The process that runs the server's own tools is not there."""
+    message = "the server's tools (application `tools`) are not running: leave them out, or try again soon"
+    return ApiError(503, message, "server_error", "tools_unavailable", "tools", retry_after)
+
+
 def engine_died(retry_after: float, *, may_repeat: bool) -> ApiError:
     if may_repeat:
         message = "the engine died while it answered, and another one is starting: send the request again"

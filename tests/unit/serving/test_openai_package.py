@@ -2,19 +2,25 @@
 comes with a new version is noticed. And what its clients send is taken as they send it.
 """
 
+import asyncio
 import json
 import re
 import typing
 from typing import Any
 
+import httpx
 import pytest
 from pydantic import BaseModel
 
+from app.serving.edge import Edge
 from app.serving.errors import ApiError
 from app.serving.messages import AssistantMessage, FunctionCall, SystemMessage, TextPart, ToolCall, ToolMessage
 from app.serving.requests import Limits, parse_chat, parse_completion
 from app.serving.schema import ChatRequest, CompletionRequest, Function, JsonSchema, StreamOptions, Tool
+from app.settings import ServingSettings
 from tests.conftest import ROOT
+from tests.unit.serving.tools import scripts
+from tests.unit.serving.tools.scripts import BODY, SEARCH, Engines, Says, Tools
 
 openai = pytest.importorskip("openai", reason="the openai package comes with the extra `cpu` or with vLLM")
 
@@ -202,3 +208,45 @@ def test_an_answer_can_be_sent_back_as_it_came(answer: dict[str, Any], passed: d
 def test_a_field_that_is_null_though_needed_is_named_once(fields: dict[str, Any], path: str) -> None:
     with pytest.raises(ApiError, match=f"^{path} is missing"):
         chat(**fields)
+
+
+SEARCHES = (Says(content="Let me look.", calls=[scripts.search("zip")]), Says(content="It pairs."))
+
+
+def through_the_package(ask: Any) -> Any:
+    async def go() -> Any:
+        edge = Edge(Engines(*SEARCHES), ServingSettings(), tools=Tools())
+        transport = httpx.ASGITransport(edge.app())
+        options: Any = {"base_url": "http://127.0.0.1/v1", "api_key": "pk-x", "max_retries": 0}
+        async with openai.AsyncOpenAI(**options, http_client=httpx.AsyncClient(transport=transport)) as client:
+            return await ask(client)
+
+    return asyncio.run(go())
+
+
+def test_events_of_the_servers_tools_come_through_the_package_and_can_be_sent_back() -> None:
+    async def ask(client: Any) -> Any:
+        return await client.chat.completions.create(**BODY, tools=[SEARCH])
+
+    done = through_the_package(ask)
+    message = done.choices[0].message
+    (event,) = message.model_extra["tool_events"]
+    assert (event["type"], event["status"], event["passages"][0]["title"]) == ("search_docs", "ok", "zip")
+    assert message.content == "Let me look.\n\nIt pairs." and done.usage.total_tokens == 30
+    sent_back = chat(messages=[USER, message.model_dump(), USER])["messages"][1]
+    assert sent_back == {"role": "assistant", "content": message.content, "tool_calls": []}
+
+
+def test_a_stream_with_events_is_one_stream_to_the_package() -> None:
+    async def ask(client: Any) -> list[Any]:
+        options = {"stream": True, "stream_options": {"include_usage": True}, "tool_choice": SEARCH}
+        return [chunk async for chunk in await client.chat.completions.create(**BODY, tools=[SEARCH], **options)]
+
+    chunks = through_the_package(ask)
+    deltas = [choice.delta for chunk in chunks for choice in chunk.choices]
+    assert "".join(delta.content or "" for delta in deltas) == "Let me look.\n\nIt pairs."
+    events = [event for delta in deltas for event in (delta.model_extra or {}).get("tool_events", ())]
+    assert [event["status"] for event in events] == ["started", "ok"]
+    assert [choice.finish_reason for chunk in chunks for choice in chunk.choices if choice.finish_reason] == ["stop"]
+    assert len({chunk.id for chunk in chunks}) == 1 and chunks[-1].usage.total_tokens == 30
+    assert not any(delta.tool_calls for delta in deltas)
