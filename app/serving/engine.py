@@ -191,6 +191,9 @@ async def _build(arguments: list[str]) -> tuple[Any, Any]:
     from vllm.utils.argparse_utils import FlexibleArgumentParser
     from vllm.v1.engine.async_llm import AsyncLLM
 
+    from app.serving import vllm_tool_calls
+
+    vllm_tool_calls.register()
     server = _server_of_vllm()
     parsed = server.make_arg_parser(FlexibleArgumentParser()).parse_args(arguments)
     server.validate_parsed_serve_args(parsed)

@@ -15,7 +15,6 @@ import jsonschema
 import pytest
 
 from app.profiles import smoke
-from app.prompting.tool_schema import SEARCH_DOCS_TOOL
 from app.serving.edge import CHAT, Edge
 from app.serving.engine_protocol import Head
 from app.settings import ModelSettings
@@ -25,7 +24,17 @@ from tests.unit.serving.tools.scripts import BODY, CLIENTS, SEARCH, Answer, Tool
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None, reason="vLLM is not installed; `make setup-dev` does it"
 )
-ASKED: dict[str, Any] = {"tools": [SEARCH, CLIENTS], "tool_choice": SEARCH, "max_tokens": 400, "seed": 1}
+ASKED: dict[str, Any] = {"tools": [SEARCH, CLIENTS], "tool_choice": SEARCH, "max_tokens": 80, "seed": 1}
+SCHEMA = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["query"],
+    "properties": {
+        "query": {"type": "string", "minLength": 1, "maxLength": 12},
+        "source": {"enum": ["python", "fastapi"]},
+    },
+}
+"""That of the search, with fewer tokens."""
 
 
 class OneEngine:
@@ -48,6 +57,9 @@ def _answered(folder: str, speculation: str) -> tuple[list[Answer], list[dict[st
         settings = smoke().serving.model_copy(update={"speculation": speculation, "max_model_len": 1024})
         engine = await Engine.start(ModelSettings(source="path", name=folder), settings, None)
         tools = Tools()
+        tools.available = {
+            "search_docs": {"type": "function", "function": {"name": "search_docs", "parameters": SCHEMA}}
+        }
         transport = httpx.ASGITransport(Edge(OneEngine(engine), settings, tools=tools).app())
         found = []
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
@@ -64,7 +76,7 @@ def test_a_forced_search_has_arguments_by_its_schema_and_the_answer_goes_on(smok
     found, arguments = in_vllm(_answered, str(smoke_model), "none")
     assert len(arguments) == 2
     for call in arguments:
-        jsonschema.validate(call, SEARCH_DOCS_TOOL["function"]["parameters"])
+        jsonschema.validate(call, SCHEMA)
     for each in found:
         assert [event["status"] for event in each.events][-1] == "ok"
         assert [json.loads(event["arguments"]) for event in each.events][-1] in arguments
