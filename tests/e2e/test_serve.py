@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import jsonschema
 import openai
 import psutil
 import pytest
@@ -31,6 +32,7 @@ from safetensors.torch import load_file, save_file
 
 from app.models.base import ensure_model, load_model, load_tokenizer
 from app.profiles import smoke
+from app.prompting.tool_schema import SEARCH_DOCS_TOOL
 from app.runs import Run
 from app.serving.keys import add_key
 from tests import commands
@@ -381,6 +383,53 @@ def test_a_search_whose_process_was_killed_is_there_again(serving: Serving) -> N
         time.sleep(0.5)
         number += 1
     assert below("ServeReplica:tools:DocsSearch") != [replica]
+
+
+def about_json() -> dict[str, Any]:
+    """What a request needs for a search that finds something: an untrained model writes this word alone."""
+    (word,) = tokenizer()(" json").input_ids
+    tools: Any = {"tools": [{"type": "search_docs"}, {"type": "run_python"}], "tool_choice": {"type": "search_docs"}}
+    return {"model": BASE, "messages": QUESTION, "max_tokens": 120, "logit_bias": {str(word): 100}, **tools}
+
+
+def test_a_search_of_the_models_own_goes_through_the_whole_stack(client: openai.OpenAI) -> None:
+    done: Any = client.chat.completions.create(**about_json())
+    (event,) = done.choices[0].message.model_extra["tool_events"]
+    assert (event["type"], event["status"]) == ("search_docs", "ok")
+    assert "json" in json.loads(event["arguments"])["query"]
+    assert event["passages"] and "json" in " ".join(each["title"] for each in event["passages"]).lower()
+    alone: Any = client.chat.completions.create(model=BASE, messages=QUESTION, max_tokens=1)
+    assert done.usage.prompt_tokens > 3 * alone.usage.prompt_tokens, "it was asked again, with a result before it"
+    messages = [*QUESTION, done.choices[0].message.model_dump(), *QUESTION]
+    assert client.chat.completions.create(model=BASE, messages=messages, max_tokens=4).choices
+    streamed: Any = client.chat.completions.create(**about_json(), stream=True)
+    deltas = [choice.delta for chunk in streamed for choice in chunk.choices]
+    events = [event for delta in deltas for event in (delta.model_extra or {}).get("tool_events", ())]
+    assert [event["status"] for event in events] == ["started", "ok"]
+    assert "".join(delta.content or "" for delta in deltas)
+
+
+def test_arguments_are_drawn_by_the_tools_schema_with_guessed_tokens_too(client: openai.OpenAI) -> None:
+    asked = about_json() | {"logit_bias": None, "seed": 3, "max_tokens": 380}
+    done: Any = client.chat.completions.create(**asked)
+    (event,) = done.choices[0].message.model_extra["tool_events"]
+    jsonschema.validate(json.loads(event["arguments"]), SEARCH_DOCS_TOOL["function"]["parameters"])
+
+
+def test_tools_whose_process_was_killed_are_there_again_and_other_requests_do_not_notice(serving: Serving) -> None:
+    one = serving.client(api_key=serving.owner("patient"))
+    (replica,) = below("ServeReplica:tools:Tools")
+    replica.kill()
+    assert one.chat.completions.create(model=BASE, messages=QUESTION, max_tokens=2).choices
+    end = time.monotonic() + RESTART_SECONDS
+    while True:
+        try:
+            done: Any = one.chat.completions.create(**about_json())
+            break
+        except openai.APIStatusError as error:
+            assert (error.status_code, error.code) == (503, "tools_unavailable") and time.monotonic() < end
+            time.sleep(0.5)
+    assert [event["status"] for event in done.choices[0].message.model_extra["tool_events"]] == ["ok"]
 
 
 def test_a_full_queue_says_when_to_come_back(serving: Serving) -> None:

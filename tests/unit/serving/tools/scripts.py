@@ -10,7 +10,7 @@ import httpx
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.prompting.tool_schema import SEARCH_DOCS_TOOL
+from app.prompting.tool_schema import RUN_PYTHON_TOOL, SEARCH_DOCS_TOOL
 from app.serving.edge import CHAT, Edge
 from app.serving.engine_protocol import EngineLostError, Head
 from app.serving.errors import ApiError
@@ -20,13 +20,6 @@ from app.settings import ServingSettings
 SEARCH = {"type": "search_docs"}
 RUN = {"type": "run_python"}
 CLIENTS = {"type": "function", "function": {"name": "open_file", "parameters": {"type": "object"}}}
-RUN_PYTHON_TOOL = {
-    "type": "function",
-    "function": {
-        "name": "run_python",
-        "parameters": {"type": "object", "required": ["code"], "properties": {"code": {"type": "string"}}},
-    },
-}
 BODY: dict[str, Any] = {"model": "base", "messages": [{"role": "user", "content": "What does zip do?"}]}
 USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15, "prompt_tokens_details": None}
 PASSAGE = Passage(source="python", title="zip", url="https://docs.python.org/3/library/functions.html#zip")
