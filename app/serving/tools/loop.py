@@ -53,7 +53,7 @@ class Loop:
         names = tuple(tool["type"] for tool in body["tools"] if tool["type"] != "function")
         request, schemas = await deadline.wait(self._begin(owner, names))
         dialogue = Dialogue(body, schemas)
-        form = _form(body)
+        form = _form(body, names)
         rounds: list[Round] = []
         while True:
             may_call = len(rounds) < self._max_rounds
@@ -124,11 +124,12 @@ class Loop:
             return ToolReply(status="failed", text="The tool failed. Go on without it.", reason="failed")
 
 
-def _form(body: dict[str, Any]) -> Form:
+def _form(body: dict[str, Any], names: tuple[str, ...]) -> Form:
     functions = frozenset(tool["function"]["name"] for tool in body["tools"] if tool["type"] == "function")
     if body.get("stream"):
-        return StreamedAnswer(functions, bool(body.get("stream_options", {}).get("include_usage")))
-    return WholeAnswer(functions)
+        include_usage = bool(body.get("stream_options", {}).get("include_usage"))
+        return StreamedAnswer(names, functions, include_usage=include_usage)
+    return WholeAnswer(names, functions)
 
 
 async def _heard(form: Form, ask: Ask, asked: dict[str, Any]) -> AsyncGenerator[Head | bytes | Round, None]:

@@ -12,6 +12,7 @@ from typing import Any
 from app.serving.engine_protocol import Head
 from app.serving.errors import ApiError, from_engine
 from app.serving.streams import DONE, event, events
+from app.serving.tools.bare_calls import BareCalls
 from app.serving.tools.rounds import Call, Joined, Round, round_of, summed
 from app.serving.tools.tool_events import ToolEvent
 
@@ -32,8 +33,10 @@ class _Growing:
 class _Hearing:
     """What one round has said so far."""
 
-    def __init__(self, functions: frozenset[str]) -> None:
+    def __init__(self, names: tuple[str, ...], functions: frozenset[str]) -> None:
         self._functions = functions
+        self._bare = BareCalls(names)
+        self._found: tuple[Call, ...] = ()
         self._calls: dict[int, _Growing] = {}
         self.texts = dict.fromkeys(TEXTS, "")
         self.finish_reason = "stop"
@@ -46,11 +49,21 @@ class _Hearing:
         if choice is None:
             return {}
         self.finish_reason = choice.get("finish_reason") or self.finish_reason
-        delta = {name: text for name in TEXTS if (text := choice["delta"].get(name))}
-        for name, text in delta.items():
-            self.texts[name] += text
+        delta = self._heard({name: choice["delta"].get(name) or "" for name in TEXTS})
         calls = [call for piece in choice["delta"].get("tool_calls") or () if (call := self._shown(piece))]
         return delta | ({"tool_calls": calls} if calls else {})
+
+    def end(self) -> dict[str, Any]:
+        """What was held back, when all has come."""
+        rest, self._found = self._bare.end(is_alone=not self._calls)
+        self.texts["content"] += rest
+        return {"content": rest}
+
+    def _heard(self, texts: dict[str, str]) -> dict[str, Any]:
+        texts["content"] = self._bare.add(texts["content"])
+        for name, text in texts.items():
+            self.texts[name] += text
+        return dict(texts)
 
     def _shown(self, piece: dict[str, Any]) -> dict[str, Any] | None:
         call = self._calls.setdefault(piece["index"], _Growing())
@@ -72,7 +85,7 @@ class _Hearing:
         )
         return round_of(
             self.texts,
-            hidden,
+            hidden + self._found,
             calls_client=len(hidden) < len(self._calls),
             finish_reason=self.finish_reason,
             tokens=self.usage.get("completion_tokens", 0),
@@ -82,9 +95,10 @@ class _Hearing:
 class StreamedAnswer:
     """Implements `app.serving.tools.loop.Form`."""
 
-    def __init__(self, functions: frozenset[str], include_usage: bool) -> None:
-        """functions: the client's; include_usage: whether it asked for the count of tokens."""
-        self._functions, self._include_usage = functions, include_usage
+    def __init__(self, names: tuple[str, ...], functions: frozenset[str], *, include_usage: bool) -> None:
+        """names: of the server's tools; functions: the client's; include_usage: whether it asked for the count of
+        tokens."""
+        self._names, self._functions, self._include_usage = names, functions, include_usage
         self._texts = {name: Joined() for name in TEXTS}
         self._head: Head | None = None
         self._chunk: dict[str, Any] = {}
@@ -94,12 +108,12 @@ class StreamedAnswer:
         self._finish_reason = "stop"
 
     async def hear(self, parts: Parts) -> AsyncGenerator[Head | bytes | Round, None]:
-        hearing = _Hearing(self._functions)
+        hearing = _Hearing(self._names, self._functions)
         for text in self._texts.values():
             text.begin()
         head = await anext(parts)
         assert isinstance(head, Head), f"an answer begins with its Head, got {head!r}"
-        self._head = self._head or head
+        self._head = head
         async for chunk in events(parts):
             if "error" in chunk:
                 raise _failure(chunk)
@@ -107,6 +121,8 @@ class StreamedAnswer:
             delta = hearing.take(chunk)
             for part in self._passed_on({**delta, **self._joined(delta)}):
                 yield part
+        for part in self._passed_on(self._joined(hearing.end())):
+            yield part
         said = hearing.whole()
         self._usage = summed(self._usage, hearing.usage)
         if said.is_last:
@@ -126,7 +142,7 @@ class StreamedAnswer:
         yield DONE
 
     def _joined(self, delta: dict[str, Any]) -> dict[str, str]:
-        return {name: self._texts[name].add(delta[name]) for name in TEXTS if name in delta}
+        return {name: self._texts[name].add(delta[name]) for name in TEXTS if delta.get(name)}
 
     def _passed_on(self, delta: dict[str, Any]) -> Iterator[Head | bytes]:
         delta = {name: value for name, value in delta.items() if value}

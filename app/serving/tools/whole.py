@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 from app.serving.engine_protocol import Head
+from app.serving.tools.bare_calls import BareCalls
 from app.serving.tools.rounds import CALL_TAG, Call, Joined, Round, round_of, summed
 from app.serving.tools.tool_events import ToolEvent
 
@@ -14,9 +15,9 @@ Parts = AsyncGenerator[Head | bytes, None]
 class WholeAnswer:
     """Implements `app.serving.tools.loop.Form`."""
 
-    def __init__(self, functions: frozenset[str]) -> None:
-        """functions: the client's."""
-        self._functions = functions
+    def __init__(self, names: tuple[str, ...], functions: frozenset[str]) -> None:
+        """names: of the server's tools; functions: the client's."""
+        self._names, self._functions = names, functions
         self._joined = {"content": Joined(), "reasoning": Joined()}
         self._texts = dict.fromkeys(self._joined, "")
         self._told: list[ToolEvent] = []
@@ -38,10 +39,13 @@ class WholeAnswer:
             if call not in theirs
         )
         texts = {name: message.get(name) or "" for name in self._texts}
-        texts["content"] = texts["content"].partition(CALL_TAG)[0]  # what follows is a call that was cut off
+        bare = BareCalls(self._names)
+        shown = bare.add(texts["content"].partition(CALL_TAG)[0])  # what follows is a call that was cut off
+        rest, found = bare.end(is_alone=not calls)
+        texts["content"] = shown + rest
         said = round_of(
             texts,
-            hidden,
+            hidden + found,
             calls_client=bool(theirs),
             finish_reason=choice["finish_reason"],
             tokens=answer["usage"]["completion_tokens"],

@@ -212,6 +212,44 @@ def test_a_call_that_can_not_be_run_is_answered_by_a_sentence_and_takes_a_round(
     assert engines.bodies[1]["messages"][1]["tool_calls"][0]["function"]["arguments"] == "{}"
 
 
+BARE = '{"name": "search_docs", "arguments": {"query": "zip"}}'
+
+
+@BOTH
+@pytest.mark.parametrize("content", [BARE, f"\n```json\n{BARE}\n```", f"```\n{BARE}\n```\nThis searches."])
+def test_a_call_that_a_small_model_writes_without_its_tags_is_one(stream: bool, content: str) -> None:
+    engines, tools = Engines(Says(content=content), Says(content="It pairs.")), Tools()
+    found = answer(post(engines, tools, stream=stream))
+    assert (found.content, found.finish) == ("It pairs.", ["stop"])
+    assert [call[1:] for call in tools.calls] == [("search_docs", {"query": "zip"})]
+    call, result = engines.bodies[1]["messages"][1:]
+    assert call["tool_calls"][0]["id"] == result["tool_call_id"] == found.events[-1]["id"]
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"name": "open_file", "arguments": {}}',
+        '{"name": "search_docs", "arguments": {"query": "zi',
+        '{"name": "search',
+        '```json\n{"a": 1}\n```',
+        "```python\nzip()\n```",
+        "``",
+        f"Write {BARE}.",
+    ],
+)
+def test_text_that_only_looks_like_a_call_is_the_answer(stream: bool, content: str) -> None:
+    engines, tools = Engines(Says(content=content)), Tools()
+    assert answer(post(engines, tools, stream=stream, tools=[SEARCH, CLIENTS])).content == content
+    assert tools.calls == []
+
+
+def test_code_is_held_back_no_longer_than_it_may_be_a_call() -> None:
+    found = answer(post(Engines(Says(content="```python\nzip(a, b)\n```")), Tools(), stream=True))
+    assert found.order[1] == "```pyt" and len(found.order) > 6
+
+
 @BOTH
 def test_a_result_that_does_not_fit_is_replaced_by_a_sentence(stream: bool) -> None:
     engines = Engines(*TWO_SEARCHES[:2], Says(refused=LONG), Says(refused=LONG), Says(content="From memory: it pairs."))
@@ -332,7 +370,7 @@ def test_tools_whose_process_does_not_answer_are_given_up_soon(monkeypatch: pyte
             return ""
 
     monkeypatch.setattr("app.serving.tools.loop.RETRY_S", 0.05)
-    assert post(Engines(Says()), Deaf()).json()["error"]["code"] == "tools_unavailable"
+    assert post(Engines(Says()), Deaf(), settings={"timeout_s": 5}).json()["error"]["code"] == "tools_unavailable"
 
 
 PLANTED = (
