@@ -33,6 +33,8 @@ from app.settings_docsearch import DocsearchSettings
 PAUSE_SECONDS, MAX_PAUSE_SECONDS = 60.0, 3600.0
 """How long a source that answered with 403, 429 or 5xx is left alone, unless it says itself, and at most."""
 MAX_TITLE = 120
+WELL_FOUND = 0.5
+"""Share of a query's words that a passage of the source that was asked for has to have."""
 
 
 class DocsSearch:
@@ -129,11 +131,22 @@ class DocsSearch:
         self._write(request, "network", "block", refused.reason)
         if not self._settings.offline:
             raise refused
-        found = self.offline.search(query, source=source or "", top=self._settings.results)
+        found = self._found_offline(query, source)
         self._write(request, "offline", "allow")
         refusal = Refusal(what="network", reason=refused.reason, detail=refused.detail)
         fitted = self._fit(found, [], request)
         return Answer(found=fitted, refused=(refusal,), searches_left=left, is_offline=True)
+
+    def _found_offline(self, query: str, source: str | None) -> list[Found]:
+        """Passages of this source; of the others where it has no more than half of the words, and they have more: small
+        models name a source at random."""
+        top = self._settings.results
+        found = self.offline.search(query, source=source or "", top=top)
+        share = _share(query, found)
+        if source is None or share > WELL_FOUND:
+            return found
+        elsewhere = self.offline.search(query, top=top)
+        return elsewhere if _share(query, elsewhere) > share else found
 
     def _plan(self, query: str, source: str | None) -> list[DocsSource]:
         """Which sources are asked, in turn until enough was found. Raises Refused where the one asked for is off."""
@@ -249,3 +262,10 @@ def _read(held: Any) -> tuple[Found, ...]:
     if not all(isinstance(value, str) for row in held for value in row.values()):
         return ()
     return tuple(Found(**row) for row in held if row["source"] in get_args(Source))
+
+
+def _share(query: str, found: Sequence[Found]) -> float:
+    """Of the query's words, how many the best passage has."""
+    words = words_in(query)
+    held = set(words_in(f"{found[0].title} {found[0].text}")) if found else set()
+    return sum(word in held for word in words) / max(len(words), 1)

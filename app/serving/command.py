@@ -9,6 +9,7 @@ import argparse
 import os
 import re
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -37,6 +38,8 @@ POLL_S = 1.0
 DEPLOY_TIMEOUT_S = 1800.0
 """A first start may fetch the weights."""
 DASHBOARD_TIMEOUT_S = 60.0
+DEFAULT_PORT = 8000
+"""Of Serve."""
 
 
 def serve(arguments: argparse.Namespace) -> None:
@@ -46,6 +49,8 @@ def serve(arguments: argparse.Namespace) -> None:
     for application in config["applications"]:
         application["args"]["session_keys"] = [hash_key(key)]
     _check(config)
+    if not joined_address():
+        require_free_port(config["http_options"]["host"], config["http_options"].get("port", DEFAULT_PORT))
     with connected(profile.cluster.model_copy(update={"dashboard": True})) as dashboard, _signals():
         require_resources("serving", num_cpus=1, num_gpus=int(profile.serving.use_gpu))
         _client(dashboard).deploy_applications(config)
@@ -103,6 +108,19 @@ def _check(config: dict[str, Any]) -> None:
                 f"http_options.host={config['http_options']['host']} opens the server to others, and there is no "
                 "lasting API key: make one with `python -m app keys add NAME`, or keep host 127.0.0.1"
             )
+
+
+def require_free_port(host: str, port: int) -> None:
+    """Raise UserError where something listens there: Serve would listen beside it (SO_REUSEPORT), and each would get
+    some of the requests."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UserError(
+                f"port {port} of {host} can't be listened on ({error.strerror}): end what uses it, or give --port PORT"
+            ) from None
 
 
 def _beside(run: str | None) -> str:

@@ -28,6 +28,10 @@ from app.serving.tries import RETRY_S, Deadline, retried
 Ask = Callable[[dict[str, Any]], Parts]
 """One answer of one engine: a Head, then the body."""
 BESIDE_CLIENTS = ToolReply(status="refused", text="", reason="client_call")
+REPEATED = ToolReply(status="refused", text="", reason="repeated")
+"""Of a call that was made before with the same arguments. Where a model does nothing else it is asked for its answer,
+without tools, and does not see that it repeated itself: small ones go on with what is in their last messages."""
+SAME = "The same call has its result above."
 logger = logging.getLogger(__name__)
 
 
@@ -55,8 +59,9 @@ class Loop:
         dialogue = Dialogue(body, schemas)
         form = _form(body, names)
         rounds: list[Round] = []
+        called: set[tuple[str, str]] = set()
+        may_call = self._max_rounds > 0
         while True:
-            may_call = len(rounds) < self._max_rounds
             async with aclosing(self._round(ask, dialogue, form, may_call=may_call)) as parts:
                 async for part in parts:
                     if isinstance(part, Round):
@@ -64,18 +69,26 @@ class Loop:
                     else:
                         yield part
             said = rounds[-1]
+            dialogue.count(said)
             if said.is_last or not may_call:
                 break
-            results = []
+            replies = []
             for call in said.calls:
                 is_ours = call.name in names
                 for part in form.tell(started(call)) if is_ours else ():
                     yield part
-                reply = await deadline.wait(self._reply(request, names, call))
-                results.append((call, reply.text))
+                key = call.name, call.arguments
+                reply = REPEATED if key in called else await deadline.wait(self._reply(request, names, call))
+                replies.append(reply)
+                if reply.status != "failed":
+                    called.add(key)
                 for part in form.tell(ended(call, reply)) if is_ours else ():
                     yield part
-            dialogue.add(said, results, may_go_on=len(rounds) < self._max_rounds)
+            if all(reply is REPEATED for reply in replies):
+                may_call = False
+                continue
+            may_call = len(rounds) < self._max_rounds
+            dialogue.add(said, [reply.text or SAME for reply in replies], may_go_on=may_call)
         for part in _ending(form, said, names):
             yield part
 

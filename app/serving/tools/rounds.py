@@ -14,6 +14,9 @@ from app.docsearch.plain_text import cleaned
 
 CALL_TAG = "<tool_call>"
 """With it a call begins in the one dialect that the engine reads (`hermes`)."""
+AN_ANSWER = r"(```[a-ik-z]|`[^`]|[^{<`\s])[\s\S]*"
+"""What the last answer is held to while it is drawn: it does not begin as a call does, tagged, bare or in a fence of
+JSON."""
 MAX_STOPS = 16
 """The most that the engine takes (`app.serving.requests.Limits`)."""
 TOO_LONG = "The result does not fit into what is left of the context: answer without it."
@@ -90,8 +93,10 @@ class Dialogue:
         asked = self._fields | {"messages": list(self._messages)}
         if tools:
             asked["tools"] = tools
-        elif len(stops := asked.get("stop", [])) < MAX_STOPS:
-            asked["stop"] = [*stops, CALL_TAG]  # an answer that begins a call all the same ends there
+        else:  # small models go on calling, since their last messages do
+            asked["structured_outputs"] = {"regex": AN_ANSWER}
+            if len(stops := asked.get("stop", [])) < MAX_STOPS:
+                asked["stop"] = [*stops, CALL_TAG]
         if tools and self._choice is not None:
             asked["tool_choice"] = self._choice
         if asked.get("stream"):
@@ -100,20 +105,24 @@ class Dialogue:
             asked["max_completion_tokens"] = max(1, self._tokens_left)
         return asked
 
-    def add(self, said: Round, results: Sequence[tuple[Call, str]], *, may_go_on: bool) -> None:
-        """What a round said, and what came of its calls. Texts are made harmless: no token of a chat template that
-        somebody wrote, or that the model copied, is one in the next prompt."""
-        calls = [_as_message(call) for call, _ in results]
+    def add(self, said: Round, results: Sequence[str], *, may_go_on: bool) -> None:
+        """What a round said, and what came of each of its calls. Texts are made harmless: no token of a chat template
+        that somebody wrote, or that the model copied, is one in the next prompt."""
+        calls = [_as_message(call) for call in said.calls]
         message: dict[str, Any] = {"role": "assistant", "content": cleaned(said.content), "tool_calls": calls}
         if said.reasoning:
             message["reasoning"] = cleaned(said.reasoning)
         self._messages.append(message)
         self._messages += [
-            {"role": "tool", "tool_call_id": call.id, "content": cleaned(text)} for call, text in results
+            {"role": "tool", "tool_call_id": call.id, "content": cleaned(text)}
+            for call, text in zip(said.calls, results, strict=True)
         ]
         if not may_go_on:
             self._messages[-1]["content"] += f"\n{NO_MORE}"
         self._choice = None  # what was forced has been called
+
+    def count(self, said: Round) -> None:
+        """Take a round's tokens off those that the request gives the whole answer."""
         if self._tokens_left is not None:
             self._tokens_left -= said.tokens
 

@@ -260,7 +260,7 @@ def test_p_1_p_2_no_socket_is_made_and_no_name_resolved_with_all_sources_on(
     told = json.loads(done.stdout)
     assert told["seen"] == []
     assert told["sources"] == ["python", "fastapi", "readthedocs", "stackoverflow", "serpapi"]
-    assert told["came"] == [{"found": [2, 2, 2, 0], "reasons": ["offline"] * 13}] * len(OFFLINE)
+    assert told["came"] == [{"found": [2, 2, 2, 2], "reasons": ["offline"] * 13}] * len(OFFLINE)
 
 
 def test_the_audit_events_would_tell_of_a_socket(tmp_path: Path) -> None:
@@ -277,3 +277,15 @@ def test_an_offline_answer_is_cut_and_counted(offline: OfflineDocs, folder: Path
     answer = search.search("subprocess.Popen arguments", request=search.begin())
     assert answer.is_offline and answer.searches_left == 4
     assert 20 < sum(len(found.text.split()) for found in answer.found) <= 60
+
+
+def test_a_source_that_lacks_what_is_asked_gives_way_to_one_that_has_it(folder: Path, html: Path) -> None:
+    """Small models name a source at random."""
+    settings = DocsearchSettings(offline_html=(f"readthedocs={html}",), offline_packages=PACKAGES)
+    search = DocsSearch(settings, folder)
+
+    def best(query: str, source: str) -> str:
+        return search.search(query, source, request=search.begin()).found[0].source
+
+    assert best("quaternion turbine", "python") == best("quaternion turbine", "fastapi") == "readthedocs"
+    assert best("open a file", "python") == "python"

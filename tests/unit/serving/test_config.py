@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import socket
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from app.models.base import load_tokenizer
 from app.profiles import PROFILES, get_profile, rtx3070
 from app.serving import engine
 from app.serving.arguments import LLMArguments
-from app.serving.command import config_of, prepare
+from app.serving.command import config_of, prepare, require_free_port
 from app.serving.config import check_config, is_public, load_config
 from app.serving.plan import plan_serving
 from tests.conftest import ROOT
@@ -144,3 +145,15 @@ def test_nothing_is_served_before_there_is_a_key(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is no run"):
         LLMArguments(profile="smoke", run=str(tmp_path), session_keys=("0" * 64,)).resolve()
+
+
+def test_a_port_that_is_taken_is_told_before_ray_is_started() -> None:
+    """Serve would listen beside whoever does, and clients would reach now the one, now the other."""
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=f"port {port} of 127.0.0.1 .*--port PORT"):
+            require_free_port("127.0.0.1", port)
+    require_free_port("127.0.0.1", port)

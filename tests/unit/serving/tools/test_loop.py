@@ -185,6 +185,24 @@ def test_after_the_last_round_the_model_is_asked_once_more_without_tools(stream:
 
 
 @BOTH
+def test_a_model_that_repeats_its_call_is_asked_for_its_answer_and_nothing_is_searched_twice(stream: bool) -> None:
+    engines = Engines(Says(calls=[search("a")]), Says(calls=[search("a")]), Says(content="It pairs."))
+    tools = Tools()
+    found = answer(post(engines, tools, stream=stream, max_tokens=50))
+    assert found.content == "It pairs." and len(tools.calls) == 1
+    ended = [(event["status"], event["reason"]) for event in found.events if event["status"] != "started"]
+    assert ended == [("ok", ""), ("refused", "repeated")]
+    first, again, last = engines.bodies
+    assert last["messages"] == again["messages"], "the model does not see that it repeated itself"
+    assert last["max_completion_tokens"] == again["max_completion_tokens"] - USAGE["completion_tokens"]
+    assert "tools" not in last and "tools" in again and "structured_outputs" not in again
+    held_to = re.compile(last["structured_outputs"]["regex"])
+    calls = ('{"name": "a"}', "<tool_call>", "```json\n{", "```\n{", " {")
+    assert not any(held_to.fullmatch(call) for call in calls)
+    assert all(held_to.fullmatch(said) for said in ("It pairs.\n\nYes: {1}", "```python\nzip()\n```", "`zip` pairs"))
+
+
+@BOTH
 def test_a_model_that_calls_although_it_was_given_no_tools_ends_the_answer(stream: bool) -> None:
     engines, tools = Engines(Says(content="Well.", calls=[search("a")])), Tools()
     settings = {"max_tool_rounds": 1}
