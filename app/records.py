@@ -164,13 +164,16 @@ class Verdict:
     wall_seconds: float = 0.0
     tier: str = ""
     """How the program was confined (`app.sandbox.tiers`); a weaker tier marks the score."""
+    points: float | None = None
+    """What it is worth to who learns from it, 0 to 1, where a judge gives a part for what is nearly right (tool calls);
+    1 for PASSED alone. None: 1 for PASSED, else 0. Scores count passes and never read this."""
 
     @property
     def reward(self) -> float | None:
-        """1 or 0; None where nothing may be learnt from it: the sandbox failed, or the program could have forged it."""
+        """0 to 1; None where nothing may be learnt from it: the sandbox failed, or the program could have forged it."""
         if self.status == Status.INFRA or self.tier in UNTRUSTED_TIERS:
             return None
-        return float(self.status == Status.PASSED)
+        return float(self.status == Status.PASSED) if self.points is None else self.points
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -122,6 +122,7 @@ def _read(path: Path) -> Iterator[tuple[bytes, Verdict]]:
                 cpu_seconds=row["cpu_seconds"],
                 wall_seconds=row["wall_seconds"],
                 tier=sys.intern(row["tier"]),
+                points=row.get("points"),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(

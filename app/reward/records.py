@@ -54,7 +54,7 @@ class JudgedDraft:
 
     @property
     def reward(self) -> float | None:
-        """1 or 0; None where nothing may be learnt from it (`Verdict.reward`), or where it was cut at its limit of
+        """0 to 1; None where nothing may be learnt from it (`Verdict.reward`), or where it was cut at its limit of
         tokens."""
         return None if self.draft.finish_reason == "length" else self.verdict.reward
 
@@ -70,6 +70,8 @@ class LessonKind(StrEnum):
     """Any draft to its end."""
     REPLAY = "replay"
     """A greedy answer to an ordinary question, all of it."""
+    WRITTEN = "written"
+    """A reply that no model drew: it was made together with its question, all of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +86,7 @@ class Lesson:
     kind: LessonKind
     problem_id: str
     round: int
-    """In which the draft was drawn, from 1; of a pool's draft the generation; of a replayed answer 0."""
+    """In which the draft was drawn, from 1; of a pool's draft the generation; of what no round drew 0."""
     sample: int
     """The draft's number."""
     prompt_ids: Sequence[int]

@@ -69,7 +69,7 @@ def mismatch(call: Call, expected: Expected, language: str) -> str | None:
     for name, value in call.arguments.items():
         if name not in parameters or not parameters[name]["known"]:
             return f"{UNEXPECTED_PARAMETER}: {_clip(name)}"
-        if fault := _mismatch_of_value(name, value, parameters[name], language):
+        if fault := mismatch_of_value(name, value, parameters[name], language):
             return fault
     for name, parameter in parameters.items():
         if name not in call.arguments and "" not in parameter["values"]:
@@ -116,7 +116,8 @@ def _nearest_fault(calls: Sequence[Call], wanted: Expected, faults: Sequence[str
     return next((fault for fault in [*named, *faults] if fault), f"{WRONG_VALUE}: a call was made twice")
 
 
-def _mismatch_of_value(name: str, value: Any, parameter: Mapping[str, Any], language: str) -> str | None:
+def mismatch_of_value(name: str, value: Any, parameter: Mapping[str, Any], language: str) -> str | None:
+    """The rule that one argument breaks; parameter: of `Expected`."""
     if language != "python":
         if type(value) is not str:
             return f"{WRONG_TYPE}: {_clip(name)} is {_clip(value)}, expected {language} source in a string"

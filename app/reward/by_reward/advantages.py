@@ -63,7 +63,7 @@ def groups_of(drafts: Iterable[JudgedDraft], *, by_deviation: bool = False) -> l
 
 
 def counts_of(groups: Sequence[Group]) -> GroupCounts:
-    """Rewards have to be 1 or 0: a group without variance is all right or all wrong."""
+    """A group without variance is all right, all wrong, or where a judge gives parts of a point neither."""
     rewards = [[one.reward for one in group.drafts if one.reward is not None] for group in groups]
     equal = [held[0] for held in rewards if len(held) > 1 and min(held) == max(held)]
     return GroupCounts(

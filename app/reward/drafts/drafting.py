@@ -28,7 +28,7 @@ from app.models.adapters import CONFIG, WEIGHTS, adapter_version
 from app.prompting.protocols import chat_prompt, without_thought
 from app.prompting.replies import answers
 from app.prompting.turn_ends import check_chat
-from app.records import Draft, Generator, Judge, Problem, Prompt, Sampling, Status, Verdict
+from app.records import Draft, Generator, Judge, Problem, ProblemStyle, Prompt, Sampling, Status, Verdict
 from app.reward.drafts import files as draft_files
 from app.reward.drafts.files import Key, read_drafts
 from app.reward.records import JudgedDraft, TrainingProblem
@@ -43,7 +43,8 @@ _Documented = ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 def prompt_of(tokenizer: Any, problem: TrainingProblem) -> str:
     """The problem as the model is asked it. Raises UserError for a model that can't be asked in a dialogue."""
     check_asked(tokenizer)
-    return chat_prompt(tokenizer, problem.question)
+    tools = json.loads(problem.given.tools) if problem.given.tools else None
+    return chat_prompt(tokenizer, problem.question, tools=tools)
 
 
 def check_asked(tokenizer: Any) -> None:
@@ -52,7 +53,10 @@ def check_asked(tokenizer: Any) -> None:
 
 
 def program_in(problem: TrainingProblem, reply: str) -> str:
-    """The program that the problem's suite finds in a reply."""
+    """What is judged of a reply: the program that the problem's suite finds in it; all of it where calls of tools are
+    asked for."""
+    if problem.given.style == ProblemStyle.CALLS:
+        return reply
     return get_suite(problem.suite).program(problem.given, "chat", reply)
 
 

@@ -47,6 +47,7 @@ SCHEMA = pa.schema(
         ("tier", pa.string()),
         ("cpu_seconds", pa.float64()),
         ("wall_seconds", pa.float64()),
+        ("points", pa.float64()),
     ]
 )
 """Fields of `records.Draft`, the program and its shape, fields of `records.Verdict`."""
@@ -88,6 +89,7 @@ def judged_of(row: dict[str, Any], place: str) -> JudgedDraft:
             cpu_seconds=row["cpu_seconds"],
             wall_seconds=row["wall_seconds"],
             tier=row["tier"],
+            points=row.get("points"),  # earlier versions wrote none
         )
         return JudgedDraft(draft=draft, program=row["program"], shape=row["shape"], verdict=verdict)
     except (KeyError, TypeError, ValueError) as error:
