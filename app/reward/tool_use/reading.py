@@ -1,0 +1,125 @@
+"""Functions of the corpus' sources as tools: found, judged by licence, cleaned and held against the benchmarks as a
+build of the corpus does it.
+
+Left out is what is called as a function of a benchmark's tools is (`names`), what touches a guarded suite by its text,
+and all but the distributions of the recipe's training side. Of functions of one name the first is taken, in the order
+in which files are drawn. Runs on one core, without Ray: a few thousand files take minutes.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from app.corpus.clean.cleaning import clean
+from app.corpus.clean.decontamination import Decontaminator, defined_names
+from app.corpus.clean.documents import functions
+from app.corpus.draws import bits
+from app.corpus.manifest import Attributed, write_attribution
+from app.corpus.recipes import Recipe, split_of
+from app.corpus.records import Document, Origin, RejectedFileError
+from app.corpus.sources.find import draw_files, find_distributions, read_source
+from app.corpus.sources.packages import Distribution
+from app.progress import progress
+from app.reward.tool_use.functions import ToolFunction, tool_of
+from app.reward.tool_use.names import forms_of, last_name
+from app.reward.tool_use.records import ToolProblem
+
+DOTTED = 4
+"""One in so many names is offered with its module."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """Functions as tools, and whose they are. Made by `found_functions`."""
+
+    functions: list[ToolFunction]
+    distributions: dict[str, Distribution]
+    """By name, those of the training side whose licence allows it."""
+    left_out: Counter[str]
+    """How many functions and files by the reason."""
+
+
+def found_functions(
+    recipe: Recipe, guard: Decontaminator, names: frozenset[str], cache: Path, *, seed: int, max_files: int
+) -> Found:
+    """names: what a benchmark's functions are known by (`names.benchmark_names`). cache: as `find_distributions` has
+    it."""
+    usable = [one for one in find_distributions(recipe, cache) if one.verdict.approved]
+    usable = [one for one in usable if split_of(one.name, seed, recipe) == "train"]
+    left_out = Counter[str]()
+    taken: dict[str, ToolFunction] = {}
+    drawn = draw_files(usable, seed, max_files)
+    with progress("functions as tools", len(drawn), "files") as update:
+        for number, (distribution, file) in enumerate(drawn, 1):
+            update(number)
+            origin = Origin(
+                distribution=distribution.name,
+                version=distribution.version,
+                licence=distribution.verdict.licence,
+                path=file.path,
+            )
+            try:
+                raw = read_source(file, recipe.cleaning.max_bytes)
+                documents = list(_documents(raw, origin, recipe, guard))
+            except RejectedFileError as error:
+                left_out[f"file: {str(error).partition(':')[0]}"] += 1
+                continue
+            for document, its_origin, reason in documents:
+                left_out[_take(taken, document, its_origin, reason, names)] += 1
+    left_out.pop("", None)
+    return Found(functions=list(taken.values()), distributions={one.name: one for one in usable}, left_out=left_out)
+
+
+def _documents(
+    raw: bytes, origin: Origin, recipe: Recipe, guard: Decontaminator
+) -> Iterator[tuple[Document, Origin, str]]:
+    """The documented functions of a file, each with the benchmark that it touches, if any. Raises RejectedFileError."""
+    cleaned = clean(raw, origin.path, recipe.cleaning, frozenset(recipe.licences.also_allow), origin.licence)
+    origin = replace(origin, licence=cleaned.licence)
+    is_near = guard.hit(cleaned.text, defined_names(cleaned.tree))  # else none of its functions is
+    for document in functions(cleaned.text, cleaned.tree, recipe.cleaning.min_docstring_chars, origin.path):
+        yield document, origin, guard.hit(document.text, [document.name]) if is_near else ""
+
+
+def _take(
+    taken: dict[str, ToolFunction], document: Document, origin: Origin, reason: str, names: frozenset[str]
+) -> str:
+    """Why the function is left out; empty where it is taken."""
+    if reason:
+        return f"benchmark: {reason.partition(':')[0]}"
+    with_module = not bits(f"{origin.distribution} {origin.path} {document.name}") % DOTTED
+    made = tool_of(document, origin, with_module=with_module)
+    if made is None:
+        return "makes no tool"
+    if names & forms_of(made.name):
+        return "benchmark: named as a function of it"
+    key = last_name(made.name)
+    if key in taken:
+        return "of a name that is taken"
+    taken[key] = made
+    return ""
+
+
+def untouched(problems: list[ToolProblem], guard: Decontaminator) -> list[ToolProblem]:
+    """The problems whose words and calls touch no guarded suite."""
+    return [one for one in problems if not guard.hit(f"{one.problem.prompt}\n{one.reply}", (), renamed=False)]
+
+
+def write_whose(path: Path, problems: list[ToolProblem], found: dict[str, Distribution]) -> None:
+    """attribution.csv, as the corpus writes it: a row a distribution and licence, with the files and the problems made
+    of them in place of tokens."""
+    number = Counter[tuple[str, str, str]]()
+    files: dict[tuple[str, str, str], set[str]] = {}
+    for problem in problems:
+        for origin in problem.origins:
+            key = origin.distribution, origin.version, origin.licence
+            number[key] += 1
+            files.setdefault(key, set()).add(origin.path)
+    rows = []
+    for key in sorted(number):
+        name, version, licence = key
+        held = found.get(name)
+        facts = (held.verdict.evidence, held.author, held.homepage) if held else ("", "", "")
+        rows.append(Attributed(name, version, licence, *facts, tokens=number[key], files=sorted(files[key])))
+    write_attribution(path, rows)

@@ -1,0 +1,72 @@
+"""Arms that call tools: what can be read of a reply, what a model is held to, and a report by category."""
+
+import argparse
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from app.prompting.tool_calls import Call, call_text
+from benchmarks.tool_arms import report
+from benchmarks.tool_form import calls_schema, shape_of
+from tests.unit.reward.tool_use.made import TOOLS
+
+TOOL = TOOLS[0].schema()
+RIGHT = {"name": "shorten_line", "arguments": {"line": "a b"}}
+
+
+@pytest.mark.parametrize(
+    ("reply", "shape"),
+    [
+        (call_text([Call(name="shorten_line", arguments={"line": "a", "width": 3})]), "calls as offered"),
+        (json.dumps(RIGHT), "calls as offered, without tags"),
+        (json.dumps(RIGHT | {"arguments": {}}), "calls with other arguments"),
+        (json.dumps(RIGHT | {"arguments": {"line": "a", "size": 3}}), "calls with other arguments"),
+        (json.dumps(RIGHT | {"name": "cut"}), "calls another function"),
+        ("<tool_call>{", "malformed"),
+        ("[]", "words"),
+        ("  ", "nothing"),
+    ],
+)
+def test_what_can_be_read_of_a_reply_is_told(reply: str, shape: str) -> None:
+    assert shape_of(reply, [TOOL]) == shape
+
+
+def test_a_model_is_held_to_calls_of_what_is_offered_or_to_none() -> None:
+    schema = calls_schema([TOOL, TOOLS[1].schema()])
+    for right in ([], [RIGHT], [RIGHT, {"name": "count_vowels", "arguments": {"word": "ab"}}]):
+        jsonschema.validate(right, schema)
+    for change in (
+        {"name": "cut"},
+        {"arguments": {}},
+        {"arguments": {"line": "a", "size": 1}},
+        {"arguments": {"line": 1}},
+    ):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate([RIGHT | change], schema)
+
+
+def result(out: Path, candidate: str, rates: dict[str, float]) -> None:
+    folder = out / "measure-0" / "evaluation" / "tooluse-chat" / candidate
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text(json.dumps({"pass_rates": rates}))
+
+
+def test_the_report_is_paired_and_by_category(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [
+        "bfcl/live_simple_7-3-0",
+        "bfcl/live_simple_8-3-1",
+        "bfcl/irrelevance_4",
+        "bfcl/parallel_12",
+        "search_docs/a",
+    ]
+    result(tmp_path, "base", dict.fromkeys(names, 0.0) | {"bfcl/irrelevance_4": 1.0})
+    result(tmp_path, "sft", dict.fromkeys(names, 1.0) | {"bfcl/irrelevance_4": 0.0})
+    report(argparse.Namespace(out=tmp_path, step=report))
+    told = json.loads(capsys.readouterr().out)
+    found = {name: (one["problems"], one["difference"]) for name, one in told["by_category"].items()}
+    assert found == {
+        "calls": (3, 100.0), "live_simple": (2, 100.0), "parallel": (1, 100.0), "irrelevance": (1, -100.0),
+        "no call": (1, -100.0), "search_docs": (1, 100.0),
+    }  # fmt: skip
