@@ -56,7 +56,7 @@ from app.reward.tool_use.making import made_problems, side_of
 from app.reward.tool_use.names import benchmark_names
 from app.reward.tool_use.reading import found_functions, untouched, write_whose
 from app.reward.tool_use.records import ToolProblem, read_problems, write_problems
-from app.reward.tool_use.searches import search_problems
+from app.reward.tool_use.searches import offline_library, search_problems
 from app.settings import Profile
 from app.training.state import ADAPTER, start_anew
 from benchmarks.reward import ends_of, profile_of
@@ -90,12 +90,12 @@ def rows(arguments: argparse.Namespace) -> None:
     found = found_functions(
         recipe, guard, benchmark_names(tasks), arguments.out / "work", seed=arguments.seed, max_files=arguments.files
     )
-    made: dict[str, list[ToolProblem]] = {}
+    library, made = offline_library(found.distributions, arguments.out / "work"), dict[str, list[ToolProblem]]()
     for side, number in (("train", arguments.number), ("validation", round(VALIDATION * arguments.number))):
         own = [one for one in found.functions if side_of(one, arguments.seed) == side]
         searches = round(SEARCHES * number)
         problems = made_problems(own, number - searches, arguments.seed)
-        problems += search_problems(found.distributions, arguments.out / "work", searches, arguments.seed, side)
+        problems += search_problems(library, searches, arguments.seed, side)
         kept = untouched(problems, guard)
         made[side] = sorted(kept, key=lambda one: by_hash(f"{arguments.seed} {one.problem.id}"))
         write_problems(folder / f"{side}.jsonl", made[side])

@@ -127,7 +127,7 @@ def _parameters(function: ast.FunctionDef | ast.AsyncFunctionDef, docstring: str
         type_name, description = told.get(argument.arg, ("", ""))
         value = default.value if isinstance(default, ast.Constant) else None
         kind = of_annotation(argument.annotation) or of_docstring(type_name, description) or of_default(value)
-        kind = _with_members(kind, description)
+        kind = _with_members(kind, type_name, description)
         is_untold = argument.annotation is None and not type_name and not description
         if kind is None or (default is not None and argument.arg.startswith("_")):
             if default is None:
@@ -174,12 +174,12 @@ def _told(docstring: str) -> dict[str, tuple[str, str]]:
     return found
 
 
-def _with_members(kind: JsonType | None, description: str) -> JsonType | None:
-    """A text whose values the description lists is an enumeration."""
+def _with_members(kind: JsonType | None, type_name: str, description: str) -> JsonType | None:
+    """A text whose values the docstring lists is an enumeration."""
     if kind is None or kind.kind != "string" or kind.members:
         return kind
-    listed = of_docstring("str", description)
-    return listed if listed and listed.members else kind
+    told = (of_docstring(type_name, description), of_docstring("str", description))
+    return next((one for one in told if one and one.kind == "string" and one.members), kind)
 
 
 def _fits(value: Any, kind: JsonType) -> bool:

@@ -12,7 +12,8 @@ Limits: one search a dialogue; what is asked about are functions whose docstring
 
 import ast
 import importlib.metadata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,16 +44,39 @@ PLAIN = 3
 PYTHON = Origin(distribution="python", version="", licence="PSF-2.0", path="")
 
 
-def search_problems(
-    distributions: Mapping[str, Distribution], folder: Path, number: int, seed: int, side: str
-) -> list[ToolProblem]:
-    """distributions: by name, those whose licence allows it; of the packages that are searched offline only these are.
-    folder: of the index, which is made once. side: "train" or "validation", by the names of what is asked about."""
+Search = Callable[[str, str | None], Answer]
+"""search(query, source): what comes up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Library:
+    """Documentation to ask about. Made by `offline_library`."""
+
+    entries: Sequence[Entry]
+    search: Search
+    origins: Mapping[str, Origin]
+    """Whose a package is, by the name by which it is imported; PYTHON's own modules are left out."""
+
+
+def offline_library(distributions: Mapping[str, Distribution], folder: Path) -> Library:
+    """What is on this machine, searched as served. distributions: by name, those whose licence allows it; other
+    packages are not searched. folder: of the index, which is made once, in seconds."""
     allowed = {name.lower(): one for name, one in distributions.items()}
     packages = tuple(name for name in PACKAGES if name in allowed)
-    settings = DocsearchSettings(offline_packages=packages or ("pip",))
-    asked = _Asked(DocsSearch(settings, folder), _origins(allowed), load_words(), seed)
-    entries = [entry for entry in _entries(packages) if _side(entry[1], seed) == side and _is_function(entry)]
+    settings = DocsearchSettings(offline_packages=packages or ("none",))  # without a name it takes its own list
+    served = DocsSearch(settings, folder)
+    return Library(
+        entries=list(_entries(packages)),
+        search=lambda query, source: served.search(query, source, request=served.begin()),
+        origins=_origins(allowed),
+    )
+
+
+def search_problems(library: Library, number: int, seed: int, side: str) -> list[ToolProblem]:
+    """So many problems, fewer where the entries are too few. side: "train" or "validation", by the names of what is
+    asked about."""
+    asked = _Asked(library, load_words(), seed)
+    entries = [entry for entry in library.entries if _side(entry[1], seed) == side and _is_function(entry)]
     entries.sort(key=lambda entry: by_hash(f"{seed} {entry[1]}"))
     found: list[ToolProblem] = []
     for entry in entries:
@@ -67,8 +91,8 @@ def search_problems(
 class _Asked:
     """The maker of problems about entries of the offline documentation."""
 
-    def __init__(self, search: DocsSearch, origins: Mapping[str, Origin], words: Words, seed: int) -> None:
-        self._search, self._origins, self._words, self._seed = search, origins, words, seed
+    def __init__(self, library: Library, words: Words, seed: int) -> None:
+        self._search, self._origins, self._words, self._seed = library.search, library.origins, words, seed
 
     def problem(self, entry: Entry, case: str, name: str) -> ToolProblem | None:
         draws = Draws(f"{self._seed}:{case}:{entry[1]}")
@@ -83,7 +107,7 @@ class _Asked:
         question, query = (draws.one_of(texts).format(**values) for texts in (asked.questions, asked.queries))
         query = _tidy(query)
         source = entry[0] if not draws.below(4) else None
-        answer = self._search.search(query, source, request=self._search.begin())
+        answer = self._search(query, source)
         if not _holds(answer, fact):
             return None
         turns = self._begun(question, draws)
@@ -107,21 +131,18 @@ class _Asked:
             question, query, said = (unknown.question,), (unknown.query,), self._words.unknown.answers
             values = {"lib": library, "name": function, "fact": unknown.fact}
         asked_for = _tidy(draws.one_of(query).format(**values))
-        answer = self._search.search(asked_for, None, request=self._search.begin())
+        answer = self._search(asked_for, None)
         turns = self._begun(draws.one_of(question).format(**values), draws)
         return self._answered(turns, _call(asked_for, None), answer, draws.one_of(said).format(**values), name, draws)
 
     def _answered(
         self, turns: Sequence[Message], call: str, answer: Answer, said: str, name: str, draws: Draws
     ) -> ToolProblem | None:
-        origins = [self._origins.get(found.title.partition(".")[0], PYTHON) for found in answer.found]
-        if any(
-            found.source != "python" and found.title.partition(".")[0] not in self._origins for found in answer.found
-        ):
-            return None  # whose it is is not known
-        origins = [
-            PYTHON if one.source == "python" else owner for one, owner in zip(answer.found, origins, strict=True)
+        owners = [
+            PYTHON if one.source == "python" else self._origins.get(one.title.partition(".")[0]) for one in answer.found
         ]
+        if None in owners:
+            return None  # whose it is is not known
         if draws.below(PLAIN):
             result = tool_text(answer, mark=f"{draws.below(1 << 62):016x}")
         else:
@@ -129,7 +150,7 @@ class _Asked:
         further = [{"role": "assistant", "content": call}, {"role": "tool", "content": result}]
         return tool_problem(
             "search_answer", f"search_answer/{name}", [*turns, *further], [SEARCH_DOCS_TOOL], said, None,
-            list(dict.fromkeys(origins)),
+            list(dict.fromkeys(filter(None, owners))),
         )  # fmt: skip
 
     def _none(self, name: str, draws: Draws) -> ToolProblem:

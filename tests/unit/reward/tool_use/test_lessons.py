@@ -43,7 +43,7 @@ def test_the_last_turn_alone_is_learnt_after_just_the_prompt_that_is_asked(tmp_p
             assert tokenizer.decode(lesson.prompt_ids) == asked == prompt_of(tokenizer, one.training_problem)
     assert tokenizer.decode(lessons[-1].prompt_ids).count("search_docs") == 1  # the call before is given
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
-    assert lessons[-1].prompt_ids.count(end) == 3  # that of a page stays text
+    assert lessons[-1].prompt_ids.count(end) == 4  # that of a page stays text
     write_lessons(tmp_path / "lessons.parquet", lessons)
     assert read_lessons(tmp_path / "lessons.parquet")[0].kind is LessonKind.WRITTEN
 
