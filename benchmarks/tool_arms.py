@@ -1,6 +1,6 @@
 """What a model learns of calling tools: rows made of documented functions, SFT on them, GRPO with graded rewards, both.
 
-    python -m benchmarks.tool_arms rows --out OUT --tooluse BFCL_FOLDER [--files 6000] [--number 2400]
+    python -m benchmarks.tool_arms rows --out OUT --tooluse BFCL_FOLDER [--files 24000] [--number 2400]
     python -m benchmarks.tool_arms sft  --out OUT --name sft --model FOLDER --gpu [--number 800]
     python -m benchmarks.tool_arms grpo --out OUT --name grpo --model FOLDER --gpu
     python -m benchmarks.tool_arms grpo --out OUT --name sft-grpo --start sft --model FOLDER --gpu
@@ -223,8 +223,8 @@ def main() -> None:
         one.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
     one = steps.choices["rows"]
     one.add_argument("--tooluse", type=Path, required=True, metavar="FOLDER")
-    one.add_argument("--recipe", default="datasets/recipes/installed_python.yaml")
-    one.add_argument("--files", type=int, default=6000)
+    one.add_argument("--recipe", default="datasets/recipes/tools.yaml")
+    one.add_argument("--files", type=int, default=24_000)
     one.add_argument("--number", type=int, default=2400)
     one.add_argument("--seed", type=int, default=0)
     for name in ("sft", "grpo"):

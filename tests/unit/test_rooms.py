@@ -20,7 +20,7 @@ LEVELS = (
     ("app.reward.arms",),
     ("app.reward.model_card", "app.reward.ray_learning"),
     ("app.reward.summary",),
-    ("app.reward.critic",),
+    ("app.reward.critic", "app.reward.tool_use"),
     ("app.reward.imitation",),
     ("app.reward.by_reward",),
     ("app.reward.preparing",),

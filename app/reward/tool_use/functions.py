@@ -16,6 +16,8 @@ from docstring_parser import ParseError, parse
 from app.corpus.examples.quality import parsed, poor_docstring, prose_of
 from app.corpus.examples.words import first_sentences
 from app.corpus.records import Document, Origin
+from app.prompting.passages import STOP_WORDS
+from app.reward.tool_use.names import last_name, words_of
 from app.reward.tool_use.parameter_types import JsonType, of_annotation, of_default, of_docstring
 
 MAX_PARAMETERS = 6
@@ -24,12 +26,16 @@ MIN_SUMMARY = 20
 _ROLE = re.compile(r":[\w:]+:`~?([^`<]+?)(?:\s*<[^`]*>)?`")
 _CODE_MARKS = re.compile(r"`{1,2}([^`]+)`{1,2}|\*{1,2}([^*]+)\*{1,2}")
 _UNFIT = re.compile(
-    r"[{}<>\[\]\\|#@$=]|::|https?:|\b(?:self|cls|TODO|hook|fixture|decorator|callback|monkey|mock|pytest|internal|"
-    r"private|this (?:function|class|module|method)|subclass|tensor|module|plugin|placeholder|override|wrapper|"
-    r"instance|object|callable|coroutine|kwargs|args|dataclass)s?\b",
-    re.IGNORECASE,
+    r"[{}<>\[\]\\|#@$=_*\"]|::|https?:|\w\.\w|\b\w*[a-z]\w*[A-Z]|'\S*'|\b(?:self|cls|TODO|hook|fixture|decorator|"
+    r"callback|monkey|mock|pytest|internal|private|this (?:function|class|module|method)|subclass|tensor|module|plugin|"
+    r"placeholder|override|wrapper|instance|object|callable|coroutine|kwargs|args|dataclass|dtype|attribute|arg|param|"
+    r"argument|parameter|class)(?:e?s)?\b"
 )
 """What a request of somebody who does not know the package would not say."""
+_WHETHER = re.compile(r"\AReturns? (?:a bool(?:ean)? )?(?:True |true )?(?:whether|if|when|iff)\b\s*")
+_CUT = re.compile(
+    r",? (?:and|then) (?:returns?|yields?)\b|[,;] (?:or )?(?:False|otherwise|else)\b| or False\b|,? if necessary\b"
+)
 _VERBS = frozenset(
     "add adjust align append apply assign average build calculate capitalize cast center check choose clamp clean "
     "clip collapse collect combine compare compress compute concatenate construct convert copy count create crop "
@@ -67,16 +73,10 @@ class ToolFunction:
     """As it is offered: `shorten`, or with its module `textwrap.shorten`."""
     summary: str
     """What it does: its docstring's first sentence, without marks."""
-    verb: str
-    """That the summary begins with, in its base form; it begins what a request asks for."""
+    task: str
+    """What a request asks for, as the rest of a sentence: "compute the distance between two words"."""
     parameters: tuple[Parameter, ...]
     origin: Origin
-
-    @property
-    def task(self) -> str:
-        """What a request asks for, as the rest of a sentence: "compute the distance between two words"."""
-        rest = self.summary.partition(" ")[2].rstrip(".!: ")
-        return f"{self.verb} {rest}"
 
     @property
     def needed(self) -> tuple[Parameter, ...]:
@@ -100,8 +100,8 @@ def tool_of(document: Document, origin: Origin, *, with_module: bool = False) ->
     if function is None or not docstring or document.name.startswith("_") or poor_docstring(docstring):
         return None
     summary = _plain(first_sentences(prose_of(docstring), most=1))
-    verb = base_verb(summary.partition(" ")[0])
-    if not verb or not MIN_SUMMARY <= len(summary) <= MAX_SUMMARY or _UNFIT.search(summary) or not summary.isascii():
+    task = task_of(summary)
+    if not task or not MIN_SUMMARY <= len(summary) <= MAX_SUMMARY or _UNFIT.search(summary) or not summary.isascii():
         return None
     parameters = _parameters(function, docstring)
     if not parameters:
@@ -109,11 +109,28 @@ def tool_of(document: Document, origin: Origin, *, with_module: bool = False) ->
     module = origin.path.removesuffix(".py").removesuffix("/__init__").rpartition("/")[2]
     is_shown = with_module and module.isidentifier() and not module.startswith("_")
     name = f"{module}.{document.name}" if is_shown else document.name
-    return ToolFunction(name=name, summary=summary, verb=verb, parameters=parameters, origin=origin)
+    return ToolFunction(name=name, summary=summary, task=task, parameters=parameters, origin=origin)
 
 
-def base_verb(word: str) -> str:
-    """The verb in its base form ("Returns" -> "return"); empty for another word."""
+def task_of(summary: str) -> str:
+    """The summary as the rest of a sentence that asks for it: "Returns True if ..." -> "check whether ..."; empty where
+    it does not begin with what is done."""
+    summary = _CUT.split(summary.rstrip(".!: "))[0]
+    if match := _WHETHER.match(summary):
+        return f"check whether {summary[match.end() :]}"
+    first, _, rest = summary.partition(" ")
+    verb = _base_verb(first)
+    return f"{'get' if verb in ('return', 'yield', 'give') else verb} {rest}" if verb else ""
+
+
+def content_of(function: ToolFunction) -> frozenset[str]:
+    """Words that tell what it does, without a plural's s."""
+    words = [*words_of(last_name(function.name)), *re.findall(r"[a-z]+", function.summary.lower())]
+    return frozenset(word.removesuffix("s") for word in words if len(word) > 2 and word not in STOP_WORDS)
+
+
+def _base_verb(word: str) -> str:
+    """The verb in its base form ("Converts" -> "convert"); empty for another word."""
     word = word.lower()
     forms = (word, word.removesuffix("s"), word.removesuffix("es"), re.sub(r"ies\Z", "y", word))
     return next((form for form in forms if form in _VERBS), "")

@@ -15,10 +15,9 @@ from typing import Any
 
 from app.corpus.draws import Draws, by_hash, uniform
 from app.evaluation.suites.call_matching import Expected
-from app.prompting.passages import STOP_WORDS
 from app.prompting.protocols import Message
 from app.prompting.tool_calls import Call, call_text
-from app.reward.tool_use.functions import ToolFunction
+from app.reward.tool_use.functions import ToolFunction, content_of
 from app.reward.tool_use.names import last_name
 from app.reward.tool_use.records import Form, ToolProblem, tool_problem
 from app.reward.tool_use.requests import (
@@ -28,7 +27,6 @@ from app.reward.tool_use.requests import (
     request_for,
     request_for_several,
     request_without,
-    words_of,
 )
 from app.reward.tool_use.words import Words, load_words
 
@@ -77,7 +75,7 @@ class _Maker:
 
     def __init__(self, functions: Sequence[ToolFunction], words: Words, seed: int) -> None:
         self._functions, self._words, self._seed = functions, words, seed
-        self._content = {id(one): _content(one) for one in functions}
+        self._content = {id(one): content_of(one) for one in functions}
         self._holders: dict[str, list[ToolFunction]] = defaultdict(list)
         for one in functions:
             for word in self._content[id(one)]:
@@ -244,12 +242,6 @@ def _possible(name: str, default: Any, arguments: Arguments) -> Iterator[Any]:
     yield ""
     if default not in (None, ""):
         yield default
-
-
-def _content(function: ToolFunction) -> frozenset[str]:
-    """Words that tell what it does."""
-    words = [*words_of(last_name(function.name)), *function.summary.lower().replace(".", " ").replace(",", " ").split()]
-    return frozenset(word.removesuffix("s") for word in words if len(word) > 2 and word not in STOP_WORDS)
 
 
 def _ended(sentence: str) -> str:

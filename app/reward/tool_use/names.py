@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from app.problem_sets.task import Task
 from app.prompting.tool_schema import SEARCH_DOCS_TOOL
 
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[_.]+")
 _SIGNS = re.compile(r"[^a-z0-9]+")
 
 
@@ -18,6 +19,11 @@ def last_name(name: str) -> str:
 def normalised(name: str) -> str:
     """Without case and signs: `Parse_Date`, `parseDate` and `parse.date` are one."""
     return _SIGNS.sub("", name.lower())
+
+
+def words_of(name: str) -> list[str]:
+    """`maxWidth`, `max_width` -> max, width."""
+    return [word.lower() for word in _HUMP.split(name) if word]
 
 
 def forms_of(name: str) -> set[str]:

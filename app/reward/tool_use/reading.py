@@ -6,8 +6,8 @@ and all but the distributions of the recipe's training side. Of functions of one
 in which files are drawn. Runs on one core, without Ray: a few thousand files take minutes.
 """
 
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,12 +21,14 @@ from app.corpus.records import Document, Origin, RejectedFileError
 from app.corpus.sources.find import draw_files, find_distributions, read_source
 from app.corpus.sources.packages import Distribution
 from app.progress import progress
-from app.reward.tool_use.functions import ToolFunction, tool_of
+from app.reward.tool_use.functions import ToolFunction, content_of, tool_of
 from app.reward.tool_use.names import forms_of, last_name
 from app.reward.tool_use.records import ToolProblem
 
 DOTTED = 4
 """One in so many names is offered with its module."""
+FEW = 3
+"""Distributions that use a word, its own among them: below, it is one of a package's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +69,10 @@ def found_functions(
                 continue
             for document, its_origin, reason in documents:
                 left_out[_take(taken, document, its_origin, reason, names)] += 1
+    kept = familiar(list(taken.values()))
+    left_out["in words that few use"] = len(taken) - len(kept)
     left_out.pop("", None)
-    return Found(functions=list(taken.values()), distributions={one.name: one for one in usable}, left_out=left_out)
+    return Found(functions=kept, distributions={one.name: one for one in usable}, left_out=left_out)
 
 
 def _documents(
@@ -99,6 +103,16 @@ def _take(
         return "of a name that is taken"
     taken[key] = made
     return ""
+
+
+def familiar(functions: Sequence[ToolFunction]) -> list[ToolFunction]:
+    """Those whose summaries speak as others do: but for one, each of their words is in summaries of two other
+    distributions, or more. What is said in a package's own words nobody outside of it would ask for."""
+    owners: dict[str, set[str]] = defaultdict(set)
+    for one in functions:
+        for word in content_of(one):
+            owners[word].add(one.origin.distribution)
+    return [one for one in functions if sum(len(owners[word]) < FEW for word in content_of(one)) <= 1]
 
 
 def untouched(problems: list[ToolProblem], guard: Decontaminator) -> list[ToolProblem]:

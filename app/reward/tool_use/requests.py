@@ -11,11 +11,11 @@ from typing import Any
 
 from app.corpus.draws import Draws
 from app.reward.tool_use.functions import Parameter, ToolFunction
+from app.reward.tool_use.names import words_of
 from app.reward.tool_use.words import Way, Words
 
 OPTIONAL_SHARE = 4
 """One in so many optional parameters is said."""
-_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|_+")
 _BARE = re.compile(r"[A-Za-z0-9][\w./:@-]*")
 _ARTICLE = re.compile(r"\A(?:the|a|an)\s+", re.IGNORECASE)
 Arguments = Mapping[str, Any]
@@ -131,10 +131,6 @@ def label_of(parameter: Parameter, draws: Draws) -> str:
     if 1 <= len(description.split()) <= 5 and description.replace(" ", "").isalpha() and draws.below(2):
         return description[:1].lower() + description[1:]
     return " ".join(words_of(parameter.name)) or parameter.name
-
-
-def words_of(name: str) -> list[str]:
-    return [word.lower() for word in _HUMP.split(name) if word]
 
 
 def joined(parts: Sequence[str]) -> str:

@@ -36,7 +36,9 @@ def test_a_signature_and_a_docstring_become_a_schema() -> None:
 
 def test_types_come_from_sphinx_and_numpy_docstrings_too() -> None:
     word = TOOLS[1].schema()["function"]["parameters"]["properties"]["word"]
-    assert word == {"type": "string", "description": "the word to look at"} and TOOLS[1].verb == "count"
+    assert word == {"type": "string", "description": "the word to look at"} and TOOLS[1].task.startswith(
+        "count the vowels"
+    )
     readings = TOOLS[2].schema()["function"]["parameters"]["properties"]
     assert readings["readings"] == {
         "type": "array", "description": "Values of the thermometer.", "items": {"type": "number"}
