@@ -22,6 +22,7 @@ the same kind; a fall stops it.
 import argparse
 import json
 import math
+import os
 import re
 import shutil
 import time
@@ -81,6 +82,7 @@ _CATEGORY = re.compile(r"bfcl/(\D+?)_\d")
 
 
 def rows(arguments: argparse.Namespace) -> None:
+    os.environ["ENV"] = "offline"  # nothing is searched on a network
     profile, recipe = get_profile("laptop"), load_recipe(arguments.recipe)
     tasks = get_suite("tooluse").load(arguments.tooluse)
     told = profile.evaluation.model_copy(update={"problems": (f"tooluse={arguments.tooluse}",)})

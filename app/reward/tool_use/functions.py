@@ -124,9 +124,14 @@ def task_of(summary: str) -> str:
 
 
 def content_of(function: ToolFunction) -> frozenset[str]:
-    """Words that tell what it does, without a plural's s."""
-    words = [*words_of(last_name(function.name)), *re.findall(r"[a-z]+", function.summary.lower())]
-    return frozenset(word.removesuffix("s") for word in words if len(word) > 2 and word not in STOP_WORDS)
+    """Words that tell what it does: of its name and its summary."""
+    return content_words(" ".join((*words_of(last_name(function.name)), function.summary)))
+
+
+def content_words(text: str) -> frozenset[str]:
+    """In lower case, without a plural's s, and without those that tell nothing."""
+    words = (word for word in re.findall(r"[a-z]+", text.lower()) if len(word) > 2 and word not in STOP_WORDS)
+    return frozenset(word.removesuffix("s") for word in words)
 
 
 def _base_verb(word: str) -> str:

@@ -6,8 +6,9 @@ and all but the distributions of the recipe's training side. Of functions of one
 in which files are drawn. Runs on one core, without Ray: a few thousand files take minutes.
 """
 
+import ast
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,20 +16,21 @@ from app.corpus.clean.cleaning import clean
 from app.corpus.clean.decontamination import Decontaminator, defined_names
 from app.corpus.clean.documents import functions
 from app.corpus.draws import bits
+from app.corpus.examples.quality import parsed
 from app.corpus.manifest import Attributed, write_attribution
 from app.corpus.recipes import Recipe, split_of
 from app.corpus.records import Document, Origin, RejectedFileError
 from app.corpus.sources.find import draw_files, find_distributions, read_source
 from app.corpus.sources.packages import Distribution
 from app.progress import progress
-from app.reward.tool_use.functions import ToolFunction, content_of, tool_of
+from app.reward.tool_use.functions import ToolFunction, content_words, tool_of
 from app.reward.tool_use.names import forms_of, last_name
 from app.reward.tool_use.records import ToolProblem
 
 DOTTED = 4
 """One in so many names is offered with its module."""
 FEW = 3
-"""Distributions that use a word, its own among them: below, it is one of a package's own."""
+"""Distributions in whose docstrings a word is: below, it is one of a package's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +52,7 @@ def found_functions(
     usable = [one for one in find_distributions(recipe, cache) if one.verdict.approved]
     usable = [one for one in usable if split_of(one.name, seed, recipe) == "train"]
     left_out = Counter[str]()
-    taken: dict[str, ToolFunction] = {}
+    taken, owners = dict[str, ToolFunction](), defaultdict[str, set[str]](set)
     drawn = draw_files(usable, seed, max_files)
     with progress("functions as tools", len(drawn), "files") as update:
         for number, (distribution, file) in enumerate(drawn, 1):
@@ -68,8 +70,10 @@ def found_functions(
                 left_out[f"file: {str(error).partition(':')[0]}"] += 1
                 continue
             for document, its_origin, reason in documents:
+                for word in content_words(_beginning(document)):
+                    owners[word].add(distribution.name)
                 left_out[_take(taken, document, its_origin, reason, names)] += 1
-    kept = familiar(list(taken.values()))
+    kept = _familiar(taken.values(), owners)
     left_out["in words that few use"] = len(taken) - len(kept)
     left_out.pop("", None)
     return Found(functions=kept, distributions={one.name: one for one in usable}, left_out=left_out)
@@ -84,6 +88,12 @@ def _documents(
     is_near = guard.hit(cleaned.text, defined_names(cleaned.tree))  # else none of its functions is
     for document in functions(cleaned.text, cleaned.tree, recipe.cleaning.min_docstring_chars, origin.path):
         yield document, origin, guard.hit(document.text, [document.name]) if is_near else ""
+
+
+def _beginning(document: Document) -> str:
+    """The first paragraph of its docstring."""
+    function = parsed(document.header + "    pass\n")
+    return (ast.get_docstring(function) or "").partition("\n\n")[0] if function else ""
 
 
 def _take(
@@ -105,14 +115,10 @@ def _take(
     return ""
 
 
-def familiar(functions: Sequence[ToolFunction]) -> list[ToolFunction]:
-    """Those whose summaries speak as others do: but for one, each of their words is in summaries of two other
-    distributions, or more. What is said in a package's own words nobody outside of it would ask for."""
-    owners: dict[str, set[str]] = defaultdict(set)
-    for one in functions:
-        for word in content_of(one):
-            owners[word].add(one.origin.distribution)
-    return [one for one in functions if sum(len(owners[word]) < FEW for word in content_of(one)) <= 1]
+def _familiar(functions: Iterable[ToolFunction], owners: Mapping[str, set[str]]) -> list[ToolFunction]:
+    """Those whose summaries have one word at most that few distributions use: what is said in a package's own words
+    nobody outside of it would ask for. owners: the distributions of a word."""
+    return [one for one in functions if sum(len(owners[word]) < FEW for word in content_words(one.summary)) <= 1]
 
 
 def untouched(problems: list[ToolProblem], guard: Decontaminator) -> list[ToolProblem]:

@@ -100,8 +100,8 @@ class _Asked:
             return self._none(name, draws)
         if case == "unknown":
             return self._unknown(entry, name, draws)
-        fact, values = _fact_of(entry, draws)
-        if fact is None:
+        owner, (fact, values) = self._owner(entry[0], entry[1]), _fact_of(entry, draws)
+        if fact is None or owner is None:
             return None
         asked = self._words.asked[fact.kind]
         question, query = (draws.one_of(texts).format(**values) for texts in (asked.questions, asked.queries))
@@ -113,7 +113,7 @@ class _Asked:
         turns = self._begun(question, draws)
         call = _call(query, source)
         if case == "call":
-            return tool_problem("search_call", f"search_call/{name}", turns, [SEARCH_DOCS_TOOL], call, None, [])
+            return tool_problem("search_call", f"search_call/{name}", turns, [SEARCH_DOCS_TOOL], call, None, [owner])
         said = draws.one_of(asked.answers).format(**values)
         return self._answered(turns, call, answer, said, name, draws)
 
@@ -138,9 +138,7 @@ class _Asked:
     def _answered(
         self, turns: Sequence[Message], call: str, answer: Answer, said: str, name: str, draws: Draws
     ) -> ToolProblem | None:
-        owners = [
-            PYTHON if one.source == "python" else self._origins.get(one.title.partition(".")[0]) for one in answer.found
-        ]
+        owners = [self._owner(one.source, one.title) for one in answer.found]
         if None in owners:
             return None  # whose it is is not known
         if draws.below(PLAIN):
@@ -152,6 +150,10 @@ class _Asked:
             "search_answer", f"search_answer/{name}", [*turns, *further], [SEARCH_DOCS_TOOL], said, None,
             list(dict.fromkeys(filter(None, owners))),
         )  # fmt: skip
+
+    def _owner(self, source: str, name: str) -> Origin | None:
+        """Whose documentation it is, where that is known."""
+        return PYTHON if source == "python" else self._origins.get(name.partition(".")[0])
 
     def _none(self, name: str, draws: Draws) -> ToolProblem:
         said = draws.one_of((*self._words.no_search.fixed, *request_words.load_words().chat))
