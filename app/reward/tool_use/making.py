@@ -26,7 +26,6 @@ from app.reward.tool_use.requests import (
     label_of,
     request_for,
     request_for_several,
-    request_without,
 )
 from app.reward.tool_use.words import Words, load_words
 
@@ -157,7 +156,7 @@ class _Maker:
         missing = draws.one_of(free)
         arguments = drawn_arguments(function, draws, self._words)
         said = {key: value for key, value in arguments.items() if key != missing.name}
-        request = request_without(function, said, draws, self._words)
+        request = request_for(function, said, draws, self._words)
         label = label_of(missing, draws)
         reply = draws.one_of(self._words.decline.missing).format(task=function.task, label=label)
         offered = draws.shuffled([function, *self._others([function], draws.below(2), draws)])

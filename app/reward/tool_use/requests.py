@@ -22,10 +22,11 @@ Arguments = Mapping[str, Any]
 
 
 def drawn_arguments(function: ToolFunction, draws: Draws, words: Words) -> dict[str, Any]:
-    """Values of all parameters that a call needs, and of some others."""
+    """Values of all parameters that a call needs, and of some others; of one where it needs none."""
     found: dict[str, Any] = {}
+    one = draws.one_of(function.parameters)
     for parameter in function.parameters:
-        if parameter.required or not draws.below(OPTIONAL_SHARE):
+        if parameter.required or not draws.below(OPTIONAL_SHARE) or (not function.needed and parameter is one):
             value = drawn_value(parameter, draws, words)
             if value != parameter.default or type(value) is not type(parameter.default):
                 found[parameter.name] = value
@@ -67,7 +68,9 @@ def _bounds(parameter: Parameter, draws: Draws) -> tuple[int, int]:
 
 
 def request_for(function: ToolFunction, arguments: Arguments, draws: Draws, words: Words) -> str:
-    """A request for one call."""
+    """A request for one call, or for the function alone where no value is to be said."""
+    if not arguments:
+        return draws.one_of((f"{capital(function.task)}.", f"Please {function.task}.", f"Can you {function.task}?"))
     way = _way(function, arguments, draws)
     return _sentence(draws.one_of(words.requests[way]), function, told(function, arguments, way, draws))
 
@@ -79,13 +82,6 @@ def request_for_several(function: ToolFunction, calls: Sequence[Arguments], draw
     number = ("two", "three", "four")[len(calls) - 2]
     template = draws.one_of(words.several).replace("{each}", each.replace("{", "{{").replace("}", "}}"))
     return _sentence(template.replace("{number}", number), function, "")
-
-
-def request_without(function: ToolFunction, arguments: Arguments, draws: Draws, words: Words) -> str:
-    """A request that leaves needed values unsaid; arguments: those that are said."""
-    if not arguments:
-        return draws.one_of((f"{capital(function.task)}.", f"Please {function.task}.", f"Can you {function.task}?"))
-    return request_for(function, arguments, draws, words)
 
 
 def told(function: ToolFunction, arguments: Arguments, way: Way, draws: Draws) -> str:

@@ -77,6 +77,15 @@ SOURCES = (
     """
     return password
 ''',
+    '''def list_pictures(folder: str = ".", hidden: bool = False) -> list:
+    """List all pictures that a folder holds.
+
+    Args:
+        folder: Where they are.
+        hidden: Hidden ones too.
+    """
+    return [folder]
+''',
     '''def find_holidays(country: str, year: int) -> list:
     """Find public holidays of a country in one year.
 

@@ -45,6 +45,13 @@ def test_every_wanted_value_is_in_the_request(problems: list[ToolProblem]) -> No
                     assert text in one.problem.prompt or json.dumps(text)[1:-1] in one.problem.prompt, one
 
 
+def test_a_request_tells_a_value_at_least_where_a_call_is_wanted(problems: list[ToolProblem]) -> None:
+    for one in problems:
+        if one.form not in NO_CALL:
+            assert all(call.arguments for call in parse_calls(one.reply)), one
+        assert "with ." not in one.problem.prompt and ". ." not in one.problem.prompt
+
+
 def test_a_missing_value_is_not_in_the_request(problems: list[ToolProblem]) -> None:
     """Of a function that has one parameter the request then tells no value."""
     (alone,) = (tool for tool in TOOLS if len(tool.parameters) == 1)
