@@ -31,8 +31,6 @@ from app.records import Problem, Status, Verdict
 
 PARTIAL = 0.5
 """The most that calls are worth which are not exact."""
-MAX_CALLS = 32
-"""Calls of a reply that are compared with the wanted ones; further ones count as superfluous."""
 NO_WORDS = "said nothing"
 
 
@@ -83,7 +81,7 @@ def graded(reply: str, tests: Mapping[str, Any]) -> Graded:
 
 def overlap(calls: Sequence[Call], wanted: Sequence[Expected], language: str = "python") -> float:
     """The mean of three overlaps, 0 to 1."""
-    pairs = _pairs(calls[:MAX_CALLS], wanted, language)
+    pairs = _pairs(calls, wanted, language)
     return (name_overlap(calls, wanted) + key_overlap(calls, wanted, pairs) + value_share(wanted, pairs, language)) / 3
 
 

@@ -63,11 +63,11 @@ def of_annotation(node: ast.expr | None) -> JsonType | None:
         return of_annotation(inner[0])
     if (found := _named(outer)) is None or found.kind != "array":
         return None
-    items = {item.kind if (item := of_annotation(one)) else "" for one in inner if not _is_ellipsis(one)}
-    if len(items) != 1:
+    kinds = {one.kind if one else "" for one in (of_annotation(part) for part in inner if not _is_ellipsis(part))}
+    if len(kinds) != 1:
         return None
-    item = items.pop()
-    return JsonType(kind="array", item=item) if item not in ("", "array") else None  # type: ignore[arg-type]
+    kind = kinds.pop()
+    return JsonType(kind="array", item=kind) if kind not in ("", "array") else None  # type: ignore[arg-type]
 
 
 def of_docstring(type_name: str, description: str) -> JsonType | None:

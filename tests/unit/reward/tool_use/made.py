@@ -77,6 +77,15 @@ SOURCES = (
     """
     return password
 ''',
+    '''def cut_text(text: str, width: int) -> str:
+    """Shorten a text to the given width of a line.
+
+    Args:
+        text: The text.
+        width: Characters at most.
+    """
+    return text[:width]
+''',
     '''def list_pictures(folder: str = ".", hidden: bool = False) -> list:
     """List all pictures that a folder holds.
 
