@@ -177,7 +177,7 @@ def test_a_writer_that_was_killed_leaves_what_it_found_out_and_goes_on(tmp_path:
     statuses(PooledJudge(counting, tmp_path, "other"), (A, ["1", "2", "3"]))
     assert counting.programs == [("a", "3")], "a torn line is no verdict"
     statuses(PooledJudge(counting, tmp_path, "killed"), (A, ["4"]))
-    assert [len(row) for row in map(json.loads, file.read_text().splitlines())] == [7, 7, 7]
+    assert [len(row) for row in map(json.loads, file.read_text().splitlines())] == [8, 8, 8]
 
 
 @pytest.mark.parametrize("change", [{"status": "fine"}, {"key": "xyz"}, {"detail": 3}])
