@@ -172,21 +172,25 @@ def prepared(arguments: argparse.Namespace, recipe: Sequence[str]) -> tuple[Prof
 
 
 def report(arguments: argparse.Namespace) -> None:
+    kinds = {task.problem.id: task.problem.difficulty for task in get_suite("search_docs").load(None)}
     for path in sorted(arguments.out.glob("measure-*/evaluation/*/*/result.json")):
         base = path.parent.with_name(BASE) / path.name
         if path.parent.name == BASE or not base.exists():
             continue
         rates = [read_json(one)["pass_rates"] for one in (base, path)]
-        suite = path.parent.parent.name
         groups: dict[str, list[str]] = defaultdict(list)
         for problem in rates[0]:
-            match = _CATEGORY.match(problem)
-            category = match[1] if match else problem.partition("/")[0]
-            groups[category].append(problem)
-            if match:
-                groups["no call" if category in NO_CALL else "calls"].append(problem)
+            for name in groups_of(problem, kinds):
+                groups[name].append(problem)
         told = {name: compared(held, *rates) for name, held in sorted(groups.items())}
-        say(arguments, arm=path.parent.name, suite=suite, by_category=told)
+        say(arguments, arm=path.parent.name, suite=path.parent.parent.name, by_category=told)
+
+
+def groups_of(problem: str, kinds: Mapping[str, str]) -> list[str]:
+    """What a problem is counted in, by its id: BFCL's category, and whether it wants calls; of a search its kind."""
+    if match := _CATEGORY.match(problem):
+        return [match[1], "no call" if match[1] in NO_CALL else "calls"]
+    return ["search_docs"] + ([f"search_docs: {kinds[problem]}"] if problem in kinds else [])
 
 
 def compared(ids: Sequence[str], base: Mapping[str, float], other: Mapping[str, float]) -> dict[str, Any]:
