@@ -178,13 +178,19 @@ def _side(name: str, seed: int) -> str:
 
 def _is_function(entry: Entry) -> bool:
     """Whether it is a module's function, or a class' method, with a signature."""
-    head = entry[2].partition("\n")[0]
+    head, _ = _head_of(entry)
     return "." in entry[1] and head.startswith(f"{entry[1]}(") and "..." not in head
+
+
+def _head_of(entry: Entry) -> tuple[str, str]:
+    """Its signature, and its docstring."""
+    head, _, docstring = entry[2].partition("\n")
+    return head.strip("`"), docstring
 
 
 def _fact_of(entry: Entry, draws: Draws) -> tuple[Fact | None, dict[str, str]]:
     """Something that the documentation of the function tells, with what fills the words' places."""
-    head, _, docstring = entry[2].partition("\n")
+    head, docstring = _head_of(entry)
     library, _, name = entry[1].rpartition(".")
     tree = parsed(f"def {name}{head.removeprefix(entry[1])}:\n    pass\n")
     if tree is None or not isinstance(tree.body[0], ast.FunctionDef):
