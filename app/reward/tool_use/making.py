@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from app.corpus.draws import Draws, by_hash, uniform
+from app.errors import UserError
 from app.evaluation.suites.call_matching import Expected
 from app.prompting.protocols import Message
 from app.prompting.tool_calls import Call, call_text
@@ -46,7 +47,11 @@ def side_of(function: ToolFunction, seed: int) -> str:
 
 
 def made_problems(functions: Sequence[ToolFunction], number: int, seed: int) -> list[ToolProblem]:
-    """So many problems; fewer where the functions are too few for some forms."""
+    """So many problems; fewer where the functions are too few for some forms. Raises UserError where there are none."""
+    if not functions:
+        raise UserError(
+            "none of the functions that were read makes a tool: read more files (--files), or other sources"
+        )
     order = sorted(functions, key=lambda one: by_hash(f"{seed}:{one.name}:{one.summary}"))
     maker = _Maker(order, load_words(), seed)
     found = []

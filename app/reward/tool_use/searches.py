@@ -11,6 +11,7 @@ Limits: one search a dialogue; what is asked about are functions whose docstring
 """
 
 import ast
+import contextlib
 import importlib.metadata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from app.corpus.sources.packages import Distribution
 from app.docsearch.found import Answer
 from app.docsearch.marking import tool_text
 from app.docsearch.ranking import Entry
+from app.docsearch.records import Refused
 from app.docsearch.search import DocsSearch
 from app.docsearch.sources.docstrings import package, standard_library
 from app.docsearch.sources.offline import FASTAPI, PACKAGES
@@ -45,7 +47,7 @@ PYTHON = Origin(distribution="python", version="", licence="PSF-2.0", path="")
 
 
 Search = Callable[[str, str | None], Answer]
-"""search(query, source): what comes up."""
+"""search(query, source): what comes up. Raises Refused for a query that is not searched for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +65,8 @@ def offline_library(distributions: Mapping[str, Distribution], folder: Path) -> 
     packages are not searched. folder: of the index, which is made once, in seconds."""
     allowed = {name.lower(): one for name, one in distributions.items()}
     packages = tuple(name for name in PACKAGES if name in allowed)
-    settings = DocsearchSettings(offline_packages=packages or ("none",))  # without a name it takes its own list
+    named = packages or ("none",)  # without a name it takes its own list
+    settings = DocsearchSettings(offline_packages=named, searches_per_minute=10_000)
     served = DocsSearch(settings, folder)
     return Library(
         entries=list(_entries(packages)),
@@ -83,8 +86,9 @@ def search_problems(library: Library, number: int, seed: int, side: str) -> list
         if len(found) == number:
             break
         case = CYCLE[len(found) % len(CYCLE)]
-        if made := asked.problem(entry, case, f"{side}-{len(found)}"):
-            found.append(made)
+        with contextlib.suppress(Refused):
+            if made := asked.problem(entry, case, f"{side}-{len(found)}"):
+                found.append(made)
     return found
 
 

@@ -87,6 +87,11 @@ def test_a_seed_gives_the_same_problems_whatever_the_order_of_the_functions(prob
     assert made_problems(TOOLS, 400, seed=4) != problems
 
 
+def test_without_functions_there_is_a_sentence() -> None:
+    with pytest.raises(UserError, match="none of the functions that were read makes a tool: read more files"):
+        made_problems([], 10, seed=0)
+
+
 def test_a_functions_side_goes_by_its_name_alone() -> None:
     sides = Counter(side_of(one, seed) for one in TOOLS for seed in range(100))
     assert 0.06 < sides["validation"] / sides.total() < 0.18
