@@ -3,7 +3,8 @@
     serve_configs/<place>.yaml -> build -> Tools (ingress at /mcp; counts, marks) -> DocsSearch
                                                                                   -> PythonRunner (the sandbox)
 
-A shell over `app.serving.tools`. One replica each, so that what is counted is counted in one place.
+A shell over `app.serving.tools`. One replica each, so that what is counted is counted in one place; none of what
+`serving.tools` leaves out, which is then offered to nobody.
 """
 
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from app.serving.arguments import ON_HEAD, ToolsArguments
 from app.serving.guard import guard_tools
 from app.serving.keys import Keys
 from app.serving.tools.protocol import ToolReply
+from app.serving.tools.server_tools import RUN_PYTHON, SEARCH_DOCS
 from app.serving.tools.server_tools import Tools as ToolsLogic
 
 MAX_CALLS, MAX_WAITING = 256, 256
@@ -44,13 +46,15 @@ class Tools:
 
     async def __init__(  # type: ignore[misc]
         self,
-        search: DeploymentHandle,
-        runner: DeploymentHandle,
+        search: DeploymentHandle | None,
+        runner: DeploymentHandle | None,
         keys_file: str,
         session_keys: tuple[str, ...],
         allowed_hosts: tuple[str, ...],
     ) -> None:
-        self._tools = ToolsLogic(SearchHandle(search), RunnerHandle(runner))
+        self._tools = ToolsLogic(
+            None if search is None else SearchHandle(search), None if runner is None else RunnerHandle(runner)
+        )
         self._keys = Keys(Path(keys_file), session_keys)
         self._allowed_hosts = allowed_hosts
 
@@ -76,11 +80,12 @@ def build(arguments: ToolsArguments) -> Application:
     """
     profile = with_overrides(get_profile(arguments.profile), arguments.overrides)
     keys_file = arguments.keys_path()
+    offered = profile.serving.tools
     search = cast(Any, DocsSearch).options(ray_actor_options=ON_HEAD)
     tools = cast(Any, Tools).options(ray_actor_options=ON_HEAD)
     return tools.bind(
-        search.bind(profile.docsearch, arguments.env),
-        bound(profile.sandbox),
+        search.bind(profile.docsearch, arguments.env) if SEARCH_DOCS in offered else None,
+        bound(profile.sandbox) if RUN_PYTHON in offered else None,
         keys_file,
         arguments.session_keys,
         arguments.allowed_hosts,

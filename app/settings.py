@@ -215,7 +215,8 @@ class ServingSettings(Settings):
     """Adapters in one batch; more than that are exchanged."""
     max_lora_rank: Literal[8, 16, 32, 64, 128, 256] = 32
     tools: tuple[ServerToolName, ...] = ("search_docs", "run_python")
-    """What a request may ask this server to run for it; no request gets what it does not name."""
+    """What a request may ask this server to run for it, and what is offered over MCP; no request gets what it does not
+    name."""
     max_tool_rounds: int = Field(default=8, ge=1, le=100)
     """Messages of one request whose calls are run; after them the model is asked for its answer without tools."""
 

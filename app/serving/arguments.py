@@ -83,7 +83,7 @@ class LLMArguments(ApplicationArguments):
 
 
 class ToolsArguments(ApplicationArguments):
-    """The profile's docsearch and sandbox settings hold for the tools."""
+    """The profile's docsearch and sandbox settings hold for the tools, and serving.tools says which there are."""
 
     env: Literal["", "online", "offline"] = ""
     """ENV of the documentation search, which uses the network with `online` alone; left out: that of the Ray node.

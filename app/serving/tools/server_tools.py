@@ -66,14 +66,16 @@ class Tools:
 
     def __init__(
         self,
-        search: Search,
+        search: Search | None,
         runner: Runner | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """runner: left out where no programs are to be run."""
+        """None for what is turned off: there is no such tool then."""
         self._search, self._runner, self._clock = search, runner, clock
-        self._schemas: dict[str, dict[str, Any]] = {SEARCH_DOCS: SEARCH_DOCS_TOOL}
+        self._schemas: dict[str, dict[str, Any]] = {}
+        if search is not None:
+            self._schemas[SEARCH_DOCS] = SEARCH_DOCS_TOOL
         if runner is not None:
             self._schemas[RUN_PYTHON] = RUN_PYTHON_TOOL
         self._validators = {
@@ -97,7 +99,7 @@ class Tools:
         if held is None or held.ends <= self._clock():
             return _refused("request", "This conversation's tools have ended: answer without them.")
         if name not in self._schemas:
-            return _refused("tool", f"There is no such tool: there is {' and '.join(self._schemas)}.")
+            return _refused("tool", f"There is no such tool: there is {' and '.join(self._schemas) or 'none'}.")
         if problem := best_match(self._validators[name].iter_errors(dict(arguments))):
             return _refused("arguments", _said(problem))
         try:
@@ -109,6 +111,7 @@ class Tools:
             return ToolReply(status="failed", text="The tool failed. Go on without it.", reason="failed")
 
     async def _search_docs(self, held: _Request, query: str, source: str | None) -> ToolReply:
+        assert self._search is not None, "only what has a schema is called"
         async with held.beginning:  # two calls at once have one budget
             held.search = held.search or await self._search.begin(held.owner)
         try:
@@ -133,6 +136,6 @@ def _refused(reason: str, way_out: str) -> ToolReply:
 def _said(problem: ValidationError) -> str:
     """What is wrong with the arguments, without repeating a value that may be of any length."""
     if problem.validator in ("required", "additionalProperties"):
-        return f"{problem.message[:200].capitalize()}."
+        return f"{problem.message[:200]}."
     place = ".".join(map(str, problem.absolute_path)) or "The arguments"
     return f"{place}: {problem.validator} must be {problem.validator_value!r:.200}."
