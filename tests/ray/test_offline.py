@@ -16,11 +16,10 @@ import ray.train
 from ray import tune
 
 from actors.critic import CriticClient
-from actors.docs_search import DocsSearchClient
+from actors.docs_search import DocsSearch
 from actors.generator import GeneratorClient
 from actors.judges import JudgePool
 from app.cluster.offline import offline
-from app.docsearch.records import Refused
 from app.profiles import smoke
 from app.settings_docsearch import DocsearchSettings
 from app.training.ray_train import fit
@@ -83,10 +82,11 @@ def of_critic(folder: Path) -> str:
 
 def of_search(folder: Path) -> str:
     """A stage that started a search would have one that refuses the network."""
-    settings = DocsearchSettings(offline=False)
-    with contextlib.closing(DocsSearchClient(settings, folder)) as search, pytest.raises(Refused) as refused:
-        search.search("json.loads", request=search.begin())
-    return refused.value.reason
+    search = ray.remote(DocsSearch.func_or_class).remote(DocsearchSettings(offline=False), folder=folder)
+    request = ray.get(search.begin.remote(""))
+    reason, _ = ray.get(search.search.remote("json.loads", None, request))
+    ray.kill(search)
+    return str(reason)
 
 
 KINDS = [of_task, of_data, of_ray_train, of_tune, of_generator, of_judge, of_critic, of_search]
