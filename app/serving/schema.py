@@ -197,6 +197,10 @@ class ChatRequest(Request):
                 raise PydanticCustomError(
                     "same_name", f"tools has a function {name!r} beside the server's tool of that name: rename yours"
                 )
+        if names and self.tool_choice == "none":
+            self.tools = [tool for tool in self.tools or () if isinstance(tool, Tool)] or None
+            self.tool_choice = "none" if self.tools else None
+            return
         if names and (self.n or 1) > 1:
             raise PydanticCustomError("one_answer", "n goes with one answer where the server runs tools: leave it out")
         if names and isinstance(self.response_format, BySchema | Plain) and self.response_format.type != "text":
@@ -207,9 +211,6 @@ class ChatRequest(Request):
             )
         if names and self.logprobs:
             raise PydanticCustomError("no_logprobs", "logprobs do not go with the server's tools: leave them out")
-        if names and self.tool_choice == "none":
-            self.tools = [tool for tool in self.tools or () if isinstance(tool, Tool)] or None
-            self.tool_choice = "none" if self.tools else None
 
 
 def _prompt_kind(value: Any) -> str:
