@@ -40,12 +40,13 @@ def cleaned_query(query: str) -> str:
     line = " ".join(kept.split())[:MAX_QUERY].strip()
     if not line:
         raise Refused("query", "it is empty")
-    if kind := _secret_in(kept):  # all of it: what is cut off may be what makes the rest a secret
+    if kind := secret_in(kept):  # all of it: what is cut off may be what makes the rest a secret
         raise Refused("secret", f"it holds {kind}")
     return line
 
 
-def _secret_in(text: str) -> str:
+def secret_in(text: str) -> str:
+    """What kind of secret the text holds; empty for none."""
     is_assigned = any(map(_is_secret_value, _ASSIGNED.finditer(text)))
     is_long = any(_is_mixed(match[0]) for match in _LONG.finditer(text))
     if is_assigned or is_long or find_secrets(text) or _BEARER.search(text):

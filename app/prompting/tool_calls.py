@@ -52,7 +52,7 @@ def parse_calls(reply: str) -> list[Call]:
     else:
         calls = [call for text in _fenced(reply) for call in _bare(text)] or _bare(reply)
     for call in calls:
-        if not _shallow(call.arguments):
+        if not is_shallow(call.arguments):
             raise MalformedCallError(f"the arguments of {call.name[:80]!r} are nested too deeply")
     return calls
 
@@ -208,7 +208,7 @@ def _source(node: ast.expr, text: str) -> str:
     return ast.get_source_segment(text, node) or ""
 
 
-def _shallow(value: Any) -> bool:
+def is_shallow(value: Any) -> bool:
     """Whether what reads the arguments may recurse into them."""
     level = [value]
     for _ in range(_MAX_DEPTH):

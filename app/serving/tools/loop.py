@@ -10,6 +10,7 @@ call is made twice.
 """
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
@@ -18,6 +19,7 @@ from typing import Any, Protocol
 
 from app.serving.engine_protocol import Head
 from app.serving.errors import ApiError, invalid, tools_unavailable
+from app.serving.tools.bare_calls import wants_json
 from app.serving.tools.protocol import ServerTools, ToolReply
 from app.serving.tools.rounds import Call, Dialogue, Round
 from app.serving.tools.streamed import Parts, StreamedAnswer
@@ -27,19 +29,24 @@ from app.serving.tries import RETRY_S, Deadline, retried
 
 Ask = Callable[[dict[str, Any]], Parts]
 """One answer of one engine: a Head, then the body."""
+Heard = AsyncGenerator[Head | bytes | Round, None]
+"""A round as the client sees it, and at its end what was said."""
 BESIDE_CLIENTS = ToolReply(status="refused", text="", reason="client_call")
 REPEATED = ToolReply(status="refused", text="", reason="repeated")
 """Of a call that was made before with the same arguments. Where a model does nothing else it is asked for its answer,
 without tools, and does not see that it repeated itself: small ones go on with what is in their last messages."""
 SAME = "The same call has its result above."
+MAX_CALLS = 16
+"""Of one message; further ones are left out, so that no message takes a thousand turns."""
 logger = logging.getLogger(__name__)
 
 
 class Form(Protocol):
     """How the client gets its answer: `StreamedAnswer` or `WholeAnswer`."""
 
-    def hear(self, parts: Parts) -> AsyncGenerator[Head | bytes | Round, None]:
-        """What the client sees of a round while it comes, and at its end what was said."""
+    def hear(self, parts: Parts, bare: tuple[str, ...]) -> Heard:
+        """A round while it comes. bare: names of tools whose
+        calls may come without tags (`bare_calls`)."""
         ...
 
     def tell(self, told: ToolEvent) -> Iterator[Head | bytes]: ...
@@ -57,15 +64,18 @@ class Loop:
         names = tuple(tool["type"] for tool in body["tools"] if tool["type"] != "function")
         request, schemas = await deadline.wait(self._begin(owner, names))
         dialogue = Dialogue(body, schemas)
-        form = _form(body, names)
+        form = _form(body)
+        bare = () if wants_json(body["messages"], names) else names
+        most = 1 if body.get("parallel_tool_calls") is False else MAX_CALLS
         rounds: list[Round] = []
         called: set[tuple[str, str]] = set()
         may_call = self._max_rounds > 0
         while True:
-            async with aclosing(self._round(ask, dialogue, form, may_call=may_call)) as parts:
+            heard = partial(_heard, form, ask, bare if may_call else ())
+            async with aclosing(self._round(heard, dialogue, may_call=may_call)) as parts:
                 async for part in parts:
                     if isinstance(part, Round):
-                        rounds.append(part)
+                        rounds.append(dataclasses.replace(part, calls=part.calls[:most]))
                     else:
                         yield part
             said = rounds[-1]
@@ -107,12 +117,10 @@ class Loop:
                 raise invalid(f"tools names {name!r}, which is not running here: leave it out", "tools")
         return request, schemas
 
-    async def _round(
-        self, ask: Ask, dialogue: Dialogue, form: Form, *, may_call: bool
-    ) -> AsyncGenerator[Head | bytes | Round, None]:
+    async def _round(self, heard: Callable[[dict[str, Any]], Heard], dialogue: Dialogue, *, may_call: bool) -> Heard:
         """One round, asked again with shorter results where they don't fit the engine's context."""
         while True:
-            attempt = partial(_heard, form, ask, dialogue.asked(may_call=may_call))
+            attempt = partial(heard, dialogue.asked(may_call=may_call))
             try:
                 async with aclosing(retried(attempt)) as parts:
                     async for part in parts:
@@ -137,16 +145,16 @@ class Loop:
             return ToolReply(status="failed", text="The tool failed. Go on without it.", reason="failed")
 
 
-def _form(body: dict[str, Any], names: tuple[str, ...]) -> Form:
+def _form(body: dict[str, Any]) -> Form:
     functions = frozenset(tool["function"]["name"] for tool in body["tools"] if tool["type"] == "function")
     if body.get("stream"):
         include_usage = bool(body.get("stream_options", {}).get("include_usage"))
-        return StreamedAnswer(names, functions, include_usage=include_usage)
-    return WholeAnswer(names, functions)
+        return StreamedAnswer(functions, include_usage=include_usage)
+    return WholeAnswer(functions)
 
 
-async def _heard(form: Form, ask: Ask, asked: dict[str, Any]) -> AsyncGenerator[Head | bytes | Round, None]:
-    async with aclosing(ask(asked)) as parts, aclosing(form.hear(parts)) as heard:
+async def _heard(form: Form, ask: Ask, bare: tuple[str, ...], asked: dict[str, Any]) -> Heard:
+    async with aclosing(ask(asked)) as parts, aclosing(form.hear(parts, bare)) as heard:
         async for part in heard:
             yield part
 

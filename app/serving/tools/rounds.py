@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.docsearch.plain_text import cleaned
+from app.prompting.tool_calls import is_shallow
 
 CALL_TAG = "<tool_call>"
 """With it a call begins in the one dialect that the engine reads (`hermes`)."""
@@ -36,12 +37,12 @@ class Call:
     arguments: str
 
     def parsed(self) -> dict[str, Any] | None:
-        """The arguments; None where they are no JSON object."""
+        """The arguments; None where they are no JSON object, or a very deep one."""
         try:
             value = json.loads(self.arguments or "{}")
         except (ValueError, RecursionError):
             return None
-        return value if isinstance(value, dict) else None
+        return value if isinstance(value, dict) and is_shallow(value) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,28 +169,30 @@ class Joined:
 
     def __init__(self) -> None:
         self._is_written = self._is_begun = False
-        self._held = ""
+        self._held: list[str] = []
+        """White space, of which a model may write a whole answer."""
 
     def begin(self) -> None:
         """A round begins, for the first time or once more."""
-        self._is_begun, self._held = False, ""
+        self._is_begun, self._held = False, []
 
     def add(self, piece: str) -> str:
         """What may be shown by now."""
-        text = self._held + piece
+        if not piece or piece.isspace():
+            self._held.append(piece)
+            return ""
+        text = "".join([*self._held, piece])
         if self._is_written and not self._is_begun:
             text = text.lstrip()
         shown = text.rstrip()
-        self._held = text[len(shown) :]
-        if not shown:
-            return ""
+        self._held = [text[len(shown) :]]
         gap = "\n\n" if self._is_written and not self._is_begun else ""
         self._is_written = self._is_begun = True
         return gap + shown
 
     def end(self) -> str:
         """What was held back, for no round follows."""
-        return self._held
+        return "".join(self._held)
 
 
 def summed(first: Mapping[str, Any] | None, second: Mapping[str, Any] | None) -> dict[str, Any]:

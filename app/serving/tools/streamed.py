@@ -6,7 +6,7 @@ as if they were alone. One id, one beginning, one finish_reason, one usage over 
 
 import json
 from collections.abc import AsyncGenerator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from app.serving.engine_protocol import Head
@@ -26,19 +26,19 @@ class _Growing:
 
     id: str = ""
     name: str = ""
-    arguments: str = ""
+    arguments: list[str] = field(default_factory=list)
     shown: int | None = None
 
 
 class _Hearing:
     """What one round has said so far."""
 
-    def __init__(self, names: tuple[str, ...], functions: frozenset[str]) -> None:
+    def __init__(self, functions: frozenset[str], bare: tuple[str, ...]) -> None:
         self._functions = functions
-        self._bare = BareCalls(names)
+        self._bare = BareCalls(bare)
         self._found: tuple[Call, ...] = ()
         self._calls: dict[int, _Growing] = {}
-        self.texts = dict.fromkeys(TEXTS, "")
+        self._texts: dict[str, list[str]] = {name: [] for name in TEXTS}
         self.finish_reason = "stop"
         self.usage: dict[str, Any] = {}
 
@@ -55,14 +55,14 @@ class _Hearing:
 
     def end(self) -> dict[str, Any]:
         """What was held back, when all has come."""
-        rest, self._found = self._bare.end(is_alone=not self._calls)
-        self.texts["content"] += rest
+        rest, self._found = self._bare.end(is_whole=self.finish_reason == "stop" and not self._calls)
+        self._texts["content"].append(rest)
         return {"content": rest}
 
     def _heard(self, texts: dict[str, str]) -> dict[str, Any]:
         texts["content"] = self._bare.add(texts["content"])
         for name, text in texts.items():
-            self.texts[name] += text
+            self._texts[name].append(text)
         return dict(texts)
 
     def _shown(self, piece: dict[str, Any]) -> dict[str, Any] | None:
@@ -70,7 +70,7 @@ class _Hearing:
         function = piece.get("function") or {}
         call.id = call.id or piece.get("id") or ""
         call.name += function.get("name") or ""
-        call.arguments += function.get("arguments") or ""
+        call.arguments.append(function.get("arguments") or "")
         if call.name not in self._functions:
             return None
         if call.shown is None:
@@ -79,12 +79,12 @@ class _Hearing:
 
     def whole(self) -> Round:
         hidden = tuple(
-            Call(id=call.id, name=call.name, arguments=call.arguments)
+            Call(id=call.id, name=call.name, arguments="".join(call.arguments))
             for call in self._calls.values()
             if call.shown is None
         )
         return round_of(
-            self.texts,
+            {name: "".join(pieces) for name, pieces in self._texts.items()},
             hidden + self._found,
             calls_client=len(hidden) < len(self._calls),
             finish_reason=self.finish_reason,
@@ -95,20 +95,20 @@ class _Hearing:
 class StreamedAnswer:
     """Implements `app.serving.tools.loop.Form`."""
 
-    def __init__(self, names: tuple[str, ...], functions: frozenset[str], *, include_usage: bool) -> None:
-        """names: of the server's tools; functions: the client's; include_usage: whether it asked for the count of
-        tokens."""
-        self._names, self._functions, self._include_usage = names, functions, include_usage
+    def __init__(self, functions: frozenset[str], *, include_usage: bool) -> None:
+        """functions: the client's; include_usage: whether it asked for the count of tokens."""
+        self._functions, self._include_usage = functions, include_usage
         self._texts = {name: Joined() for name in TEXTS}
         self._head: Head | None = None
         self._chunk: dict[str, Any] = {}
         """What all chunks have: id, object, created, model."""
         self._is_open = False
+        self._num_told = 0
         self._usage: dict[str, Any] = {}
         self._finish_reason = "stop"
 
-    async def hear(self, parts: Parts) -> AsyncGenerator[Head | bytes | Round, None]:
-        hearing = _Hearing(self._names, self._functions)
+    async def hear(self, parts: Parts, bare: tuple[str, ...]) -> AsyncGenerator[Head | bytes | Round, None]:
+        hearing = _Hearing(self._functions, bare)
         for text in self._texts.values():
             text.begin()
         head = await anext(parts)
@@ -132,7 +132,8 @@ class StreamedAnswer:
         yield said
 
     def tell(self, told: ToolEvent) -> Iterator[Head | bytes]:
-        yield from self._passed_on({"tool_events": [told.as_json()]})
+        index, self._num_told = self._num_told, self._num_told + 1  # helpers of clients put lists together by it
+        yield from self._passed_on({"tool_events": [{"index": index, **told.as_json()}]})
 
     def end(self) -> Iterator[Head | bytes]:
         yield from self._open()

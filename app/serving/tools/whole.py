@@ -15,9 +15,9 @@ Parts = AsyncGenerator[Head | bytes, None]
 class WholeAnswer:
     """Implements `app.serving.tools.loop.Form`."""
 
-    def __init__(self, names: tuple[str, ...], functions: frozenset[str]) -> None:
-        """names: of the server's tools; functions: the client's."""
-        self._names, self._functions = names, functions
+    def __init__(self, functions: frozenset[str]) -> None:
+        """functions: the client's."""
+        self._functions = functions
         self._joined = {"content": Joined(), "reasoning": Joined()}
         self._texts = dict.fromkeys(self._joined, "")
         self._told: list[ToolEvent] = []
@@ -25,7 +25,7 @@ class WholeAnswer:
         self._answer: dict[str, Any] = {}
         self._usage: dict[str, Any] = {}
 
-    async def hear(self, parts: Parts) -> AsyncGenerator[Head | bytes | Round, None]:
+    async def hear(self, parts: Parts, bare: tuple[str, ...]) -> AsyncGenerator[Head | bytes | Round, None]:
         head = await anext(parts)
         assert isinstance(head, Head), f"an answer begins with its Head, got {head!r}"
         answer = json.loads(b"".join([part async for part in parts if isinstance(part, bytes)]))
@@ -36,12 +36,12 @@ class WholeAnswer:
         hidden = tuple(
             Call(id=call["id"], name=call["function"]["name"], arguments=call["function"]["arguments"])
             for call in calls
-            if call not in theirs
+            if call["function"]["name"] not in self._functions
         )
         texts = {name: message.get(name) or "" for name in self._texts}
-        bare = BareCalls(self._names)
-        shown = bare.add(texts["content"].partition(CALL_TAG)[0])  # what follows is a call that was cut off
-        rest, found = bare.end(is_alone=not calls)
+        untagged = BareCalls(bare)
+        shown = untagged.add(texts["content"].partition(CALL_TAG)[0])  # what follows is a call that was cut off
+        rest, found = untagged.end(is_whole=choice["finish_reason"] == "stop" and not calls)
         texts["content"] = shown + rest
         said = round_of(
             texts,

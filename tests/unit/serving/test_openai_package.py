@@ -211,11 +211,12 @@ def test_a_field_that_is_null_though_needed_is_named_once(fields: dict[str, Any]
 
 
 SEARCHES = (Says(content="Let me look.", calls=[scripts.search("zip")]), Says(content="It pairs."))
+TWICE = (Says(calls=[scripts.search("map"), scripts.search("filter")]), *SEARCHES)
 
 
-def through_the_package(ask: Any) -> Any:
+def through_the_package(ask: Any, *script: Says) -> Any:
     async def go() -> Any:
-        edge = Edge(Engines(*SEARCHES), ServingSettings(), tools=Tools())
+        edge = Edge(Engines(*script or SEARCHES), ServingSettings(), tools=Tools())
         transport = httpx.ASGITransport(edge.app())
         options: Any = {"base_url": "http://127.0.0.1/v1", "api_key": "pk-x", "max_retries": 0}
         async with openai.AsyncOpenAI(**options, http_client=httpx.AsyncClient(transport=transport)) as client:
@@ -250,3 +251,28 @@ def test_a_stream_with_events_is_one_stream_to_the_package() -> None:
     assert [choice.finish_reason for chunk in chunks for choice in chunk.choices if choice.finish_reason] == ["stop"]
     assert len({chunk.id for chunk in chunks}) == 1 and chunks[-1].usage.total_tokens == 30
     assert not any(delta.tool_calls for delta in deltas)
+
+
+def test_the_helper_that_puts_a_stream_together_takes_every_event() -> None:
+    """It knows lists in a delta by their `index` alone, and raises without one."""
+
+    async def ask(client: Any) -> Any:
+        async with client.chat.completions.stream(**BODY, tools=[SEARCH]) as stream:
+            texts = [event.delta async for event in stream if event.type == "content.delta"]
+            return texts, await stream.get_final_completion()
+
+    texts, done = through_the_package(ask, *TWICE)
+    message = done.choices[0].message
+    assert message.content == "".join(texts) == "Let me look.\n\nIt pairs."
+    assert [event["status"] for event in message.model_extra["tool_events"]] == ["started", "ok"] * 3
+    assert chat(messages=[USER, message.model_dump(), USER])["messages"][1]["content"] == message.content
+
+
+def test_parse_takes_the_servers_tools_beside_its_own_fields() -> None:
+    """It takes functions alone under `tools`."""
+
+    async def ask(client: Any) -> Any:
+        return await client.chat.completions.parse(**BODY, extra_body={"tools": [SEARCH]})
+
+    message = through_the_package(ask, *TWICE).choices[0].message
+    assert message.content == "Let me look.\n\nIt pairs." and len(message.model_extra["tool_events"]) == 3
