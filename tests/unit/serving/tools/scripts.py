@@ -39,6 +39,8 @@ class Says:
     may_repeat: bool = True
     refused: ApiError | None = None
     hangs: bool = False
+    error: dict[str, Any] | None = None
+    """With which a stream breaks off after its content, as vLLM tells of it."""
 
 
 def search(query: str) -> Call:
@@ -107,6 +109,9 @@ async def _streamed(said: Says, number: int) -> AsyncGenerator[Head | bytes, Non
         yield chunk({"content": piece})
     if said.hangs:
         await asyncio.sleep(60)
+    if said.error:
+        yield f"data: {json.dumps({'error': said.error})}\n\ndata: [DONE]\n\n".encode()
+        return
     for index, call in enumerate(_tool_calls(said, number)):
         head, arguments = {key: call[key] for key in ("id", "type")}, call["function"]["arguments"]
         yield chunk({"tool_calls": [{"index": index, **head, "function": {"name": call["function"]["name"]}}]})

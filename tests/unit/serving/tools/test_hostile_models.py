@@ -218,9 +218,10 @@ def test_json_that_the_user_asked_for_is_the_answer(stream: bool) -> None:
     ("content", "finish"),
     [
         (f"{BARE}\nThis looks up how", "length"),
+        (f'{BARE}\n{{"name": "delete_files", "arguments": {{}}}}', "stop"),
         ('{"name": "search_docs", "parameters": {"type": "object", "properties": {"query": {}}}}', "stop"),
     ],
-    ids=["cut off after it", "a definition"],
+    ids=["cut off after it", "with one of another tool", "a definition"],
 )
 def test_what_is_no_call_is_shown_whole(stream: bool, content: str, finish: str) -> None:
     tools = Tools()
@@ -240,6 +241,14 @@ def test_the_last_round_ends_at_a_call_as_long_as_the_engine_takes_one_more_stop
     engines = Engines(Says(calls=[search("a")]), Says(content="done"))
     post(engines, Tools(), settings={"max_tool_rounds": 1}, stop=stops)
     assert engines.bodies[1]["stop"] == [*stops, "<tool_call>"][:16]
+
+
+@pytest.mark.parametrize(("code", "told"), [(500, "internal_error"), (400, "invalid_value")])
+def test_an_error_in_the_middle_of_the_engines_stream_is_the_clients_too(code: int, told: str) -> None:
+    broken = Says(content="half", error={"message": "/secret/path", "code": code})
+    done = answer(post(Engines(Says(calls=[search("a")]), broken), Tools(), stream=True))
+    assert done.error and done.error["code"] == told
+    assert (done.content, done.finish, "[DONE]" in done.order) == ("half", [], False)
 
 
 CHOICES = (None, "auto", "none", "required", SEARCH, {"type": "function", "function": {"name": "open_file"}})

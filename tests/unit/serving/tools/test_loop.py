@@ -207,7 +207,7 @@ def test_a_model_that_calls_although_it_was_given_no_tools_ends_the_answer(strea
     engines, tools = Engines(Says(content="Well.", calls=[search("a")])), Tools()
     settings = {"max_tool_rounds": 1}
     found = answer(post(engines, tools, settings=settings, stream=stream, tools=[SEARCH, CLIENTS]))
-    assert (found.calls, len(engines.bodies), len(tools.calls)) == ([], 2, 1)
+    assert (found.calls, found.finish, len(engines.bodies), len(tools.calls)) == ([], ["stop"], 2, 1)
     assert [tool["function"]["name"] for tool in engines.bodies[1]["tools"]] == ["open_file"]
 
 

@@ -144,6 +144,8 @@ def test_requests_end_and_take_bounded_memory(search: InThreads) -> None:
     assert reasons(tools, first, [("run_python", {"code": "1"})]) == [""]
     now[0] = REQUEST_SECONDS
     assert reasons(tools, first, [("run_python", {"code": "1"})]) == ["request"]
+    begun(tools)
+    assert first not in tools._requests, "those that have ended take none"
 
     async def many() -> None:
         for _ in range(MAX_REQUESTS + 10):
