@@ -5,7 +5,7 @@ import re
 import pytest
 
 from app.docsearch.found import Answer, Found
-from app.docsearch.marking import AFTER, SPACE_SIGN, datamarked, refused_text, tool_text
+from app.docsearch.marking import AFTER, MARKED, SPACE_SIGN, datamarked, refused_text, tool_text
 from app.docsearch.records import Refused
 from app.prompting.tool_schema import NOTHING, results_text
 
@@ -18,6 +18,12 @@ def test_between_the_marks_is_what_training_shows() -> None:
     text = tool_text(answer("json.loads(s) reads JSON.", "Other passage."), is_datamarked=False, mark="m")
     shown = results_text([("python", "json.loads(s) reads JSON."), ("python", "Other passage.")])
     assert f"\n<<m>>\n{shown}\n<</m>>\n{AFTER}" in text
+
+
+def test_spaces_of_prose_are_marked_where_nothing_else_is_said() -> None:
+    """What was measured to be obeyed less (docs/log), and the model is told what the sign is."""
+    text = tool_text(answer("Read a file."), mark="m")
+    assert f"Read{SPACE_SIGN}a{SPACE_SIGN}file." in text and text.partition("\n")[0].endswith(MARKED)
 
 
 def test_nothing_found_reads_as_in_training() -> None:
