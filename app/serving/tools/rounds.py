@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from app.docsearch.marking import SPACE_SIGN
 from app.docsearch.plain_text import cleaned
 from app.prompting.tool_calls import is_shallow
 
@@ -39,7 +40,7 @@ class Call:
     def parsed(self) -> dict[str, Any] | None:
         """The arguments; None where they are no JSON object, or a very deep one."""
         try:
-            value = json.loads(self.arguments or "{}")
+            value = json.loads(self.arguments.replace(SPACE_SIGN, " ").replace("\\u02c6", " ") or "{}")
         except (ValueError, RecursionError):
             return None
         return value if isinstance(value, dict) and is_shallow(value) else None
@@ -178,6 +179,7 @@ class Joined:
 
     def add(self, piece: str) -> str:
         """What may be shown by now."""
+        piece = piece.replace(SPACE_SIGN, " ")  # which small models copy out of what was found
         if not piece or piece.isspace():
             self._held.append(piece)
             return ""

@@ -203,6 +203,14 @@ def test_a_model_that_repeats_its_call_is_asked_for_its_answer_and_nothing_is_se
 
 
 @BOTH
+def test_the_sign_between_words_of_what_was_found_is_a_space_where_a_model_copies_it(stream: bool) -> None:
+    engines = Engines(Says(calls=[search("zip\u02c6strict")]), Says(content="It\u02c6pairs\u02c6two."))
+    tools = Tools()
+    assert answer(post(engines, tools, stream=stream)).content == "It pairs two."
+    assert tools.calls[0][2] == {"query": "zip strict"}
+
+
+@BOTH
 def test_a_model_that_calls_although_it_was_given_no_tools_ends_the_answer(stream: bool) -> None:
     engines, tools = Engines(Says(content="Well.", calls=[search("a")])), Tools()
     settings = {"max_tool_rounds": 1}
