@@ -45,8 +45,7 @@ class Form(Protocol):
     """How the client gets its answer: `StreamedAnswer` or `WholeAnswer`."""
 
     def hear(self, parts: Parts, bare: tuple[str, ...]) -> Heard:
-        """A round while it comes. bare: names of tools whose
-        calls may come without tags (`bare_calls`)."""
+        """A round while it comes. bare: names of tools whose calls may come without tags (`bare_calls`)."""
         ...
 
     def tell(self, told: ToolEvent) -> Iterator[Head | bytes]: ...
