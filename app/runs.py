@@ -105,7 +105,7 @@ class Run:
         self.evolve_meta = self.evolve / "meta.json"
         self.evolve_lineage = self.evolve / "lineage.jsonl"
         self.evolve_tune = self.evolve / "tune"
-        self.evolve_tune_state = self.evolve / "tune_state.tar"
+        self.evolve_tune_state = self.evolve / "tune_state.zip"
         self.evolve_individuals = self.evolve / "individuals"
         self.evolve_boundaries = self.evolve / "boundaries"
         self.evolve_pool = self.evolve / "pool"

@@ -6,7 +6,7 @@ meanwhile leaves half of a file (`sync_up_experiment_state`, ray/tune/execution/
 """
 
 import os
-import tarfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,18 +19,18 @@ def save(tune_controller: Any, place: Path | None) -> None:
         return
     experiment = Path(tune_controller._storage.experiment_fs_path)
     unfinished = place.with_name(f".{place.name}.tmp")
-    with tarfile.open(unfinished, "w") as archive:
+    with zipfile.ZipFile(unfinished, "w") as archive:
         for path in _files(experiment):
-            archive.add(path, path.name)
+            archive.write(path, path.name)
     os.replace(unfinished, place)
 
 
 def put_back(place: Path, experiment: Path) -> None:
     """Replace what lies in the experiment's folder by what was kept."""
-    with tarfile.open(place) as archive:
+    with zipfile.ZipFile(place) as archive:
         for path in _files(experiment):
             path.unlink()
-        archive.extractall(experiment, filter="data")
+        archive.extractall(experiment)
 
 
 def _files(experiment: Path) -> Iterator[Path]:

@@ -48,7 +48,7 @@ def sources_of(settings: DocsearchSettings) -> Iterator[DocsSource]:
 
 
 def rates_of(settings: DocsearchSettings) -> Rates:
-    """Of each API key, and of each source that says how often it may be asked, or that costs money."""
+    """The rates of each API key, and of each source that says how often it may be asked, or that costs money."""
     return Rates(
         {
             KEY: Rate(calls=settings.searches_per_minute, seconds=MINUTE),

@@ -265,7 +265,7 @@ def _read(held: Any) -> tuple[Found, ...]:
 
 
 def _share(query: str, found: Sequence[Found]) -> float:
-    """Of the query's words, how many the best passage has."""
+    """The share of the query's words that the best passage has, 0 to 1."""
     words = words_in(query)
     held = set(words_in(f"{found[0].title} {found[0].text}")) if found else set()
     return sum(word in held for word in words) / max(len(words), 1)

@@ -39,7 +39,7 @@ PACKAGES = (
 FASTAPI = frozenset({"fastapi", "starlette"})
 MAX_PAGES = 5000
 _FORMAT = "2"
-"""Of the index: another one where names, passages or columns are."""
+"""Version of the index' format: to be raised where names, passages or columns change."""
 _KEPT_INDEXES = 3
 
 

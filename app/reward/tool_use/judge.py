@@ -113,7 +113,7 @@ def key_overlap(calls: Sequence[Call], wanted: Sequence[Expected], pairs: Pairs)
 
 
 def value_share(wanted: Sequence[Expected], pairs: Pairs, language: str = "python") -> float:
-    """Of the arguments that are wanted, or given beyond them and known, those with a right value."""
+    """The share of right values among the arguments that are wanted, or given beyond them and known."""
     right = total = 0
     for expected in wanted:
         call = next((one for one, other in pairs if other is expected), None)

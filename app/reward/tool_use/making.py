@@ -33,7 +33,8 @@ from app.reward.tool_use.words import Words, load_words
 SHARES: dict[Form, int] = {
     "simple": 20, "multiple": 26, "parallel": 12, "parallel_multiple": 8, "irrelevant": 15, "missing": 5, "chat": 3,
 }  # fmt: skip
-"""Of a hundred problems; the other eleven are searches (`searches`), three of which need none: so 26 want no call."""
+"""How many of a hundred problems have each form. The other eleven are searches (`searches`), three of which need
+none, so that 26 of the hundred want no call."""
 MOST_OTHERS = 3
 ALIKE, UNLIKE = 0.4, 0.2
 """Shares of words in common: above the first a function might do the same, up to the second it surely does not."""
