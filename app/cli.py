@@ -5,7 +5,6 @@ sentence for a user's mistake.
 """
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from app.docsearch.command import add_docsearch_arguments, docsearch
 from app.errors import UserError, causes
 from app.evaluation.arguments import add_arguments
 from app.files.user_files import user_path
+from app.sandbox.command import add_sandbox_arguments, sandbox
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -88,12 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     keys = commands.add_parser("keys", help="API keys of the server: add NAME, list, remove NAME")
     keys.add_argument("action", choices=("add", "list", "remove"))
     keys.add_argument("name", nargs="?", help="whose key; letters, digits, - and _")
-    sandbox = commands.add_parser("sandbox", parents=[unsafe], help="judge a catalogue of programs")
-    sandbox.add_argument(
-        "--cases", required=True, type=user_path, metavar="FILE.jsonl", help="lines of id, input, expected"
-    )
-    sandbox.add_argument("--timeout", type=float, default=2.0, metavar="S", help="CPU seconds a program may use")
-    sandbox.add_argument("--json", action="store_true", help="print the outcome as one JSON object")
+    add_sandbox_arguments(commands.add_parser("sandbox", parents=[unsafe], help="judge a catalogue of programs"))
     docs = commands.add_parser("docsearch", parents=[profile], help="search the documentation, or try the guard of it")
     add_docsearch_arguments(docs)
     return parser
@@ -236,23 +231,6 @@ def _report(arguments: argparse.Namespace) -> None:
     print(f"report: {run.report_html}")
 
 
-def _sandbox(arguments: argparse.Namespace) -> None:
-    from app.overrides import parse_settings
-    from app.sandbox.catalogue import read_cases, run_catalogue
-    from app.sandbox.tiers import confinement
-    from app.settings import SandboxSettings
-
-    cases = read_cases(arguments.cases)
-    settings = parse_settings(SandboxSettings, {"timeout_s": arguments.timeout}, "--timeout")
-    outcome = run_catalogue(cases, settings, confinement(unsafe=arguments.unsafe))
-    if arguments.json:
-        print(json.dumps(outcome))
-        return
-    for row in outcome["differing"]:
-        print(f"{row['id']}: {row['verdict']}, expected {' or '.join(row['expected'])}: {row['detail']}")
-    print(f"sandbox: {outcome['as_expected']} of {outcome['total']} cases as expected, tier {outcome['tier']}")
-
-
 def _serve(arguments: argparse.Namespace) -> None:
     from app.serving.command import serve
 
@@ -304,7 +282,7 @@ COMMANDS = {
     "report": _report,
     "serve": _serve,
     "keys": _keys,
-    "sandbox": _sandbox,
+    "sandbox": sandbox,
     "docsearch": docsearch,
 }
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
