@@ -1,4 +1,5 @@
-"""Errors as OpenAI's API shapes them: `{"error": {"message", "type", "param", "code"}}`.
+"""Errors as OpenAI's API shapes them: `{"error": {"message", "type", "param", "code"}}`; and for those who speak
+Anthropic's, `{"type": "error", "error": {"type", "message"}}`.
 
 Clients choose their exception by the HTTP status (openai-python's `_make_status_error`) and show the message; in the
 middle of a stream, where the status is spent, an event with the same object makes openai-python raise APIError.
@@ -11,6 +12,16 @@ from typing import Any
 from starlette.responses import JSONResponse
 
 NO_STORE = {"Cache-Control": "no-store"}
+ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    408: "timeout_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
 
 
 class ApiError(Exception):
@@ -87,6 +98,11 @@ def queue_full(retry_after: float) -> ApiError:
     return ApiError(429, message, "rate_limit_error", "queue_full", retry_after=retry_after)
 
 
+def rate_limited(cause: str, retry_after: float) -> ApiError:
+    message = f"{cause}: try again in {math.ceil(retry_after)} s"
+    return ApiError(429, message, "rate_limit_error", "rate_limit_exceeded", retry_after=retry_after)
+
+
 def unavailable(message: str, retry_after: float) -> ApiError:
     """The engine is starting or down; the message says which."""
     return ApiError(503, message, "server_error", "engine_unavailable", retry_after=retry_after)
@@ -129,8 +145,24 @@ def error_body(error: ApiError) -> dict[str, Any]:
     return {"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}}
 
 
-def error_response(error: ApiError) -> JSONResponse:
-    """The response. Retry-After is rounded up to whole seconds, as HTTP has it."""
+def anthropic_body(error: ApiError) -> dict[str, Any]:
+    """Kinds and statuses are Anthropic's, whose clients know no 422. They look for the words "prompt is too long" when
+    they want to know whether to shorten a conversation."""
+    status = anthropic_status(error)
+    kind = ANTHROPIC_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
+    is_long = error.code == "context_length_exceeded"
+    return {
+        "type": "error",
+        "error": {"type": kind, "message": ("prompt is too long: " if is_long else "") + error.message},
+    }
+
+
+def anthropic_status(error: ApiError) -> int:
+    return 400 if error.status == 422 else error.status
+
+
+def error_response(error: ApiError, *, anthropic: bool = False) -> JSONResponse:
+    """The response, in OpenAI's form or in Anthropic's. Retry-After is rounded up to whole seconds, as HTTP has it."""
     headers = dict(NO_STORE)
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
@@ -138,6 +170,8 @@ def error_response(error: ApiError) -> JSONResponse:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     if error.status == 504 or error.code == "engine_died":
         headers["x-should-retry"] = "false"  # openai-python repeats a 5xx twice: the same would happen again
+    if anthropic:
+        return JSONResponse(anthropic_body(error), anthropic_status(error), headers)
     return JSONResponse(error_body(error), error.status, headers)
 
 
