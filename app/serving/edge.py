@@ -16,7 +16,7 @@ import logging
 import math
 import time
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from functools import partial
 from typing import Any, cast
 
@@ -91,7 +91,7 @@ class Edge:
                 Route("/v1/models", self._models),
                 Route("/v1/models/{name:path}", self._model),
                 Route("/metrics", lambda _: Response(self.metrics.text(), media_type=metrics.CONTENT_TYPE)),
-                Route("/openapi.json", lambda _: JSONResponse(document())),
+                Route("/openapi.json", self._description),
                 *(Route(path, self._complete, methods=["POST"]) for path in KINDS),
             ],
             exception_handlers={ApiError: _refused, Exception: _failed},
@@ -218,6 +218,11 @@ class Edge:
         except ApiError:
             return JSONResponse({"status": "starting"}, 503, {"Retry-After": str(math.ceil(RETRY_S))})
         return JSONResponse({"status": "ok"})
+
+    async def _description(self, _: Request) -> Response:
+        with suppress(ApiError):  # an engine that starts has no names yet
+            await self.models()
+        return JSONResponse(document(self._names, self._limits.max_model_len))
 
     async def _models(self, request: Request) -> Response:
         cards = [self._card(name) for name in await self.models()]

@@ -35,7 +35,9 @@ class ApiError(Exception):
         code: str,
         param: str | None = None,
         retry_after: float | None = None,
+        allow: str | None = None,
     ) -> None:
+        """allow: the methods that the path takes, for a 405 (RFC 9110)."""
         super().__init__(message)
         self.status = status
         self.message = message
@@ -43,10 +45,12 @@ class ApiError(Exception):
         self.code = code
         self.param = param
         self.retry_after = retry_after
+        self.allow = allow
 
     def __reduce__(self) -> tuple[Any, ...]:
         """So that it crosses from a Ray actor whole."""
-        return ApiError, (self.status, self.message, self.type, self.code, self.param, self.retry_after)
+        fields = self.status, self.message, self.type, self.code, self.param, self.retry_after, self.allow
+        return ApiError, fields
 
 
 def unauthenticated(message: str) -> ApiError:
@@ -68,7 +72,7 @@ def unknown_model(name: str, known: list[str]) -> ApiError:
 
 def wrong_method(method: str, allowed: str) -> ApiError:
     message = f"this path takes {allowed}, not {method[:20]}"
-    return ApiError(405, message, "invalid_request_error", "method_not_allowed")
+    return ApiError(405, message, "invalid_request_error", "method_not_allowed", allow=allowed)
 
 
 def slow_body(seconds: float) -> ApiError:
@@ -168,6 +172,8 @@ def error_response(error: ApiError, *, anthropic: bool = False) -> JSONResponse:
         headers["WWW-Authenticate"] = "Bearer"
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    if error.allow is not None:
+        headers["Allow"] = error.allow
     if error.status == 504 or error.code == "engine_died":
         headers["x-should-retry"] = "false"  # openai-python repeats a 5xx twice: the same would happen again
     if anthropic:

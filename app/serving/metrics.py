@@ -25,7 +25,7 @@ than all; or nothing could be run."""
 class Metrics:
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
-        ProcessCollector(namespace="pocketcoder_edge", registry=registry)
+        ProcessCollector(registry=registry)
         self._requests = Counter(
             "pocketcoder_requests", "Requests by what came of them", ("route", "outcome"), registry=registry
         )

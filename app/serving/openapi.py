@@ -1,12 +1,15 @@
 """The API's own description (OpenAPI 3.1), made from the models that requests are held to: `GET /openapi.json`.
 
-It says what a request may hold. What depends on the server (room, tools that run, names of models) is said by its
-answers alone, so a request that fits the description may still be refused with one sentence.
+It says what a request may hold and which models there are. Rules over several fields, and what only the engine knows,
+are not in it, so a request that fits the description may still be refused with one sentence.
 """
 
+import copy
 import functools
+from collections.abc import Sequence
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from app.serving.anthropic.schema import CountRequest, MessagesRequest
@@ -16,16 +19,29 @@ JSON, EVENTS = "application/json", "text/event-stream"
 COMPONENTS = "#/components/schemas/"
 OPENAI, ANTHROPIC = "Error", "AnthropicError"
 TEXT: dict[str, Any] = {"type": "string"}
+REQUESTS: tuple[type[BaseModel], ...] = (ChatRequest, CompletionRequest, MessagesRequest, CountRequest)
 KEYS: list[dict[str, list[str]]] = [{"bearer": []}, {"header": []}]
 REFUSED = (400, 401, 403, 404, 408, 413, 422, 429, 500, 503, 504)
 PLAIN = (400, 401, 403, 404, 500, 503)
 
 
+def document(names: Sequence[str], room: int) -> dict[str, Any]:
+    """The description of a server with these models and this room for prompt and answer, in tokens."""
+    described = copy.deepcopy(_document())
+    for model in REQUESTS:
+        properties = described["components"]["schemas"][model.__name__]["properties"]
+        if names:
+            properties["model"]["enum"] = list(names)
+        for field in ("max_tokens", "max_completion_tokens"):
+            if model is not MessagesRequest and field in properties:  # there it may be more than there is
+                properties[field]["maximum"] = room
+    return described
+
+
 @functools.cache
-def document() -> dict[str, Any]:
-    models = (ChatRequest, CompletionRequest, MessagesRequest, CountRequest)
-    _, schemas = models_json_schema([(model, "validation") for model in models], ref_template=COMPONENTS + "{model}")
-    chat, completion, messages, count = (model.__name__ for model in models)
+def _document() -> dict[str, Any]:
+    _, schemas = models_json_schema([(model, "validation") for model in REQUESTS], ref_template=COMPONENTS + "{model}")
+    chat, completion, messages, count = (model.__name__ for model in REQUESTS)
     return {
         "openapi": "3.1.0",
         "info": {"title": "pocketcoder", "version": "1"},

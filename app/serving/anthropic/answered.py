@@ -68,7 +68,7 @@ def message(answer: dict[str, Any], stops: Any) -> dict[str, Any]:
     return {
         **_beginning(answer["id"], answer["model"]),
         "content": blocks,
-        **_ending(choice, stops),
+        **_ending(choice, stops, calls=bool(said.get("tool_calls"))),
         "usage": _usage(answer["usage"]),
         **({"tool_events": said["tool_events"]} if said.get("tool_events") else {}),
     }
@@ -102,6 +102,7 @@ class _Growing:
         self._choice: dict[str, Any] = {"finish_reason": "stop"}
         self._usage: dict[str, Any] = {}
         self._told: list[Any] = []
+        self._has_called = False
 
     def take(self, chunk: dict[str, Any]) -> Iterator[bytes]:
         if not self._is_open:
@@ -127,6 +128,7 @@ class _Growing:
             yield from self._call(call)
 
     def _call(self, call: dict[str, Any]) -> Iterator[bytes]:
+        self._has_called = True
         function = call.get("function") or {}
         block: dict[str, Any] = {"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": {}}
         yield from self._in_block(("tool_use", call["index"]), block)
@@ -135,7 +137,9 @@ class _Growing:
 
     def end(self) -> Iterator[bytes]:
         yield from self._closed()
-        ending = _ending(self._choice, self._stops) | ({"tool_events": self._told} if self._told else {})
+        ending = _ending(self._choice, self._stops, calls=self._has_called) | (
+            {"tool_events": self._told} if self._told else {}
+        )
         yield _event({"type": "message_delta", "delta": ending, "usage": _usage(self._usage)})
         yield _event({"type": "message_stop"})
 
@@ -172,11 +176,13 @@ def _beginning(chat_id: str, model: str) -> dict[str, Any]:
     return {"id": identity, "type": "message", "role": "assistant", "model": model}
 
 
-def _ending(choice: dict[str, Any], stops: Any) -> dict[str, Any]:
+def _ending(choice: dict[str, Any], stops: Any, *, calls: bool) -> dict[str, Any]:
+    """Clients look at the reason to see whether to run something: the engine says "stop" of calls that were forced."""
     matched = choice.get("stop_reason")
     if choice["finish_reason"] == "stop" and matched in stops:
         return {"stop_reason": "stop_sequence", "stop_sequence": matched}
-    return {"stop_reason": STOP_REASONS.get(choice["finish_reason"], "end_turn"), "stop_sequence": None}
+    reason = "tool_calls" if calls and choice["finish_reason"] == "stop" else choice["finish_reason"]
+    return {"stop_reason": STOP_REASONS.get(reason, "end_turn"), "stop_sequence": None}
 
 
 def _usage(usage: dict[str, Any]) -> dict[str, Any]:

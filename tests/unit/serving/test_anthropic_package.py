@@ -189,6 +189,16 @@ def test_a_stream_put_together_is_the_same_message() -> None:
     assert (kinds[0], kinds[-1], kinds.count("content_block_stop")) == ("message_start", "message_stop", 3)
 
 
+def test_a_call_that_was_forced_is_a_call_to_who_looks_at_the_reason() -> None:
+    """The engine says "stop" of it."""
+    forced = Says(calls=[("weather", "{}")], finish="stop")
+    choice = {"type": "tool", "name": "weather"}
+    message = through_the_package(
+        lambda client: client.messages.create(**ASKED, tools=[WEATHER], tool_choice=choice), forced
+    )
+    assert message.stop_reason == "tool_use"
+
+
 def test_the_servers_tools_run_for_these_clients_too() -> None:
     message = through_the_package(
         lambda client: client.messages.create(**ASKED, tools=[SEARCH]),
