@@ -10,7 +10,7 @@ that is refused with 429 has to be told when to come back, and waits that long.
 
 Printed, one JSON line: answers by form; wrong (lost, mixed or broken: must be 0) and the first of them in words;
 refusals by code and those without Retry-After; tokens a second; median and 99th percentile of seconds until a stream's
-first piece and until an answer's end; resident memory of proxy, edge and engine before, after a quarter of the time, and
+first piece and until an answer's end; resident memory of proxy, edge and engine before, after a quarter, and
 at the end.
 Run: python -m benchmarks.clients [--clients 200] [--seconds 60] [--profile smoke] [--set KEY=VALUE ...]
 """
