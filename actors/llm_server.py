@@ -160,8 +160,8 @@ class Edge:
         session_keys: tuple[str, ...],
         allowed_hosts: tuple[str, ...],
     ) -> None:
-        self._edge = EdgeLogic(Engines(engines), settings, num_engines, ToolsApplication(tools))
         self._keys = Keys(Path(keys_file), session_keys)
+        self._edge = EdgeLogic(Engines(engines), settings, num_engines, ToolsApplication(tools), keys=self._keys)
         self._allowed_hosts = allowed_hosts
 
     def __serve_build_asgi_app__(self) -> Any:

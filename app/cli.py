@@ -85,9 +85,13 @@ def _parser() -> argparse.ArgumentParser:
     add_arguments(commands.add_parser("evaluate", parents=[unsafe], help="measure a model, or score given samples"))
     commands.add_parser("report", parents=[run], help="write report.md and report.html")
     _add_serve(commands.add_parser("serve", help="serve the model and a run's adapters, with a page to talk to them"))
-    keys = commands.add_parser("keys", help="API keys of the server: add NAME, list, remove NAME")
-    keys.add_argument("action", choices=("add", "list", "remove"))
+    keys = commands.add_parser("keys", help="API keys of the server: add NAME, list, limit NAME, remove NAME")
+    keys.add_argument("action", choices=("add", "list", "limit", "remove"))
     keys.add_argument("name", nargs="?", help="whose key; letters, digits, - and _")
+    for rate in ("requests", "tokens"):
+        keys.add_argument(
+            f"--{rate}-per-minute", type=int, metavar="N", help="of this key alone; 0: as many as it likes"
+        )
     add_sandbox_arguments(commands.add_parser("sandbox", parents=[unsafe], help="judge a catalogue of programs"))
     docs = commands.add_parser("docsearch", parents=[profile], help="search the documentation, or try the guard of it")
     add_docsearch_arguments(docs)
@@ -238,9 +242,10 @@ def _serve(arguments: argparse.Namespace) -> None:
 
 
 def _keys(arguments: argparse.Namespace) -> None:
-    from app.serving.keys import keys_command
+    from app.serving.keys import RATES, keys_command
 
-    keys_command(arguments.action, arguments.name)
+    given = {rate: getattr(arguments, rate) for rate in RATES}
+    keys_command(arguments.action, arguments.name, {rate: value for rate, value in given.items() if value is not None})
 
 
 def _check_confinement(unsafe: bool) -> None:

@@ -198,6 +198,11 @@ class ServingSettings(Settings):
     """Requests beyond those that wait; the next one is refused with 429."""
     timeout_s: float = Field(default=300.0, gt=0, le=86_400)
     """Seconds that a request may take, whatever its client says."""
+    requests_per_minute: int = Field(default=0, ge=0, le=10**9)
+    """Of each API key, and of the page's users together; 0: as many as the queue has room for. A key may have a rate of
+    its own (`python -m app keys limit`)."""
+    tokens_per_minute: int = Field(default=0, ge=0, le=10**9)
+    """The same for tokens, prompts and answers together."""
     weights: Literal["plain", "bitsandbytes", "checkpoint"] = "plain"
     """plain: in model.dtype; bitsandbytes: NF4, quantised as they load; checkpoint: as the checkpoint holds them (AWQ
     and GPTQ run on Marlin kernels)."""

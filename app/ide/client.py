@@ -10,9 +10,9 @@ from contextlib import aclosing
 from typing import Any, Protocol
 
 from app.errors import UserError
-from app.serving.edge import CHAT
 from app.serving.engine_protocol import Head
 from app.serving.errors import ApiError
+from app.serving.kinds import CHAT
 from app.serving.streams import events
 
 

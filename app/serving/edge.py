@@ -1,12 +1,13 @@
 """The OpenAI-compatible edge: what clients talk to, in front of one engine or several.
 
-    client -> guard (host, key, size) -> Edge (fields, model name, queue, time) -> Upstream -> vLLM's own OpenAI app
+    client -> guard (host, key, size) -> Edge (rates, fields, model name, queue, time) -> Upstream -> vLLM's OpenAI app
                                            └ the loop of tools, for requests that name tools of the server's
 
 The answer's text is the engine's own; the edge adds what must hold whatever happens behind it: 429 when the queue is
 full, a limit of time that no client can lift, another try when an engine dies before it has answered anything, and a
 clean error when it dies in the middle of a stream. `actors.llm_server` hosts it. The queue is counted in answers, so a
-batch of 32 prompts takes 32 places. Limits: each edge counts for itself.
+batch of 32 prompts takes 32 places. Anthropic's Messages API is read as a chat and answered in its own form
+(`app.serving.kinds`). Limits: each edge counts for itself.
 """
 
 import asyncio
@@ -14,8 +15,8 @@ import dataclasses
 import logging
 import math
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager, suppress
 from functools import partial
 from typing import Any, cast
 
@@ -25,10 +26,11 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from app.serving import metrics
+from app.serving.anthropic.answered import model_card, model_cards
 from app.serving.engine_protocol import EngineLostError, Head, Upstream
 from app.serving.errors import (
     ApiError,
-    error_event,
     error_response,
     internal,
     queue_full,
@@ -36,30 +38,46 @@ from app.serving.errors import (
     unavailable,
     unknown_model,
 )
-from app.serving.requests import Limits, count_answers, parse_chat, parse_completion
+from app.serving.keys import Keys
+from app.serving.kinds import KINDS, Kind, most_tokens
+from app.serving.metrics import Metrics
+from app.serving.openapi import document
+from app.serving.rates import Rate, Rates
+from app.serving.request_checks import speaks_anthropic
+from app.serving.requests import Limits, count_answers
+from app.serving.spending import Spending, with_counts
 from app.serving.tools.loop import Loop
 from app.serving.tools.protocol import ServerTools
 from app.serving.tools.rounds import names_server_tools
 from app.serving.tries import RETRY_S, Deadline, retried
 from app.settings import ServingSettings
 
-CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
-PARSERS: dict[str, Callable[[bytes, Limits], dict[str, Any]]] = {CHAT: parse_chat, COMPLETIONS: parse_completion}
 HOP_BY_HOP = (b"content-length", b"transfer-encoding", b"connection")
 logger = logging.getLogger(__name__)
 
 
 class Edge:
     def __init__(
-        self, upstream: Upstream, settings: ServingSettings, num_engines: int = 1, tools: ServerTools | None = None
+        self,
+        upstream: Upstream,
+        settings: ServingSettings,
+        num_engines: int = 1,
+        tools: ServerTools | None = None,
+        *,
+        keys: Keys | None = None,
     ) -> None:
-        """tools: what runs those of `settings.tools`; a request that names none never touches it."""
+        """tools: what runs those of `settings.tools`; a request that names none never touches it. keys: whose own rates
+        hold; without them the settings' rate is everybody's."""
         self._upstream = upstream
+        self.metrics = Metrics()
+        rate = Rate(requests_per_minute=settings.requests_per_minute, tokens_per_minute=settings.tokens_per_minute)
+        self._rates = Rates(lambda owner: keys.rate(owner, rate) if keys else rate)
         self._timeout_s = settings.timeout_s
         self._capacity = num_engines * settings.max_num_seqs + settings.max_waiting
         # The room until an engine says what it has.
         self._limits = Limits(max_model_len=settings.max_model_len, tools=settings.tools)
-        self._loop = Loop(tools, settings.max_tool_rounds) if tools is not None else None
+        self.metrics.queue(0, self._capacity)
+        self._loop = Loop(tools, settings.max_tool_rounds, self.metrics) if tools is not None else None
         self._names: list[str] = []
         self._in_flight = 0
         self._seconds = 1.0  # of a request: a moving mean
@@ -72,7 +90,9 @@ class Edge:
                 Route("/health", self._health),
                 Route("/v1/models", self._models),
                 Route("/v1/models/{name:path}", self._model),
-                *(Route(path, self._complete, methods=["POST"]) for path in PARSERS),
+                Route("/metrics", lambda _: Response(self.metrics.text(), media_type=metrics.CONTENT_TYPE)),
+                Route("/openapi.json", self._description),
+                *(Route(path, self._complete, methods=["POST"]) for path in KINDS),
             ],
             exception_handlers={ApiError: _refused, Exception: _failed},
         )
@@ -90,52 +110,81 @@ class Edge:
     async def answer(self, path: str, raw: bytes, owner: str = "") -> AsyncGenerator[Head | bytes, None]:
         """A Head, then the body. Raises ApiError before the Head only: later ones come as an event of the stream.
 
-        owner: name of the key behind the request; empty for this server's own page.
+        path: one of `kinds.KINDS`. owner: name of the key behind the request; empty for this server's own page.
         """
-        body = PARSERS[path](raw, self._limits)
+        start, outcome, passed_on = time.monotonic(), "left", False
+        try:
+            async with aclosing(self._admitted(KINDS[path], raw, owner)) as parts:
+                async for part in parts:
+                    passed_on = True
+                    yield part
+            outcome = "ok"
+        except Exception as error:
+            refused = _known(error)
+            outcome = refused.code
+            if not passed_on:
+                raise refused from None
+            yield KINDS[path].error_event(refused)
+        finally:
+            self.metrics.request(path, outcome, time.monotonic() - start)
+
+    async def _admitted(self, kind: Kind, raw: bytes, owner: str) -> AsyncGenerator[Head | bytes, None]:
+        """The answer, if the request is a good one and within its key's rates and the queue. Raises ApiError."""
+        self._rates.take_request(owner)
+        body = kind.parse(raw, self._limits)
         if body["model"] not in self._names and body["model"] not in await self.models():
             raise unknown_model(body["model"], self._names)
-        with self._places(count_answers(body)):
-            passed_on = False
-            try:
-                async with aclosing(self._parts(path, body, owner)) as parts:
-                    async for part in parts:
-                        passed_on = True
+        spending = Spending()
+        answers = count_answers(body) if kind.draws else 0
+        most = most_tokens(kind, body, answers, len(raw), self._limits.max_model_len) if kind.draws else 0
+        settle = self._rates.take_tokens(owner, most)
+        try:
+            with self._places(answers):
+                parts = self._parts(kind.engine_path, body, owner, spending)
+                async with aclosing(kind.shown(parts, body) if kind.shown else parts) as shown:
+                    async for part in shown:
                         yield part
-                return
-            except ApiError as error:
-                refused = error
-            except Exception:
-                logger.exception("an answer failed")
-                refused = internal()
-            if not passed_on:
-                raise refused
-            yield error_event(refused).encode()
+        finally:
+            settle(spending.prompt + spending.answer)
+            self.metrics.tokens(prompt=spending.prompt, answer=spending.answer)
 
-    def _parts(self, path: str, body: dict[str, Any], owner: str) -> AsyncGenerator[Head | bytes, None]:
+    def _parts(
+        self, path: str, body: dict[str, Any], owner: str, spending: Spending
+    ) -> AsyncGenerator[Head | bytes, None]:
         """The answer of one engine, or of several rounds with tools between them. Raises ApiError at any time."""
         deadline = Deadline(self._timeout_s)
         if not names_server_tools(body):
-            return retried(partial(self._attempt, path, body, deadline))
+            return retried(partial(self._attempt, path, body, deadline, spending))
         if self._loop is None:
             raise tools_unavailable(RETRY_S)
-        return self._loop.answer(lambda asked: self._attempt(path, asked, deadline), body, owner, deadline)
+        return self._loop.answer(lambda asked: self._attempt(path, asked, deadline, spending), body, owner, deadline)
 
-    async def _attempt(self, path: str, body: dict[str, Any], deadline: Deadline) -> AsyncGenerator[Head | bytes, None]:
+    async def _attempt(
+        self, path: str, body: dict[str, Any], deadline: Deadline, spending: Spending
+    ) -> AsyncGenerator[Head | bytes, None]:
         """One engine's answer. The Head is held back until a stream's first text, or until a plain answer is whole."""
-        stream = self._upstream.call(path, body)
+        stream = self._upstream.call(path, with_counts(body))
+        spending.begin()
+        keep_total = bool(body.get("stream_options", {}).get("include_usage"))
         held: list[Head | bytes] = []
         flowing = False
         try:
             while (part := await deadline.wait(anext(stream, None))) is not None:
-                held.append(part)
-                flowing = flowing or (bool(body.get("stream")) and len(held) > 1)
+                if body.get("stream") and isinstance(part, bytes):
+                    if spending.is_first():
+                        self.metrics.first_token(spending.seconds())
+                    flowing = True
+                    part = spending.read_events(part, keep_total=keep_total)
+                if part:
+                    held.append(part)
                 if flowing:
                     for ready in held:
                         yield ready
                     held.clear()
-            for ready in held:
-                yield ready
+            spending.read_whole(b"".join(part for part in held if isinstance(part, bytes)))
+            for ready in (*held, spending.rest()):
+                if ready:
+                    yield ready
         finally:
             await stream.aclose()
 
@@ -143,14 +192,16 @@ class Edge:
     def _places(self, answers: int) -> Iterator[None]:
         """A place in the queue for each answer, for as long as they take. A batch that is larger than the whole queue
         is let in when the server is idle."""
-        if self._in_flight and self._in_flight + answers > self._capacity:
+        if answers and self._in_flight and self._in_flight + answers > self._capacity:
             raise queue_full(max(1.0, self._seconds * self._in_flight / self._capacity))
         self._in_flight += answers
+        self.metrics.queue(self._in_flight, self._capacity)
         start = time.monotonic()
         try:
             yield
         finally:
             self._in_flight -= answers
+            self.metrics.queue(self._in_flight, self._capacity)
             self._seconds += 0.1 * (time.monotonic() - start - self._seconds)
 
     async def _complete(self, request: Request) -> Response:
@@ -168,14 +219,23 @@ class Edge:
             return JSONResponse({"status": "starting"}, 503, {"Retry-After": str(math.ceil(RETRY_S))})
         return JSONResponse({"status": "ok"})
 
-    async def _models(self, _: Request) -> Response:
-        return JSONResponse({"object": "list", "data": [self._card(name) for name in await self.models()]})
+    async def _description(self, _: Request) -> Response:
+        with suppress(ApiError):  # an engine that starts has no names yet
+            await self.models()
+        return JSONResponse(document(self._names, self._limits.max_model_len))
+
+    async def _models(self, request: Request) -> Response:
+        cards = [self._card(name) for name in await self.models()]
+        if speaks_anthropic(request.scope):
+            return JSONResponse(model_cards(cards))
+        return JSONResponse({"object": "list", "data": cards})
 
     async def _model(self, request: Request) -> Response:
         name = request.path_params["name"]
         if name not in await self.models():
             raise unknown_model(name, self._names)
-        return JSONResponse(self._card(name))
+        card = self._card(name)
+        return JSONResponse(model_card(card) if speaks_anthropic(request.scope) else card)
 
     def _card(self, name: str) -> dict[str, Any]:
         base = self._names[0]
@@ -200,11 +260,18 @@ class Answer(StreamingResponse):
             await cast(AsyncGenerator[bytes, None], self.body_iterator).aclose()
 
 
-async def _refused(_: Request, error: Exception) -> Response:
+def _known(error: Exception) -> ApiError:
+    if isinstance(error, ApiError):
+        return error
+    logger.error("an answer failed", exc_info=error)
+    return internal()
+
+
+async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
-    return error_response(error)
+    return error_response(error, anthropic=speaks_anthropic(request.scope))
 
 
-async def _failed(_: Request, error: Exception) -> Response:
+async def _failed(request: Request, error: Exception) -> Response:
     logger.error("a request failed", exc_info=error)
-    return error_response(internal())
+    return error_response(internal(), anthropic=speaks_anthropic(request.scope))

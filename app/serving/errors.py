@@ -1,4 +1,5 @@
-"""Errors as OpenAI's API shapes them: `{"error": {"message", "type", "param", "code"}}`.
+"""Errors as OpenAI's API shapes them: `{"error": {"message", "type", "param", "code"}}`; and for those who speak
+Anthropic's, `{"type": "error", "error": {"type", "message"}}`.
 
 Clients choose their exception by the HTTP status (openai-python's `_make_status_error`) and show the message; in the
 middle of a stream, where the status is spent, an event with the same object makes openai-python raise APIError.
@@ -11,6 +12,16 @@ from typing import Any
 from starlette.responses import JSONResponse
 
 NO_STORE = {"Cache-Control": "no-store"}
+ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    408: "timeout_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
 
 
 class ApiError(Exception):
@@ -24,7 +35,9 @@ class ApiError(Exception):
         code: str,
         param: str | None = None,
         retry_after: float | None = None,
+        allow: str | None = None,
     ) -> None:
+        """allow: the methods that the path takes, for a 405 (RFC 9110)."""
         super().__init__(message)
         self.status = status
         self.message = message
@@ -32,10 +45,12 @@ class ApiError(Exception):
         self.code = code
         self.param = param
         self.retry_after = retry_after
+        self.allow = allow
 
     def __reduce__(self) -> tuple[Any, ...]:
         """So that it crosses from a Ray actor whole."""
-        return ApiError, (self.status, self.message, self.type, self.code, self.param, self.retry_after)
+        fields = self.status, self.message, self.type, self.code, self.param, self.retry_after, self.allow
+        return ApiError, fields
 
 
 def unauthenticated(message: str) -> ApiError:
@@ -57,7 +72,7 @@ def unknown_model(name: str, known: list[str]) -> ApiError:
 
 def wrong_method(method: str, allowed: str) -> ApiError:
     message = f"this path takes {allowed}, not {method[:20]}"
-    return ApiError(405, message, "invalid_request_error", "method_not_allowed")
+    return ApiError(405, message, "invalid_request_error", "method_not_allowed", allow=allowed)
 
 
 def slow_body(seconds: float) -> ApiError:
@@ -85,6 +100,11 @@ def invalid(message: str, param: str | None) -> ApiError:
 def queue_full(retry_after: float) -> ApiError:
     message = f"the server has as many requests as it can hold: try again in {math.ceil(retry_after)} s"
     return ApiError(429, message, "rate_limit_error", "queue_full", retry_after=retry_after)
+
+
+def rate_limited(cause: str, retry_after: float) -> ApiError:
+    message = f"{cause}: try again in {math.ceil(retry_after)} s"
+    return ApiError(429, message, "rate_limit_error", "rate_limit_exceeded", retry_after=retry_after)
 
 
 def unavailable(message: str, retry_after: float) -> ApiError:
@@ -129,15 +149,35 @@ def error_body(error: ApiError) -> dict[str, Any]:
     return {"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}}
 
 
-def error_response(error: ApiError) -> JSONResponse:
-    """The response. Retry-After is rounded up to whole seconds, as HTTP has it."""
+def anthropic_body(error: ApiError) -> dict[str, Any]:
+    """Kinds and statuses are Anthropic's, whose clients know no 422. They look for the words "prompt is too long" when
+    they want to know whether to shorten a conversation."""
+    status = anthropic_status(error)
+    kind = ANTHROPIC_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
+    is_long = error.code == "context_length_exceeded"
+    return {
+        "type": "error",
+        "error": {"type": kind, "message": ("prompt is too long: " if is_long else "") + error.message},
+    }
+
+
+def anthropic_status(error: ApiError) -> int:
+    return 400 if error.status == 422 else error.status
+
+
+def error_response(error: ApiError, *, anthropic: bool = False) -> JSONResponse:
+    """The response, in OpenAI's form or in Anthropic's. Retry-After is rounded up to whole seconds, as HTTP has it."""
     headers = dict(NO_STORE)
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    if error.allow is not None:
+        headers["Allow"] = error.allow
     if error.status == 504 or error.code == "engine_died":
         headers["x-should-retry"] = "false"  # openai-python repeats a 5xx twice: the same would happen again
+    if anthropic:
+        return JSONResponse(anthropic_body(error), anthropic_status(error), headers)
     return JSONResponse(error_body(error), error.status, headers)
 
 

@@ -5,7 +5,7 @@
     guard_ide(app, keys)     the IDE: every path needs a key or a session; its page asks for one
 
 In order, cheapest first: Host, Origin, path, key, body. An admitted request carries the name of its key in
-`request.state.key_name`. Keys are never logged nor echoed. There is no rate limit here: the queue behind has one.
+`request.state.key_name`. Keys are never logged nor echoed. Rates are counted behind it (`app.serving.rates`).
 """
 
 import asyncio
@@ -104,7 +104,7 @@ class Guard:
                     return
                 receive = _replay(body, receive)
         except ApiError as error:
-            answer = error_response(error)
+            answer = error_response(error, anthropic=request_checks.speaks_anthropic(scope))
         await (answer or self.app)(scope, receive, send)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:

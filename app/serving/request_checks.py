@@ -37,6 +37,10 @@ EDGE_ROUTES = (
     Route(path="/v1/models/", methods=GET, names=True),
     Route(path="/v1/chat/completions", methods=POST),
     Route(path="/v1/completions", methods=POST),
+    Route(path="/v1/messages", methods=POST),
+    Route(path="/v1/messages/count_tokens", methods=POST),
+    Route(path="/metrics", methods=GET),
+    Route(path="/openapi.json", methods=GET),
 )
 TOOLS_ROUTES = (Route(path="/", methods=POST),)
 """MCP's one address; streams that stay open (GET) and sessions to be ended (DELETE) are not offered."""
@@ -111,6 +115,12 @@ def check_length(scope: Scope, limit: int) -> bool:
     if lengths and int(lengths[0]) > limit:
         raise too_large(limit)
     return bool(lengths or headers(scope, "transfer-encoding")) or scope["method"] not in ("GET", "HEAD", "OPTIONS")
+
+
+def speaks_anthropic(scope: Scope) -> bool:
+    """Whether the client expects Anthropic's form: by the path, or by the header that its clients always send."""
+    path = scope["path"]
+    return path == "/v1/messages" or path.startswith("/v1/messages/") or bool(headers(scope, "anthropic-version"))
 
 
 def presented_key(scope: Scope) -> str | None:

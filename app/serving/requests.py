@@ -10,14 +10,16 @@ import math
 import reprlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from app.files.text import has_surrogates
 from app.serving.errors import ApiError, invalid, malformed
 from app.serving.schema import ChatRequest, CompletionRequest, Request, ServerTool
+
+AnyRequest = TypeVar("AnyRequest", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,16 +52,34 @@ def parse_completion(body: bytes, limits: Limits) -> dict[str, Any]:
     return _parse(CompletionRequest, body, limits)
 
 
-def _parse(model: type[Request], body: bytes, limits: Limits) -> dict[str, Any]:
+def loaded(body: bytes, limits: Limits) -> dict[str, Any]:
+    """The object that the bytes hold, with no text in it that can't be sent on. Raises ApiError."""
     data = _load(body)
     if not isinstance(data, dict):
         raise invalid(f"the body is {_short(data)}: send a JSON object", None)
     for field, value in data.items():
         _check_tree(field, value, limits.max_depth)
+    return data
+
+
+def validated(model: type[AnyRequest], data: dict[str, Any]) -> AnyRequest:
+    """Raises ApiError that names the first field that is wrong."""
     try:
-        request = model.model_validate(data)
+        return model.model_validate(data)
     except ValidationError as error:
         raise _explain(error, data, model) from None
+
+
+def checked_chat(data: dict[str, Any], limits: Limits) -> dict[str, Any]:
+    """A chat that was put together from another API's request, held to everything that chats are held to."""
+    return _fields(validated(ChatRequest, data), limits)
+
+
+def _parse(model: type[Request], body: bytes, limits: Limits) -> dict[str, Any]:
+    return _fields(validated(model, loaded(body, limits)), limits)
+
+
+def _fields(request: Request, limits: Limits) -> dict[str, Any]:
     _check_caps(request, limits)
     fields = request.model_dump(exclude_unset=True, by_alias=True)
     if isinstance(request, CompletionRequest):
@@ -179,7 +199,7 @@ def _check_size(field: str, held: dict[str, Any], limits: Limits) -> None:
         raise invalid(f"{field} takes {size} bytes as JSON: at most {limits.max_schema_bytes} here", field)
 
 
-def _explain(error: ValidationError, data: dict[str, Any], model: type[Request]) -> ApiError:
+def _explain(error: ValidationError, data: dict[str, Any], model: type[BaseModel]) -> ApiError:
     """The first mistake in words. Pydantic counts every union member on the way; the client's own path is shown."""
     details = error.errors(include_url=False, include_context=False)[0]
     path = _path(details, data)

@@ -40,6 +40,7 @@ from tests.conftest import ROOT, Cli
 from tests.e2e import harness
 from tests.e2e.browser import open_browser
 from tests.e2e.conftest import BIN, Cluster, free_port
+from tests.e2e.fuzzing import fuzz
 from tests.e2e.page import Page, wait_until
 from tests.mcp_client import talk, text_of
 from tests.processes import below, title
@@ -303,6 +304,50 @@ def log_probability(model: Any, words: Any, question: str, choice: str) -> float
     with torch.no_grad():
         logits = model(ids).logits[0].float().log_softmax(-1)
     return sum(logits[place - 1, ids[0, place]].item() for place in range(start, ids.shape[1]))
+
+
+def test_anthropics_package_is_answered_whole_in_a_stream_and_with_a_call(
+    serving: Serving, client: openai.OpenAI
+) -> None:
+    anthropic = pytest.importorskip("anthropic", reason="the anthropic package comes with `make setup-dev`")
+    asked: dict[str, Any] = {"model": SFT, "messages": QUESTION}
+    greedy: dict[str, Any] = {**asked, "max_tokens": 12, "extra_body": {"temperature": 0}}
+    with anthropic.Anthropic(base_url=serving.url, api_key=serving.key, max_retries=0) as theirs:
+        whole = theirs.messages.create(**greedy)
+        with theirs.messages.stream(**greedy) as stream:
+            text = "".join(stream.text_stream)
+        assert text == whole.content[0].text and whole.stop_reason == "max_tokens" and whole.usage.output_tokens == 12
+        assert theirs.messages.count_tokens(**asked).input_tokens == whole.usage.input_tokens
+        tool = {"name": "report", "input_schema": SCHEMA, "strict": True}
+        choice = {"type": "tool", "name": "report"}
+        done = theirs.messages.create(**asked, max_tokens=64, tools=[tool], tool_choice=choice)
+        (call,) = [block for block in done.content if block.type == "tool_use"]
+        jsonschema.validate(call.input, SCHEMA)
+        assert (call.name, done.stop_reason) == ("report", "tool_use")
+        with pytest.raises(anthropic.BadRequestError, match="prompt is too long"):
+            theirs.messages.create(**{**greedy, "messages": [{"role": "user", "content": "word " * 600}]})
+    plain = client.chat.completions.create(model=SFT, messages=QUESTION, max_tokens=12, temperature=0)
+    assert plain.choices[0].message.content == text, "the same conversation as a chat"
+
+
+def test_a_key_with_a_rate_is_refused_beyond_it_and_others_are_not(serving: Serving, client: openai.OpenAI) -> None:
+    key = add_key(serving.log.parent / "keys.json", "slow", {"requests_per_minute": 2})
+    slow = serving.client(api_key=key)
+    for _ in range(2):
+        slow.completions.create(model=BASE, prompt="a", max_tokens=1)
+    with pytest.raises(openai.RateLimitError, match="this key may send 2 requests a minute") as refused:
+        slow.completions.create(model=BASE, prompt="a", max_tokens=1)
+    assert refused.value.code == "rate_limit_exceeded" and 0 < int(refused.value.response.headers["retry-after"]) <= 30
+    client.completions.create(model=BASE, prompt="a", max_tokens=1)
+    said = httpx.get(f"{serving.url}/metrics", headers={"Authorization": f"Bearer {serving.key}"}).text
+    labels = '{outcome="rate_limit_exceeded",route="/v1/completions"}'
+    assert f"pocketcoder_requests_total{labels} 1.0" in said
+    assert httpx.get(f"{serving.url}/metrics").status_code == 401
+
+
+def test_requests_made_from_the_servers_own_description_never_make_it_fail(serving: Serving, tmp_path: Path) -> None:
+    """Some seconds of what `make faults` does for minutes."""
+    fuzz(serving.url, serving.key, 6, tmp_path)
 
 
 def test_nothing_is_had_without_a_key(serving: Serving) -> None:

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from app.serving.engine_protocol import Head
 from app.serving.errors import ApiError, invalid, tools_unavailable
+from app.serving.metrics import Metrics
 from app.serving.tools.bare_calls import wants_json
 from app.serving.tools.protocol import ServerTools, ToolReply
 from app.serving.tools.rounds import Call, Dialogue, Round
@@ -32,6 +33,8 @@ Ask = Callable[[dict[str, Any]], Parts]
 Heard = AsyncGenerator[Head | bytes | Round, None]
 """A round as the client sees it, and at its end what was said."""
 BESIDE_CLIENTS = ToolReply(status="refused", text="", reason="client_call")
+UNKNOWN = "unknown"
+"""What a name that the model made up is counted as."""
 REPEATED = ToolReply(status="refused", text="", reason="repeated")
 """Of a call that was made before with the same arguments. Where a model does nothing else it is asked for its answer,
 without tools, and does not see that it repeated itself: small ones go on with what is in their last messages."""
@@ -54,9 +57,9 @@ class Form(Protocol):
 
 
 class Loop:
-    def __init__(self, tools: ServerTools, max_rounds: int) -> None:
+    def __init__(self, tools: ServerTools, max_rounds: int, metrics: Metrics) -> None:
         """max_rounds: of one answer, whose calls are run; after them it is asked for without tools."""
-        self._tools, self._max_rounds = tools, max_rounds
+        self._tools, self._max_rounds, self._metrics = tools, max_rounds, metrics
 
     async def answer(self, ask: Ask, body: dict[str, Any], owner: str, deadline: Deadline) -> Parts:
         """A Head, then the body. body: a checked request that names tools of the server's. Raises ApiError."""
@@ -89,6 +92,7 @@ class Loop:
                 key = call.name, call.arguments
                 reply = REPEATED if key in called else await deadline.wait(self._reply(request, names, call))
                 replies.append(reply)
+                self._metrics.tool_call(call.name if is_ours else UNKNOWN, reply.status, reply.reason)
                 if reply.status != "failed":
                     called.add(key)
                 for part in form.tell(ended(call, reply)) if is_ours else ():

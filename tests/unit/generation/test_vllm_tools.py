@@ -15,8 +15,9 @@ import jsonschema
 import pytest
 
 from app.profiles import smoke
-from app.serving.edge import CHAT, Edge
+from app.serving.edge import Edge
 from app.serving.engine_protocol import Head
+from app.serving.kinds import CHAT
 from app.settings import ModelSettings
 from tests.unit.generation.conftest import InVllm
 from tests.unit.serving.tools.scripts import BODY, CLIENTS, SEARCH, Answer, Tools, answer

@@ -8,9 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
-from app.serving.edge import CHAT, COMPLETIONS, Edge
+from app.serving.edge import Edge
 from app.serving.engine_protocol import EngineLostError, Head
 from app.serving.errors import ApiError, invalid
+from app.serving.kinds import CHAT, COMPLETIONS
 from app.settings import ServingSettings
 
 JSON = Head(200, [(b"content-type", b"application/json"), (b"content-length", b"999")])

@@ -23,7 +23,7 @@ def edge(keys_at: Path, key: str, behind: Behind) -> Guard:
 def test_v1_every_route_but_health_and_the_way_to_the_page_needs_a_key(edge: Guard, behind: Behind, key: str) -> None:
     assert ask(edge, "GET", "/health").status_code == ask(edge, "GET", "/").status_code == 200
     routes = [("GET", "/v1/models"), ("GET", "/v1/models/m"), ("POST", "/v1/chat/completions"),
-              ("POST", "/v1/completions")]  # fmt: skip
+              ("POST", "/v1/completions"), ("GET", "/metrics"), ("GET", "/openapi.json")]  # fmt: skip
     for method, path in routes:
         for headers in ({}, bearer("wrong"), bearer(key[:-1]), bearer(""), {"authorization": "Bearer"}):
             response = ask(edge, method, path, headers=headers)
@@ -33,6 +33,17 @@ def test_v1_every_route_but_health_and_the_way_to_the_page_needs_a_key(edge: Gua
     for method, path in routes:
         assert ask(edge, method, path, headers=bearer(key)).status_code == 200
     assert behind.reached[2:] == [(path, "laptop") for _, path in routes]
+
+
+def test_who_speaks_anthropics_language_is_refused_in_it(edge: Guard, key: str) -> None:
+    for path, headers in (("/v1/messages", {}), ("/v1/chat/completions", {"anthropic-version": "2023-06-01"})):
+        response = ask(edge, "POST", path, headers=headers)
+        assert response.status_code == 401 and response.json()["error"]["type"] == "authentication_error"
+        assert response.json()["type"] == "error", path
+    large = ask(edge, "POST", "/v1/messages", headers={"x-api-key": key}, content=b" " * 1001)
+    assert (large.status_code, large.json()["error"]["type"]) == (413, "request_too_large")
+    count = ask(edge, "POST", "/v1/messages/count_tokens", headers={"x-api-key": key})
+    assert count.status_code == 200
 
 
 def test_every_usual_way_of_sending_a_key_works(edge: Guard, key: str) -> None:
@@ -51,9 +62,9 @@ def test_two_credentials_are_refused_even_when_one_is_good(edge: Guard, key: str
 
 @pytest.mark.parametrize(
     "path",
-    ["/invocations", "/tokenize", "/detokenize", "/pause", "/metrics", "/docs", "/openapi.json", "/v1/embeddings",
-     "/v1/responses", "/v2/models", "/update_weights", "/v1/load_lora_adapter", "/v1", "/v1/models/", "/health/",
-     "/HEALTH", "/v1/chat/completions/render", "/-/routes", "/gradio_api/file=/etc/passwd"],
+    ["/invocations", "/tokenize", "/detokenize", "/pause", "/metrics/", "/docs", "/v1/messages/batches",
+     "/v1/embeddings", "/v1/responses", "/v2/models", "/update_weights", "/v1/load_lora_adapter", "/v1", "/v1/models/",
+     "/health/", "/HEALTH", "/v1/chat/completions/render", "/-/routes", "/gradio_api/file=/etc/passwd"],
 )  # fmt: skip
 def test_v2_what_is_not_on_the_list_is_not_there_for_anybody(edge: Guard, behind: Behind, key: str, path: str) -> None:
     for method in ("GET", "POST"):
@@ -88,6 +99,7 @@ def test_a_wrong_method_is_told_before_a_key_is_asked_for(edge: Guard) -> None:
     for method, path, allowed in (("GET", "/v1/completions", "POST"), ("OPTIONS", "/v1/models", "GET")):
         response = ask(edge, method, path)
         assert response.status_code == 405 and f"takes {allowed}" in response.json()["error"]["message"]
+        assert response.headers["allow"] == allowed
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from app.errors import UserError
-from app.serving.keys import Keys, add_key, hash_key, keys_command, keys_file, list_keys, remove_key
+from app.serving.keys import Keys, add_key, hash_key, keys_command, keys_file, limit_key, list_keys, remove_key
+from app.serving.rates import Rate
 
 
 @pytest.fixture
@@ -160,3 +161,35 @@ def test_the_command_prints_the_key_once_and_the_rest_beside_it(
     assert list_keys(path) == []
     with pytest.raises(UserError, match="keys add needs the key's name"):
         keys_command("add", None)
+
+
+def test_a_key_may_have_rates_of_its_own_and_they_hold_at_once(path: Path) -> None:
+    add_key(path, "laptop")
+    add_key(path, "phone", {"requests_per_minute": 5})
+    keys, usual = Keys(path, [hash_key("x")]), Rate(requests_per_minute=60, tokens_per_minute=9000)
+    assert keys.rate("laptop", usual) == keys.rate("@1", usual) == keys.rate("", usual) == usual
+    assert keys.rate("phone", usual) == Rate(requests_per_minute=5, tokens_per_minute=9000)
+    limit_key(path, "phone", {"tokens_per_minute": 0})
+    assert keys.rate("phone", usual) == Rate(requests_per_minute=5, tokens_per_minute=0)
+    assert list_keys(path)[1][1].endswith("  5 requests a minute, 0 tokens a minute")
+    with pytest.raises(UserError, match="no key named 'tv'"):
+        limit_key(path, "tv", {"tokens_per_minute": 1})
+    with pytest.raises(UserError, match="--tokens-per-minute -1 is no rate"):
+        limit_key(path, "phone", {"tokens_per_minute": -1})
+
+
+def test_a_rate_that_is_none_makes_the_file_a_broken_one(path: Path) -> None:
+    add_key(path, "laptop")
+    path.write_text(path.read_text().replace('"created"', '"tokens_per_minute": true, "created"'))
+    assert not Keys(path).any
+
+
+def test_the_command_takes_rates_where_they_mean_something(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POCKETCODER_KEYS", str(path))
+    keys_command("add", "laptop", {"requests_per_minute": 5})
+    keys_command("limit", "laptop", {"tokens_per_minute": 7})
+    assert Keys(path).rate("laptop", Rate()) == Rate(requests_per_minute=5, tokens_per_minute=7)
+    with pytest.raises(UserError, match="keys limit needs a rate"):
+        keys_command("limit", "laptop")
+    with pytest.raises(UserError, match="keys list takes no rates"):
+        keys_command("list", None, {"tokens_per_minute": 7})

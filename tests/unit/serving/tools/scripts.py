@@ -11,9 +11,10 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.prompting.tool_schema import RUN_PYTHON_TOOL, SEARCH_DOCS_TOOL
-from app.serving.edge import CHAT, Edge
+from app.serving.edge import Edge
 from app.serving.engine_protocol import EngineLostError, Head
 from app.serving.errors import ApiError
+from app.serving.kinds import CHAT
 from app.serving.tools.protocol import Passage, ToolReply
 from app.settings import ServingSettings
 

@@ -12,8 +12,9 @@ import pytest
 
 from app.models.base import ensure_model, load_tokenizer
 from app.profiles import smoke
-from app.serving.edge import CHAT, Edge
+from app.serving.edge import Edge
 from app.serving.errors import ApiError
+from app.serving.kinds import CHAT
 from app.serving.tools.rounds import NO_MORE, TOO_LONG
 from app.settings import ServingSettings
 from tests.unit.serving.tools.scripts import (

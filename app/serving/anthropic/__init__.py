@@ -1,0 +1,1 @@
+"""Anthropic's Messages API beside OpenAI's: its requests as chats, the answers in its form."""

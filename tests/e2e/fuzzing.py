@@ -1,0 +1,32 @@
+"""schemathesis against a served API: requests made from its own description, good and bad ones, and what comes back."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKS = (
+    *("not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance"),
+    *("response_headers_conformance", "unsupported_method"),
+)
+"""None of those that take every request that fits the description for a good one: rules over several fields are not in
+it."""
+
+
+def fuzz(url: str, key: str, seconds: int, folder: Path) -> None:
+    """Fuzz for so long. Fails with what was found, and how to send it again."""
+    program = Path(sys.executable).parent / "schemathesis"
+    if not program.exists():
+        pytest.skip("schemathesis is not installed; `make setup-dev` does it")
+    command = [str(program), "run", f"{url}/openapi.json", "--url", url, "--header", f"x-api-key: {key}"]
+    command += ["--checks", ",".join(CHECKS), "--phases", "coverage,fuzzing", "--mode", "all", "--workers", "2"]
+    command += ["--max-time", str(seconds), "--request-timeout", "120", "--suppress-health-check", "all"]
+    done = subprocess.run(
+        [*command, "--continue-on-failure", "--no-color", "--warnings", "off"],
+        cwd=folder,  # it keeps what it found there
+        capture_output=True,
+        text=True,
+        timeout=seconds + 240,
+    )
+    assert done.returncode == 0 and "Tested: 8" in done.stdout, done.stdout[-6000:] + done.stderr[-2000:]
