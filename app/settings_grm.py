@@ -135,6 +135,9 @@ class GrmSettings(Settings):
     """How strongly each token is held near the base (`app.reward.by_reward.policy`)."""
     kl_fallback: float = Field(default=1e-3, ge=0, le=10)
     """grm.kl with which a training whose validation fell goes on from its best checkpoint, once; 0: it ends there."""
+    most_length: float = Field(default=2.0, gt=0, le=1000)
+    """A training is stopped when its drafts are so many times as long as at its start. Replies that are to hold several
+    calls grow without harm."""
     checkpoint_every: int = Field(default=5, ge=1)
     validate_every: int = Field(default=0, ge=0)
     """Steps between validations of a checkpoint (`app.reward.by_reward.validation`), a multiple of checkpoint_every; 0:

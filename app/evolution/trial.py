@@ -171,7 +171,7 @@ def _learn(at: ArmPaths, birth: Birth, around: Surroundings, begun: Path, device
     finally:
         give_back()  # the engine is to have what the trainer held
     figures = read_figures(at.metrics)
-    if reason := Watch(figures).reason:
+    if reason := Watch(figures, most_length=grm.most_length).reason:
         return reason
     return "its tokens were spent" if is_spent(figures, birth.tokens) else "nothing more could be learnt"
 

@@ -85,7 +85,7 @@ def _by_learning(begun: Begun) -> Learnt:
         seconds=sum(
             one.drafting_seconds + one.judging_seconds + one.scoring_seconds + one.training_seconds for one in figures
         ),
-        why_ended=why_ended(figures, profile.grm.steps, validations),
+        why_ended=why_ended(figures, profile.grm, validations),
         more={"reward_first": figures[0].reward_mean, "reward_last": figures[-1].reward_mean}
         | {name: value for name, value in of_teacher.items() if value is not None}
         | ({"validations": {one.step: one.mean for one in validations}} if validations else {}),

@@ -41,6 +41,7 @@ from app.reward.drafts.asking import asked
 from app.reward.records import TrainingProblem
 from app.reward.turns import trainer_gib
 from app.settings import Profile
+from app.settings_grm import GrmSettings
 from app.training import loop, lora
 from app.training.feed import Batch
 from app.training.memory import choose_keep, shape_of
@@ -92,11 +93,11 @@ def learn(
     return adapter
 
 
-def why_ended(figures: Sequence[StepFigures], steps: int, validations: Sequence[Validation] = ()) -> str:
+def why_ended(figures: Sequence[StepFigures], grm: GrmSettings, validations: Sequence[Validation] = ()) -> str:
     """Of a training that has ended, as a sentence's end."""
-    if reason := Watch(figures, validations).reason:
+    if reason := Watch(figures, validations, most_length=grm.most_length).reason:
         return reason
-    return "all steps were taken" if len(figures) == steps else "no drafts of a problem differed any more in reward"
+    return "all steps were taken" if len(figures) == grm.steps else "no drafts of a problem differed any more in reward"
 
 
 def _turns(model: Any, device: torch.device, generator: Generator) -> tuple[Callable[[], None], Callable[[], None]]:
@@ -175,7 +176,7 @@ class _Learning:
         taken = progress_of(start)
         self._kept.forget_after(taken.step // updates)
         self._validations.forget_after(taken.step // updates)
-        watch = Watch(self._outlet.figures(), self._validations.read())
+        watch = Watch(self._outlet.figures(), self._validations.read(), most_length=grm.most_length)
         drafts = self._folder / ("drafts-kl" if fallback else "drafts")
         drafts.mkdir(parents=True, exist_ok=True)
         if self._validator and not watch.validations:

@@ -1,9 +1,10 @@
 """What is noted of each step of learning by reward, and when a run is to be stopped.
 
 A run is stopped, and its best validated checkpoint kept, when the entropy of what it draws falls under a fifth of its
-start, when its drafts are twice as long as at its start, or when it solves fewer of the validation's problems than its
-best checkpoint, by more than the paired 95 % interval (about two standard errors). The start is the mean of the first
-three steps. Validations are made by `app.reward.by_reward.validation`; a run without them keeps its last checkpoint.
+start, when its drafts are grm.most_length times as long as at its start, or when it solves fewer of the validation's
+problems than its best checkpoint, by more than the paired 95 % interval (about two standard errors). The start is the
+mean of the first three steps. Validations are made by `app.reward.by_reward.validation`; a run without them keeps its
+last checkpoint.
 
 What is decided depends on the noted figures alone: a run that goes on from a checkpoint gives `Watch` the figures up to
 it, and decides as if it had never been ended.
@@ -23,7 +24,7 @@ NUM_START = 3
 LEAST_ENTROPY = 0.2
 """Of the start's."""
 MOST_LENGTH = 2.0
-"""Times the start's."""
+"""Times the start's, if nothing else is said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,14 +151,21 @@ def step_figures(
 class Watch:
     """Give it each step's figures and each validation, in their order; `reason` says whether to stop."""
 
-    def __init__(self, figures: Iterable[StepFigures] = (), validations: Iterable[Validation] = ()) -> None:
+    def __init__(
+        self,
+        figures: Iterable[StepFigures] = (),
+        validations: Iterable[Validation] = (),
+        *,
+        most_length: float = MOST_LENGTH,
+    ) -> None:
         self.figures = list(figures)
         self.validations = list(validations)
+        self._most_length = most_length
 
     @property
     def reason(self) -> str:
         """Why the run is to be stopped, as a sentence's end ("the entropy ..."); empty while it may go on."""
-        return _change_since_start(self.figures) or self.fall
+        return _change_since_start(self.figures, self._most_length) or self.fall
 
     @property
     def fall(self) -> str:
@@ -170,18 +178,19 @@ class Watch:
         return max(self.validations, key=lambda one: (one.mean, -one.step)).step if self.validations else None
 
 
-def _change_since_start(figures: Sequence[StepFigures]) -> str:
+def _change_since_start(figures: Sequence[StepFigures], most_length: float) -> str:
     begun, later = figures[:NUM_START], figures[NUM_START:]
     if not later:
         return ""
     entropies = [one.entropy for one in begun if one.entropy is not None]
     least = LEAST_ENTROPY * math.fsum(entropies) / len(entropies) if entropies else 0.0
-    most = MOST_LENGTH * math.fsum(one.mean_tokens for one in begun) / len(begun)
+    most = most_length * math.fsum(one.mean_tokens for one in begun) / len(begun)
     for one in later:
         if one.entropy is not None and one.entropy < least:
             return f"the entropy fell to {one.entropy:.3f} nats in step {one.step}, under a fifth of its start"
         if one.mean_tokens > most:
-            return f"the drafts grew to {one.mean_tokens:.0f} tokens in step {one.step}, over twice their start"
+            grown = f"over {most_length:g} times their start"
+            return f"the drafts grew to {one.mean_tokens:.0f} tokens in step {one.step}, {grown}"
     return ""
 
 

@@ -60,7 +60,8 @@ def test_a_training_ends_by_itself_where_all_drafts_pass(
 ) -> None:
     assert len(learn(tmp_path, engine, profile_of(letters), IsContentLater())) == 1
     assert (tmp_path / "adapter" / WEIGHTS).exists()
-    assert why_ended(read_figures(tmp_path / "metrics.jsonl"), STEPS).startswith("no drafts of a problem differed")
+    figures = read_figures(tmp_path / "metrics.jsonl")
+    assert why_ended(figures, profile_of(letters).grm).startswith("no drafts of a problem differed")
 
 
 def test_a_training_that_was_ended_goes_on_exactly_and_draws_only_what_is_missing(
@@ -79,16 +80,16 @@ def test_a_training_that_was_ended_goes_on_exactly_and_draws_only_what_is_missin
 
 
 def test_a_training_that_the_watch_stops_keeps_its_adapter_and_goes_no_further(
-    engine: TransformersEngine, letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: TransformersEngine, letters: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("app.reward.by_reward.watch.MOST_LENGTH", 0.01)  # any length is too much, once there is a start
-    assert len(learn(tmp_path, engine, profile_of(letters, "grm.steps=9"))) == 4
+    # Any length is too much, once there is a start.
+    stopped = profile_of(letters, "grm.steps=9", "grm.most_length=0.01")
+    assert len(learn(tmp_path, engine, stopped)) == 4
     (tmp_path / "adapter").rename(tmp_path / "first")
     figures = read_figures(tmp_path / "metrics.jsonl")
-    assert (
-        why_ended(figures, 9).startswith("the drafts grew to") and why_ended(figures[:3], 3) == "all steps were taken"
-    )
-    assert len(learn(tmp_path, engine, profile_of(letters, "grm.steps=9"))) == 4
+    assert why_ended(figures, stopped.grm).startswith("the drafts grew to")
+    assert why_ended(figures[:3], profile_of(letters, "grm.steps=3").grm) == "all steps were taken"
+    assert len(learn(tmp_path, engine, stopped)) == 4
     assert (tmp_path / "adapter" / WEIGHTS).read_bytes() == (tmp_path / "first" / WEIGHTS).read_bytes()
 
 

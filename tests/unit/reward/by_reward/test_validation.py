@@ -22,6 +22,7 @@ from app.reward.by_reward.outlets import read_figures
 from app.reward.by_reward.validation import ValidationFile, read_validations
 from app.reward.by_reward.watch import Validation, Watch
 from app.settings import Profile
+from app.settings_grm import GrmSettings
 from tests.unit.reward import made_drafts
 from tests.unit.reward.letters import EndedError, Ending, LikesVowels, learn, profile_of, same
 
@@ -69,7 +70,7 @@ def test_a_training_whose_validation_fell_goes_on_once_held_near_its_base(fallen
 def test_a_training_that_fell_again_keeps_its_best_checkpoint(fallen: Path) -> None:
     validations = read_validations(fallen / "validation.jsonl")
     watch = Watch(read_figures(fallen / "metrics.jsonl"), validations)
-    assert watch.fall and why_ended(watch.figures, 12, validations) == watch.fall
+    assert watch.fall and why_ended(watch.figures, GrmSettings(steps=12), validations) == watch.fall
     assert watch.best_step is not None and watch.best_step < len(watch.figures)
     assert (fallen / "adapter" / WEIGHTS).read_bytes() == (fallen / "best/adapter" / WEIGHTS).read_bytes()
 
@@ -101,10 +102,10 @@ def test_without_a_fallback_the_best_checkpoint_is_the_end(
 
 
 def test_a_run_that_collapsed_keeps_its_best_checkpoint(
-    engine: TransformersEngine, letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: TransformersEngine, letters: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("app.reward.by_reward.watch.MOST_LENGTH", 0.01)  # any length is too much, once there is a start
-    assert len(learn(tmp_path, engine, validated(letters), validates=True)) == 4
+    # Any length is too much, once there is a start.
+    assert len(learn(tmp_path, engine, validated(letters, "grm.most_length=0.01"), validates=True)) == 4
     best = Watch([], read_validations(tmp_path / "validation.jsonl")).best_step
     assert best in (2, 4) and not (tmp_path / "fallback.json").exists()
     assert (tmp_path / "adapter" / WEIGHTS).read_bytes() == (tmp_path / "best/adapter" / WEIGHTS).read_bytes()
