@@ -31,7 +31,7 @@ MAX_TRIES = 48
 """Places at which a value, or a call, may end."""
 _FENCE = re.compile(r"^[ \t]*(\"\"\"|\'\'\'|```\w*|~~~\w*)[ \t]*$", re.M)
 _CONNECTOR = re.compile(
-    r"""\s{0,8}(?:\#\s?)?
+    r"""[\s`]{0,8}(?:\#\s?)?
     (?:,?\s?(?:(?:it|this|the\ (?:function|result|output|answer))\s)?
        (?:(?:should|must|will)\ (?:return|be|give|equal|output)|returns?|gives|is|evaluates\ to)\s?:?
       |==>|===?(?!>)|=>|-->|->|=|➞|→|⇒|:)
