@@ -72,7 +72,7 @@ class Trial:
     form: Form | None
     """How most examples ask; None where no input is known."""
     seeds: tuple[Seed, ...]
-    """Examples of this form."""
+    """Examples that look at the same of an answer; how near a float has to be may differ."""
     further: tuple[Call, ...]
     """Inputs like theirs."""
 
@@ -83,11 +83,12 @@ class Trial:
 
 def trial_of(stated: Stated) -> Trial:
     """Further inputs keep to what the question says of them."""
-    forms = [seed.form for seed in stated.seeds]
-    if not forms:
+    looked_at = [seed.form.subject for seed in stated.seeds]
+    if not looked_at:
         return Trial(stated=stated, form=None, seeds=(), further=())
-    form = max(forms, key=forms.count)
-    seeds = tuple(seed for seed in stated.seeds if seed.form == form)
+    most = max(looked_at, key=looked_at.count)
+    seeds = tuple(seed for seed in stated.seeds if seed.form.subject == most)
+    form = seeds[0].form
     given = [seed.call for seed in seeds]
     question = stated.problem.prompt
     further = further_calls(given, (), constraints_in(question), question)

@@ -77,6 +77,13 @@ def test_the_best_failing_draft_is_told_its_example_with_the_values(trial: Trial
     assert "`f([3, 1, 2], 2)` returns `3`, but it has to return `5`" in repair_request(choice.failed)
 
 
+def test_an_example_that_gives_a_float_is_told_beside_one_that_gives_none(supervisor: Supervisor) -> None:
+    mean = trial_for("Write mid(xs).\nmid([1, 2, 3]) == 2\nmid([1, 2]) == 1.5\nmid([3, 3]) == 3")
+    choice = chosen(mean, ["def mid(xs): return sorted(xs)[len(xs) // 2]"], supervisor)
+    assert choice.passed == 2 and choice.failed is not None
+    assert (choice.failed.example, choice.failed.got) == ("mid([1, 2]) == 1.5", "2")
+
+
 def test_a_repaired_draft_is_the_answer_only_where_it_passes_more(trial: Trial, supervisor: Supervisor) -> None:
     choice = chosen(trial, [SMALLEST, CRASHING], supervisor)
     found = run_drafts(trial, [RIGHT, CRASHING], supervisor)
