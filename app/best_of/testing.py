@@ -89,11 +89,22 @@ def trial_of(stated: Stated) -> Trial:
     most = max(looked_at, key=looked_at.count)
     seeds = tuple(seed for seed in stated.seeds if seed.form.subject == most)
     form = seeds[0].form
-    given = [seed.call for seed in seeds]
+    names = stated.asked.parameters
+    given = [_named(seed.call, names) for seed in seeds]  # statements speak of arguments by their names
     question = stated.problem.prompt
-    further = further_calls(given, (), constraints_in(question), question)
-    room = max(0, MAX_INPUTS - len(given))
-    return Trial(stated=stated, form=form, seeds=seeds, further=tuple(further[:room]))
+    made = further_calls(given, (), constraints_in(question), question)
+    further = [_by_place(call) for call in made[: max(0, MAX_INPUTS - len(given))]]
+    return Trial(stated=stated, form=form, seeds=seeds, further=tuple(further))
+
+
+def _named(call: Call, names: Sequence[str]) -> Call:
+    if call.kwargs or len(call.args) != len(names):
+        return call
+    return Call(args=(), kwargs=tuple(zip(names, call.args, strict=True)))
+
+
+def _by_place(call: Call) -> Call:
+    return call if call.args else Call(args=tuple(value for _, value in call.kwargs))
 
 
 def run_draft(trial: Trial, program: str, supervisor: Supervisor) -> DraftOutcome:
