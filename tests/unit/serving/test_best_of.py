@@ -170,11 +170,16 @@ def test_what_does_not_go_with_drafts_is_refused_in_a_sentence(
 def test_only_chats_are_tested_in_whichever_form_they_come(runs: PythonRuns) -> None:
     async def use(client: httpx.AsyncClient, _: Edge) -> list[httpx.Response]:
         refused = await client.post(COMPLETIONS, json={"model": BODY["model"], "prompt": "def f"})
-        return [refused, await client.post(MESSAGES, json=BODY | {"max_tokens": 64})]
+        asked = BODY | {"max_tokens": 64}
+        streamed = await client.post(MESSAGES, json=asked | {"stream": True})
+        return [refused, streamed, await client.post(MESSAGES, json=asked)]
 
-    refused, message = run(Engines(WRONG, RIGHT, WRONG), runs, use)
+    refused, streamed, message = run(Engines(WRONG, RIGHT, WRONG, WRONG, RIGHT, WRONG), runs, use)
     assert refused.status_code == 422 and "answers chats alone" in refused.json()["error"]["message"]
     assert message.json()["content"] == [{"type": "text", "text": RIGHT}]
+    events = [json.loads(line[6:]) for line in streamed.text.splitlines() if line.startswith("data: ")]
+    assert "".join(one["delta"].get("text", "") for one in events if one["type"] == "content_block_delta") == RIGHT
+    assert events[-1]["type"] == "message_stop"
 
 
 def test_the_names_are_listed_with_their_model_unless_drafts_are_switched_off(runs: PythonRuns) -> None:
