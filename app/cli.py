@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from app.connect.command import add_connect_arguments, connect
 from app.docsearch.command import add_docsearch_arguments, docsearch
 from app.errors import UserError, causes
 from app.evaluation.arguments import add_arguments
@@ -95,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     add_sandbox_arguments(commands.add_parser("sandbox", parents=[unsafe], help="judge a catalogue of programs"))
     docs = commands.add_parser("docsearch", parents=[profile], help="search the documentation, or try the guard of it")
     add_docsearch_arguments(docs)
+    add_connect_arguments(commands.add_parser("connect", help="settings of an editor or agent for the running server"))
     return parser
 
 
@@ -289,5 +291,6 @@ COMMANDS = {
     "keys": _keys,
     "sandbox": sandbox,
     "docsearch": docsearch,
+    "connect": connect,
 }
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
