@@ -107,6 +107,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     add(
         "--run", metavar="DIR", help="whose adapters; latest (finished last, if left out) or none: the base model alone"
     )
+    add("--host", help="to listen on, if not the config's; 0.0.0.0 for a container")
     add("--port", type=int, help="of the page and the API, if not the config's")
     add("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="serving.timeout_s=60")
 
