@@ -21,7 +21,9 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 COPY Makefile pyproject.toml ./
 COPY constraints constraints
-RUN make setup TORCH_INDEX="${TORCH_INDEX}" CARD_MIB="${CARD_MIB}"
+# Redis' client is in neither set of dependencies; both files of pins have it.
+RUN make setup TORCH_INDEX="${TORCH_INDEX}" CARD_MIB="${CARD_MIB}" \
+    && .venv/bin/uv pip install --python .venv --compile-bytecode --constraint constraints/cpu.txt redis
 
 FROM base
 ARG UID=1000

@@ -125,6 +125,13 @@ def test_the_image_holds_what_serving_reads_and_nothing_of_the_users() -> None:
     assert not copied & {"runs", "keys", ".git", "tests"}
 
 
+def test_the_image_holds_the_client_of_redis() -> None:
+    """No set of dependencies has it, and without it the server would not start."""
+    (install,) = [line for line in instructions("RUN") if "make setup" in line]
+    assert re.search(r"uv pip install .*--constraint constraints/cpu.txt redis$", install)
+    assert "\nredis==" in (ROOT / "constraints/cpu.txt").read_text()
+
+
 @pytest.mark.parametrize(("path", "profiles"), [(COMPOSE, ["smoke", "laptop"]), (CARD, ["rtx3070", "workstation"])])
 def test_memory_that_processes_share_is_enough_for_rays_object_store(path: Path, profiles: list[str]) -> None:
     size = int(services(path)["server"]["shm_size"].removesuffix("gb")) << 30
