@@ -53,5 +53,5 @@ def connect(arguments: argparse.Namespace) -> None:
         if written.lost_comments:
             say(f"its comments are in {written.backup} alone")
     for step in settings.then:
-        say(step)
+        say(step.replace(settings.file, given))
     say(f"not run: {settings.title} with this server" if settings.ran == NOT_RUN else f"run: {settings.ran}")

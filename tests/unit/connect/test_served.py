@@ -133,6 +133,14 @@ def test_the_command_prints_settings_alone_and_keeps_the_key_to_itself(
     assert key not in "".join([*printed, *written, file.read_text()])
 
 
+def test_the_way_to_start_a_client_names_the_file_that_was_written(
+    address: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv(KEY, address[1])
+    main(["connect", "aider", "--url", address[0], "--write", str(tmp_path / "own.yml")])
+    assert f"aider --config {tmp_path / 'own.yml'}\n" in capsys.readouterr().err
+
+
 def test_claude_code_needs_a_route_that_an_older_server_has_not(
     address: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -83,8 +83,8 @@ def test_a_list_that_says_nothing_yet_is_filled(tmp_path: Path) -> None:
     ("name", "text", "words"),
     [
         ("aider", "model: gpt-4o\n", "has model 'gpt-4o' of its own"),
-        ("continue", "models: {a: 1}\n", "has models {'a': 1} of its own"),
-        ("llm", "a: 1\n", "has at its top {'a': 1} of its own"),
+        ("continue", "models: {a: 1}\n", "has models a mapping of its own"),
+        ("llm", "a: 1\n", "has at its top a mapping of its own"),
         ("continue", "models: [\n", "is no YAML"),
         ("opencode", '{"model": }', "is no JSON"),
         ("opencode", "[1]", "has at its top"),
@@ -94,7 +94,7 @@ def test_a_list_that_says_nothing_yet_is_filled(tmp_path: Path) -> None:
 def test_a_file_that_they_do_not_fit_into_is_left_as_it_is(tmp_path: Path, name: str, text: str, words: str) -> None:
     file = tmp_path / "settings"
     file.write_text(text)
-    with pytest.raises(UserError, match=words.replace("{", "\\{").replace("[", "\\[")) as refused:
+    with pytest.raises(UserError, match=words) as refused:
         write(CLIENTS[name](served()), file, is_ours=False)
     assert "--write FILE" in str(refused.value)
     assert file.read_text() == text and os.listdir(tmp_path) == ["settings"]
