@@ -82,7 +82,7 @@ def _merged(held: Any, new: Any, path: str, file: Path, is_ours: bool) -> Any:
     if held == new or (is_ours and type(held) is type(new)):
         return new
     # What is nested may hold a key of the user's.
-    kind = {dict: "a mapping", list: "a list"}.get(type(held)) or repr(held)[:80]
+    kind = "a mapping" if isinstance(held, dict) else "a list" if isinstance(held, list) else repr(held)[:80]
     raise UserError(
         f"{file} has {path or 'at its top'} {kind} of its own, which is left as it is: give another --write FILE, or "
         "put the settings in by hand (without --write they are printed)"
