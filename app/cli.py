@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from app.connect.command import add_connect_arguments, connect
 from app.docsearch.command import add_docsearch_arguments, docsearch
 from app.errors import UserError, causes
 from app.evaluation.arguments import add_arguments
@@ -95,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     add_sandbox_arguments(commands.add_parser("sandbox", parents=[unsafe], help="judge a catalogue of programs"))
     docs = commands.add_parser("docsearch", parents=[profile], help="search the documentation, or try the guard of it")
     add_docsearch_arguments(docs)
+    add_connect_arguments(commands.add_parser("connect", help="settings of an editor or agent for the running server"))
     return parser
 
 
@@ -105,6 +107,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     add(
         "--run", metavar="DIR", help="whose adapters; latest (finished last, if left out) or none: the base model alone"
     )
+    add("--host", help="to listen on, if not the config's; 0.0.0.0 for a container")
     add("--port", type=int, help="of the page and the API, if not the config's")
     add("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="serving.timeout_s=60")
 
@@ -289,5 +292,6 @@ COMMANDS = {
     "keys": _keys,
     "sandbox": sandbox,
     "docsearch": docsearch,
+    "connect": connect,
 }
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -27,7 +27,7 @@ from app.progress import say
 from app.prompting.turn_ends import check_chat
 from app.runs import REPOSITORY, Run
 from app.serving.arguments import LATEST, NONE, LLMArguments
-from app.serving.config import ARGUMENTS, IDE, LLM, TOOLS, is_public, load_config
+from app.serving.config import ARGUMENTS, EVERY_ADDRESS, IDE, LLM, LOOPBACK, TOOLS, is_public, load_config
 from app.serving.keys import Keys, hash_key, new_key
 from app.settings import ModelSettings, Profile
 
@@ -81,8 +81,9 @@ def prepare(arguments: argparse.Namespace) -> tuple[dict[str, Any], Profile]:
         if application["import_path"] == TOOLS:
             # A cluster that is joined has an environment of its own: here it is this command's that counts.
             given["env"] = ONLINE if os.environ.get("ENV") == ONLINE else "offline"
-    if arguments.port is not None:
-        config["http_options"]["port"] = arguments.port
+    for option, value in (("host", arguments.host), ("port", arguments.port)):
+        if value is not None:
+            config["http_options"][option] = value
     first = config["applications"][0]["args"]
     return config, with_overrides(get_profile(first["profile"]), first["overrides"])
 
@@ -214,7 +215,8 @@ def _why(name: str, application: "ApplicationStatusOverview") -> str:
 
 def _print_addresses(config: dict[str, Any], key: str, dashboard: str) -> None:
     options = config["http_options"]
-    base = f"http://{options['host']}:{options['port']}"
+    host = LOOPBACK[0] if options["host"] in EVERY_ADDRESS else options["host"]
+    base = f"http://{host}:{options['port']}"
     for application in config["applications"]:
         if application["import_path"] == IDE:
             print(f"page       {base}{application['route_prefix']}/?key={key}")

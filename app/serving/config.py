@@ -18,6 +18,7 @@ from app.serving.arguments import ApplicationArguments, IdeArguments, LLMArgumen
 LLM, TOOLS, IDE = "actors.llm_server:build", "actors.tools:build", "actors.ide:build"
 ARGUMENTS: dict[str, type[ApplicationArguments]] = {LLM: LLMArguments, TOOLS: ToolsArguments, IDE: IdeArguments}
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+EVERY_ADDRESS = ("0.0.0.0", "::")
 
 
 def load_config(path: Path) -> dict[str, Any]:

@@ -360,6 +360,53 @@ def test_requests_made_from_the_servers_own_description_never_make_it_fail(servi
     fuzz(serving.url, serving.key, 6, tmp_path)
 
 
+CONTINUE = [json.loads(line) for line in (ROOT / "tests/cases/continue.jsonl").read_text().splitlines()]
+"""What Continue's extension sends, in its forms (its `core/llm` and `core/autocomplete`, June 2026) and our words."""
+
+
+@pytest.mark.parametrize("case", CONTINUE, ids=lambda case: case["id"])
+def test_continue_gets_the_answers_that_it_reads(serving: Serving, client: openai.OpenAI, case: dict[str, Any]) -> None:
+    headers = {"Authorization": f"Bearer {serving.key}", "api-key": serving.key}
+    body = case["body"] | {"model": BASE}
+    answer = httpx.post(serving.url + case["path"], headers=headers, json=body, timeout=120)
+    assert answer.status_code == 200, answer.text
+    if not body["stream"]:
+        assert isinstance(answer.json()["choices"][0]["message"]["content"], str)
+        return
+    *events, done, end = answer.text.split("\n\n")
+    assert (done, end) == ("data: [DONE]", "")
+    chunks = [json.loads(event.removeprefix("data: ")) for event in events]
+    choices = [choice for chunk in chunks for choice in chunk["choices"]]
+    chat = case["path"].endswith("/chat/completions")
+    pieces = [choice["delta"].get("content") if chat else choice["text"] for choice in choices]
+    assert "".join(piece or "" for piece in pieces) or choices[-1]["finish_reason"] == "stop"
+    assert choices[-1]["finish_reason"] in ("length", "stop", "tool_calls")
+    if "stream_options" in body:
+        assert chunks[-1]["choices"] == [] and 0 < chunks[-1]["usage"]["completion_tokens"] <= body["max_tokens"]
+
+
+def test_llm_talks_to_the_server_by_the_settings_that_connect_writes(
+    serving: Serving, client: openai.OpenAI, cli: Cli, tmp_path: Path
+) -> None:
+    if importlib.util.find_spec("llm") is None:
+        pytest.skip("llm is not installed; `make setup-dev` does it")
+    file = tmp_path / "extra-openai-models.yaml"
+    connected = cli(
+        *("connect", "llm", "--url", serving.url, "--model", SFT, "--write", file),
+        env={"POCKETCODER_API_KEY": serving.key},
+    )
+    assert connected.returncode == 0 and serving.key not in file.read_text(), connected.stderr
+    asked = ["-m", f"pocketcoder/{SFT}", "--key", serving.key, "-o", "max_tokens", "8", "zip?"]
+    done = subprocess.run(
+        [sys.executable, "-m", "llm", *asked],
+        env=os.environ | {"LLM_USER_PATH": str(tmp_path), "LLM_LOAD_PLUGINS": ""},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0 and done.stdout.strip(), done.stderr
+
+
 def test_nothing_is_had_without_a_key(serving: Serving) -> None:
     with pytest.raises(openai.AuthenticationError, match="not known here"):
         serving.client(api_key="pk-wrong").models.list()

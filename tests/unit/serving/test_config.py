@@ -83,9 +83,12 @@ def test_a_file_that_is_no_config_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_the_command_line_changes_the_config_and_its_profile_everywhere() -> None:
-    arguments = Namespace(profile="smoke", config=None, run="runs/x", port=9, overrides=["sandbox.timeout_s=1"])
+    arguments = Namespace(
+        profile="smoke", config=None, run="runs/x", host="0.0.0.0", port=9, overrides=["sandbox.timeout_s=1"]
+    )
     config, profile = prepare(arguments)
-    assert config["http_options"]["port"] == 9 and profile.sandbox.timeout_s == 1
+    assert config["http_options"] | {"host": "0.0.0.0", "port": 9} == config["http_options"] and is_public(config)
+    assert profile.sandbox.timeout_s == 1
     llm, tools, ide = (application["args"] for application in config["applications"])
     assert llm == {"profile": "smoke", "overrides": ["sandbox.timeout_s=1"], "run": os.path.abspath("runs/x")}
     assert ide == {"profile": "smoke", "overrides": ["sandbox.timeout_s=1"]}
@@ -103,7 +106,7 @@ def test_the_commands_own_env_says_whether_the_network_may_be_used(
     config["applications"][1]["args"].update(in_file)
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(config))
     monkeypatch.setenv("ENV", env)
-    given = Namespace(profile=None, config=tmp_path / "own.yaml", run=None, port=None, overrides=[])
+    given = Namespace(profile=None, config=tmp_path / "own.yaml", run=None, host=None, port=None, overrides=[])
     assert [application["args"].get("env") for application in prepare(given)[0]["applications"]] == [None, said, None]
 
 
