@@ -158,6 +158,11 @@ class EvaluationSettings(Settings):
     top_p: float = Field(default=1.0, gt=0, le=1)
     max_new_tokens: int = Field(default=512, ge=1, le=32768)
     """At most, in one turn."""
+    best_of: int | None = Field(default=None, ge=2, le=64)
+    """Drafts of a problem among which the question's own examples choose (`app.best_of`), as a score of its own beside
+    pass@1; None: it is not measured."""
+    best_of_temperature: float = Field(default=0.7, gt=0, le=5)
+    """Of these drafts."""
 
 
 class ValidationSettings(EvaluationSettings):

@@ -21,6 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--problems", action="append", default=[], metavar="[SUITE=]PATH", help="a suite's file or folder, if not Hub's"
     )
+    add(
+        "--best-of",
+        type=int,
+        metavar="N",
+        help="beside pass@1, draw N drafts and let the question's own examples choose: a system's score",
+    )
     add("--full", action="store_true", help="all problems in the chat and the completion protocol")
     add("--show-prompt", metavar="ID", help="print the exact prompt of this problem and end")
     add("--contamination", action="store_true", help="how much of each problem stands in the run's training data")

@@ -20,6 +20,7 @@ from app.settings import EvaluationSettings, ModelSettings, Profile
 if TYPE_CHECKING:
     from app.evaluation.measurement import Engines
 
+MAX_BEST_OF = 64
 FREE = ("evaluation", "generation", "sandbox")
 """Groups of settings that an evaluation may choose anew for its measurements, without changing the run's."""
 
@@ -36,6 +37,7 @@ def evaluate(arguments: argparse.Namespace, engines: "Engines") -> None:
     if arguments.show_prompt:
         return _show_prompt(profile, arguments.show_prompt)
     with open_run(_folder(arguments), identity, resume=True) as run:
+        from app.evaluation.best_of_score import read_scores, say_scores
         from app.evaluation.measurement import contamination, measure_candidates
 
         if arguments.contamination:
@@ -43,15 +45,18 @@ def evaluate(arguments: argparse.Namespace, engines: "Engines") -> None:
             return print(json.dumps(found) if arguments.json else _contamination_text(found))
         candidates = _candidates(arguments, run)
         results, comparisons = measure_candidates(run, profile, candidates, engines, unsafe=arguments.unsafe)
+        systems = read_scores(run, profile.evaluation, candidates)
+        say_scores(systems)
         if arguments.json:
             shown = {"results": [asdict(r) for r in results], "comparisons": [asdict(c) for c in comparisons]}
+            shown |= {"best_of": [asdict(one) for one in systems]} if systems else {}
             return print(json.dumps({"run": str(run.root)} | shown))
         return print(f"evaluation: {run.evaluation}")
 
 
 def _check_combination(arguments: argparse.Namespace) -> None:
     given = [f"--{name}" for name in ("run", "model", "samples") if getattr(arguments, name) is not None]
-    others = [option for option in ("adapter", "show_prompt") if getattr(arguments, option)]
+    others = [option for option in ("adapter", "show_prompt", "best_of") if getattr(arguments, option)]
     if "--samples" in given and (given != ["--samples"] or others):
         more = [f"--{option.replace('_', '-')}" for option in others]
         raise UserError(f"{' and '.join([*given, *more])} can't go together: --samples needs no model")
@@ -94,9 +99,17 @@ def _evaluation(arguments: argparse.Namespace, settings: EvaluationSettings) -> 
 
     if arguments.suite is not None:
         settings = settings.model_copy(update={"suites": tuple(arguments.suite.split(","))})
+    if arguments.best_of is not None:
+        settings = settings.model_copy(update={"best_of": _best_of(arguments.best_of)})
     if arguments.problems:
         settings = settings.model_copy(update={"problems": (*settings.problems, *_named(arguments, settings))})
     return full(settings) if arguments.full else settings
+
+
+def _best_of(number: int) -> int:
+    if not 2 <= number <= MAX_BEST_OF:
+        raise UserError(f"--best-of {number} is no choice: give 2 to {MAX_BEST_OF} drafts")
+    return number
 
 
 def _named(arguments: argparse.Namespace, settings: EvaluationSettings) -> list[str]:

@@ -19,7 +19,7 @@ from app.corpus.clean.guard import SHIPPED, Guard, guard_of, ship, shipped_suite
 from app.corpus.clean.signs import signs_of
 from app.errors import UserError
 from app.evaluation.stage import problem_paths
-from app.evaluation.suites.registry import ALWAYS_HERE, PARTS, SUITES, TUNING, VALIDATION, get_suite
+from app.evaluation.suites.registry import ALWAYS_HERE, ASKED_OTHERWISE, PARTS, SUITES, TUNING, VALIDATION, get_suite
 from app.evaluation.suites.search_docs import SearchDocs
 from app.files.user_files import user_path
 from app.problem_sets.task import Task
@@ -49,7 +49,7 @@ def guard_for(*measured_by: EvaluationSettings) -> Guard:
             continue
         texts[name] = guarded_texts(name, tasks)
         texts |= {part: _of_difficulty(tasks, part) for part, whole in PARTS.items() if whole == name}
-    known = [name for name in SUITES if name not in (*VALIDATION, *TUNING)]
+    known = [name for name in SUITES if name not in (*VALIDATION, *TUNING, *ASKED_OTHERWISE)]
     return guard_of(texts, shipped, [name for name in known if name not in texts and name not in shipped])
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from app.cluster.session import connected, require_resources
+from app.evaluation import best_of_score
 from app.evaluation.contamination import overlaps
 from app.evaluation.guarded_suites import guard_against
 from app.evaluation.stage import (
     CandidateComparison,
+    facts_of,
     is_evaluated,
     load_suites,
     plans,
@@ -28,6 +30,7 @@ from app.problem_sets.task import Task
 from app.progress import say
 from app.records import Generator, Judge, SuiteResult
 from app.runs import Run, require_stage
+from app.sandbox.tiers import confinement
 from app.settings import Profile
 
 Engines = Callable[[Profile, bool], AbstractContextManager[tuple[Generator, Judge]]]
@@ -54,8 +57,16 @@ def measure_candidates(
     for adapter in filter(None, candidates.values()):
         check_adapter(Path(adapter), folder)
     suites, tokenizer = load_suites(profile.evaluation), load_tokenizer(folder)
-    planned = set_aside_outdated(run, plans(run, profile, candidates, suites, tokenizer, weights_sha256(folder)))
-    if is_evaluated(run, profile.evaluation, candidates):
+    weights, num_drafts = weights_sha256(folder), profile.evaluation.best_of
+    planned = set_aside_outdated(run, plans(run, profile, candidates, suites, tokenizer, weights))
+    systems = []
+    if num_drafts:
+        best_of_score.check(profile.evaluation, suites)
+        facts = facts_of(profile, weights)
+        systems = set_aside_outdated(run, best_of_score.plans(run, profile, candidates, suites, tokenizer, facts))
+    if is_evaluated(run, profile.evaluation, candidates) and best_of_score.is_measured(
+        run, profile.evaluation, candidates
+    ):
         say(f"{stage}: complete")
         return read_results(run, profile.evaluation, candidates)
     say(stage)
@@ -64,6 +75,9 @@ def measure_candidates(
         found = _of_measured(run, profile, suites)  # before the generator, which without a card takes every core
         with engines(profile, unsafe) as (generator, judges):
             run_evaluation(run, planned, found, tokenizer, generator, judges)
+            if num_drafts:
+                confined = confinement(unsafe=unsafe)
+                best_of_score.measure(run, systems, num_drafts, tokenizer, generator, judges, profile.sandbox, confined)
     return read_results(run, profile.evaluation, candidates)
 
 

@@ -145,14 +145,7 @@ def plans(
 
     Raises UserError when the run holds one of these measurements under other settings.
     """
-    settings = profile.evaluation
-    facts = {
-        "model": profile.model.model_dump(),
-        BASE_KEY: dict(weights),
-        "generation": {key: getattr(profile.generation, key) for key in ("engine", "max_model_len")},
-        "sandbox": {key: getattr(profile.sandbox, key) for key in ("timeout_s", "memory_bytes")},
-        VERDICTS_KEY: VERDICTS,
-    }
+    settings, facts = profile.evaluation, facts_of(profile, weights)
     return [
         plan_measurement(
             run, measurement(settings, profile, suite, protocol, candidate, adapter, tasks), facts, tokenizer
@@ -161,6 +154,17 @@ def plans(
         for suite, tasks in suites.values()
         for protocol in settings.protocols
     ]
+
+
+def facts_of(profile: Profile, weights: Mapping[str, str]) -> dict[str, Any]:
+    """What decides the outcome of any measurement beside its own settings."""
+    return {
+        "model": profile.model.model_dump(),
+        BASE_KEY: dict(weights),
+        "generation": {key: getattr(profile.generation, key) for key in ("engine", "max_model_len")},
+        "sandbox": {key: getattr(profile.sandbox, key) for key in ("timeout_s", "memory_bytes")},
+        VERDICTS_KEY: VERDICTS,
+    }
 
 
 def set_aside_outdated(run: Run, planned: Sequence[PlannedMeasurement]) -> list[PlannedMeasurement]:

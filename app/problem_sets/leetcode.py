@@ -38,9 +38,28 @@ def _task(row: dict[str, Any]) -> Task:
 def constraints_of(row: dict[str, Any]) -> str:
     """The list of constraints that a row's statement has, one a line; empty where it has none. What is asked
     (`Problem.prompt`) is without it in version 0.2.0."""
-    texts = (row.get("meta", {}).get("question_title", ""), row.get("problem_description", ""), row["query"])
-    found = next(filter(None, map(_CONSTRAINTS.search, filter(None, texts))), None)
+    return next(filter(None, map(constraints_in, _texts_of(row))), "")
+
+
+def constraints_in(text: str) -> str:
+    """The same of a text."""
+    found = _CONSTRAINTS.search(text)
     return "\n".join(line.strip() for line in found[1].splitlines() if line.strip()) if found else ""
+
+
+def whole_query(row: dict[str, Any]) -> str:
+    """What is asked, with the examples and constraints of the statement, which version 0.2.0 leaves out of it."""
+    whole = next((text for text in _texts_of(row) if "Input:" in text), row["query"])
+    if whole is row["query"]:
+        return whole
+    _, starter = statement_and_starter(row["query"])
+    return f"{whole.strip()}\n\nPlease complete the following python code precisely:\n```python\n{starter}\n```"
+
+
+def _texts_of(row: dict[str, Any]) -> list[str]:
+    """Where a row may hold the whole statement."""
+    texts = (row.get("meta", {}).get("question_title", ""), row.get("problem_description", ""), row["query"])
+    return [text for text in texts if text]
 
 
 def statement_and_starter(query: str) -> tuple[str, str]:

@@ -28,7 +28,7 @@ class TrainingProblem:
     """The dialogue up to the model's turn."""
     constraints: str = ""
     """What its source says of the arguments beyond the question, one a line; hardening keeps to it
-    (`app.reward.problems.limits`)."""
+    (`app.problem_tests.limits`)."""
     second: str = ""
     """Another solution that its source gives, by somebody else; never learnt. Where it does not agree with the
     reference, hardening has no further test."""

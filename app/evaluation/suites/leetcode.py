@@ -6,12 +6,14 @@ The reference of word-ladder-ii, a training problem, fails its own test. Lists a
 program and its tests as plain data (`app.problem_sets.linked_nodes`).
 """
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from app.errors import UserError
 from app.evaluation.suites.suite import ProgramSuite
 from app.problem_sets import linked_nodes
-from app.problem_sets.leetcode import HUB, statement_and_starter, tasks_of
+from app.problem_sets.leetcode import HUB, statement_and_starter, tasks_of, whole_query
 from app.problem_sets.problem_files import hub_rows, rows
 from app.problem_sets.task import Task
 from app.prompting.replies import code_block
@@ -24,11 +26,13 @@ class LeetCode(ProgramSuite):
     place = f"{file} of {HUB} on the Hub"
 
     def load(self, path: Path | None) -> list[Task]:
-        read = rows(path) if path is not None else hub_rows(self.name, HUB, self.file)
-        tasks = tasks_of(read, str(path or HUB))
+        tasks = tasks_of(self.rows(path), str(path or HUB))
         if not tasks:
             raise UserError(f"{path or HUB} holds no problem: give {self.place}")
         return tasks
+
+    def rows(self, path: Path | None) -> Iterable[dict[str, Any]]:
+        return rows(path) if path is not None else hub_rows(self.name, HUB, self.file)
 
     def question(self, problem: Problem) -> str:
         """The data set's own words; they end with the code to complete."""
@@ -52,3 +56,13 @@ class LeetCode(ProgramSuite):
 
     def whole_program(self, problem: Problem, solution: str) -> str:
         return self.given_program(problem, solution)
+
+
+class LeetCodeExamples(LeetCode):
+    """The same problems, asked as the site asks: with the statement's examples and constraints, which version 0.2.0 of
+    the data set leaves out of its question. The examples are most of its tests, so judge by hardened ones."""
+
+    name = "leetcode_examples"
+
+    def rows(self, path: Path | None) -> Iterable[dict[str, Any]]:
+        return ({**row, "query": whole_query(row)} if "query" in row else row for row in super().rows(path))

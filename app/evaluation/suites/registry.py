@@ -17,6 +17,7 @@ _CLASSES = {
     "apps_interview": "apps.AppsInterview",
     "apps_competition": "apps.AppsCompetition",
     "leetcode": "leetcode.LeetCode",
+    "leetcode_examples": "leetcode.LeetCodeExamples",
     "tooluse": "tooluse.ToolUse",
     "search_docs": "search_docs.SearchDocs",
     "repo": "repo.Repo",
@@ -31,7 +32,7 @@ NUM_PROBLEMS = {
     "humaneval": 164, "humaneval_plus": 164, "mbpp": 500, "mbpp_sanitized": 257, "mbpp_plus": 378, "apps": 5000,
     "apps_introductory": 1000, "apps_interview": 3000, "apps_competition": 1000, "leetcode": 200, "tooluse": 3703,
     "search_docs": 62, "repo": 52, "ours": 123, "mbpp_validation": 20, "leetcode_validation": 183, "mbpp_tuning": 23,
-    "leetcode_tuning": 199,
+    "leetcode_tuning": 199, "leetcode_examples": 200,
 }  # fmt: skip
 """As released, for plans: a suite is not loaded for one."""
 ALWAYS_HERE = ("humaneval", "ours", "repo", "search_docs")
@@ -42,6 +43,9 @@ TUNING = ("mbpp_tuning", "leetcode_tuning")
 """Suites by which prompts, recipes and arms are chosen: they neither decide about what came of that nor measure it."""
 PARTS = {"apps_introductory": "apps", "apps_interview": "apps", "apps_competition": "apps"}
 """Suites that are the problems of one difficulty of another."""
+
+ASKED_OTHERWISE = {"leetcode_examples": "leetcode"}
+"""Suites that are all problems of another in other words: what keeps those out of training keeps these out."""
 
 
 def get_suite(name: str) -> Suite:

@@ -1,11 +1,10 @@
-"""How many drafts of a problem give the same as a draft on all inputs: minimum Bayes risk by execution (MBR-exec, arXiv
-2204.11454), which ranks drafts without knowing what is right.
+"""How many drafts of a problem give the same as a draft on all inputs (`app.best_of.agreement`), for problems of which
+tests or examples tell inputs.
 
 Inputs are those of the problem's tests, further ones included, without what is expected of them. A problem without
 tests has those of its docstring's examples, and others made of them as hardening makes them
-(`app.reward.problems.inputs`). Programs run in the sandbox, one a core. Limits: drafts of a problem without inputs all
-score 0, and so does a draft that gives nothing on any input; a program's run ends at the first input that takes too
-long, and what would follow counts as no answer.
+(`app.problem_tests.inputs`). Programs run in the sandbox, one a core. Limit: drafts of a problem without inputs all
+score 0.
 """
 
 import ast
@@ -14,25 +13,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
+from app.best_of.agreement import MAX_INPUTS, Outputs, agreement, outputs
 from app.corpus.mining.docstring_examples import from_docstring
-from app.corpus.mining.records import Call, NoProblemError
+from app.corpus.mining.records import Call
 from app.files.python_source import parsed
+from app.problem_tests.assertions import Form, seeds_of
+from app.problem_tests.inputs import further_calls
 from app.records import Problem, ProblemStyle
-from app.reward.problems.answers import NO_LITERAL, answers, literal
-from app.reward.problems.assertions import Form, seeds_of
-from app.reward.problems.inputs import further_calls
 from app.reward.records import JudgedDraft, TrainingProblem
 from app.sandbox.local import LocalJudges
 from app.sandbox.supervisor import Supervisor
 from app.sandbox.tiers import Confinement
 from app.settings import SandboxSettings
 
-MAX_INPUTS = 20
-"""Inputs of a problem on which its drafts are compared."""
-DIGITS = 5
-"""Significant ones in which floats have to agree."""
-Outputs = tuple[str, ...]
-"""What a program gives on each input; empty text for no answer."""
 Scores = dict[tuple[str, str], float]
 """By a problem's id and a program."""
 
@@ -82,7 +75,7 @@ def agreements(
 
     def run(supervisor: Supervisor, job: tuple[str, str]) -> Outputs:
         name, program = job
-        return outputs(problems[name].problem, program, asked[name], supervisor)
+        return outputs(problems[name].problem, program, asked[name].form, asked[name].calls, supervisor)
 
     scores = {(name, program): 0.0 for name, programs in votes.items() for program in programs}
     with closing(LocalJudges(settings, confined)) as judges:
@@ -91,27 +84,6 @@ def agreements(
         shares = agreement({program: given[name, program] for program in votes[name]}, votes[name])
         scores |= {(name, program): share for program, share in shares.items()}
     return scores
-
-
-def outputs(problem: Problem, program: str, inputs: Inputs, supervisor: Supervisor) -> Outputs:
-    """What a program gives on each input. Never raises for what it does."""
-    try:
-        rows = answers(problem, program, inputs.form, inputs.calls, supervisor, max_runs=1)
-    except NoProblemError:  # it wrote where its answers are
-        return ("",) * len(inputs.calls)
-    return tuple(_shown(row.result) if row.what == "ok" else "" for row in rows)
-
-
-def agreement(given: Mapping[str, Outputs], votes: Mapping[str, int]) -> dict[str, float]:
-    """For each program the share of all drafts that give what it gives.
-
-    votes: how many drafts each program is of.
-    """
-    alike = Counter[Outputs]()
-    for program, found in given.items():
-        alike[found] += votes[program]
-    total = sum(votes.values())
-    return {program: alike[found] / total if any(found) else 0.0 for program, found in given.items()}
 
 
 def _spread(calls: Sequence[Call]) -> list[Call]:
@@ -126,21 +98,3 @@ def _docstring(problem: Problem) -> str:
     nodes = ast.walk(tree) if tree else ()
     functions = (n for n in nodes if isinstance(n, ast.FunctionDef) and n.name == problem.entry_point)
     return next((text for node in functions if (text := ast.get_docstring(node))), "")
-
-
-def _shown(result: str) -> str:
-    """An answer as one text that nearly equal ones have too."""
-    value = literal(result)
-    return result if value is NO_LITERAL else _rounded(value)
-
-
-def _rounded(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.{DIGITS}g}"
-    if isinstance(value, list | tuple):
-        return f"{type(value).__name__}({', '.join(map(_rounded, value))})"
-    if isinstance(value, dict):
-        return f"dict({', '.join(sorted(f'{_rounded(key)}: {_rounded(held)}' for key, held in value.items()))})"
-    if isinstance(value, set | frozenset):
-        return f"set({', '.join(sorted(map(_rounded, value)))})"
-    return repr(value)

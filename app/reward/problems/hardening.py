@@ -3,7 +3,7 @@
 Given tests are few (LeetCodeDataset has 2.5 a problem), and weak tests reward wrong programs. For each problem up to
 MAX_ADDED further inputs keep to what is true of all given ones (`app.corpus.mining.inputs`, `facts`), the reference is
 run on them in the sandbox, and each becomes an assertion of the given ones' own form
-(`app.reward.problems.assertions`).
+(`app.problem_tests.assertions`).
 
 An input is dropped where the reference raises or takes too long, where its answer depends on chance or on the order of
 a set, is not plain data, or is of a kind that no given test expects: such an input most likely breaks what the
@@ -27,9 +27,8 @@ from app.corpus.mining.inputs import call_text
 from app.corpus.mining.literals import NotLiteralError, written
 from app.corpus.mining.recording import Recorded, is_stable
 from app.corpus.mining.records import Call, NoProblemError
-from app.records import Problem
-from app.reward.problems.answers import NO_LITERAL, agree, answers, literal
-from app.reward.problems.assertions import (
+from app.problem_tests.answers import NO_LITERAL, agree, answers, literal
+from app.problem_tests.assertions import (
     Form,
     Seed,
     all_seeds,
@@ -39,8 +38,9 @@ from app.reward.problems.assertions import (
     seeds_of,
     with_assertions,
 )
-from app.reward.problems.constraints import unchecked
-from app.reward.problems.inputs import NAME, further_calls
+from app.problem_tests.constraints import unchecked
+from app.problem_tests.inputs import NAME, further_calls
+from app.records import Problem
 from app.reward.records import TrainingProblem
 from app.sandbox.local import LocalJudges
 from app.sandbox.supervisor import Supervisor

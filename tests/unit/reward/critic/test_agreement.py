@@ -4,9 +4,10 @@ import dataclasses
 
 import pytest
 
+from app.best_of.agreement import MAX_INPUTS, agreement
 from app.profiles import smoke
 from app.records import ProblemStyle, Status
-from app.reward.critic.agreement import MAX_INPUTS, agreement, agreements, inputs_of
+from app.reward.critic.agreement import agreements, inputs_of
 from app.reward.records import TrainingProblem
 from app.sandbox.tiers import confinement
 from tests.unit.reward.made_drafts import judged, problem

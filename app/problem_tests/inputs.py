@@ -2,8 +2,8 @@
 
 Changes and rules are those of mining (`app.corpus.mining.inputs`, `facts`), held more narrowly, because a benchmark's
 statement often takes for granted what its tests show: a number that is the length of a list, lists of a few values
-only, records of the same keys. What the statement's constraints say (`app.reward.problems.limits`) is kept too. Trees
-are changed by their values and their shape (`app.reward.problems.trees`).
+only, records of the same keys. What the statement's constraints say (`app.problem_tests.limits`) is kept too. Trees
+are changed by their values and their shape (`app.problem_tests.trees`).
 """
 
 import ast
@@ -17,9 +17,9 @@ from app.corpus.mining.inputs import call_text, more_calls
 from app.corpus.mining.literals import NotLiteralError
 from app.corpus.mining.records import Call
 from app.files.python_source import parse
-from app.reward.problems.assertions import Place
-from app.reward.problems.limits import Limits, limits_of
-from app.reward.problems.trees import Shape, drawn_shape, put_together, taken_apart
+from app.problem_tests.assertions import Place
+from app.problem_tests.limits import Limits, limits_of
+from app.problem_tests.trees import Shape, drawn_shape, put_together, taken_apart
 
 NUM_TRIED = 60
 """Inputs that are made, of which some are dropped."""

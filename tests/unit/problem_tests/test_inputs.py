@@ -7,10 +7,10 @@ import pytest
 
 from app.corpus.draws import Draws
 from app.corpus.mining.records import Call
-from app.reward.problems.constraints import unchecked
-from app.reward.problems.inputs import further_calls
-from app.reward.problems.limits import limits_of
-from app.reward.problems.trees import drawn_shape, facts_of, put_together, taken_apart
+from app.problem_tests.constraints import unchecked
+from app.problem_tests.inputs import further_calls
+from app.problem_tests.limits import limits_of
+from app.problem_tests.trees import drawn_shape, facts_of, put_together, taken_apart
 
 
 def call(**kwargs: Any) -> Call:

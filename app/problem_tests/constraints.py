@@ -1,6 +1,6 @@
 """The lines of a statement's list of constraints, read as comparisons of what they name.
 
-Forms that are read are told in `app.reward.problems.limits`, which holds them against calls. Here nothing is known of a
+Forms that are read are told in `app.problem_tests.limits`, which holds them against calls. Here nothing is known of a
 call.
 """
 

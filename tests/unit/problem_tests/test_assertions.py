@@ -6,8 +6,8 @@ import dataclasses
 import pytest
 
 from app.corpus.mining.records import Call
+from app.problem_tests.assertions import assertion, can_take_more, seeds_of, with_assertions
 from app.records import ProblemStyle
-from app.reward.problems.assertions import assertion, can_take_more, seeds_of, with_assertions
 from app.sandbox.catalogue import FIXTURE
 
 

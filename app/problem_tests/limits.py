@@ -19,7 +19,7 @@ from typing import Any
 
 from app.corpus.mining.records import Call
 from app.files.python_source import parse_expression
-from app.reward.problems.constraints import Line, may_say_more, read_line
+from app.problem_tests.constraints import Line, may_say_more, read_line
 
 _COMPARED = {"<=": operator.le, "<": operator.lt, ">=": operator.ge, ">": operator.gt, "==": operator.eq,
              "!=": operator.ne}  # fmt: skip

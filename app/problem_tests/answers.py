@@ -8,8 +8,8 @@ from app.corpus.mining.literals import NotLiteralError, value_of
 from app.corpus.mining.recording import Recorded, record_calls
 from app.corpus.mining.records import Call
 from app.files.python_source import parse_expression
+from app.problem_tests.assertions import Form, asking
 from app.records import Problem, Status
-from app.reward.problems.assertions import Form, asking
 from app.sandbox.supervisor import Supervisor
 
 MAX_RUNS = 4
