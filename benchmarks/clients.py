@@ -43,7 +43,7 @@ from app.settings import Profile
 from benchmarks.servers import Server, servers
 
 DIGITS = 12
-LIMITED = 60
+LIMITED = 10
 TOKENS = (8, 32)
 """Of a chat's answer: the least and the most."""
 PROCESSES = {"proxy": "ProxyActor", "edge": "ServeReplica:llm:Edge", "engine": "ServeReplica:llm:LLMServer"}

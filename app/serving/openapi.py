@@ -75,7 +75,7 @@ def _operation(
     """answer, asked: names of schemas; None: plain text. errors: statuses beside 200."""
     content: dict[str, Any] = {JSON: {"schema": _ref(answer)}} if answer else {"text/plain": {"schema": TEXT}}
     if asked and streams:
-        content[EVENTS] = {"schema": TEXT}
+        content[EVENTS] = {}
     operation: dict[str, Any] = {
         "summary": summary,
         "security": [] if is_open else KEYS,

@@ -59,11 +59,11 @@ class Rates:
     def take_tokens(self, owner: str, most: int) -> Callable[[int], None]:
         """Set aside what a request may need; returns what is to be called at its end with what it did use.
 
-        Raises ApiError (429), and sets nothing aside, where there is not as much.
+        Raises ApiError (429), and sets nothing aside, where there is not as much. most: 0 for what draws nothing.
         """
         size = self._rate_of(owner).tokens_per_minute
         bucket = self._tokens.setdefault(owner, _Bucket())
-        if wait := bucket.wait(most, size, self._clock()):
+        if most and (wait := bucket.wait(most, size, self._clock())):
             cause = f"this key may use {size} tokens a minute, and this request may need {most} (prompt and max_tokens)"
             raise rate_limited(cause, wait)
         set_aside = most if size else 0

@@ -17,7 +17,8 @@ from pydantic_core import ErrorDetails
 
 from app.files.text import has_surrogates
 from app.serving.errors import ApiError, invalid, malformed
-from app.serving.schema import ChatRequest, CompletionRequest, Request, ServerTool
+from app.serving.schema import BySchema, ChatRequest, CompletionRequest, Request, ServerTool, Tool
+from app.serving.schema_references import leads_nowhere
 
 AnyRequest = TypeVar("AnyRequest", bound=BaseModel)
 
@@ -171,6 +172,18 @@ def _check_caps(request: Request, limits: Limits) -> None:
         _check_server_tools(request, limits)
     for field in ("response_format", "tools"):
         _check_size(field, request.model_dump(include={field}, exclude_unset=True, by_alias=True), limits)
+    for path, schema in _schemas(request):
+        if leads_nowhere(schema):
+            raise invalid(f"{path} has a $ref that leads to itself alone, so nothing fits it: give it a type", path)
+
+
+def _schemas(request: Request) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The JSON schemas of a request by their paths."""
+    if isinstance(request.response_format, BySchema):
+        yield "response_format.json_schema.schema", request.response_format.json_schema.schema_
+    for number, tool in enumerate(request.tools or () if isinstance(request, ChatRequest) else ()):
+        if isinstance(tool, Tool) and tool.function.parameters is not None:
+            yield f"tools.{number}.function.parameters", tool.function.parameters
 
 
 def _check_prompts(request: CompletionRequest, limits: Limits) -> None:

@@ -13,17 +13,20 @@ CHECKS = (
 """None of those that take every request that fits the description for a good one: rules over several fields are not in
 it."""
 
+FEW = ["--phases", "fuzzing", "--max-examples", "6"]
 
-def fuzz(url: str, key: str, seconds: int, folder: Path) -> None:
-    """Fuzz for so long. Fails with what was found, and how to send it again."""
+
+def fuzz(url: str, key: str, folder: Path, *, seconds: int = 0) -> None:
+    """Fuzz every operation, by a few requests, or for so long. Fails with what was found, and how to send it again."""
     program = Path(sys.executable).parent / "schemathesis"
     if not program.exists():
         pytest.skip("schemathesis is not installed; `make setup-dev` does it")
-    command = [str(program), "run", f"{url}/openapi.json", "--url", url, "--header", f"x-api-key: {key}"]
-    command += ["--checks", ",".join(CHECKS), "--phases", "coverage,fuzzing", "--mode", "all", "--workers", "2"]
-    command += ["--max-time", str(seconds), "--request-timeout", "120", "--suppress-health-check", "all"]
+    command = [str(program), "run", f"{url}/openapi.json", "--url", url]
+    command += ["--header", f"Authorization: Bearer {key}"]  # the other way to send one is left to what is made up
+    command += ["--checks", ",".join(CHECKS), "--mode", "all", "--workers", "2", "--request-timeout", "120"]
+    command += ["--phases", "coverage,fuzzing", "--max-time", str(seconds)] if seconds else FEW
     done = subprocess.run(
-        [*command, "--continue-on-failure", "--no-color", "--warnings", "off"],
+        [*command, "--continue-on-failure", "--no-color", "--warnings", "off", "--suppress-health-check", "all"],
         cwd=folder,  # it keeps what it found there
         capture_output=True,
         text=True,

@@ -356,8 +356,8 @@ def test_a_key_with_a_rate_is_refused_beyond_it_and_others_are_not(serving: Serv
 
 
 def test_requests_made_from_the_servers_own_description_never_make_it_fail(serving: Serving, tmp_path: Path) -> None:
-    """Some seconds of what `make faults` does for minutes."""
-    fuzz(serving.url, serving.key, 6, tmp_path)
+    """A few of those that `make faults` sends for minutes."""
+    fuzz(serving.url, serving.key, tmp_path)
 
 
 CONTINUE = [json.loads(line) for line in (ROOT / "tests/cases/continue.jsonl").read_text().splitlines()]

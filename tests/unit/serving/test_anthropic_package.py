@@ -25,6 +25,8 @@ anthropic = pytest.importorskip("anthropic", reason="the anthropic package comes
 from anthropic import types  # noqa: E402
 from anthropic.types import message_count_tokens_params as counts  # noqa: E402
 from anthropic.types import message_create_params as creates  # noqa: E402
+from hypothesis import given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
 
 LIMITS = Limits(max_model_len=4096, tools=("search_docs",))
 USER = {"role": "user", "content": "hi"}
@@ -137,6 +139,43 @@ def test_a_schema_for_the_answer_is_passed_on() -> None:
 def test_what_is_wrong_is_named_with_the_way_out(fields: dict[str, Any], words: str) -> None:
     with pytest.raises(ApiError, match=words):
         parsed(**fields)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+BLOCKS = st.one_of(
+    JSON,
+    st.fixed_dictionaries(
+        {"type": st.sampled_from(schema.BLOCKS)},
+        optional={"text": JSON, "id": JSON, "name": JSON, "input": JSON, "tool_use_id": st.just("t"), "content": JSON},
+    ),
+)
+MESSAGES = st.lists(
+    st.fixed_dictionaries(
+        {"role": st.sampled_from(["user", "assistant", "system"]), "content": JSON | st.lists(BLOCKS, max_size=3)}
+    ),
+    max_size=3,
+)
+
+
+@given(
+    fields=st.dictionaries(st.sampled_from(sorted(schema.MessagesRequest.model_fields)), JSON, max_size=4),
+    messages=MESSAGES | st.just([USER]),
+)
+@settings(max_examples=150, deadline=None)
+def test_any_value_of_any_field_becomes_a_chat_or_is_refused(fields: dict[str, Any], messages: Any) -> None:
+    counted = {name: value for name, value in fields.items() if name in schema.CountRequest.model_fields}
+    for parse, more in ((parse_messages, {**ASKED, "messages": messages, **fields}),
+                        (parse_count, {"model": "base", "messages": messages, **counted})):  # fmt: skip
+        try:
+            chat = parse(json.dumps(more).encode(), LIMITS)
+        except ApiError as error:
+            assert error.status in (400, 422) and error.message.encode()
+        else:
+            assert json.loads(json.dumps(chat, allow_nan=False)) == chat
 
 
 def test_tools_of_the_server_count_with_their_schemas() -> None:
