@@ -14,6 +14,7 @@ from typing import Any
 from app.docsearch.command import add_docsearch_arguments, docsearch
 from app.errors import UserError, causes
 from app.evaluation.arguments import add_arguments
+from app.export.command import add_export_arguments, export
 from app.files.user_files import user_path
 from app.sandbox.command import add_sandbox_arguments, sandbox
 
@@ -91,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     add_sandbox_arguments(commands.add_parser("sandbox", parents=[unsafe], help="judge a catalogue of programs"))
     docs = commands.add_parser("docsearch", parents=[profile], help="search the documentation, or try the guard of it")
     add_docsearch_arguments(docs)
+    add_export_arguments(commands.add_parser("export", parents=[run], help="write the model to take it away"))
     return parser
 
 
@@ -284,5 +286,6 @@ COMMANDS = {
     "keys": _keys,
     "sandbox": sandbox,
     "docsearch": docsearch,
+    "export": export,
 }
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -14,7 +14,7 @@ LEVELS = (
     ("app.cli",),
     ("app.pipeline",),
     ("app.stages",),
-    ("app.planning", "app.report", "app.ide"),
+    ("app.export", "app.ide", "app.planning", "app.report"),
     ("app.evolution",),
     ("app.reward.stage",),
     ("app.reward.arms",),
