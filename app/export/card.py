@@ -6,7 +6,7 @@ It names no path of the machine: models and files of the user's go by their last
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,16 +53,21 @@ class Source:
     attribution: Path
 
 
-def write_card(folder: Path, run: Run, profile: Profile, chosen: Chosen, facts: Facts) -> None:
-    """Write README.md, and attribution/ beside it."""
+def gathered(run: Run, profile: Profile, chosen: Chosen) -> dict[str, Any]:
+    """What the run says of the model, for `write_card`. Raises UserError for a file of the run that is broken."""
+    sources = list(_sources(run, chosen.name))
+    attributed = {source.stage: source.attribution for source in sources if source.attribution.exists()}
+    return _of_run(run, profile, chosen) | {"sources": sources, "attributed": attributed}
+
+
+def write_card(folder: Path, of_run: Mapping[str, Any], facts: Facts) -> None:
+    """Write README.md, and attribution/ beside it. of_run: what `gathered` gave."""
     import jinja2
 
-    sources = list(_sources(run, chosen.name))
-    attributed = [source for source in sources if source.attribution.exists()]
-    for source in attributed:
+    for stage, path in of_run["attributed"].items():
         (folder / "attribution").mkdir(exist_ok=True)
-        shutil.copyfile(source.attribution, folder / "attribution" / f"{source.stage}.csv")
-    told = _told(run, profile, chosen, facts) | {"sources": sources, "attributed": [one.stage for one in attributed]}
+        shutil.copyfile(path, folder / "attribution" / f"{stage}.csv")
+    told = {**of_run, **_of_files(facts, is_base=of_run["is_base"])}
     templates = jinja2.Environment(undefined=jinja2.StrictUndefined, loader=jinja2.FileSystemLoader(TEMPLATE.parent))
     write_atomic(folder / NAME, templates.get_template(TEMPLATE.name).render(told) + "\n")
 
@@ -72,21 +77,27 @@ def public_name(model: ModelSettings) -> str:
     return model.name if model.source == "hub" else short_name(model.name)
 
 
-def _told(run: Run, profile: Profile, chosen: Chosen, facts: Facts) -> dict[str, Any]:
+def _of_files(facts: Facts, *, is_base: bool) -> dict[str, Any]:
+    relation = "quantized" if facts.kind and not facts.dtype else "finetune" if facts.dtype else "adapter"
+    return {
+        "facts": facts,
+        "relation": "" if is_base and facts.dtype else relation,
+        "library": "" if facts.kind and not facts.dtype else "transformers" if facts.dtype else "peft",
+        "tags": ["code", *(["lora"] if relation == "adapter" else []), *(["gguf"] if facts.kind else [])],
+    }
+
+
+def _of_run(run: Run, profile: Profile, chosen: Chosen) -> dict[str, Any]:
     base, is_base = public_name(profile.model), chosen.name == BASE
     info = read_json(run.info)
     stale = outdated(run)
     found = [row for row in _results(run, chosen.name) if (row[0], row[1].candidate) not in stale]
-    relation = "quantized" if facts.kind and not facts.dtype else "finetune" if facts.dtype else "adapter"
     kept = profile.model_dump(mode="json")
     groups = ("model", *_stages(run, chosen.name))
     return {
-        "facts": facts,
+        "is_base": is_base,
         "base": base,
         "hub_name": base if profile.model.source == "hub" else "",
-        "relation": "" if is_base and facts.dtype else relation,
-        "library": "" if facts.kind and not facts.dtype else "transformers" if facts.dtype else "peft",
-        "tags": ["code", *(["lora"] if relation == "adapter" else []), *(["gguf"] if facts.kind else [])],
         "title": base if is_base else f"{base}, {STAGES[chosen.name]}",
         "whole": "the base model" if is_base else "base and adapter in one",
         "made": f"{base} as it is." if is_base else f"A LoRA adapter of {base}, made by {STAGES[chosen.name]}.",

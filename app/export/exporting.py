@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import UserError
-from app.export.card import Facts, public_name, write_card
+from app.export.card import Facts, gathered, public_name, write_card
 from app.export.choice import Chosen, choose
 from app.export.gguf_types import check_type, num_bytes, type_of
 from app.export.place import check_room, check_target, new_folder
@@ -79,9 +79,10 @@ def export_run(root: Path, wanted: Wanted) -> str:
     check_target(target)
     order = _checked(profile, chosen, dtype, kind)
     check_room(target, _bytes_needed(order))
+    of_run = gathered(run, profile, chosen)
     say(f"exporting {chosen.name} ({chosen.why}) of {run.root}")
     with new_folder(target) as folder:
-        write_card(folder, run, profile, chosen, _write(folder, order))
+        write_card(folder, of_run, _write(folder, order))
     return f"export: {target}"
 
 

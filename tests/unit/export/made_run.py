@@ -1,7 +1,6 @@
 """A run of two layers with a random adapter, without any training."""
 
 from pathlib import Path
-from typing import Any
 
 from app.files.json_files import write_json
 from app.models.gguf_header import read_header
@@ -12,13 +11,19 @@ from app.runs import Run, open_run
 from benchmarks.random_adapters import write_adapter
 from tests.unit.models import gguf_files
 
-LICENCES = {"MIT": {"distributions": 2, "files": 7, "tokens": 900}, "Apache-2.0": {"distributions": 1, "files": 1, "tokens": 100}}
+LICENCES = {
+    "MIT": {"distributions": 2, "files": 7, "tokens": 900},
+    "Apache-2.0": {"distributions": 1, "files": 1, "tokens": 100},
+}
 
 
-def write_base(folder: Path, family: str, **changes: Any) -> Path:
-    made = gguf_files.model(family, **changes)
-    made.save_pretrained(folder)
-    file = gguf_files.write(folder / "m.gguf", gguf_files.model(family), pre="llama-bpe" if family == "llama" else "qwen2")
+def write_base(folder: Path, family: str, *, bfloat16: bool = False) -> Path:
+    """An untrained model with a byte-level tokenizer."""
+    made = gguf_files.model(family)
+    (made.bfloat16() if bfloat16 else made).save_pretrained(folder)
+    file = gguf_files.write(
+        folder / "m.gguf", gguf_files.model(family), pre="llama-bpe" if family == "llama" else "qwen2"
+    )
     tokenizer_of(read_header(file)).save_pretrained(folder)
     file.unlink()
     return folder
