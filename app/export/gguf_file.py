@@ -60,8 +60,13 @@ def write_gguf(model: Any, metadata: Mapping[str, Any], path: Path, wanted: str,
             weight = state[name].detach()
             kind = type_of(tuple(weight.shape), wanted)
             _check_range(name, weight, kind.name)
-            writer.write_tensor_data(quantize(in_ggml_order(name, weight.numpy(), config), kind))
-            survival.add(name, weight, functools.partial(_rounded, kind=kind))
+            values = weight.numpy()
+            ordered = in_ggml_order(name, values, config)
+            packed = quantize(ordered, kind)
+            writer.write_tensor_data(packed)
+            if wanted != "F32":  # which keeps everything
+                stored = _unpacked(packed, kind) if ordered is values else None
+                survival.add(name, weight, functools.partial(_rounded, kind=kind), stored)
             update(number, place)
     writer.close()
     _read_back(path, config)
@@ -79,10 +84,17 @@ def _check_range(name: str, weight: Any, kind: str) -> None:
 
 def _rounded(values: Any, *, kind: Any) -> Any:
     """A tensor of torch after it was packed and unpacked."""
-    import torch
-    from gguf.quants import dequantize, quantize
+    from gguf.quants import quantize
 
-    return torch.from_numpy(np.array(dequantize(quantize(values.numpy(), kind), kind))).reshape(values.shape)
+    return _unpacked(quantize(values.numpy(), kind), kind)
+
+
+def _unpacked(packed: np.ndarray, kind: Any) -> Any:
+    """As a tensor of torch."""
+    import torch
+    from gguf.quants import dequantize
+
+    return torch.from_numpy(np.ascontiguousarray(dequantize(packed, kind)))
 
 
 def _read_back(path: Path, config: Any) -> None:

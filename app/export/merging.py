@@ -101,17 +101,26 @@ class Survival:
         self._base = dict(_stored(base))
         self._left = self._whole = 0.0
 
-    def add(self, name: str, merged: "torch.Tensor", rounded: Callable[["torch.Tensor"], "torch.Tensor"]) -> None:
-        """Count one tensor; one that the adapter does not change counts nothing."""
+    def add(
+        self,
+        name: str,
+        merged: "torch.Tensor",
+        rounded: Callable[["torch.Tensor"], "torch.Tensor"],
+        stored: "torch.Tensor | None" = None,
+    ) -> None:
+        """Count one tensor; one that the adapter does not change counts nothing. stored: rounded(merged), where that is
+        there already."""
+        import torch
+
         if (read := self._base.get(name)) is None:
             return
         base = read().float()
-        change = (merged - base).double()
-        if not bool(change.any()):
+        if torch.equal(merged, base):
             return
-        left = (rounded(merged) - rounded(base)).double()
-        self._left += float((left * change).sum())
-        self._whole += float(change.square().sum())
+        change = (merged - base).flatten()
+        left = (rounded(merged) if stored is None else stored) - rounded(base)
+        self._left += float(left.flatten() @ change)
+        self._whole += float(change @ change)
 
     @property
     def share(self) -> float | None:

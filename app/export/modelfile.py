@@ -108,8 +108,8 @@ def _parts(texts: Mapping[tuple[str, ...], str], end: str, bos: str) -> Turns | 
     cuts = [re.match(rf"(.*?{re.escape(end)}\s*)(.*)", text, re.DOTALL) for text in between[1:]]
     if not between or not first or not all(cuts):
         return None
-    begin = bos if bos and between[0].startswith(bos) else ""
     (after_system, to_user), (after_user, to_answer), (after_answer, _) = [cut.groups() for cut in cuts[:3] if cut]
+    begin = bos if bos and between[0].startswith(bos) and not to_user.startswith(bos) else ""  # SmolLM's begins turns
     return Turns(
         around={
             SYSTEM: (between[0].removeprefix(begin), after_system),

@@ -47,6 +47,8 @@ def new_folder(target: Path) -> Iterator[Path]:
         beside.mkdir(parents=True)
         yield beside
         for path in (*beside.rglob("*"), beside):
+            if path.is_file():  # safetensors' are for their owner alone
+                path.chmod(0o666 & ~_umask())
             _sync(path)
         check_target(target)
         beside.rename(target)
@@ -68,6 +70,12 @@ def _remove_left(target: Path) -> None:
         pid = folder.name.removesuffix(".tmp").rpartition(".")[2]
         if pid.isdigit() and not Path(f"/proc/{pid}").exists():
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _umask() -> int:
+    before = os.umask(0)
+    os.umask(before)
+    return before
 
 
 def _sync(path: Path) -> None:

@@ -97,6 +97,7 @@ def test_the_merged_model_and_its_ggufs_answer_as_the_adapter_does(run: Run, tmp
     assert furthest(logprobs(loaded(base_of(run))), wanted) > 1, "the adapter changes what is said"
     merged = made(export_run(run.root, Wanted(merged=True, gguf="f32", out=tmp_path / "whole")))
     assert furthest(logprobs(loaded(merged)), wanted) < TOLERANCE
+    assert len({path.stat().st_mode for path in merged.iterdir() if path.is_file()}) == 1
     assert load_tokenizer(merged).get_vocab() == load_tokenizer(base_of(run)).get_vocab()
     for kind, within in WITHIN.items():
         folder = merged
