@@ -7,7 +7,7 @@ It names no path of the machine: models and files of the user's go by their last
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,12 @@ class Facts:
     """`merged_model`'s; None where nothing was merged."""
     dtype: str | None = None
     """Of merged safetensors, where there are any."""
-    merged_keeps: float | None = None
-    """`Survival.share` of them."""
     kind: str | None = None
     """Type of the GGUF, where there is one."""
     gguf: str = ""
     """Its file."""
-    gguf_keeps: float | None = None
+    keeps: Mapping[str, float] = field(default_factory=dict)
+    """`share_kept` of types that round, where an adapter was merged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,9 @@ from app.run_settings import stored_profile
 from app.runs import Run
 from app.settings import ModelSettings, Profile
 
+ROUNDS = {"bfloat16": "bfloat16", "BF16": "bfloat16", "F16": "float16"}
+"""Types whose grid a base may lie on, so that a small change is lost on it, by torch's name."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
@@ -113,27 +116,26 @@ def _write(folder: Path, order: Order) -> Facts:
         _copy_adapter(order.chosen.adapter, folder, order.profile.model)
         return Facts()
     from app.export.gguf_file import write_gguf
-    from app.export.merging import Survival, merged_model, survival_in, write_merged
+    from app.export.merging import merged_model, share_kept, write_merged
     from app.export.modelfile import modelfile
 
     tokenizer, base = load_tokenizer(order.base), order.base
     model, differs = merged_model(base, order.profile.model, order.chosen.adapter, tokenizer)
-    gguf, counted, merged_keeps = "", Survival(base), None
+    keeps = {kind: share_kept(ROUNDS[kind], model, base) for kind in (order.dtype, order.kind) if kind in ROUNDS}
+    gguf = ""
     if order.kind:
         gguf = f"{order.name}-{order.kind}.gguf"
-        write_gguf(model, order.metadata, folder / gguf, order.kind, counted)
+        write_gguf(model, order.metadata, folder / gguf, order.kind)
         ends = [getattr(held, "eos_token_id", None) for held in (model.config, model.generation_config)]
         (folder / "Modelfile").write_text(modelfile(tokenizer, gguf, *ends))
     if order.dtype:
-        merged_keeps = survival_in(order.dtype, model, base) if order.dtype != "float32" else None
         write_merged(model, base, folder, order.dtype)
     return Facts(
         differs=differs if order.chosen.adapter else None,
         dtype=order.dtype,
-        merged_keeps=merged_keeps,
         kind=order.kind,
         gguf=gguf,
-        gguf_keeps=counted.share,
+        keeps={kind: share for kind, share in keeps.items() if share is not None},
     )
 
 

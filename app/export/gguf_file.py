@@ -3,7 +3,6 @@
 llama.cpp and what is built on it (Ollama, LM Studio) load it. The layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
-import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from app.errors import UserError
 from app.export.gguf_shape import gguf_names, hyper_parameters, in_ggml_order, rope_factors
 from app.export.gguf_types import BLOCKS, LARGEST_F16, file_type, num_bytes, type_of
 from app.export.gguf_vocabulary import vocabulary_of
-from app.export.merging import Survival
 from app.models.gguf_header import read_header
 from app.models.gguf_layout import config_of, placed
 from app.progress import progress
@@ -30,8 +28,8 @@ def metadata_of(config: Any, tokenizer: Any, name: str, wanted: str) -> dict[str
     return found | hyper_parameters(config) | vocabulary_of(tokenizer, config.vocab_size)
 
 
-def write_gguf(model: Any, metadata: Mapping[str, Any], path: Path, wanted: str, survival: Survival) -> None:
-    """Write the file and read its header back. survival: counts what the type leaves of the adapter.
+def write_gguf(model: Any, metadata: Mapping[str, Any], path: Path, wanted: str) -> None:
+    """Write the file and read its header back.
 
     Raises UserError for weights beyond the range of the type.
     """
@@ -60,13 +58,7 @@ def write_gguf(model: Any, metadata: Mapping[str, Any], path: Path, wanted: str,
             weight = state[name].detach()
             kind = type_of(tuple(weight.shape), wanted)
             _check_range(name, weight, kind.name)
-            values = weight.numpy()
-            ordered = in_ggml_order(name, values, config)
-            packed = quantize(ordered, kind)
-            writer.write_tensor_data(packed)
-            if wanted != "F32":  # which keeps everything
-                stored = _unpacked(packed, kind) if ordered is values else None
-                survival.add(name, weight, functools.partial(_rounded, kind=kind), stored)
+            writer.write_tensor_data(quantize(in_ggml_order(name, weight.numpy(), config), kind))
             update(number, place)
     writer.close()
     _read_back(path, config)
@@ -80,21 +72,6 @@ def _add(writer: Any, key: str, value: Any) -> None:
 def _check_range(name: str, weight: Any, kind: str) -> None:
     if kind == "F16" and float(weight.abs().max()) > LARGEST_F16:
         raise UserError(f"{name} holds numbers beyond {LARGEST_F16:,.0f}, the largest of F16: take BF16 or F32")
-
-
-def _rounded(values: Any, *, kind: Any) -> Any:
-    """A tensor of torch after it was packed and unpacked."""
-    from gguf.quants import quantize
-
-    return _unpacked(quantize(values.numpy(), kind), kind)
-
-
-def _unpacked(packed: np.ndarray, kind: Any) -> Any:
-    """As a tensor of torch."""
-    import torch
-    from gguf.quants import dequantize
-
-    return torch.from_numpy(np.ascontiguousarray(dequantize(packed, kind)))
 
 
 def _read_back(path: Path, config: Any) -> None:

@@ -4,7 +4,7 @@ What is merged into what: the adapter into the base's weights as they are stored
 without loss. So it is served and validated too. Of a run that trained over NF4 it is not the 4-bit copy of the base.
 
 A weight of a bfloat16 base lies on bfloat16's grid, so an adapter that moves it by less than half a step is lost where
-the sum is rounded back to bfloat16. Therefore weights are stored in float32 unless asked otherwise, and `Survival`
+the sum is rounded back to bfloat16. Therefore weights are stored in float32 unless asked otherwise, and `share_kept`
 tells what another type leaves of the adapter.
 """
 
@@ -91,41 +91,24 @@ def write_merged(model: Any, base: Path, folder: Path, dtype: str) -> None:
                 shutil.copyfile(path, folder / path.name)
 
 
-class Survival:
-    """What storing weights in a type leaves of the adapter: the part of its change that is still there.
+def share_kept(dtype: str, model: Any, base: Path) -> float | None:
+    """Which part of what the adapter adds is still there when weights are stored in this dtype of torch's; None where
+    nothing was changed.
 
     Over all numbers, (r(W + D) - r(W)) . D / (D . D), where W is the base, D what the adapter adds and r the rounding.
     """
+    import torch
 
-    def __init__(self, base: Path) -> None:
-        self._base = dict(_stored(base))
-        self._left = self._whole = 0.0
-
-    def add(
-        self,
-        name: str,
-        merged: "torch.Tensor",
-        rounded: Callable[["torch.Tensor"], "torch.Tensor"],
-        stored: "torch.Tensor | None" = None,
-    ) -> None:
-        """Count one tensor; one that the adapter does not change counts nothing. stored: rounded(merged), where that is
-        there already."""
-        import torch
-
-        if (read := self._base.get(name)) is None:
-            return
-        base = read().float()
-        if torch.equal(merged, base):
-            return
-        change = (merged - base).flatten()
-        left = (rounded(merged) if stored is None else stored) - rounded(base)
-        self._left += float(left.flatten() @ change)
-        self._whole += float(change @ change)
-
-    @property
-    def share(self) -> float | None:
-        """None where nothing was changed."""
-        return self._left / self._whole if self._whole else None
+    stored, kind = dict(_stored(base)), getattr(torch, dtype)
+    left = whole = 0.0
+    state: Mapping[str, torch.Tensor] = model.state_dict()
+    for name, merged in state.items():
+        if name not in stored or torch.equal(merged, before := stored[name]().float()):
+            continue
+        change = (merged - before).flatten()
+        left += float((merged.to(kind).float() - before.to(kind).float()).flatten() @ change)
+        whole += float(change @ change)
+    return left / whole if whole else None
 
 
 def _stored(base: Path) -> Iterator[tuple[str, Callable[[], "torch.Tensor"]]]:
@@ -136,14 +119,3 @@ def _stored(base: Path) -> Iterator[tuple[str, Callable[[], "torch.Tensor"]]]:
         tensors = safe_open(path, framework="pt")
         for name in tensors.keys():  # noqa: SIM118  # it is no dict
             yield name, functools.partial(tensors.get_tensor, name)
-
-
-def survival_in(dtype: str, model: Any, base: Path) -> float | None:
-    """`Survival.share` of the model's weights in this dtype of torch's."""
-    import torch
-
-    found, kind = Survival(base), getattr(torch, dtype)
-    state: Mapping[str, torch.Tensor] = model.state_dict()
-    for name, weight in state.items():
-        found.add(name, weight, lambda values: values.to(kind).float())
-    return found.share

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import glob
 import os
 import shutil
 from collections.abc import Iterator
@@ -66,9 +67,9 @@ def new_folder(target: Path) -> Iterator[Path]:
 
 
 def _remove_left(target: Path) -> None:
-    for folder in target.parent.glob(f".{target.name}.*.tmp"):
+    for folder in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
         pid = folder.name.removesuffix(".tmp").rpartition(".")[2]
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+        if pid == str(os.getpid()) or pid.isdigit() and not Path(f"/proc/{pid}").exists():
             shutil.rmtree(folder, ignore_errors=True)
 
 
