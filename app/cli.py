@@ -15,6 +15,7 @@ from app.connect.command import add_connect_arguments, connect
 from app.docsearch.command import add_docsearch_arguments, docsearch
 from app.errors import UserError, causes
 from app.evaluation.arguments import add_arguments
+from app.export.command import add_export_arguments, export
 from app.files.user_files import user_path
 from app.sandbox.command import add_sandbox_arguments, sandbox
 
@@ -97,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     docs = commands.add_parser("docsearch", parents=[profile], help="search the documentation, or try the guard of it")
     add_docsearch_arguments(docs)
     add_connect_arguments(commands.add_parser("connect", help="settings of an editor or agent for the running server"))
+    add_export_arguments(commands.add_parser("export", parents=[run], help="write the model to take it away"))
     return parser
 
 
@@ -293,5 +295,6 @@ COMMANDS = {
     "sandbox": sandbox,
     "docsearch": docsearch,
     "connect": connect,
+    "export": export,
 }
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

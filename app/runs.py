@@ -8,6 +8,7 @@
                   evaluation/<suite>/<candidate>/settings.json samples.jsonl result.json
                   evaluation/contamination/<suite>.json
                   validation/<stage>/decision.json    whether what the stage trained is kept, and why
+                  export/<name>/              what `export` made, unless it was given another place
                   superseded/                 what was made under other settings or weights, kept and not read
                   report.md report.html       written last, html after md
 
@@ -121,6 +122,7 @@ class Run:
         self.evaluation = root / "evaluation"
         self.validation = root / "validation"
         self.superseded = root / "superseded"
+        self.export = root / "export"
         self.plots = root / "plots"
         self.loss_plot = self.plots / "loss.png"
         self.corpus_plot = self.plots / "corpus.png"

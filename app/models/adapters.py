@@ -41,7 +41,7 @@ def check_adapter(adapter: Path, base: Path) -> None:
             f"adapter {str(adapter)!r} works behind its invocation tokens only (alora_invocation_tokens), so it can't "
             "be merged: train a plain LoRA adapter"
         )
-    there = {name: shape for file in sorted(base.glob("*.safetensors")) for name, shape in _shapes(file).items()}
+    there = {name: shape for file in sorted(base.glob("*.safetensors")) for name, shape in tensor_shapes(file).items()}
     shared = _shared_size(base)
     for module, kinds in modules.items():
         wanted = _base_size(module, there)
@@ -124,7 +124,7 @@ def _config(adapter: Path) -> dict[str, Any]:
 def _modules(adapter: Path) -> dict[str, dict[str, Shape]]:
     """Shapes of an adapter's tensors by module and kind."""
     modules: dict[str, dict[str, Shape]] = defaultdict(dict)
-    for name, shape in _shapes(adapter / WEIGHTS).items():
+    for name, shape in tensor_shapes(adapter / WEIGHTS).items():
         parts = _PARTS.fullmatch(name.removeprefix(PREFIX))
         if parts is None:
             raise UserError(
@@ -180,7 +180,8 @@ def _check_sizes(adapter: Path, module: str, kinds: dict[str, Shape], wanted: Sh
             )
 
 
-def _shapes(file: Path) -> dict[str, Shape]:
+def tensor_shapes(file: Path) -> dict[str, Shape]:
+    """By name, out of the header of a safetensors file. Raises UserError for a file that is none."""
     from safetensors import SafetensorError, safe_open
 
     try:

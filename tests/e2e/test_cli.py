@@ -51,6 +51,7 @@ def one_sentence(done: subprocess.CompletedProcess[str]) -> str:
             ["grm.rate_band=(1.0, 0.0) holds no solve rate"],
         ),
         (["truncate", "--adapter", "/no/adapter", "--rank", "4"], ["/no/adapter", "adapter_config.json"]),
+        (["export", "--run", "/no/run", "--gguf", "F16"], ["/no/run", "holds no run.json"]),
         (["truncate", "--adapter", "/no/adapter", "--rank", "0"], ["--rank 0", "give 1 or more"]),
     ],
     ids=lambda value: " ".join(value[:1] + value[-1:]) if isinstance(value, list) else None,

@@ -14,7 +14,7 @@ LEVELS = (
     ("app.cli",),
     ("app.pipeline",),
     ("app.stages",),
-    ("app.planning", "app.report", "app.ide", "app.connect"),
+    ("app.planning", "app.report", "app.ide", "app.connect", "app.export"),
     ("app.evolution",),
     ("app.reward.stage",),
     ("app.reward.arms",),

@@ -8,11 +8,14 @@ import pytest
 import torch
 
 from app.errors import UserError
+from app.export.exporting import Wanted, export_run
+from app.files.json_files import write_json
 from app.generation.transformers_engine import TransformersEngine
 from app.models.adapters import adapter_version
 from app.models.base import load_model
 from app.profiles import smoke
 from app.records import Draft, Prompt, Sampling
+from app.runs import open_run
 from app.settings import VLLM_BESIDE_GIB, GenerationSettings, ModelSettings, SftSettings
 from app.training import lora
 from tests.unit.generation.conftest import InVllm
@@ -76,6 +79,36 @@ def test_drafts_follow_an_adapter_that_changes_in_its_place(
         assert mine.token_logprobs == pytest.approx(other.token_logprobs, abs=1e-3)
     (expected,) = peer.score([(PROMPTS[0].text, " return a + b")], adapter=str(tmp_path / "theirs"))
     assert scores[0] == pytest.approx(expected, abs=1e-3)
+
+
+def _drawn_beside_and_merged(base: str, adapter: Path, merged: str, prompts: list[Prompt]) -> list[list[Draft]]:
+    """In the process of the engines."""
+    from app.generation.vllm_engine import VllmEngine
+
+    found = []
+    for name, folder in ((base, str(adapter)), (merged, "")):
+        engine = VllmEngine(ModelSettings(source="path", name=name), SETTINGS, merges=False)
+        found.append(engine.generate(prompts, GREEDY, adapter=folder))
+        engine.sleep()
+    return found
+
+
+def test_an_exported_model_answers_as_the_adapter_that_is_served_beside_its_base(
+    in_vllm: InVllm, smoke_model: Path, tmp_path: Path
+) -> None:
+    profile = smoke().model_copy(update={"model": ModelSettings(source="path", name=str(smoke_model))})
+    with open_run(tmp_path / "run", profile, resume=False) as run:
+        write_adapter(str(smoke_model), run.sft_adapter, seed=1)
+        write_json(run.sft_meta, {})
+        write_json(run.corpus_manifest, {"tokens": 0, "documents": 0, "licences": {}})
+    merged = export_run(run.root, Wanted(merged=True)).removeprefix("export: ")
+    prompts = [Prompt(id=str(number), text=f"Add {number} to {number**2}") for number in range(20)]
+    served, exported = in_vllm(_drawn_beside_and_merged, str(smoke_model), run.sft_adapter, merged, prompts)
+    peer = TransformersEngine(ModelSettings(source="path", name=merged), SETTINGS)
+    for drafts in (exported, peer.generate(prompts, GREEDY)):
+        assert [draft.token_ids for draft in drafts] == [draft.token_ids for draft in served]
+        for mine, other in zip(drafts, served, strict=True):
+            assert mine.token_logprobs == pytest.approx(other.token_logprobs, abs=1e-3)
 
 
 def test_any_change_of_its_files_is_another_version(tmp_path: Path) -> None:
