@@ -210,7 +210,7 @@ class WorkTab:
 
         def review(turns: list[Turn], code: str) -> Update:
             try:
-                after = last_code(turns) if code == EXAMPLE else proposed(code, last_code(turns))
+                after = proposed(code, last_code(turns))
                 check_code(after)
             except UserError as error:
                 return {self.notice: said(str(error))}
