@@ -51,12 +51,12 @@ class Plans:
 
 def plan_of(root: Path) -> Planned:
     """Of a run directory, whose settings it takes."""
-    from app.planning.inputs import inputs_of
-    from app.planning.plan import PHASES, corpus
-
     profile = stored_profile(root)
     if profile is None:
         return Planned(why=f"{root} holds no run.json, so there is no plan")
+    from app.planning.inputs import inputs_of
+    from app.planning.plan import PHASES, corpus
+
     try:
         before = inputs_of(profile, None)
         inputs = inputs_of(profile, root) if Run(root).corpus_manifest.exists() else before
