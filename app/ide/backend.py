@@ -29,12 +29,12 @@ class Assistant(Protocol):
         messages: list[dict[str, str]],
         *,
         max_tokens: int,
-        temperature: float,
+        temperature: float | None,
         tools: Sequence[str] = (),
     ) -> AsyncGenerator[Piece, None]:
         """The answer to the conversation (role, content), in pieces. Closing the generator stops the model.
 
-        tools: of the server's, by name, that the model may call.
+        temperature: None for the server's own. tools: of the server's, by name, that the model may call.
         """
         ...
 

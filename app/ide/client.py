@@ -45,17 +45,18 @@ class EdgeAssistant:
         messages: list[dict[str, str]],
         *,
         max_tokens: int,
-        temperature: float,
+        temperature: float | None,
         tools: Sequence[str] = (),
     ) -> AsyncGenerator[Piece, None]:
         body: dict[str, Any] = {
             "model": model,
             "messages": messages,
             "max_tokens": max_tokens,
-            "temperature": temperature,
             "stream": True,
             "chat_template_kwargs": {"enable_thinking": False},  # as the adapters were trained
         }
+        if temperature is not None:
+            body["temperature"] = temperature
         if tools:
             body["tools"] = [{"type": name} for name in tools]
         try:

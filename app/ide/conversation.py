@@ -74,7 +74,8 @@ async def answered(
 ) -> AsyncGenerator[Answer, None]:
     """The answer so far, each time a piece of it came. Raises UserError, also in the middle.
 
-    tools: those that the server runs, which an answer with tools may call.
+    An answer that tests check is drawn at the server's own temperature, since drafts have to differ. tools: those that
+    the server runs, which an answer with tools may call.
     """
     if not model:
         raise UserError("No model is chosen: pick one, or reload the list.")
@@ -84,7 +85,7 @@ async def answered(
         model + SUFFIX if way == Way.TESTS else model,
         list(turns),
         max_tokens=max_tokens,
-        temperature=temperature,
+        temperature=None if way == Way.TESTS else temperature,
         tools=tools if way == Way.TOOLS else (),
     )
     said, calls, checked = "", dict[str, ToolEvent](), None

@@ -13,19 +13,24 @@
     tabs.find((tab) => tab.textContent.trim() === TABS[number - 1])?.click();
   };
 
+  // The letter or digit; macOS makes others of them with Alt.
+  const keyOf = (event) =>
+    (/^[!-~]$/.test(event.key) ? event.key : event.code.replace(/^(Key|Digit)/, "")).toLowerCase();
+
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") {
       press("stop");
       press("compare-stop");
-    } else if (event.ctrlKey && event.key === "Enter") {
+    } else if ((event.ctrlKey || event.metaKey) && event.key === "Enter") {
       event.preventDefault();
       event.stopPropagation();  // the editor would start a line
       press(isShown(find("#compare-run")) ? "compare-run" : "run");
     } else if (event.altKey && !event.ctrlKey && !event.metaKey) {
-      if (event.key >= "1" && event.key <= String(TABS.length)) openTab(Number(event.key));
-      else if (event.key === "q") find(isShown(find("#question")) ? "#question textarea" : "#compare-question textarea")?.focus();
-      else if (event.key === "e") find("#editor .cm-content")?.focus();
-      else if (event.key in BUTTONS) press(BUTTONS[event.key]);
+      const key = keyOf(event);
+      if (key >= "1" && key <= String(TABS.length)) openTab(Number(key));
+      else if (key === "q") find(isShown(find("#question")) ? "#question textarea" : "#compare-question textarea")?.focus();
+      else if (key === "e") find("#editor .cm-content")?.focus();
+      else if (key in BUTTONS) press(BUTTONS[key]);
       else return;
       event.preventDefault();
     }
@@ -53,7 +58,9 @@
     element.style.height = `${place.height}px`;
     const note = document.createElement("span");
     note.textContent = `◂ ${row.querySelector(".note").textContent}`;
-    note.style.marginLeft = `${content.offsetLeft + (line.length + 3) * view.defaultCharacterWidth}px`;
+    const end = view.coordsAtPos(line.to)?.left - view.scrollDOM.getBoundingClientRect().left + view.scrollDOM.scrollLeft;
+    const left = Number.isFinite(end) ? end : content.offsetLeft + line.length * view.defaultCharacterWidth;
+    note.style.marginLeft = `${left + 3 * view.defaultCharacterWidth}px`;
     element.append(note);
     view.scrollDOM.append(element);
     view.dispatch({ selection: { anchor: line.to }, scrollIntoView: true });

@@ -9,8 +9,8 @@ The corpus is planned as before it was built, the rest with the run's own corpus
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,21 +32,24 @@ class Planned:
 
 
 class Plans:
-    """Plans of runs, each made once, one at a time. Close it."""
+    """Plans of runs, each made once, one at a time, in threads that hold up no exit."""
 
     def __init__(self) -> None:
-        self._maker = ThreadPoolExecutor(1, thread_name_prefix="plans")
-        self._made: dict[tuple[str, bool], Future[Planned]] = {}
+        self._made: dict[tuple[str, bool], Planned | None] = {}
+        """None: asked for, and not there yet."""
+        self._turn = threading.Lock()
 
     def of(self, run: Run) -> Planned | None:
         """None while it is being made."""
         key = str(run.root), run.corpus_manifest.exists()
         if key not in self._made:
-            self._made[key] = self._maker.submit(_asked, run.root)
-        return self._made[key].result() if self._made[key].done() else None
+            self._made[key] = None
+            threading.Thread(target=self._make, args=(key, run.root), daemon=True).start()
+        return self._made[key]
 
-    def close(self) -> None:
-        self._maker.shutdown(wait=False, cancel_futures=True)
+    def _make(self, key: tuple[str, bool], root: Path) -> None:
+        with self._turn:
+            self._made[key] = _asked(root)
 
 
 def plan_of(root: Path) -> Planned:

@@ -6,6 +6,7 @@ looked up in /proc/locks and never taken: a pipeline that starts just then would
 run.
 """
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -160,8 +161,13 @@ def _row(one: StageProgress) -> str:
     kind = one.state.value.replace(" ", "-")
     state = f'<span class="state {kind}">{one.state.value}</span>'
     cells = f'<td>{one.name}</td><td>{state}</td><td class="number">{planned}</td><td class="number">{used}</td>'
-    cells += f'<td class="share">{bar}<span>{share}</span></td><td class="small">{escape(one.note)}</td>'
+    cells += f'<td class="share">{bar}<span>{share}</span></td><td class="small">{_with_code(one.note)}</td>'
     return f'<tr class="{kind}">{cells}</tr>'
+
+
+def _with_code(note: str) -> str:
+    """Commands between backticks as code."""
+    return re.sub("`([^`]*)`", r"<code>\1</code>", escape(note))
 
 
 def _so(note: str) -> str:

@@ -63,7 +63,9 @@ def _unfinished_evolution(run: Run) -> str:
     """What is known of the generations so far, while the stage goes on."""
     profile, lived = stored_profile(run.root), all_lived(run.evolve_individuals)
     if profile is None or not lived:
-        return _lacking(run, EVOLVE)
+        begun = profile is not None and run.evolve_individuals.exists()
+        said = "Evolution has begun; no individual has come to the end of the first generation yet."
+        return _sentence(said) if begun else _lacking(run, EVOLVE)
     boundaries = read_boundaries(run.evolve_boundaries)
     standings = standings_of(read_lineage(run.evolve_lineage), lived, boundaries, profile.evolve.fitness)
     said = f"Evolution is not complete: {len(boundaries)} of {profile.evolve.generations} generations are decided."

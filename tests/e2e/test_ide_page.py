@@ -88,7 +88,7 @@ class ScriptedAssistant:
         messages: list[dict[str, str]],
         *,
         max_tokens: int,
-        temperature: float,
+        temperature: float | None,
         tools: Sequence[str] = (),
     ) -> AsyncGenerator[Piece, None]:
         self.asked.append(messages)

@@ -205,7 +205,7 @@ class ScriptedAssistant:
         return ["base", "base:sft"]
 
     async def chat(
-        self, model: str, messages: list[Turn], *, max_tokens: int, temperature: float, tools: Sequence[str] = ()
+        self, model: str, messages: list[Turn], *, max_tokens: int, temperature: float | None, tools: Sequence[str] = ()
     ) -> AsyncGenerator[Piece, None]:
         self.asked.append((model, messages, max_tokens, temperature, tools))
         try:
@@ -245,7 +245,8 @@ def test_a_call_is_shown_as_it_is_now_before_a_word_of_the_answer_is_there() -> 
 def test_an_answer_checked_by_tests_is_asked_of_the_models_other_name_without_tools() -> None:
     assistant = ScriptedAssistant(BestOf(stage="drafting"), "d", BestOf(drafts=8))
     *_, last = asyncio.run(_collect(assistant, [question_turn("a")], way=Way.TESTS))
-    assert (assistant.asked[0][0], assistant.asked[0][4]) == ("base+tests", ()) and last.checked == BestOf(drafts=8)
+    ((model, _, _, temperature, tools),) = assistant.asked
+    assert (model, temperature, tools, last.checked) == ("base+tests", None, (), BestOf(drafts=8))
 
 
 def test_an_answer_that_is_given_up_is_given_up_at_the_model_too() -> None:

@@ -93,15 +93,12 @@ def test_the_plan_is_the_pipelines_own_without_what_is_left_out(run: Run) -> Non
 def test_plans_are_made_by_a_process_of_their_own_once(run: Run) -> None:
     run.info.unlink()
     plans = Plans()
-    try:
-        assert plans.of(run) is None
-        end = time.monotonic() + 60
-        while (found := plans.of(run)) is None:
-            assert time.monotonic() < end
-            time.sleep(0.02)
-        assert "holds no run.json" in found.why and plans.of(run) is found
-    finally:
-        plans.close()
+    assert plans.of(run) is None
+    end = time.monotonic() + 60
+    while (found := plans.of(run)) is None:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    assert "holds no run.json" in found.why and plans.of(run) is found
 
 
 def test_times_are_told_in_the_unit_that_suits_them() -> None:
