@@ -70,8 +70,8 @@ class CompareTab:
             async with contextlib.aclosing(both) as progress:
                 async for texts, why in progress:
                     yield {
-                        self.left_chat: _shown(texts[0]),
-                        self.right_chat: _shown(texts[1]),
+                        self.left_chat: _shown(texts[0], why[0]),
+                        self.right_chat: _shown(texts[1], why[1]),
                         self.texts: list(texts),
                         self.notice: said(" ".join(dict.fromkeys(filter(None, why)))),
                     }
@@ -107,5 +107,6 @@ class CompareTab:
         self.run.click(run, self.texts, verdicts, concurrency_limit=NUM_RUNS, **LONG)
 
 
-def _shown(text: str) -> list[dict[str, str]]:
-    return [{"role": "assistant", "content": markup.chat_markdown(text) if text else "…"}]
+def _shown(text: str, why: str) -> list[dict[str, str]]:
+    """An answer so far; nothing in place of one that failed before its first word."""
+    return [{"role": "assistant", "content": markup.chat_markdown(text) if text else "…"}] if text or not why else []

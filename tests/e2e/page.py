@@ -37,8 +37,14 @@ class Page:
         wait_until(lambda: field.get_attribute("value") == model)
 
     def ask(self, question: str) -> None:
+        """Until the page has taken it, or said why it does not."""
+        asked = self._num_asked()
         self.field("#question textarea").send_keys(question)
         self.field("#ask").click()
+        wait_until(lambda: self._num_asked() > asked or self.text("#notice").strip())
+
+    def _num_asked(self) -> int:
+        return int(self.driver.execute_script("return document.querySelectorAll('#chat .user-row').length"))
 
     def stop_answer(self) -> None:
         """End it where it has not ended by itself."""
