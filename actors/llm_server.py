@@ -10,7 +10,7 @@ Shells over `app.serving.edge` and `app.serving.engine`. Handle `answer` and `mo
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +21,7 @@ from ray.serve import Application
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from app.best_of.testing import DraftOutcome, Trial
 from app.serving.arguments import ON_HEAD, LLMArguments
 from app.serving.edge import Edge as EdgeLogic
 from app.serving.engine import Engine
@@ -113,8 +114,9 @@ class Engines:
 
 
 class ToolsApplication:
-    """Implements `app.serving.tools.protocol.ServerTools` over the handle of another application, which is looked up
-    when it is first asked: it may come up later. A `call` whose process is lost raises; the loop answers that."""
+    """Implements `app.serving.tools.protocol.ServerTools` and `app.serving.best_of.Tester` over the handle of another
+    application, which is looked up when it is first asked: it may come up later. A `call` whose process is lost raises;
+    the loop answers that."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -131,9 +133,19 @@ class ToolsApplication:
     async def call(self, request: str, name: str, arguments: Mapping[str, Any]) -> ToolReply:
         return await self._asked("call", request, name, dict(arguments))
 
+    async def trial(self, question: str) -> Trial | None:
+        """Raises ApiError where the application is not there, or runs nothing."""
+        return await self._ready("trial", question)
+
+    async def test(self, trial: Trial, programs: Sequence[str]) -> list[DraftOutcome]:
+        """Raises ApiError as `trial`."""
+        return await self._ready("test", trial, list(programs))
+
     async def _ready(self, method: str, *arguments: Any) -> Any:
         try:
             return await self._asked(method, *arguments)
+        except ApiError as error:
+            raise getattr(error, "cause", error) from None
         except (RayActorError, RayServeException) as error:
             logger.warning("application %s: %s", self._name, error)
             raise tools_unavailable(RETRY_S) from None
@@ -161,7 +173,8 @@ class Edge:
         allowed_hosts: tuple[str, ...],
     ) -> None:
         self._keys = Keys(Path(keys_file), session_keys)
-        self._edge = EdgeLogic(Engines(engines), settings, num_engines, ToolsApplication(tools), keys=self._keys)
+        beside = ToolsApplication(tools)
+        self._edge = EdgeLogic(Engines(engines), settings, num_engines, beside, keys=self._keys, tester=beside)
         self._allowed_hosts = allowed_hosts
 
     def __serve_build_asgi_app__(self) -> Any:

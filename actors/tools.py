@@ -7,7 +7,7 @@ A shell over `app.serving.tools`. One replica each, so that what is counted is c
 `serving.tools` leaves out, which is then offered to nobody.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,9 +17,11 @@ from ray.serve.handle import DeploymentHandle
 
 from actors.docs_search import DocsSearch, SearchHandle
 from actors.python_runner import bound
+from app.best_of.testing import DraftOutcome, Trial
 from app.overrides import with_overrides
 from app.profiles import get_profile
 from app.serving.arguments import ON_HEAD, ToolsArguments
+from app.serving.errors import ApiError, nothing_confined
 from app.serving.guard import guard_tools
 from app.serving.keys import Keys
 from app.serving.tools.protocol import ToolReply
@@ -48,13 +50,16 @@ class Tools:
         self,
         search: DeploymentHandle | None,
         runner: DeploymentHandle | None,
+        runs_for_models: bool,
         keys_file: str,
         session_keys: tuple[str, ...],
         allowed_hosts: tuple[str, ...],
     ) -> None:
         self._tools = ToolsLogic(
-            None if search is None else SearchHandle(search), None if runner is None else RunnerHandle(runner)
+            None if search is None else SearchHandle(search),
+            RunnerHandle(runner) if runner is not None and runs_for_models else None,
         )
+        self._runner = runner
         self._keys = Keys(Path(keys_file), session_keys)
         self._allowed_hosts = allowed_hosts
 
@@ -72,6 +77,24 @@ class Tools:
     async def call(self, request: str, name: str, arguments: Mapping[str, Any]) -> ToolReply:
         return await self._tools.call(request, name, arguments)
 
+    async def trial(self, question: str) -> Trial | None:
+        """As `app.serving.best_of.Tester` has it. Raises ApiError."""
+        return await self._tested("trial", question)
+
+    async def test(self, trial: Trial, programs: Sequence[str]) -> list[DraftOutcome]:
+        return await self._tested("test", trial, programs)
+
+    async def _tested(self, method: str, *arguments: Any) -> Any:
+        if self._runner is None:
+            raise nothing_confined()
+        response = getattr(self._runner, method).remote(*arguments)
+        try:
+            return await response
+        except ApiError as error:
+            raise getattr(error, "cause", error) from None
+        finally:
+            response.cancel()
+
 
 def build(arguments: ToolsArguments) -> Application:
     """The application of a serve config; `app.serving.arguments` says what it takes.
@@ -85,7 +108,8 @@ def build(arguments: ToolsArguments) -> Application:
     tools = cast(Any, Tools).options(ray_actor_options=ON_HEAD)
     return tools.bind(
         search.bind(profile.docsearch, arguments.env) if SEARCH_DOCS in offered else None,
-        bound(profile.sandbox) if RUN_PYTHON in offered else None,
+        bound(profile.sandbox) if RUN_PYTHON in offered or profile.serving.best_of else None,
+        RUN_PYTHON in offered,
         keys_file,
         arguments.session_keys,
         arguments.allowed_hosts,

@@ -229,6 +229,11 @@ class ServingSettings(Settings):
     name."""
     max_tool_rounds: int = Field(default=8, ge=1, le=100)
     """Messages of one request whose calls are run; after them the model is asked for its answer without tools."""
+    best_of: int = Field(default=8, ge=0, le=32)
+    """Drafts of an answer of the model NAME+tests, of which the examples of the question choose one
+    (`app.serving.best_of`); 0: there are no such names."""
+    best_of_temperature: float = Field(default=0.7, gt=0, le=2)
+    """Of these drafts, where a request names none."""
 
 
 class ClusterSettings(Settings):

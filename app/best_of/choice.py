@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from app.best_of.agreement import agreement
-from app.best_of.testing import FailedExample, Tested, Trial
+from app.best_of.testing import DraftOutcome, FailedExample, Trial
 
 
 class ChosenBy(StrEnum):
@@ -54,14 +54,13 @@ class Choice:
         return self.examples > 0 and self.passed < self.examples
 
 
-def choose(trial: Trial, programs: Sequence[str], found: Mapping[str, Tested]) -> Choice:
+def choose(trial: Trial, programs: Sequence[str], found: Mapping[str, DraftOutcome]) -> Choice:
     """programs: of the drafts, in the order in which they were drawn. found: what came of each."""
     votes = Counter(programs)
     results = [found[program] for program in programs]
     most = max(result.num_passed for result in results)
     best = [index for index, result in enumerate(results) if result.num_passed == most]
-    if not trial.stated.num_examples:  # what answers at all goes before what does not
-        best = [index for index in best if any(results[index].outputs)] or best
+    best = [index for index in best if results[index].runs] or best
     among = {programs[index]: found[programs[index]].outputs for index in best}
     shares = agreement(among, votes)
     index = max(best, key=lambda place: (shares[programs[place]], -place))
@@ -87,7 +86,7 @@ def choose(trial: Trial, programs: Sequence[str], found: Mapping[str, Tested]) -
     )
 
 
-def with_repaired(choice: Choice, repaired: Tested, num_drafts: int) -> Choice:
+def with_repaired(choice: Choice, repaired: DraftOutcome, num_drafts: int) -> Choice:
     """The choice when the repaired draft was run, whose index is `num_drafts`."""
     if repaired.num_passed <= choice.passed:
         return choice

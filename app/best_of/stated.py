@@ -29,9 +29,11 @@ MAX_VALUE = 2_000
 """Characters of what is given or expected."""
 MAX_TRIES = 48
 """Places at which a value, or a call, may end."""
+NEAR, CUT_OFF = 1e-6, 4
+"""How near a float has to be to what is expected, and decimals from which on a statement may have cut it off."""
 _FENCE = re.compile(r"^[ \t]*(\"\"\"|\'\'\'|```\w*|~~~\w*)[ \t]*$", re.M)
 _CONNECTOR = re.compile(
-    r"""\s{0,8}(?:\#\s?)?
+    r"""[\s`]{0,8}(?:\#\s?)?
     (?:,?\s?(?:(?:it|this|the\ (?:function|result|output|answer))\s)?
        (?:(?:should|must|will)\ (?:return|be|give|equal|output)|returns?|gives|is|evaluates\ to)\s?:?
       |==>|===?(?!>)|=>|-->|->|=|➞|→|⇒|:)
@@ -247,14 +249,13 @@ def _is_plain(value: ast.expr) -> bool:
 
 
 def _equal(called: ast.expr, expected: ast.expr) -> ast.expr:
-    """The comparison; of floats to within what a statement writes out."""
+    """The comparison; of a float that was cut off, such as 0.3333, to within half of its last digit."""
     value = value_of(expected, {})
-    if isinstance(value, float):
-        within = ast.Constant(max(1e-6, 0.5 * 10.0 ** -_decimals(value)) if value != int(value) else 1e-6)
-        return ast.Compare(
-            ast.Call(ast.Name("abs", ast.Load()), [ast.BinOp(called, ast.Sub(), expected)], []), [ast.LtE()], [within]
-        )
-    return ast.Compare(called, [ast.Eq()], [expected])
+    if not isinstance(value, float):
+        return ast.Compare(called, [ast.Eq()], [expected])
+    within = 0.5 * 10.0 ** -_decimals(value) if _decimals(value) >= CUT_OFF else NEAR
+    off = ast.Call(ast.Name("abs", ast.Load()), [ast.BinOp(called, ast.Sub(), expected)], [])
+    return ast.Compare(off, [ast.LtE()], [ast.Constant(max(NEAR, within))])
 
 
 def _decimals(value: float) -> int:

@@ -24,7 +24,7 @@ from app.sandbox.supervisor import Supervisor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedExample:
-    """An example that a draft fails. Made by `tested`; told to the model that repairs it, and to people.
+    """An example that a draft fails. Made by `run_draft`; told to the model that repairs it, and to people.
 
     Example: FailedExample(call="f([3, 1])", expected="[1, 3]", got="[3, 1]", error="")
     """
@@ -37,16 +37,23 @@ class FailedExample:
     error: str
     """Why it gave nothing, or the judge's word where nothing more is known."""
 
+    @property
+    def example(self) -> str:
+        """As a line of code. Empty where it is not known which one it is."""
+        return f"{self.call} == {self.expected}" if self.call and self.expected else self.call
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tested:
-    """What came of one program. Made by `tested`; read by the choice."""
+class DraftOutcome:
+    """What came of one program. Made by `run_draft`; read by the choice."""
 
     status: Status | None
     """The judge's verdict on all examples; None where there is none."""
     num_passed: int
     """Examples that it passes; all of them exactly where the judge says so."""
     failed: FailedExample | None
+    runs: bool
+    """Whether it begins, and has what is to be called."""
     outputs: Outputs
     """What it gives on the examples' inputs and the further ones."""
     tier: str
@@ -65,7 +72,7 @@ class Trial:
     form: Form | None
     """How most examples ask; None where no input is known."""
     seeds: tuple[Seed, ...]
-    """Examples of this form."""
+    """Examples that look at the same of an answer; how near a float has to be may differ."""
     further: tuple[Call, ...]
     """Inputs like theirs."""
 
@@ -76,49 +83,71 @@ class Trial:
 
 def trial_of(stated: Stated) -> Trial:
     """Further inputs keep to what the question says of them."""
-    forms = [seed.form for seed in stated.seeds]
-    if not forms:
+    looked_at = [seed.form.subject for seed in stated.seeds]
+    if not looked_at:
         return Trial(stated=stated, form=None, seeds=(), further=())
-    form = max(forms, key=forms.count)
-    seeds = tuple(seed for seed in stated.seeds if seed.form == form)
-    given = [seed.call for seed in seeds]
+    most = max(looked_at, key=looked_at.count)
+    seeds = tuple(seed for seed in stated.seeds if seed.form.subject == most)
+    form = seeds[0].form
+    names = stated.asked.parameters
+    given = [_named(seed.call, names) for seed in seeds]  # statements speak of arguments by their names
     question = stated.problem.prompt
-    further = further_calls(given, (), constraints_in(question), question)
-    room = max(0, MAX_INPUTS - len(given))
-    return Trial(stated=stated, form=form, seeds=seeds, further=tuple(further[:room]))
+    made = further_calls(given, (), constraints_in(question), question)
+    further = [_by_place(call) for call in made[: max(0, MAX_INPUTS - len(given))]]
+    return Trial(stated=stated, form=form, seeds=seeds, further=tuple(further))
 
 
-def tested(trial: Trial, program: str, supervisor: Supervisor) -> Tested:
+def _named(call: Call, names: Sequence[str]) -> Call:
+    if call.kwargs or len(call.args) != len(names):
+        return call
+    return Call(args=(), kwargs=tuple(zip(names, call.args, strict=True)))
+
+
+def _by_place(call: Call) -> Call:
+    return call if call.args else Call(args=tuple(value for _, value in call.kwargs))
+
+
+def run_draft(trial: Trial, program: str, supervisor: Supervisor) -> DraftOutcome:
     """Never raises for what the program does."""
     stated = trial.stated
-    verdict = supervisor.judge(stated.problem, program) if stated.num_examples else None
-    rows = _recorded(trial, program, supervisor)
-    tier = verdict.tier if verdict else supervisor.tier if rows else ""
-    outputs = tuple(map(shown, rows))
-    if verdict is None:
-        return Tested(status=None, num_passed=0, failed=None, outputs=outputs, tier=tier)
-    if verdict.status == Status.PASSED:
-        return Tested(status=verdict.status, num_passed=stated.num_examples, failed=None, outputs=outputs, tier=tier)
+    if not stated.num_examples:
+        run = supervisor.run_script(f"{program}\n\n{stated.asked.entry_point}\n")
+        return DraftOutcome(
+            status=None, num_passed=0, failed=None, runs=run.status == Status.PASSED, outputs=(), tier=run.tier
+        )
+    verdict = supervisor.judge(stated.problem, program)
+    rows = _recorded(trial, program, supervisor) if verdict.status != Status.LOAD_ERROR else []
+    num_passed, failed = stated.num_examples, None
+    if verdict.status != Status.PASSED:
+        num_passed, failed = _weighed(trial, rows, verdict.detail or str(verdict.status))
+    return DraftOutcome(
+        status=verdict.status,
+        num_passed=num_passed,
+        failed=failed,
+        runs=verdict.status != Status.LOAD_ERROR,
+        outputs=tuple(map(shown, rows)),
+        tier=verdict.tier,
+    )
+
+
+def _weighed(trial: Trial, rows: Sequence[Recorded], detail: str) -> tuple[int, FailedExample]:
+    """How many examples a program passes that does not pass them all, and the first that it fails."""
     num_passed, failed = 0, None
+    if not rows and trial.seeds:
+        failed = _failed(trial, trial.seeds[0], None, detail)
     for seed, row in zip(trial.seeds, rows, strict=False):
         if _holds(seed, row):
             num_passed += 1
         elif failed is None:
-            failed = _failed(trial, seed, row, verdict.detail)
+            failed = _failed(trial, seed, row, detail)
     if failed is None:
-        failed = FailedExample(call="", expected="", got="", error=verdict.detail or str(verdict.status))
-    return Tested(
-        status=verdict.status,
-        num_passed=min(num_passed, stated.num_examples - 1),
-        failed=failed,
-        outputs=outputs,
-        tier=tier,
-    )
+        failed = FailedExample(call="", expected="", got="", error=detail)
+    return min(num_passed, trial.stated.num_examples - 1), failed
 
 
-def tested_all(trial: Trial, programs: Sequence[str], supervisor: Supervisor) -> dict[str, Tested]:
+def run_drafts(trial: Trial, programs: Sequence[str], supervisor: Supervisor) -> dict[str, DraftOutcome]:
     """Each program once."""
-    return {program: tested(trial, program, supervisor) for program in dict.fromkeys(programs)}
+    return {program: run_draft(trial, program, supervisor) for program in dict.fromkeys(programs)}
 
 
 def _recorded(trial: Trial, program: str, supervisor: Supervisor) -> list[Recorded]:
@@ -134,13 +163,16 @@ def _holds(seed: Seed, row: Recorded) -> bool:
     return row.what == "ok" and bool(seed.answers) and agree(row.result, written(seed.answers[0]), seed.form)
 
 
-def _failed(trial: Trial, seed: Seed, row: Recorded, detail: str) -> FailedExample:
-    """detail: the judge's word, of a program that does not even begin."""
+def _failed(trial: Trial, seed: Seed, row: Recorded | None, detail: str) -> FailedExample:
+    """detail: the judge's word; row: None for a program that does not begin."""
     asked = trial.stated.asked
     call = call_text(asked.entry_point, seed.call)
     if seed.form.subject not in ("__call__", "bool(__call__)"):
         call = seed.form.subject.replace("__call__", call)
     expected = written(seed.answers[0]) if seed.answers else ""
-    words = {"slow": "it takes too long", "not run": detail or "it does not run", "other": f"it gives {row.result}"}
-    error = "" if row.what == "ok" else words.get(row.what, row.result)
-    return FailedExample(call=call, expected=expected, got=row.result if row.what == "ok" else "", error=error)
+    if row is None or row.what == "not run":
+        return FailedExample(call=call, expected=expected, got="", error=detail)
+    if row.what == "ok":
+        return FailedExample(call=call, expected=expected, got=row.result, error="")
+    words = {"slow": "it takes too long", "other": f"it gives {row.result}"}
+    return FailedExample(call=call, expected=expected, got="", error=words.get(row.what, row.result))

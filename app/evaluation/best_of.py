@@ -14,7 +14,7 @@ from typing import Any
 from app.best_of.choice import Choice, choose, with_repaired
 from app.best_of.repair import repair_dialogue
 from app.best_of.stated import of_candidate, stated_in
-from app.best_of.testing import Tested, Trial, tested_all, trial_of
+from app.best_of.testing import DraftOutcome, Trial, run_drafts, trial_of
 from app.evaluation.suites.suite import Suite
 from app.files.json_files import append_json_line, numbered_json_lines, trim_json_lines
 from app.progress import progress
@@ -134,7 +134,7 @@ _Job = tuple[str, Trial, Sequence[str]]
 
 def _tested(
     trials: Mapping[str, Trial | None], programs: Mapping[str, Sequence[str]], judges: Judges
-) -> dict[str, dict[str, Tested]]:
+) -> dict[str, dict[str, DraftOutcome]]:
     """By problem and program; problems without a trial are left out."""
     jobs: list[_Job] = [(name, trial, programs[name]) for name, trial in trials.items() if trial is not None]
     with progress("examples", len(jobs), "problems") as update:
@@ -147,6 +147,6 @@ def _counted(pairs: Iterable[Any], update: Any) -> Iterator[Any]:
         yield pair
 
 
-def _run(supervisor: Supervisor, job: _Job) -> tuple[str, dict[str, Tested]]:
+def _run(supervisor: Supervisor, job: _Job) -> tuple[str, dict[str, DraftOutcome]]:
     name, trial, programs = job
-    return name, tested_all(trial, programs, supervisor)
+    return name, run_drafts(trial, programs, supervisor)

@@ -26,7 +26,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from app.serving import metrics
+from app.serving import best_of, metrics
 from app.serving.anthropic.answered import model_card, model_cards
 from app.serving.engine_protocol import EngineLostError, Head, Upstream
 from app.serving.errors import (
@@ -65,9 +65,11 @@ class Edge:
         tools: ServerTools | None = None,
         *,
         keys: Keys | None = None,
+        tester: best_of.Tester | None = None,
     ) -> None:
         """tools: what runs those of `settings.tools`; a request that names none never touches it. keys: whose own rates
-        hold; without them the settings' rate is everybody's."""
+        hold; without them the settings' rate is everybody's. tester: where drafts are run; without it there is no name
+        with tests."""
         self._upstream = upstream
         self.metrics = Metrics()
         rate = Rate(requests_per_minute=settings.requests_per_minute, tokens_per_minute=settings.tokens_per_minute)
@@ -78,6 +80,7 @@ class Edge:
         self._limits = Limits(max_model_len=settings.max_model_len, tools=settings.tools)
         self.metrics.queue(0, self._capacity)
         self._loop = Loop(tools, settings.max_tool_rounds, self.metrics) if tools is not None else None
+        self._best_of = best_of.BestOf(tester, settings, self.metrics) if tester and settings.best_of else None
         self._names: list[str] = []
         self._in_flight = 0
         self._seconds = 1.0  # of a request: a moving mean
@@ -132,10 +135,15 @@ class Edge:
         """The answer, if the request is a good one and within its key's rates and the queue. Raises ApiError."""
         self._rates.take_request(owner)
         body = kind.parse(raw, self._limits)
-        if body["model"] not in self._names and body["model"] not in await self.models():
-            raise unknown_model(body["model"], self._names)
+        name, is_tested = self._split(body["model"])
+        if name not in self._names and name not in await self.models():
+            raise unknown_model(body["model"], self._listed())
+        if is_tested:
+            best_of.check(body, kind.engine_path)
         spending = Spending()
         answers = count_answers(body) if kind.draws else 0
+        if is_tested and self._best_of:
+            answers *= self._best_of.num_drafts
         most = most_tokens(kind, body, answers, len(raw), self._limits.max_model_len) if kind.draws else 0
         settle = self._rates.take_tokens(owner, most)
         try:
@@ -153,6 +161,8 @@ class Edge:
     ) -> AsyncGenerator[Head | bytes, None]:
         """The answer of one engine, or of several rounds with tools between them. Raises ApiError at any time."""
         deadline = Deadline(self._timeout_s)
+        if self._best_of and self._split(body["model"])[1]:
+            return self._best_of.answer(lambda asked: self._attempt(path, asked, deadline, spending), body, deadline)
         if not names_server_tools(body):
             return retried(partial(self._attempt, path, body, deadline, spending))
         if self._loop is None:
@@ -222,23 +232,34 @@ class Edge:
     async def _description(self, _: Request) -> Response:
         with suppress(ApiError):  # an engine that starts has no names yet
             await self.models()
-        return JSONResponse(document(self._names, self._limits.max_model_len))
+        return JSONResponse(document(self._listed(), self._limits.max_model_len))
 
     async def _models(self, request: Request) -> Response:
-        cards = [self._card(name) for name in await self.models()]
+        await self.models()
+        cards = [self._card(name) for name in self._listed()]
         if speaks_anthropic(request.scope):
             return JSONResponse(model_cards(cards))
         return JSONResponse({"object": "list", "data": cards})
 
     async def _model(self, request: Request) -> Response:
         name = request.path_params["name"]
-        if name not in await self.models():
-            raise unknown_model(name, self._names)
+        await self.models()
+        if name not in self._listed():
+            raise unknown_model(name, self._listed())
         card = self._card(name)
         return JSONResponse(model_card(card) if speaks_anthropic(request.scope) else card)
 
+    def _split(self, name: str) -> tuple[str, bool]:
+        """The engine's name, and whether its answers are to be tested: an adapter's own name may end so too."""
+        return best_of.split_name(name) if self._best_of and name not in self._names else (name, False)
+
+    def _listed(self) -> list[str]:
+        """The engine's names, and those by which they answer with tests."""
+        return [*self._names, *(f"{name}{best_of.SUFFIX}" for name in self._names if self._best_of)]
+
     def _card(self, name: str) -> dict[str, Any]:
-        base = self._names[0]
+        plain, is_tested = self._split(name)
+        base = plain if is_tested else self._names[0]
         return {
             "id": name,
             "object": "model",

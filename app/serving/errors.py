@@ -118,6 +118,12 @@ def tools_unavailable(retry_after: float) -> ApiError:
     return ApiError(503, message, "server_error", "tools_unavailable", "tools", retry_after)
 
 
+def nothing_confined() -> ApiError:
+    """The machine can't confine programs, so that none is run."""
+    message = "programs can't be confined on this server, so no answer is tested: ask the model's plain name"
+    return ApiError(503, message, "server_error", "tests_unavailable", "model")
+
+
 def engine_died(retry_after: float, *, may_repeat: bool) -> ApiError:
     if may_repeat:
         message = "the engine died while it answered, and another one is starting: send the request again"

@@ -38,16 +38,20 @@ def test_a_run_is_measured_on_other_suites_without_changing_it(finished: Run, cl
 def test_several_samples_of_any_model_folder_are_drawn_and_kept(smoke_model: Path, cli: Cli, tmp_path: Path) -> None:
     hot = ("--set", "evaluation.num_samples=10", "--set", "evaluation.temperature=0.8")
     place = ("--model", smoke_model, "--run", tmp_path / "r", "--profile", "smoke")
-    arguments = ("evaluate", *place, *FEW, *hot, "--json")
+    arguments = ("evaluate", *place, *FEW, *hot, "--best-of", "2", "--json")
     done = cli(*arguments)
     assert done.returncode == 0, done.stderr
-    (result,) = json.loads(done.stdout)["results"]
+    shown = json.loads(done.stdout)
+    (result,), (system,) = shown["results"], shown["best_of"]
     assert (result["candidate"], result["num_samples"], set(result["pass_at"])) == ("base", 40, {"1", "10"})
     rows = read_json_lines(Run(tmp_path / "r").suite_samples("humaneval-chat-4-n10-t0.8", "base"))
     names = {(row["draft"]["problem_id"], row["draft"]["sample"]) for row in rows}
     assert len(names) == 40 and len({row["draft"]["text"] for row in rows}) > 10
+    assert (system["suite"], system["num_drafts"], system["score"]["num_problems"]) == ("humaneval", 2, 4)
+    assert sum(system["chosen_by"].values()) == 4 and system["tokens_a_problem"] > 2
+    assert system["against_pass_at_1"]["num_problems"] == 4
     again = cli(*arguments)
-    assert json.loads(again.stdout)["results"] == [result] and "evaluate: complete" in again.stderr
+    assert json.loads(again.stdout) == shown and "evaluate: complete" in again.stderr
 
 
 def test_a_result_is_never_shown_for_other_settings(finished: Run, cli: Cli) -> None:
@@ -103,6 +107,8 @@ def test_the_exact_prompt_of_a_problem_is_shown(finished: Run, cli: Cli) -> None
         (["--model", "/no/model"], ["--model /no/model does not exist", "a GGUF file"]),
         (["--samples", "/no/file"], ["--samples /no/file can't be read"]),
         (["--samples", "x", "--model", "y"], ["--model and --samples can't go together"]),
+        (["--samples", "x", "--best-of", "4"], ["--samples and --best-of can't go together"]),
+        (["--model", "y", "--best-of", "1"], ["--best-of 1 is no choice: give 2 to 64 drafts"]),
         (["--samples", "x", "--suite", ""], ["unknown suite ''"]),
         (["--samples", "x", "--set", "sft.max_steps=2"], ["sft.max_steps=2 changes nothing about given samples"]),
         (["--samples", "x", "--suite", "humanevl"], ["unknown suite 'humanevl'", "did you mean 'humaneval'"]),

@@ -120,7 +120,7 @@ def _wait_for_words(process: BaseProcess, log: Path, words: str) -> None:
 def client(serving: Serving) -> openai.OpenAI:
     """A client of a server that knows the adapter, which was finished while the server ran."""
     client = serving.client()
-    assert [model.id for model in client.models.list()] == [BASE]
+    assert [model.id for model in client.models.list()] == [BASE, f"{BASE}+tests"]
     with pytest.raises(openai.NotFoundError, match=f"{SFT}.*use '{BASE}'"):
         client.chat.completions.create(model=SFT, messages=QUESTION, max_tokens=4)
     shutil.copy(serving.run.root.parent / "meta.json", serving.run.sft_meta)
@@ -138,7 +138,7 @@ def scores(client: openai.OpenAI, model: str) -> list[float]:
 
 def test_a_finished_adapter_becomes_a_model_name_without_restart(client: openai.OpenAI) -> None:
     cards = {card.id: card.model_dump() for card in client.models.list()}
-    assert set(cards) == {BASE, SFT}
+    assert set(cards) == {BASE, SFT, f"{BASE}+tests", f"{SFT}+tests"}
     assert (cards[SFT]["parent"], cards[BASE]["parent"], cards[SFT]["max_model_len"]) == (BASE, None, 512)
 
 
@@ -170,6 +170,16 @@ def test_next_to_no_temperature_draws_what_is_likeliest_guessed_tokens_too(clien
     options: Any = {"model": SFT, "messages": QUESTION, "max_tokens": 48}
     greedy, cold = (client.chat.completions.create(**options, temperature=value) for value in (0, 0.001))
     assert cold.choices[0].message.content == greedy.choices[0].message.content
+
+
+def test_an_answer_with_tests_is_run_in_the_sandbox_and_says_what_it_passed(client: openai.OpenAI) -> None:
+    question: Any = [{"role": "user", "content": f"{QUESTION[0]['content']}\nadd(1, 2) == 3\nadd(0, 0) == 0"}]
+    done = client.chat.completions.create(model=f"{SFT}+tests", messages=question, max_tokens=16)
+    told = done.model_extra["best_of"]  # type: ignore[index]
+    assert (told["drafts"], told["examples"], told["passed"]) == (8, 2, 0), "an untrained model adds nothing"
+    assert told["failed"]["call"] == "add(1, 2)" and told["failed"]["error"]
+    assert done.usage and told["tokens"] == done.usage.completion_tokens > 8
+    assert len(done.choices) == 1 and done.model == f"{SFT}+tests"
 
 
 def test_log_probabilities_come_with_their_alternatives(client: openai.OpenAI) -> None:

@@ -1,4 +1,5 @@
-"""The tool `run_python`: run a model's program, with its tests after it, in the sandbox, and report to the model.
+"""The server's sandbox. The tool `run_python`: run a model's program, with its tests after it, and report to the model.
+And drafts of an answer, run on the examples of their question (`app.serving.best_of.Tester`).
 
 A run is one script: program and tests share a process, since the model wrote both and may test several functions and
 objects of its own. So the program could forge the report. It informs the model, and is never a verdict to learn from
@@ -9,15 +10,19 @@ import asyncio
 import functools
 import logging
 import secrets
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
+from app.best_of.stated import stated_in
+from app.best_of.testing import DraftOutcome, Trial, run_draft, trial_of
 from app.errors import UserError
 from app.hardware import num_cores
 from app.sandbox import assertions
 from app.sandbox.local import LocalJudges
 from app.sandbox.supervisor import Supervisor
 from app.sandbox.tiers import confinement
+from app.serving.errors import nothing_confined
 from app.serving.tools.protocol import ToolReply
 from app.serving.tools.run_report import Run, failed, refused, reply_to
 from app.settings import SandboxSettings
@@ -60,6 +65,31 @@ class PythonRuns:
         self._under_way.add(future)
         return await asyncio.wrap_future(future)
 
+    async def trial(self, question: str) -> Trial | None:
+        """None for a question that asks for nothing that can be called. Raises ApiError where a program can't be
+        confined."""
+        await self._ready()
+        stated = await asyncio.to_thread(stated_in, question)
+        return await asyncio.to_thread(trial_of, stated) if stated else None
+
+    async def test(self, trial: Trial, programs: Sequence[str]) -> list[DraftOutcome]:
+        """What came of each program; one that waits for its turn when the request is cancelled is not begun. Raises
+        ApiError where a program can't be confined."""
+        judges = await self._ready()
+        futures = [judges.submit(_test, (trial, program)) for program in programs]
+        try:
+            return list(await asyncio.gather(*map(asyncio.wrap_future, futures)))
+        finally:
+            for future in futures:
+                future.cancel()
+
+    async def _ready(self) -> LocalJudges:
+        try:
+            return await self._started()
+        except UserError as error:
+            logger.error("drafts: %s", error)
+            raise nothing_confined() from None
+
     def close(self) -> None:
         """Programs that are running come to their end first."""
         if self._judges is not None:
@@ -71,6 +101,11 @@ class PythonRuns:
             if self._judges is None:
                 self._judges = LocalJudges(self._settings, await asyncio.to_thread(confinement))
         return self._judges
+
+
+def _test(supervisor: Supervisor, job: tuple[Trial, str]) -> DraftOutcome:
+    trial, program = job
+    return run_draft(trial, program, supervisor)
 
 
 def _run(supervisor: Supervisor, job: _Job) -> ToolReply:

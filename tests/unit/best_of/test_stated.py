@@ -1,0 +1,119 @@
+"""The examples that a question states become tests of what it asks for, in the forms in which people write them."""
+
+import pytest
+
+from app.best_of.asked_function import asked_function
+from app.best_of.programs import program_of
+from app.best_of.stated import MAX_EXAMPLES, stated_in
+from tests.costs import takes_less_than
+
+HEAD = "def f(xs, k):\n"
+LEETCODE = "```python\nclass Solution:\n    def top(self, nums: List[int], k: int) -> List[int]:\n```"
+
+
+def asserted(question: str) -> list[str]:
+    stated = stated_in(question)
+    assert stated is not None
+    return [line.strip().removeprefix("assert ") for line in stated.problem.tests.splitlines()[1:]]
+
+
+@pytest.mark.parametrize(
+    ("example", "test"),
+    [
+        (">>> f([3, 1], 1)\n[3]", "candidate([3, 1], 1) == [3]"),
+        (">>> f([3, 1], 1) == [3]", "candidate([3, 1], 1) == [3]"),
+        ("assert f([3, 1], 1) == [3]", "candidate([3, 1], 1) == [3]"),
+        ("assert sorted(f([3, 1],\n                1)) == [3]", "sorted(candidate([3, 1], 1)) == [3]"),
+        ("assert f([3], 1) => [3]", "candidate([3], 1) == [3]"),
+        ("f([3, 1], 1) => [3]", "candidate([3, 1], 1) == [3]"),
+        ("f([3, 1], 1) ➞ [3]  # the largest", "candidate([3, 1], 1) == [3]"),
+        ("* f([3, 1], 1) should return [3].", "candidate([3, 1], 1) == [3]"),
+        ("e.g. `f([3, 1], 1)` returns `[3]`", "candidate([3, 1], 1) == [3]"),
+        ("f([3, 1], 2) == 3 + 1 = 4", "candidate([3, 1], 2) == 4"),
+        ("f([], 0) -> true", "candidate([], 0) == True"),
+        ("f([], 0) == None", "candidate([], 0) == None"),
+        ("f([1, 2], 2) => 1.5", "abs(candidate([1, 2], 2) - 1.5) <= 1e-06"),
+        ("f([1], 3) => 0.3333", "abs(candidate([1], 3) - 0.3333) <= 5e-05"),
+        ("For xs = [3, 1] and k = 1, the output should be [3].", None),
+        ("For xs = [3, 1], k = 1, the output should be [3].", "candidate([3, 1], 1) == [3]"),
+        ("Input: xs = [3, 1], k = 1\nOutput: [3]\nExplanation: 3 > 1", "candidate([3, 1], 1) == [3]"),
+        ("Input: k = 1, xs = [3, 1]\nOutput: [3]", "candidate([3, 1], 1) == [3]"),
+        ("**Input:** xs = [3, 1], k = 1\n**Output:** [3]", "candidate([3, 1], 1) == [3]"),
+        ("Input: [3, 1], 1\nOutput: [3]", "candidate([3, 1], 1) == [3]"),
+    ],
+)
+def test_an_example_is_read_in_each_form(example: str, test: str | None) -> None:
+    assert asserted(f"Write it.\n```python\n{HEAD}```\n{example}\n") == ([test] if test else [])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "f(xs, k) returns a list",
+        "f(a) => False",
+        "f([1], 2) raises ValueError",
+        "f([3, 1], 1) == sorted(xs)",
+        "f([1, 2) => 3",
+        "def f([1], 2) -> 3",
+        "g([1], 2) => 3",
+        "Input: xs = [1], k = 2\nOutput: as above",
+        "Input: [1, 2], 3, 4\nOutput: 5",
+    ],
+)
+def test_a_line_that_is_no_example_gives_no_test(line: str) -> None:
+    assert asserted(f"```python\n{HEAD}```\n{line}\n") == []
+
+
+def test_the_function_is_found_in_code_in_prose_and_in_examples() -> None:
+    expected = {
+        f"Complete this.\n```python\n{HEAD}    pass\n```": "f",
+        "Please write\n\ndef add(a: int,\n        b: int = 2) -> int:\n\nwhich adds.": "add",
+        f"Solve it.\n{LEETCODE}": "Solution().top",
+        "```python\ndef helper(x):\n    return x\n\ndef main_one(x):\n    '''Do it.'''\n```": "main_one",
+        "Write is_even(n): is_even(4) -> True": "is_even",
+        "Your code has to pass\nassert sum([1]) == 1": "sum",
+    }
+    for question, entry_point in expected.items():
+        asked = asked_function(question)
+        assert asked is not None and asked.entry_point == entry_point
+    assert asked_function("What does zip do?") is None
+    assert stated_in("Tell me a joke.") is None
+
+
+def test_examples_of_a_method_are_called_by_place_in_the_heads_order() -> None:
+    question = f"Take the k largest.\nExample 1:\n\nInput: k = 1, nums = [3,1]\nOutput: [3]\n\n{LEETCODE}"
+    assert asserted(question) == ["candidate([3, 1], 1) == [3]"]
+
+
+def test_lists_that_are_written_for_linked_nodes_give_no_example() -> None:
+    head = "```python\nclass Solution:\n    def turn(self, head: Optional[ListNode]) -> Optional[ListNode]:\n```"
+    assert asserted(f"Input: head = [1,2]\nOutput: [2,1]\n{head}") == []
+
+
+def test_a_program_gets_the_imports_that_contest_sites_take_for_granted() -> None:
+    asked = asked_function(LEETCODE)
+    assert asked is not None
+    reply = (
+        "```python\nclass Solution:\n    def top(self, nums: List[int], k: int) -> List[int]:\n        return nums\n```"
+    )
+    assert program_of(reply, asked).startswith("from typing import List\n\nclass Solution:")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{HEAD}    pass\n" + "Input: \n" * 2500,
+        f"{HEAD}    pass\n" + "f(" * 9000,
+        f"{HEAD}    pass\n" + "f(1) => " * 2000 + "x",
+        f"{HEAD}    pass\n" + ">>> f(1)\n" * 2000,
+        f"{HEAD}    pass\n" + "For x = 1 " * 1900,
+        "assert f(1) == (\n" + "(\n" * 9000,
+        "```\n" * 5000,
+        "def f(x:a" * 2000,
+    ],
+    ids=range(8),
+)
+def test_a_hostile_question_costs_little(text: str) -> None:
+    with takes_less_than(3):
+        stated = stated_in(text)
+    assert stated is None or stated.num_examples <= MAX_EXAMPLES
