@@ -20,7 +20,7 @@ class Assistant(Protocol):
 
     async def models(self) -> list[str]:
         """Names of the base model and of every adapter that can be asked now, and those whose answers are checked by
-        tests (`best_of.SUFFIX`)."""
+        tests (`app.serving.best_of.SUFFIX`)."""
         ...
 
     def chat(

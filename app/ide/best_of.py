@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-SUFFIX = "+tests"
-"""Of a model's name, where its drafts are run and the one that passes is the answer."""
 WORKING = {"drafting": "Drawing drafts", "testing": "Running them", "repairing": "Repairing the best one"}
 
 

@@ -10,9 +10,10 @@ from enum import StrEnum
 
 from app.errors import UserError
 from app.ide.backend import Assistant
-from app.ide.best_of import SUFFIX, BestOf
+from app.ide.best_of import BestOf
 from app.prompting.fences import fenced
 from app.prompting.replies import code_block, unix
+from app.serving.best_of import SUFFIX
 from app.serving.tools.tool_events import ToolEvent
 
 Turn = dict[str, str]

@@ -12,12 +12,12 @@ import gradio as gr
 
 from app.errors import UserError
 from app.ide.backend import Assistant, Runner
-from app.ide.best_of import SUFFIX
 from app.ide.compare_tab import CompareTab
 from app.ide.events import QUIET, Update, said
 from app.ide.run_list import RunList
 from app.ide.run_tabs import RunTabs
 from app.ide.work_tab import WorkTab
+from app.serving.best_of import SUFFIX
 
 SERVER_TOOLS = ("search_docs", "run_python")
 

@@ -18,7 +18,6 @@ from starlette.types import Receive, Scope, Send
 from app.errors import UserError
 from app.files.json_files import append_json_line, write_json
 from app.ide.backend import Piece, SandboxRunner
-from app.ide.best_of import BestOf, Failed
 from app.ide.client import EdgeAssistant
 from app.ide.run_list import RunList
 from app.profiles import smoke
@@ -31,6 +30,7 @@ from app.settings_docsearch import DocsearchSettings
 from tests.e2e.browser import Browser, open_browser
 from tests.e2e.page import Page, wait_until
 from tests.unit.evolution.made_run import write_evolution
+from tests.unit.serving.test_best_of import Engines as Drafts
 from tests.unit.serving.tools.in_threads import searching
 from tests.unit.serving.tools.scripts import Engines, Says, search
 from tests.unit.test_report import META, figures
@@ -60,22 +60,15 @@ HOSTILE = """![x](http://evil.example/x.png) <img src="http://evil.example/y.png
 """
 
 
-CHECKED = BestOf(
-    drafts=8,
-    examples=2,
-    passed=1,
-    chosen_by="repair",
-    repaired=True,
-    failed=Failed(example="double(<b>) == 4", call="double(<b>)", expected="4", got="2"),
-    tokens=2311,
-)
+DOUBLES = "Doubled:\n\n```python\ndef double(x):\n    return 2 * x\n```\n"
+SAME = "The same:\n\n```python\ndef double(x):\n    return x\n```\n"
 
 
 class ScriptedAssistant:
-    """Stands in for the model: answers with fixed text, a piece each 20 ms, or by the edge when there are tools."""
+    """Stands in for the model: answers with fixed text, a piece each 20 ms, or by the edge with tools or tests."""
 
-    def __init__(self, with_tools: EdgeAssistant) -> None:
-        self.with_tools = with_tools
+    def __init__(self, with_tools: EdgeAssistant, checked: EdgeAssistant) -> None:
+        self.with_tools, self.checked = with_tools, checked
         self.asked: list[list[dict[str, str]]] = []
         self.num_closed_early = 0
 
@@ -102,11 +95,11 @@ class ScriptedAssistant:
         if model == "base:sft":
             yield ANSWER.replace("2 * x", "x + x")
             return
-        if model == "base+tests":
-            yield BestOf(stage="drafting", drafts=8, examples=2)
-            await asyncio.sleep(0.1)
-            yield ANSWER
-            yield CHECKED
+        if model.endswith("+tests"):
+            checked = self.checked.chat(model, messages, max_tokens=max_tokens, temperature=temperature)
+            async with contextlib.aclosing(checked) as pieces:
+                async for piece in pieces:
+                    yield piece
             return
         if "refuse" in question:
             raise UserError("The server is busy: try again in a few seconds.")
@@ -131,7 +124,9 @@ def assistant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScriptedAssi
     runs = PythonRuns(SandboxSettings(timeout_s=1.0, num_workers=1))
     with searching(tmp_path_factory.mktemp("search"), DocsearchSettings(readthedocs=())) as (local, _):
         edge = Edge(Engines(*script), ServingSettings(), tools=Tools(local, runs))
-        yield ScriptedAssistant(EdgeAssistant(edge))
+        drafts = Drafts(SAME, DOUBLES, "I can't.", *[SAME] * 4)
+        checked = Edge(drafts, ServingSettings(best_of=3), tester=runs)
+        yield ScriptedAssistant(EdgeAssistant(edge), EdgeAssistant(checked))
     runs.close()
 
 
@@ -282,16 +277,25 @@ def test_calls_of_tools_are_shown_as_they_happen_with_links_as_text(page: Page) 
     page.screenshot("tools")
 
 
-def test_an_answer_that_tests_checked_says_what_it_passed(page: Page) -> None:
+def test_an_answer_that_tests_checked_says_what_it_passed_and_what_it_fails(page: Page) -> None:
+    question = "Write double(x), twice as much. double(2) == 4, double(0) == 0"
     page.choose_way("Checked by tests")
-    page.ask("double(2) == 4, double(0) == 0")
+    page.ask(question)
+    wait_until(lambda: "2 of 2" in page.text("#side .card"))
+    page.wait_for_answer()
+    assert "Best of 3: passes all 2 examples of the question (1 of 3 drafts did)." in page.text("#side .card")
+    assert "15 tokens drawn" in page.text("#side .card") and "return 2 * x" in page.text("#chat .bot")
+    page.screenshot("checked")
+    page.ask(question)
     wait_until(lambda: "1 of 2" in page.text("#side .card"))
     page.wait_for_answer()
     card = page.text("#side .card")
-    assert "Best of 8: passes 1 of 2 examples of the question (repaired once)." in card
-    assert "double(<b>) == 4" in card and "2,311 tokens" in card
-    assert "prints twice as much" in page.text("#chat .bot")
-    page.screenshot("checked")
+    assert "passes 1 of 2 examples" in card and "double(2) == 4" in card and "return x" in page.text("#chat .bot")
+    assert [line.split() for line in card.splitlines() if line.startswith(("expected", "got"))] == [
+        ["expected", "4"],
+        ["got", "2"],
+    ]
+    page.screenshot("checked-fails")
 
 
 def test_base_and_adapter_answer_one_question_side_by_side_and_both_programs_run(page: Page) -> None:
