@@ -16,6 +16,7 @@ from ray.serve.handle import DeploymentHandle
 from app.ide.application import build_application
 from app.ide.backend import SandboxRunner
 from app.ide.client import EdgeAssistant
+from app.ide.run_list import RunList
 from app.overrides import with_overrides
 from app.profiles import get_profile
 from app.serving.arguments import ON_HEAD, IdeArguments
@@ -24,7 +25,7 @@ from app.serving.errors import ApiError, unavailable
 from app.serving.guard import guard_ide
 from app.serving.keys import Keys
 from app.serving.tries import RETRY_S
-from app.settings import SandboxSettings
+from app.settings import Profile
 
 
 class EdgeClient:
@@ -71,18 +72,20 @@ class IDE:
     async def __init__(  # type: ignore[misc]
         self,
         llm: str,
-        sandbox: SandboxSettings,
+        profile: Profile,
+        run: Path | None,
         keys_file: str,
         session_keys: tuple[str, ...],
         allowed_hosts: tuple[str, ...],
     ) -> None:
-        self._runner = SandboxRunner(sandbox)
+        self._runner = SandboxRunner(profile.sandbox)
+        self._runs, self._tools = RunList(run), profile.serving.tools
         self._assistant = EdgeAssistant(EdgeClient(llm))
         self._keys = Keys(Path(keys_file), session_keys)
         self._allowed_hosts = allowed_hosts
 
     def __serve_build_asgi_app__(self) -> Any:
-        page = build_application(self._assistant, self._runner)
+        page = build_application(self._assistant, self._runner, self._runs, self._tools)
         return guard_ide(page, self._keys, allowed_hosts=self._allowed_hosts)
 
     def __del__(self) -> None:
@@ -95,6 +98,13 @@ def build(arguments: IdeArguments) -> Application:
 
     Raises UserError for an unknown profile, or when there is no key yet.
     """
-    sandbox = with_overrides(get_profile(arguments.profile), arguments.overrides).sandbox
+    profile = with_overrides(get_profile(arguments.profile), arguments.overrides)
     ide = cast(Any, IDE).options(ray_actor_options=ON_HEAD)
-    return ide.bind(arguments.llm, sandbox, arguments.keys_path(), arguments.session_keys, arguments.allowed_hosts)
+    return ide.bind(
+        arguments.llm,
+        profile,
+        arguments.shown_run(),
+        arguments.keys_path(),
+        arguments.session_keys,
+        arguments.allowed_hosts,
+    )

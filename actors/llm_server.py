@@ -181,7 +181,8 @@ class Edge:
         return guard_edge(self._edge.app(), self._keys, allowed_hosts=self._allowed_hosts)
 
     async def models(self) -> list[str]:
-        return await self._edge.models()
+        """Those that answer with tests included."""
+        return await self._edge.offered()
 
     async def answer(self, path: str, raw: bytes, owner: str = "") -> Parts:
         """Raises ApiError before the first part only. owner: name of the key behind it; empty for the page."""

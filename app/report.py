@@ -7,9 +7,11 @@ Run: python -m app report --run DIR
 import base64
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from app import report_plots as plots
 from app.corpus.mining.records import STAGES
 from app.errors import UserError
 from app.evaluation.gate import Decision, read_decision
@@ -22,7 +24,7 @@ from app.evolution.standings import short
 from app.files.json_files import numbered_json_lines, read_json, write_atomic
 from app.prompting.fences import fence_for
 from app.records import UNTRUSTED_TIERS, SuiteResult
-from app.reward.summary import BAND_NAMES, Summary, draw, summary_of
+from app.reward.summary import BAND_NAMES, summary_of
 from app.runs import REPOSITORY, Run, left_out
 
 TEMPLATE = Path(__file__).with_name("report.md.jinja")
@@ -52,30 +54,34 @@ def write_report(run: Run) -> None:
     if not run.info.exists():
         raise UserError(f"{run.root} is no run directory: it holds no run.json")
     facts = _facts(run)
-    if facts["sft"]:
-        _plot_loss(facts["metrics"], facts["window"], run.loss_plot)
-    if facts["corpus"]:
-        _plot_corpus(facts["corpus"], run.corpus_plot)
-    if facts["results"]:
-        _plot_results(facts["results"], run.evaluation_plot)
-    if facts["grm"] and facts["grm"].figures:
-        _plot_grm(facts["grm"], run.grm_plot)
-    if facts["evolve"]:
-        _plot_evolve(facts["evolve"], run)
+    for path, figure in _plots(run, facts):
+        write_atomic(path, plots.png(figure))
     templates = jinja2.Environment(undefined=jinja2.StrictUndefined, loader=jinja2.FileSystemLoader(TEMPLATE.parent))
     markdown = templates.get_template(TEMPLATE.name).render(facts)
     write_atomic(run.report_md, re.sub(r"\n{3,}", "\n\n", markdown))
     write_atomic(run.report_html, _html(run, markdown))
 
 
+def _plots(run: Run, facts: dict[str, Any]) -> Iterator[tuple[Path, Any]]:
+    if facts["sft"]:
+        yield run.loss_plot, plots.loss(facts["metrics"])
+    if facts["corpus"]:
+        yield run.corpus_plot, plots.corpus(facts["corpus"])
+    if facts["results"]:
+        yield run.evaluation_plot, plots.results(facts["results"])
+    if facts["grm"] and facts["grm"].figures:
+        yield run.grm_plot, plots.learning(facts["grm"].figures)
+    if facts["evolve"] and facts["evolve"].standings:
+        yield run.evolve_plot, pictures.population(facts["evolve"])
+    if facts["evolve"] and (genes := pictures.genes(facts["evolve"])):
+        yield run.evolve_genes_plot, genes
+
+
 def _facts(run: Run) -> dict[str, Any]:
     info: dict[str, Any] = {"hardware": None, "peak_memory_bytes": 0} | read_json(run.info)
     sft = read_json(run.sft_meta) if run.sft_meta.exists() else None
     corpus = read_json(run.corpus_manifest) if run.corpus_manifest.exists() else None
-    stale = outdated(run)
-    found = [(suite, name, result) for suite, name, result in _results(run) if (suite, name) not in stale]
-    compared = [c for suite, name, _ in found if (c := against_base(run, suite, name))]
-    results = [result for _, _, result in found]
+    results, compared, stale = measured(run)
     decisions = [decision for stage in TRAINED if (decision := read_decision(run, stage))]
     facts: dict[str, Any] = {
         "headline": headline(run, compared, decisions),
@@ -102,12 +108,12 @@ def _facts(run: Run) -> dict[str, Any]:
     }
     if sft:
         metrics = _metrics(run.sft_metrics)
-        window = max(1, len(metrics) // 5)
+        window = plots.window(metrics)
         facts |= {
             "metrics": metrics,
             "window": window,
-            "first_loss": _mean_loss(metrics[:window]),
-            "last_loss": _mean_loss(metrics[-window:]),
+            "first_loss": plots.mean_loss(metrics[:window]),
+            "last_loss": plots.mean_loss(metrics[-window:]),
             "label_tokens": sum(row["label_tokens"] for row in metrics),
             "speed": sft["tokens"] / sum(row["seconds"] for row in metrics),
         }
@@ -118,6 +124,15 @@ def _facts(run: Run) -> dict[str, Any]:
         facts["short_of_shares"] = corpus.get("short_of_shares", [])
         facts["funnel"] = [(stage, corpus["funnel"].get(stage, 0)) for stage in STAGES]
     return facts
+
+
+def measured(run: Run) -> tuple[list[SuiteResult], list[CandidateComparison], dict[tuple[str, str], str]]:
+    """Results of the weights and the sandbox in their place, each against the base model where that was measured too;
+    and what is left out, by measurement and candidate, with the reason."""
+    stale = outdated(run)
+    found = [(suite, name, result) for suite, name, result in _results(run) if (suite, name) not in stale]
+    compared = [c for suite, name, _ in found if (c := against_base(run, suite, name))]
+    return [result for _, _, result in found], compared, stale
 
 
 def headline(run: Run, compared: list[CandidateComparison], decisions: list[Decision]) -> str:
@@ -167,10 +182,6 @@ def _metrics(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _mean_loss(rows: list[dict[str, Any]]) -> float:
-    return sum(row["loss"] * row["label_tokens"] for row in rows) / sum(row["label_tokens"] for row in rows)
-
-
 def _results(run: Run) -> list[tuple[str, str, SuiteResult]]:
     """Measurement, candidate and result; the base model first on every measurement."""
     paths = run.evaluation.glob("*/*/result.json")
@@ -216,90 +227,13 @@ def _example(row: dict[str, Any]) -> dict[str, Any]:
     return {"status": verdict["status"], "detail": verdict["detail"], "text": text, "fence": fence_for(text)}
 
 
-def _plot_loss(metrics: list[dict[str, Any]], window: int, path: Path) -> None:
-    figure, left = _figure()
-    steps = [row["step"] for row in metrics]
-    means = [_mean_loss(metrics[max(0, end - window) : end]) for end in range(1, len(metrics) + 1)]
-    left.plot(steps, [row["loss"] for row in metrics], color="#1f77b4", alpha=0.4, marker=".", label="loss")
-    left.plot(steps, means, color="#1f77b4", linewidth=2, label=f"mean of {window} steps")
-    left.set(xlabel="optimiser step", ylabel="training loss, nats a token", title="Supervised fine-tuning")
-    right = left.twinx()
-    right.plot(steps, [row["learning_rate"] for row in metrics], color="#ff7f0e", label="learning rate")
-    right.set(ylabel="learning rate", ylim=(0, None))
-    lines = left.get_lines() + right.get_lines()
-    left.legend(lines, [line.get_label() for line in lines])
-    left.grid(alpha=0.3)
-    _save(figure, path)
-
-
-def _plot_grm(grm: Summary, path: Path) -> None:
-    figure, axes = _figure(height=2.8, columns=3)
-    draw(axes, grm.figures)
-    _save(figure, path)
-
-
-def _plot_evolve(evolve: evolution.Summary, run: Run) -> None:
-    if evolve.standings:
-        _save(pictures.population(evolve), run.evolve_plot)
-    if genes := pictures.genes(evolve):
-        _save(genes, run.evolve_genes_plot)
-
-
-def _plot_corpus(corpus: dict[str, Any], path: Path) -> None:
-    """Learnt tokens by form, and how full the rows are."""
-    figure, (left, right) = _figure(height=3.6, columns=2)
-    learnt = corpus.get("learnt_tokens_by_form") or corpus["tokens_by_form"]
-    forms = sorted(learnt.items(), key=lambda item: item[1])
-    left.barh([name for name, _ in forms], [count / 1e6 for _, count in forms], color="#1f77b4")
-    left.set(xlabel="million learnt tokens", title="What is learnt, by form")
-    fill = sorted((int(percent), count) for percent, count in corpus["rows_by_fill"].items())
-    right.bar([percent for percent, _ in fill], [count for _, count in fill], width=1.0, color="#2ca02c")
-    right.set(xlabel="a row's tokens, % of its length", ylabel="rows", xlim=(0, 101), title="How full rows are")
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-    _save(figure, path)
-
-
-def _plot_results(results: list[SuiteResult], path: Path) -> None:
-    figure, axes = _figure(height=1.2 + 0.45 * len(results))
-    scores = [result.pass_at["1"] for result in results]
-    rates = [100 * score.value for score in scores]
-    spans = [
-        [rate - 100 * score.interval_95[0] for rate, score in zip(rates, scores, strict=True)],
-        [100 * score.interval_95[1] - rate for rate, score in zip(rates, scores, strict=True)],
-    ]
-    labels = [f"{r.suite}, {r.candidate} (n = {s.num_problems})" for r, s in zip(results, scores, strict=True)]
-    colours = ["#7f7f7f" if result.candidate == BASE else "#2ca02c" for result in results]
-    axes.barh(labels, rates, xerr=spans, color=colours, capsize=4, height=0.6)
-    axes.invert_yaxis()
-    axes.set(xlabel="pass@1, % (95 % interval over problems)", xlim=(0, None))
-    axes.grid(alpha=0.3, axis="x")
-    _save(figure, path)
-
-
-def _figure(height: float = 4, columns: int = 1) -> tuple[Any, Any]:
-    """A figure and its axes: one, or an array of them for several columns."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, height), dpi=110, layout="constrained")
-    return figure, figure.subplots(1, columns)
-
-
-def _save(figure: Any, path: Path) -> None:
-    import io
-
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    write_atomic(path, buffer.getvalue())
-
-
 def _html(run: Run, markdown: str) -> str:
     """One file with its pictures inside. Raw HTML in model output stays text."""
     from markdown_it import MarkdownIt
 
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
-    plots = (run.corpus_plot, run.loss_plot, run.grm_plot, run.evolve_plot, run.evolve_genes_plot, run.evaluation_plot)
-    for plot in plots:
+    made = (run.corpus_plot, run.loss_plot, run.grm_plot, run.evolve_plot, run.evolve_genes_plot, run.evaluation_plot)
+    for plot in made:
         if plot.exists():
             data = base64.b64encode(plot.read_bytes()).decode()
             body = body.replace(f'src="plots/{plot.name}"', f'src="data:image/png;base64,{data}"')

@@ -44,7 +44,7 @@ def show_an_answer(page: Page) -> None:
     page.ask(QUESTION)
     wait_until(lambda: page.text("#chat .bot"), 120)
     wait_until(lambda: page.field("#ask").is_enabled() and not page.field("#stop").is_enabled(), 240)
-    page.field("#take").click()
+    page.take()
     wait_until(lambda: "def " in page.text("#editor .cm-content"))
     page.run()
 

@@ -3,13 +3,17 @@
 The page has no login: what listens here must be on the loopback interface, or behind something that asks for a key.
 """
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import gradio as gr
 from fastapi import FastAPI
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.ide.backend import Assistant, Runner
-from app.ide.page import build_page
+from app.ide.page import SERVER_TOOLS, build_page
+from app.ide.run_list import RunList
 from app.ide.theme import CSS, page_theme
 
 POLICY = "; ".join(
@@ -38,17 +42,26 @@ CALLS = ("queue/join", "queue/data", "cancel", "reset", "startup-events", "info"
 """The part of Gradio's own API that the page calls. The rest (upload, files, proxy, login, ...) is of no use here."""
 
 
-def build_application(assistant: Assistant, runner: Runner) -> FastAPI:
-    """The page as an application, whose state is kept in the process: run one replica."""
+KEYS = Path(__file__).with_name("keys.js")
+
+
+def build_application(
+    assistant: Assistant, runner: Runner, runs: RunList | None = None, tools: Sequence[str] = SERVER_TOOLS
+) -> FastAPI:
+    """The page as an application, whose state is kept in the process: run one replica.
+
+    runs: that may be shown; left out, those of the usual folders. tools: those that the server runs for a model.
+    """
     app = FastAPI(openapi_url=None)
     app.add_middleware(OnlyThePage)
     return gr.mount_gradio_app(
         app,
-        build_page(assistant, runner),
+        build_page(assistant, runner, runs or RunList(), tools),
         path="/",
         ssr_mode=False,
         theme=page_theme(),
         css=CSS,
+        head=f"<script>{KEYS.read_text(encoding='utf-8')}</script>",
         footer_links=[],
         run_history=False,
         mcp_server=False,

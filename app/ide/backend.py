@@ -1,26 +1,41 @@
 """What the page needs of the rest: a model to ask, and a sandbox to run programs in."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
+from app.ide.best_of import BestOf
 from app.sandbox.local import LocalJudges
 from app.sandbox.script import ScriptRun
 from app.sandbox.tiers import confinement
+from app.serving.tools.tool_events import ToolEvent
 from app.settings import SandboxSettings
+
+Piece = str | ToolEvent | BestOf
+"""Of an answer that comes: text, a call of a tool or what came of it, or how the answer is checked."""
 
 
 class Assistant(Protocol):
     """A served model and its adapters. Both methods raise UserError, one clear sentence, when refused or failed."""
 
     async def models(self) -> list[str]:
-        """Names of the base model and of every adapter that can be asked now."""
+        """Names of the base model and of every adapter that can be asked now, and those whose answers are checked by
+        tests (`app.serving.best_of.SUFFIX`)."""
         ...
 
     def chat(
-        self, model: str, messages: list[dict[str, str]], *, max_tokens: int, temperature: float
-    ) -> AsyncGenerator[str, None]:
-        """The answer to the conversation (role, content), in pieces. Closing the generator stops the model."""
+        self,
+        model: str,
+        messages: list[dict[str, str]],
+        *,
+        max_tokens: int,
+        temperature: float | None,
+        tools: Sequence[str] = (),
+    ) -> AsyncGenerator[Piece, None]:
+        """The answer to the conversation (role, content), in pieces. Closing the generator stops the model.
+
+        temperature: None for the server's own. tools: of the server's, by name, that the model may call.
+        """
         ...
 
 

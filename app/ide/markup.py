@@ -12,6 +12,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from app.ide.conversation import Turn
+from app.ide.failures import Failure, failure_of
 from app.prompting.fences import fenced
 from app.records import Status
 from app.sandbox.script import ScriptRun
@@ -22,6 +23,8 @@ LANGUAGES = frozenset(
     "python py bash sh json yaml toml sql html css javascript js typescript ts c cpp java diff".split()
 )
 """Fences that keep their language for highlighting; others (mermaid) would be drawn."""
+AROUND = 1
+"""Lines that are shown before and after the one that failed."""
 WORDS = {
     Status.PASSED: "Ran to its end",
     Status.RUNTIME_ERROR: "Ended with an error",
@@ -57,10 +60,11 @@ def _one_line(tokens: list[Token]) -> str:
     if not tokens:
         return ""
     html = _MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {})
-    return _block(f"<div>{html.strip()}</div>")
+    return block(f"<div>{html.strip()}</div>")
 
 
-def _block(html: str) -> str:
+def block(html: str) -> str:
+    """HTML as one line, which is one block of HTML to the Markdown parser."""
     return html.replace("\n", "&#10;")
 
 
@@ -71,7 +75,7 @@ def _fenced(token: Token) -> str:
 
 def notice(text: str) -> str:
     """One sentence about what went wrong; empty for an empty text."""
-    return _block(f'<p class="notice" role="alert">{escape(text)}</p>') if text else ""
+    return block(f'<p class="notice" role="alert">{escape(text)}</p>') if text else ""
 
 
 def hint(text: str) -> str:
@@ -79,16 +83,31 @@ def hint(text: str) -> str:
     return f'<p class="hint">{escape(text)}</p>'
 
 
-def verdict(run: ScriptRun) -> str:
-    """How a run ended, in one line, and what it printed."""
+def verdict(run: ScriptRun, source: str = "") -> str:
+    """How a run ended, in one line, the line of its program where it failed, and what it printed. The page marks that
+    line in the editor too (`keys.js`)."""
     kind = "good" if run.status == Status.PASSED else "bad"
     spent = f"CPU {_time(run.cpu_seconds)}, wall {_time(run.wall_seconds)}, sandbox tier {escape(run.tier)}"
     head = f'<strong class="{kind}">{WORDS.get(run.status, run.status)}</strong><span>{spent}</span>'
+    failure = failure_of(run, source)
+    place = _excerpt(source, failure) if failure else ""
     detail = f'<p class="detail">{escape(run.detail)}</p>' if run.detail and run.detail not in run.errors else ""
     shown = [_printed(title, text) for title, text in (("Output", run.output), ("Errors", run.errors)) if text]
     if not shown and not detail:
         shown = ['<p class="detail">It printed nothing.</p>']
-    return _block(f'<div class="verdict"><div class="head">{head}</div>{detail}{"".join(shown)}</div>')
+    return block(f'<div class="verdict"><div class="head">{head}</div>{place}{detail}{"".join(shown)}</div>')
+
+
+def _excerpt(source: str, failure: Failure) -> str:
+    """The lines around the one that failed, with what is to be said of it beside it."""
+    rows = []
+    for number, text in enumerate(source.splitlines(), 1):
+        if abs(number - failure.line) <= AROUND:
+            is_it = number == failure.line
+            note = f'<span class="note">{escape(failure.note)}</span>' if is_it else ""
+            row = f"<td>{number}</td><td>{escape(text) or ' '}{note}</td>"
+            rows.append(f'<tr class="it">{row}</tr>' if is_it else f"<tr>{row}</tr>")
+    return f'<table class="code">{"".join(rows)}</table>'
 
 
 def _time(seconds: float) -> str:

@@ -1,4 +1,6 @@
-"""How the page looks: a restrained theme of system fonts, and the style sheet of what Gradio has no component for."""
+"""How the page looks: a restrained theme of system fonts, and the style sheet `page.css`."""
+
+from pathlib import Path
 
 import gradio as gr
 
@@ -15,6 +17,9 @@ def page_theme() -> gr.themes.Base:
         font_mono=["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace"],
     )
     return theme.set(
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_400",
+        color_accent="*primary_700",
         body_background_fill="*neutral_50",
         body_background_fill_dark="*neutral_950",
         block_background_fill="white",
@@ -45,46 +50,4 @@ def page_theme() -> gr.themes.Base:
     )
 
 
-CSS = """
-.gradio-container { max-width: 1600px !important; padding: 12px 20px !important; }
-.gradio-container > .main { padding: 0 !important; }
-#top { align-items: stretch; flex-wrap: nowrap; }
-#top .form { display: grid; grid-template-columns: 1fr 112px 124px; }
-#top > button { align-self: center; white-space: nowrap; }
-#title { flex: none; align-self: center; width: auto; min-width: 0; overflow: visible !important; }
-#title h1 { font-size: 1.25rem; font-weight: 650; margin: 0; white-space: nowrap; }
-#chat { height: calc(100vh - 264px) !important; min-height: 320px; }
-#work:has(#notice .notice) #chat { height: calc(100vh - 316px) !important; }
-#chat .icon-button-wrapper.top-panel { display: none; }
-#chat .message .md > div:last-child { padding-bottom: 4px; }
-#editor { height: calc(100vh - 410px); min-height: 240px; overflow: hidden !important; }
-#work:has(.verdict) #editor { height: calc(100vh - 560px); }
-#editor > .wrap:not(.default) { height: calc(100% - 22px); }
-#editor .cm-editor { font-size: 13px; }
-#with-code { border: none !important; background: none; padding: 6px 0; min-width: 0; flex: 1; }
-@media (max-width: 940px) {
-  #top { flex-wrap: wrap; }
-  #chat { height: 55vh !important; }
-  #chat .message .md > div:last-child { padding-bottom: 4px; }
-#editor { height: 320px; }
-}
-.notice { margin: 0; padding: 8px 12px; border-radius: 4px; border-left: 3px solid #b45309;
-          background: #fffbeb; color: #78350f; }
-.hint { margin: 0; color: var(--body-text-color-subdued); font-size: .85rem; }
-.verdict { border: 1px solid var(--block-border-color); border-radius: 4px; padding: 10px 12px;
-           background: var(--block-background-fill); }
-.verdict .head { display: flex; flex-wrap: wrap; gap: 2px 12px; align-items: baseline; }
-.verdict .head span { font-size: .8rem; color: var(--body-text-color-subdued); }
-.verdict .good { color: #0f766e; }
-.verdict .bad { color: #b91c1c; }
-.verdict h4 { margin: 8px 0 2px; font-size: .75rem; font-weight: 600; color: var(--body-text-color-subdued); }
-.verdict pre { margin: 0; padding: 8px 10px; max-height: 220px; overflow: auto; border-radius: 4px; font-size: 12.5px;
-               font-family: var(--font-mono); background: var(--background-fill-secondary); white-space: pre-wrap;
-               overflow-wrap: anywhere; }
-.verdict .detail { margin: 6px 0 0; overflow-wrap: anywhere; }
-:root:has(.dark) { color-scheme: dark; }
-.dark .verdict pre { background: var(--body-background-fill); }
-.dark .notice { background: #422006; color: #fde68a; }
-.dark .verdict .good { color: #5eead4; }
-.dark .verdict .bad { color: #fca5a5; }
-"""
+CSS = Path(__file__).with_name("page.css").read_text(encoding="utf-8")

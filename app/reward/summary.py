@@ -123,7 +123,7 @@ def summary_of(run: Run) -> Summary | None:
             learnt_tokens=meta["learnt_tokens"],
             seconds=meta["seconds"],
             why_ended=meta["why_ended"],
-            figures=_figures(run, meta["arm"]),
+            figures=figures_of(run, meta["arm"]),
             rounds=meta.get("rounds", ()),
             ranked_by=_ranked_by(meta.get("ranking")),
             audit=audit_of(meta.get("audit")),
@@ -165,7 +165,8 @@ def _speed(pairs: Sequence[tuple[float, float]]) -> float:
     return tokens / seconds if seconds else 0.0
 
 
-def _figures(run: Run, arm: str) -> list[StepFigures]:
+def figures_of(run: Run, arm: str) -> list[StepFigures]:
+    """Of the steps that were taken so far; none of an arm that does not draw at each step."""
     known = {field.name for field in fields(StepFigures)}
     rows = [row for row in read_json_lines(run.arm(arm).metrics) if "reward_mean" in row]
     return [StepFigures(**{name: value for name, value in row.items() if name in known}) for row in rows]

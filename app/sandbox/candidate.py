@@ -19,9 +19,11 @@ import os
 import sys
 import threading
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NoReturn
 
+from app.sandbox import assertions
 from app.sandbox.decoder import from_json
 from app.sandbox.evidence import Evidence
 from app.sandbox.iterators import Lender, unsendable
@@ -68,8 +70,9 @@ def serve_calls() -> NoReturn:
 def serve_script() -> NoReturn:
     """Run the program as __main__; its standard streams are descriptors that the caller reads and writes.
 
-    Request 0 has "interactive": print lines as they come, and what is wrong to standard error, as at a terminal. An
-    exception is sent without its arguments: nobody reads the pipe before the end, and they might not fit into it.
+    Request 0 has "interactive": print lines as they come, and what is wrong to standard error, as at a terminal, where
+    an assertion says what its sides were. An exception is sent without its arguments: nobody reads the pipe before the
+    end, and they might not fit into it.
     """
     frames = Frames(REQUESTS, RESPONSES)
     request = frames.receive()
@@ -79,14 +82,15 @@ def serve_script() -> NoReturn:
     vars(sys).update(__stdin__=sys.stdin, __stdout__=sys.stdout)
     code, output, errors = 0, sys.stdout, sys.stderr
     try:
-        program = compile(request["program"], "<candidate>", "exec")
+        compiled = assertions.with_values if interactive else _compiled
+        program = compiled(request["program"], "<candidate>")
     except BaseException as error:
         if interactive:
             _print_traceback(error, request["program"])
         _send_error(frames, 0, error, with_arguments=False)
         os._exit(1)
     try:
-        _run(program, "__main__")
+        _run(program, "__main__", assertions.names() if interactive else {})
     except SystemExit as stop:
         code = int(stop.code) if isinstance(stop.code, int) else 0 if stop.code is None else 1
         if interactive and not isinstance(stop.code, int | None):
@@ -131,12 +135,17 @@ def _load_entry(request: dict[str, Any]) -> tuple[dict[str, Any], Any]:
 
 
 def _load(source: str, name: str) -> dict[str, Any]:
-    return _run(compile(source, "<candidate>", "exec"), name)
+    return _run(_compiled(source, "<candidate>"), name)
 
 
-def _run(code: types.CodeType, name: str) -> dict[str, Any]:
-    """Execute as a real module, which dataclasses and typing look up by name."""
+def _compiled(source: str, file: str) -> types.CodeType:
+    return compile(source, file, "exec")
+
+
+def _run(code: types.CodeType, name: str, names: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    """Execute as a real module, which dataclasses and typing look up by name. names: what it has from the start."""
     module = types.ModuleType(name)
+    module.__dict__.update(names)
     sys.modules[name] = module
     exec(code, module.__dict__)
     return module.__dict__

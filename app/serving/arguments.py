@@ -95,3 +95,10 @@ class IdeArguments(ApplicationArguments):
 
     llm: str = "llm"
     """Name of the application that answers."""
+    run: str = LATEST
+    """Run directory that is shown first, beside those of the usual folders; latest: the one finished last; none: no
+    one."""
+
+    def shown_run(self) -> Path | None:
+        run = latest_run() if self.run == LATEST else None if self.run == NONE else user_path(self.run)
+        return run.absolute() if run else None

@@ -74,7 +74,7 @@ def prepare(arguments: argparse.Namespace) -> tuple[dict[str, Any], Profile]:
         given["overrides"] = [*given.get("overrides", ()), *arguments.overrides]
         if named:
             given["profile"] = named
-        if application["import_path"] == LLM and arguments.run is not None:
+        if application["import_path"] in (LLM, IDE) and arguments.run is not None:
             given["run"] = (
                 arguments.run if arguments.run in (LATEST, NONE) else str(user_path(arguments.run).absolute())
             )

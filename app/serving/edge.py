@@ -110,6 +110,11 @@ class Edge:
             self._limits = dataclasses.replace(self._limits, max_model_len=room)
         return self._names
 
+    async def offered(self) -> list[str]:
+        """Every name that can be asked, those that answer with tests included. Raises ApiError."""
+        await self.models()
+        return self._listed()
+
     async def answer(self, path: str, raw: bytes, owner: str = "") -> AsyncGenerator[Head | bytes, None]:
         """A Head, then the body. Raises ApiError before the Head only: later ones come as an event of the stream.
 

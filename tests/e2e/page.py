@@ -37,8 +37,14 @@ class Page:
         wait_until(lambda: field.get_attribute("value") == model)
 
     def ask(self, question: str) -> None:
+        """Until the page has taken it, or said why it does not."""
+        asked = self._num_asked()
         self.field("#question textarea").send_keys(question)
         self.field("#ask").click()
+        wait_until(lambda: self._num_asked() > asked or self.text("#notice").strip())
+
+    def _num_asked(self) -> int:
+        return int(self.driver.execute_script("return document.querySelectorAll('#chat .user-row').length"))
 
     def stop_answer(self) -> None:
         """End it where it has not ended by itself."""
@@ -48,6 +54,29 @@ class Page:
 
     def wait_for_answer(self) -> None:
         wait_until(lambda: not self.field("#stop").is_enabled() and self.field("#ask").is_enabled())
+
+    def choose_way(self, way: str) -> None:
+        """How answers are made: a part of the switch's words."""
+        for label in self.driver.find_elements("css selector", "#way label"):
+            if way in label.text:
+                label.click()
+
+    def open_tab(self, name: str) -> None:
+        for tab in self.driver.find_elements("css selector", "#tabs [role=tab]"):
+            if tab.text.strip() == name:
+                tab.click()
+
+    def take(self) -> None:
+        """Accept what the last answer would change."""
+        self.field("#take").click()
+        wait_until(lambda: self.text("#diff .head"))
+        self.field("#accept").click()
+        wait_until(lambda: self.field("#editor").is_displayed())
+
+    def program(self) -> str:
+        """What the editor holds."""
+        script = "const c = document.querySelector('#editor .cm-content'); return c.cmTile.view.state.doc.toString()"
+        return str(self.driver.execute_script(script))
 
     def write_program(self, source: str) -> None:
         """Replace what the editor holds, without its automatic brackets and indents."""

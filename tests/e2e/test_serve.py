@@ -623,6 +623,20 @@ def test_in_a_browser_a_question_streams_and_a_program_runs(serving: Serving, cl
         verdict = page.run()
         assert verdict.startswith("Ran to its end") and "42" in verdict
         page.screenshot("served")
+        page.open_tab("Evaluation")
+        wait_until(lambda: page.text("#view-evaluation table").count("humaneval-chat-6") == 3)
+        assert "n = 6" in page.text("#view-evaluation table") and "points of pass@1" in page.text("#view-evaluation")
+        page.screenshot("served-evaluation")
+        page.open_tab("Learning")
+        wait_until(
+            lambda: page.driver.execute_script("return document.querySelector('#view-learning img')?.naturalWidth")
+        )
+        page.screenshot("served-learning")
+        page.open_tab("Evolution")
+        wait_until(lambda: "Evolution was left out: evolve.when=never says so" in page.text("#view-evolution"))
+        page.open_tab("Run")
+        wait_until(lambda: page.text("#view-run").startswith("Complete after"))
+        page.screenshot("served-run")
         assert browser.requested_elsewhere(host) == []
 
 

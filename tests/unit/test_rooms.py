@@ -14,7 +14,9 @@ LEVELS = (
     ("app.cli",),
     ("app.pipeline",),
     ("app.stages",),
-    ("app.planning", "app.report", "app.ide", "app.connect", "app.export"),
+    ("app.ide", "app.connect", "app.export"),
+    ("app.planning", "app.report"),
+    ("app.report_plots",),
     ("app.evolution",),
     ("app.reward.stage",),
     ("app.reward.arms",),
@@ -82,7 +84,7 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
 def test_the_root_of_app_holds_what_no_room_does() -> None:
     modules = {path.stem for path in (ROOT / "app").glob("*.py")}
     assert modules == {
-        *("__init__", "__main__", "cli", "pipeline", "report", "stages"),
+        *("__init__", "__main__", "cli", "pipeline", "report", "report_plots", "stages"),
         *("arm_paths", "errors", "hardware", "overrides", "profiles", "progress", "records", "run_settings", "runs"),
         *("settings", "settings_base", "settings_docsearch", "settings_evolve", "settings_grm", "settings_model"),
     }

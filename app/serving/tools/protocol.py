@@ -13,6 +13,8 @@ class Passage:
     title: str
     url: str
     """As text: nothing fetches it. Empty for what is on this machine."""
+    words: int = 0
+    """Of its text that the model was given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from app.best_of.stated import stated_in
 from app.best_of.testing import DraftOutcome, Trial, run_draft, trial_of
 from app.errors import UserError
 from app.hardware import num_cores
+from app.sandbox import assertions
 from app.sandbox.local import LocalJudges
 from app.sandbox.supervisor import Supervisor
 from app.sandbox.tiers import confinement
@@ -29,6 +30,8 @@ from app.settings import SandboxSettings
 WAITING_PER_WORKER = 4
 """Runs that may wait for each supervisor. A run may take four times `sandbox.timeout_s`."""
 logger = logging.getLogger(__name__)
+IMPORTED = "from app.sandbox.assertions import CHECKED, changed, cut, names\n"
+"""The line of in_sandbox.py whose place the text of that module takes."""
 _Job = tuple[str, str, int]
 
 
@@ -114,5 +117,8 @@ def _run(supervisor: Supervisor, job: _Job) -> ToolReply:
 
 @functools.cache
 def _around() -> str:
-    """The source that runs program and tests inside the sandbox."""
-    return Path(__file__).with_name("in_sandbox.py").read_text(encoding="utf-8")
+    """The source that runs program and tests inside the sandbox, which has no `app` to import from."""
+    text = Path(__file__).with_name("in_sandbox.py").read_text(encoding="utf-8")
+    before, imported, after = text.partition(IMPORTED)
+    assert imported, f"in_sandbox.py lacks the line {IMPORTED!r}"
+    return f"{before}{Path(assertions.__file__).read_text(encoding='utf-8')}{after}"

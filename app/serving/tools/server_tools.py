@@ -118,7 +118,10 @@ class Tools:
             answer = await self._search.search(query, source, held.search)
         except Refused as refused:
             return ToolReply(status="refused", text=refused_text(refused), reason=refused.reason)
-        passages = tuple(Passage(source=found.source, title=found.title, url=found.url) for found in answer.found)
+        passages = tuple(
+            Passage(source=found.source, title=found.title, url=found.url, words=len(found.text.split()))
+            for found in answer.found
+        )
         return ToolReply(status="ok", text=tool_text(answer), passages=passages)
 
     async def _run_python(self, held: _Request, arguments: Mapping[str, Any]) -> ToolReply:

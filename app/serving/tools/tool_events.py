@@ -1,7 +1,8 @@
 """What clients are told of the calls that the server ran for them: `tool_events` of a message or of a chunk's delta."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from app.docsearch.query import secret_in
@@ -42,6 +43,13 @@ def ended(call: Call, reply: ToolReply) -> ToolEvent:
         reason=reply.reason,
         passages=reply.passages,
     )
+
+
+def event_from(held: Mapping[str, Any]) -> ToolEvent:
+    """From what `as_json` made, for clients of our own; further fields, such as `index`, are left out."""
+    known = {field.name for field in fields(ToolEvent)}
+    passages = tuple(Passage(**one) for one in held.get("passages", ()))
+    return ToolEvent(**{name: value for name, value in held.items() if name in known} | {"passages": passages})
 
 
 def _shown(call: Call) -> str:

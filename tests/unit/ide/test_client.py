@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import pytest
@@ -37,10 +37,11 @@ def piece(text: str) -> bytes:
     return f"data: {json.dumps({'choices': [{'delta': {'content': text}}]})}\n\n".encode()
 
 
-def read(edge: Edge, limit: int | None = None) -> list[str]:
-    async def go() -> list[str]:
+def read(edge: Edge, limit: int | None = None, tools: Sequence[str] = ()) -> list[Any]:
+    async def go() -> list[Any]:
         texts = []
-        chat = EdgeAssistant(edge).chat("sft", [{"role": "user", "content": "hi"}], max_tokens=9, temperature=0.5)
+        hi = [{"role": "user", "content": "hi"}]
+        chat = EdgeAssistant(edge).chat("sft", hi, max_tokens=9, temperature=0.5, tools=tools)
         async for text in chat:
             texts.append(text)
             if len(texts) == limit:
@@ -68,6 +69,30 @@ def test_text_is_the_same_however_the_stream_is_cut(size: int) -> None:
         "stream": True,
         "chat_template_kwargs": {"enable_thinking": False},
     }
+
+
+def test_calls_and_checks_come_in_their_place_and_later_fields_are_left_out() -> None:
+    event = {"index": 0, "id": "1", "type": "search_docs", "status": "ok", "arguments": "{}", "reason": "", "new": 1}
+    passage = {"source": "python", "title": "zip", "url": "https://docs.python.org/", "words": 12}
+    check = {"drafts": 8, "examples": 2, "passed": 1, "failed": {"example": "f(1) == 2", "got": "1"}, "new": 1}
+    chunks = [
+        {"choices": [{"delta": {"tool_events": [event | {"passages": [passage]}]}}]},
+        {"choices": [{"delta": {"best_of": {"stage": "testing", "drafts": 8}}}]},
+        {"choices": [{"delta": {"content": "a"}}]},
+        {"choices": [{"delta": {}, "finish_reason": "stop"}], "best_of": check | {"failed": None}},
+        {"choices": [], "best_of": check},
+    ]
+    edge = Edge(OK, *(f"data: {json.dumps(chunk)}\n\n".encode() for chunk in chunks))
+    call, testing, text, passed, failed = read(edge)
+    assert call.passages[0].words == 12 and call.status == "ok"
+    assert (testing.stage, text, passed.failed) == ("testing", "a", None)
+    assert (failed.examples, failed.failed.example, failed.failed.expected) == (2, "f(1) == 2", "")
+
+
+def test_tools_are_named_in_the_request() -> None:
+    edge = Edge(OK, STREAM)
+    assert read(edge, tools=("search_docs", "run_python")) == ["Grüße, ", "Welt"]
+    assert edge.bodies[0]["tools"] == [{"type": "search_docs"}, {"type": "run_python"}]
 
 
 def test_stopping_closes_the_request() -> None:

@@ -1,8 +1,9 @@
 """The IDE without a browser: programs run as scripts, what the page shows of hostile text, and the conversation."""
 
 import asyncio
+import dataclasses
 import re
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 
 import pytest
 from fastapi.testclient import TestClient
@@ -10,11 +11,14 @@ from starlette.types import Receive, Scope, Send
 
 from app.errors import UserError
 from app.ide import markup
-from app.ide.backend import SandboxRunner
-from app.ide.conversation import Turn, answered, last_code, question_turn
+from app.ide.backend import Piece, SandboxRunner
+from app.ide.best_of import BestOf
+from app.ide.conversation import Answer, Turn, Way, answered, last_code, question_turn
+from app.ide.failures import failure_of
 from app.records import Status
 from app.sandbox.script import OUTPUT_BYTES, ScriptRun
 from app.sandbox.supervisor import Supervisor
+from app.serving.tools.tool_events import ToolEvent
 from app.settings import SandboxSettings
 
 SETTINGS = SandboxSettings(timeout_s=0.6)
@@ -70,6 +74,39 @@ def test_an_exception_leaves_its_traceback_with_the_programs_own_lines(superviso
     run = supervisor.run_script("import sys\nprint('note', file=sys.stderr)\ndef f(x):\n    return 1 / x\nf(0)")
     assert run.errors.startswith("note\nTraceback") and run.errors.endswith("ZeroDivisionError: division by zero\n")
     assert "line 4, in f\n    return 1 / x" in run.errors and "candidate.py" not in run.errors
+
+
+@pytest.mark.parametrize(
+    ("source", "line", "note"),
+    [
+        ("def f(x):\n    return x\nassert f(3) == 4, 'no'", 3, "no; f(3) was 3"),
+        ("def f(x):\n    assert x\nf([])", 2, "x was []"),
+        ("class A:\n    assert len('ab') == 3", 2, "len('ab') was 2"),
+        ("def f():\n    assert 1 == 2\nf()", 2, "does not hold"),
+        ("import json\njson.loads('{')", 2, "JSONDecodeError: Expecting property name"),
+        ("x = 1\nprint((x)", 2, "SyntaxError: '(' was never closed"),
+        ("x = 0\nassert x" + " + 0" * 900 + " == 1", 2, "does not hold"),
+    ],
+    ids=["message", "within", "class", "plain", "library", "syntax", "deep"],
+)
+def test_a_failure_is_placed_at_its_line_with_its_values(
+    supervisor: Supervisor, source: str, line: int, note: str
+) -> None:
+    run = supervisor.run_script(source)
+    failure = failure_of(run, source)
+    assert failure and failure.line == line and failure.note.startswith(note), (failure, run)
+    assert f"<td>{line}</td>" in markup.verdict(run, source) and 'class="it"' in markup.verdict(run, source)
+
+
+def test_assertions_that_hold_change_nothing_of_a_program(supervisor: Supervisor) -> None:
+    source = (
+        "seen = []\ndef f(x):\n    seen.append(x)\n    return x\n"
+        "def g():\n    assert f(1) < f(2) < f(3), f(9)\n    return sorted(locals()) and __name__\n"
+        "assert all(f(x) for x in [4])\nprint(g(), seen)"
+    )
+    run = supervisor.run_script(source)
+    assert (run.status, run.output) == (Status.PASSED, "__main__ [4, 1, 2, 3]\n"), run
+    assert failure_of(run, source) is None
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
@@ -161,16 +198,16 @@ def test_a_verdict_shows_what_a_program_printed_as_text() -> None:
 class ScriptedAssistant:
     """An assistant that answers what it was told to, and notes what it was asked."""
 
-    def __init__(self, *pieces: str, error: str = "") -> None:
+    def __init__(self, *pieces: Piece, error: str = "") -> None:
         self.pieces, self.error, self.asked, self.closed = pieces, error, [], False
 
     async def models(self) -> list[str]:
         return ["base", "base:sft"]
 
     async def chat(
-        self, model: str, messages: list[Turn], *, max_tokens: int, temperature: float
-    ) -> AsyncGenerator[str, None]:
-        self.asked.append((model, messages, max_tokens, temperature))
+        self, model: str, messages: list[Turn], *, max_tokens: int, temperature: float | None, tools: Sequence[str] = ()
+    ) -> AsyncGenerator[Piece, None]:
+        self.asked.append((model, messages, max_tokens, temperature, tools))
         try:
             for piece in self.pieces:
                 yield piece
@@ -180,16 +217,36 @@ class ScriptedAssistant:
             self.closed = True
 
 
-async def _collect(assistant: ScriptedAssistant, turns: list[Turn], model: str = "base") -> list[list[Turn]]:
-    return [now async for now in answered(assistant, model, turns, max_tokens=5, temperature=0.2)]
+async def _collect(
+    assistant: ScriptedAssistant, turns: list[Turn], model: str = "base", way: Way = Way.PLAIN
+) -> list[Answer]:
+    options = {"max_tokens": 5, "temperature": 0.2, "way": way, "tools": ("search_docs",)}
+    return [now async for now in answered(assistant, model, turns, **options)]
 
 
 def test_an_answer_grows_by_pieces_on_the_whole_conversation() -> None:
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
     assistant = ScriptedAssistant("d", "e")
     seen = asyncio.run(_collect(assistant, turns))
-    assert [now[-1]["content"] for now in seen] == ["d", "de"] and all(now[:3] == turns for now in seen)
-    assert assistant.asked == [("base", turns, 5, 0.2)]
+    assert [now.turns[-1]["content"] for now in seen] == ["d", "de"] and all(now.turns[:3] == turns for now in seen)
+    assert assistant.asked == [("base", turns, 5, 0.2, ())]
+
+
+def test_a_call_is_shown_as_it_is_now_before_a_word_of_the_answer_is_there() -> None:
+    began = ToolEvent(id="1", type="search_docs", status="started", arguments="{}")
+    found = dataclasses.replace(began, status="ok")
+    assistant = ScriptedAssistant(began, found, "d")
+    first, second, last = asyncio.run(_collect(assistant, [question_turn("a")], way=Way.TOOLS))
+    assert (first.calls, second.calls, last.calls) == ((began,), (found,), (found,))
+    assert not first.is_begun and not second.is_begun and last.is_begun
+    assert assistant.asked[0][4] == ("search_docs",)
+
+
+def test_an_answer_checked_by_tests_is_asked_of_the_models_other_name_without_tools() -> None:
+    assistant = ScriptedAssistant(BestOf(stage="drafting"), "d", BestOf(drafts=8))
+    *_, last = asyncio.run(_collect(assistant, [question_turn("a")], way=Way.TESTS))
+    ((model, _, _, temperature, tools),) = assistant.asked
+    assert (model, temperature, tools, last.checked) == ("base+tests", None, (), BestOf(drafts=8))
 
 
 def test_an_answer_that_is_given_up_is_given_up_at_the_model_too() -> None:
