@@ -4,8 +4,8 @@
     python -m benchmarks.served_tools --out OUT --url http://127.0.0.1:8000/v1 --key KEY --model grm
         --tooluse BFCL_FOLDER [--problems 400] [--choice auto] [--beside RESULT]
 
-What a reply calls is read by the server, which holds what it lets through to the tools' schemas; compared is as the
-suite `tooluse` does. Names that OpenAI's protocol does not allow (math.sum) are sent with "_" and read back. RESULT:
+What a reply calls is what the client gets as `tool_calls`: a call that stays text is none. Compared is as the suite
+`tooluse` does. Names that OpenAI's protocol does not allow (math.sum) are sent with "_" and read back. RESULT:
 result.json of the same model and suite as `evaluate` or `benchmarks.sft_arms measure` wrote it, or another of this
 script's files, for the paired difference by category. One JSON line; OUT/served-MODEL-CHOICE.json has the rates by
 problem. A request that the server refuses counts as wrong and is told. Limit: the problems of `search_docs` are left
@@ -35,12 +35,12 @@ AT_ONCE = 64
 _FORBIDDEN = re.compile(r"[^A-Za-z0-9_-]")
 
 
-async def asked(arguments: argparse.Namespace, problems: Sequence[Problem]) -> list[tuple[str, str]]:
-    """Each problem's reply as text with its calls, and "" or why there is none."""
+async def asked(arguments: argparse.Namespace, problems: Sequence[Problem]) -> list[tuple[str, str, str]]:
+    """Of each problem the calls as a model would write them, the text beside them, and why there is neither."""
     client = openai.AsyncOpenAI(base_url=arguments.url, api_key=arguments.key, max_retries=2, timeout=600)
     free = asyncio.Semaphore(AT_ONCE)
 
-    async def one(problem: Problem) -> tuple[str, str]:
+    async def one(problem: Problem) -> tuple[str, str, str]:
         tools = json.loads(problem.tools)
         names = {_FORBIDDEN.sub("_", tool["function"]["name"]): tool["function"]["name"] for tool in tools}
         for tool in tools:
@@ -52,15 +52,14 @@ async def asked(arguments: argparse.Namespace, problems: Sequence[Problem]) -> l
                     **request, tool_choice=arguments.choice, temperature=0, max_tokens=arguments.new_tokens
                 )
             except openai.APIError as error:
-                return "", f"{type(error).__name__}: {error}"[:200]
+                return "", "", f"{type(error).__name__}: {error}"[:200]
         message = got.choices[0].message
-        if not message.tool_calls:
-            return message.content or "", ""
+        text = message.content or ""
         try:
-            calls = [read_call(one.function, names) for one in message.tool_calls]
+            calls = [read_call(one.function, names) for one in message.tool_calls or ()]
         except ValueError as error:
-            return "", f"arguments that are no JSON object: {error}"[:200]
-        return call_text(calls), ""
+            return "", text, f"arguments that are no JSON object: {error}"[:200]
+        return call_text(calls) if calls else "", text, ""
 
     return list(await asyncio.gather(*map(one, problems)))
 
@@ -80,12 +79,12 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
     replies = asyncio.run(asked(arguments, problems))
     seconds = time.perf_counter() - start
     rates, failed = dict[str, float](), Counter[str]()
-    for problem, (reply, why) in zip(problems, replies, strict=True):
+    for problem, (reply, _, why) in zip(problems, replies, strict=True):
         failed[why] += bool(why)
         passed = not why and suite.verdict(problem, "chat", [reply]).status == Status.PASSED
         rates[problem.id] = float(passed)
     name = f"served-{arguments.model}-{arguments.choice}".replace("/", "-")
-    texts = {one.id: reply for one, (reply, _) in zip(problems, replies, strict=True)}
+    texts = {one.id: (calls, text) for one, (calls, text, _) in zip(problems, replies, strict=True)}
     write_json(arguments.out / f"{name}.json", {"pass_rates": rates, "replies": texts})
     others = read_json(arguments.beside)["pass_rates"] if arguments.beside else rates
     groups = defaultdict(list, {"all": list(rates)})

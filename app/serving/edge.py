@@ -46,6 +46,7 @@ from app.serving.rates import Rate, Rates
 from app.serving.request_checks import speaks_anthropic
 from app.serving.requests import Limits, count_answers
 from app.serving.spending import Spending, with_counts
+from app.serving.tools.client_calls import functions_called_bare, with_bare_calls
 from app.serving.tools.loop import Loop
 from app.serving.tools.protocol import ServerTools
 from app.serving.tools.rounds import names_server_tools
@@ -165,14 +166,20 @@ class Edge:
         self, path: str, body: dict[str, Any], owner: str, spending: Spending
     ) -> AsyncGenerator[Head | bytes, None]:
         """The answer of one engine, or of several rounds with tools between them. Raises ApiError at any time."""
-        deadline = Deadline(self._timeout_s)
+        deadline, called_bare = Deadline(self._timeout_s), functions_called_bare(body)
+
+        def attempt(asked: dict[str, Any]) -> AsyncGenerator[Head | bytes, None]:
+            parts = self._attempt(path, asked, deadline, spending)
+            is_free = called_bare and asked.get("tool_choice", "auto") == "auto"
+            return with_bare_calls(parts, asked, called_bare) if is_free else parts
+
         if self._best_of and self._split(body["model"])[1]:
-            return self._best_of.answer(lambda asked: self._attempt(path, asked, deadline, spending), body, deadline)
+            return self._best_of.answer(attempt, body, deadline)
         if not names_server_tools(body):
-            return retried(partial(self._attempt, path, body, deadline, spending))
+            return retried(partial(attempt, body))
         if self._loop is None:
             raise tools_unavailable(RETRY_S)
-        return self._loop.answer(lambda asked: self._attempt(path, asked, deadline, spending), body, owner, deadline)
+        return self._loop.answer(attempt, body, owner, deadline)
 
     async def _attempt(
         self, path: str, body: dict[str, Any], deadline: Deadline, spending: Spending

@@ -3,9 +3,9 @@
     {"name": "search_docs", "arguments": {"query": "zip strict"}}        bare, or in a fence of JSON
 
 The engine's parser reads tags alone, so to it this is text. Here it is a call if the message begins with it and it has
-the name of a tool of the server's that the request names, unless the user asks how such JSON looks (`wants_json`). Its
-arguments were not held to the schema while they were drawn; they are checked like any others. What is no call is text,
-and all of it is shown.
+the name of a tool that the request names, the server's (`loop`) or a function of the client's (`client_calls`), unless
+the user asks how such JSON looks (`wants_json`). Its arguments were not held to the schema while they were drawn; the
+server's are checked like any others. What is no call is text, and all of it is shown.
 """
 
 import json
@@ -35,7 +35,7 @@ class BareCalls:
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self._names = names
-        self._starts = [f'{{"name":"{name}"' for name in names]
+        self._starts = [f'{opening}{{"name":"{name}"' for name in names for opening in ("", "[")]
         self._held: list[str] = []
         self._is_call: bool | None = None
         """None: nothing says it yet."""

@@ -212,7 +212,7 @@ def answer(response: httpx.Response) -> Answer:
         content=message["content"] or "",
         reasoning=message.get("reasoning") or "",
         calls=[(call["function"]["name"], call["function"]["arguments"]) for call in message["tool_calls"]],
-        events=message["tool_events"],
+        events=message.get("tool_events", []),
         finish=[choice["finish_reason"]],
         ids={body["id"]},
         usage=[body["usage"]],

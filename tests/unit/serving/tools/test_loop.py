@@ -257,7 +257,7 @@ def test_a_call_that_a_small_model_writes_without_its_tags_is_one(stream: bool, 
 @pytest.mark.parametrize(
     "content",
     [
-        '{"name": "open_file", "arguments": {}}',
+        '{"name": "close_file", "arguments": {}}',
         '{"name": "search_docs", "arguments": {"query": "zi',
         '{"name": "search',
         '```json\n{"a": 1}\n```',
@@ -270,6 +270,42 @@ def test_text_that_only_looks_like_a_call_is_the_answer(stream: bool, content: s
     engines, tools = Engines(Says(content=content)), Tools()
     assert answer(post(engines, tools, stream=stream, tools=[SEARCH, CLIENTS])).content == content
     assert tools.calls == []
+
+
+OPENS = '{"name": "open_file", "arguments": {"path": "a.py"}}'
+
+
+@BOTH
+@pytest.mark.parametrize("tools", [[CLIENTS], [SEARCH, CLIENTS]])
+@pytest.mark.parametrize("content", [OPENS, f"```json\n{OPENS}\n```", f"[{OPENS}, {OPENS}]", f"\n{OPENS}\n\n{OPENS}\n"])
+def test_a_call_of_a_clients_function_without_tags_is_one_for_the_client(
+    stream: bool, tools: list[dict[str, Any]], content: str
+) -> None:
+    found = answer(post(Engines(Says(content=content)), Tools(), stream=stream, tools=tools))
+    assert found.calls == [("open_file", '{"path": "a.py"}')] * content.count("name")
+    assert (found.content.strip(), found.finish) == ("", ["tool_calls"])
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("content", "asked"),
+    [
+        (OPENS[:-3], {}),
+        (f"Write {OPENS}.", {}),
+        (OPENS.replace("open", "close"), {}),
+        (OPENS, {"tool_choice": "none"}),
+        (OPENS, {"messages": [{"role": "user", "content": "Show me the JSON of a tool call."}]}),
+    ],
+)
+def test_text_that_only_looks_like_a_clients_call_stays_text(stream: bool, content: str, asked: dict[str, Any]) -> None:
+    found = answer(post(Engines(Says(content=content)), Tools(), stream=stream, tools=[CLIENTS], **asked))
+    assert (found.content, found.calls, found.finish) == (content, [], ["stop"])
+
+
+@BOTH
+def test_one_call_without_tags_where_the_client_wants_one_at_a_time(stream: bool) -> None:
+    engines, options = Engines(Says(content=f"[{OPENS}, {OPENS}]")), {"parallel_tool_calls": False}
+    assert len(answer(post(engines, Tools(), stream=stream, tools=[CLIENTS], **options)).calls) == 1
 
 
 def test_code_is_held_back_no_longer_than_it_may_be_a_call() -> None:
