@@ -15,8 +15,8 @@ validation.jsonl, attribution.csv). `sft` and `grpo` write OUT/adapters/NAME, an
 --set KEY=VALUE changes a setting. Prints JSON lines. `benchmarks.tool_form` says what the form of asking gives the
 untouched model.
 
-`grpo` without a start is what gained most in calls (docs/reward.md). Limits: --number of `sft` takes the first rows; one
-seed a name (--set seed=1). Validation of `grpo` is on problems of the same kind; a fall stops it.
+`grpo` without a start is what gained most in calls (docs/reward.md). Limits: --number of `sft` takes the first rows;
+one seed a name (--set seed=1). Validation of `grpo` is on problems of the same kind; a fall stops it.
 """
 
 import argparse
