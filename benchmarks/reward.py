@@ -56,6 +56,7 @@ from app.sandbox.apart import JudgesApart
 from app.sandbox.tiers import confinement
 from app.settings import Profile
 from app.settings_grm import GrmSettings
+from app.training.memory import give_back
 from benchmarks.card_memory import CardMemory, leave_room
 from benchmarks.sft_arms import engine_of
 
@@ -120,7 +121,8 @@ def learnt(arguments: argparse.Namespace, profile: Profile, problems: list[Train
     validating = made_once(folder / "problems", validated_by(profile.grm, problems), profile.sandbox, confinement())
     held_out = [one.problem for one in validating]
     with closing(JudgesApart(profile.sandbox, confinement())) as judges:
-        engine = capped_engine(profile, card, arguments.cap) if arguments.cap else engine_of(profile)
+        watched = capped_engine(profile, card, arguments.cap) if arguments.cap else Watched(engine_of(profile), card)
+        engine: Any = watched
         loaded = time.perf_counter()
         outlet = Clocked(folder, profile.grm.updates_per_step)
         adapter = learn(
@@ -134,6 +136,7 @@ def learnt(arguments: argparse.Namespace, profile: Profile, problems: list[Train
             held_out=held_out,
             engine_sleeps=bool(arguments.cap and arguments.gpu),
         )
+    watched.goes_on("the end")
     card.stop()
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     steps = [later - before for before, later in itertools.pairwise(outlet.ends)] or [math.nan]
@@ -154,7 +157,8 @@ def learnt(arguments: argparse.Namespace, profile: Profile, problems: list[Train
         "learnt_tokens_per_s": round(
             sum(r["learnt_tokens"] for r in rows) / max(1e-9, sum(r["training_seconds"] for r in rows))
         ),
-        "peak_gib": round(card.peak_gib, 2),
+        "peak_gib": max(watched.peaks.values()),
+        "peaks_gib": watched.peaks,
         "adapter": str(adapter),
     }
 
@@ -171,12 +175,44 @@ class Clocked(Files):
         self.ends.append(time.perf_counter())
 
 
-def capped_engine(profile: Profile, card: CardMemory, cap: float) -> Generator:
+class Watched:
+    """A generator; notes the card's peak from its start until it first slept, while it draws, and while it sleeps."""
+
+    def __init__(self, engine: Generator, card: CardMemory) -> None:
+        self._engine, self._card, self._phase = engine, card, "starting"
+        self.peaks: dict[str, float] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def generate(self, *given: Any, **named: Any) -> Any:
+        if self._phase != "starting":
+            self.goes_on("drawing")
+        return self._engine.generate(*given, **named)
+
+    def stream(self, *given: Any, **named: Any) -> Any:
+        self.goes_on("drawing")
+        return self._engine.stream(*given, **named)
+
+    def sleep(self) -> None:
+        self._engine.sleep()
+        self.goes_on("learning")
+
+    def goes_on(self, phase: str) -> None:
+        peak = round(self._card.peak_gib, 2)
+        self.peaks[self._phase] = max(self.peaks.get(self._phase, peak), peak)
+        self._phase = phase
+        self._card.restart()
+
+
+def capped_engine(profile: Profile, card: CardMemory, cap: float) -> Watched:
     """An engine that was awake before the trainer's weights are there, so that what it plans with is its own."""
-    engine = engine_of(profile.model_copy(update={"generation": engine_settings(profile, config_of(profile.model)[0])}))
+    settings = engine_settings(profile, config_of(profile.model)[0])
+    engine = Watched(engine_of(profile.model_copy(update={"generation": settings})), card)
     engine.generate([Prompt(id="warm-up", text="x")], Sampling(max_new_tokens=2))
     engine.sleep()
     if profile.sft.use_gpu:
+        give_back()  # what the engine only held in store is not its own
         leave_room(card, cap)
     return engine
 
