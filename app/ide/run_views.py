@@ -6,13 +6,14 @@ one sentence. A picture is kept as long as the files that it is made of stay as 
 
 import base64
 import math
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from app import report_plots as plots
-from app.errors import UserError
+from app.errors import UserError, first_line
 from app.evaluation.gate import read_decision
 from app.evaluation.stage import EVOLVE, GRM, SFT, CandidateComparison
 from app.evolution import pictures
@@ -21,7 +22,7 @@ from app.evolution.lineage import read_lineage
 from app.evolution.standings import Standing, short, standings_of
 from app.evolution.summary import summary_of
 from app.files.json_files import read_json_lines
-from app.ide.markup import block, chat_markdown
+from app.ide.markup import block, chat_markdown, notice
 from app.records import Score
 from app.report import measured
 from app.reward import summary as reward
@@ -185,7 +186,7 @@ def _lacking(run: Run, stage: str) -> str:
     if reason := left_out(run).get(stage):
         return _sentence(f"{NAMES[stage]} was left out: {reason}.")
     what = f"This run has no {NAMES[stage].lower()} yet" if stage in NAMES else "Nothing of this run was evaluated yet"
-    return _sentence(f"{what}: `python -m app {stage} --run {run.root}` does it.")
+    return _sentence(f"{what}: `python -m app {stage} --run {shlex.quote(str(run.root))}` does it.")
 
 
 def _rate(score: Score) -> str:
@@ -237,8 +238,15 @@ VIEWS: Mapping[str, Callable[[Run], str]] = {
 
 
 def shown(view: Callable[[Run], str], run: Run) -> str:
-    """The view, or the sentence that says why it can't be made: a run may be changed while it is read."""
+    """The view, or the sentence that says why it can't be made: a run may be changed while it is read, by hand too, or
+    be of another version, so that its files are JSON and hold something else."""
     try:
         return view(run)
     except (UserError, OSError) as error:
-        return block(f'<p class="notice" role="alert">{escape(str(error))}</p>')
+        return notice(str(error))
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        found = f"{type(error).__name__}: {first_line(error)}"
+        return notice(
+            f"{run.root} holds what no run of this version holds ({found}): choose another run, or make what is broken "
+            "anew"
+        )
