@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from app import report_plots as plots
-from app.errors import UserError, first_line
+from app.errors import UserError
 from app.evaluation.gate import read_decision
 from app.evaluation.stage import EVOLVE, GRM, SFT, CandidateComparison
 from app.evolution import pictures
@@ -21,7 +21,7 @@ from app.evolution.history import all_lived, read_boundaries
 from app.evolution.lineage import read_lineage
 from app.evolution.standings import Standing, short, standings_of
 from app.evolution.summary import summary_of
-from app.files.json_files import read_json_lines
+from app.files.json_files import of_this_version, read_json_lines
 from app.ide.markup import block, chat_markdown, notice
 from app.records import Score
 from app.report import measured
@@ -238,15 +238,9 @@ VIEWS: Mapping[str, Callable[[Run], str]] = {
 
 
 def shown(view: Callable[[Run], str], run: Run) -> str:
-    """The view, or the sentence that says why it can't be made: a run may be changed while it is read, by hand too, or
-    be of another version, so that its files are JSON and hold something else."""
+    """The view, or the sentence that says why it can't be made: a run may be changed while it is read."""
     try:
-        return view(run)
+        with of_this_version(run.root):
+            return view(run)
     except (UserError, OSError) as error:
         return notice(str(error))
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        found = f"{type(error).__name__}: {first_line(error)}"
-        return notice(
-            f"{run.root} holds what no run of this version holds ({found}): choose another run, or make what is broken "
-            "anew"
-        )
