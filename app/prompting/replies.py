@@ -70,13 +70,6 @@ def unix(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def source_lines(source: str) -> list[str]:
-    """As Python and editors count them, which end at line breaks alone: `str.splitlines` ends them at a form feed and
-    at further signs too, within a string literal also."""
-    lines = unix(source).split("\n")
-    return lines if lines[-1] else lines[:-1]
-
-
 def defines(source: str, name: str) -> bool:
     """Whether the source defines the name, as a whole word: a function, a class, an assignment; if it does not parse,
     by what its lines tell."""
