@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from app.files.python_source import parsed
-from app.prompting.replies import source_lines
+from app.files.python_source import parsed, source_lines
 
 CONTEXT = 3
 """Unchanged lines that are shown around a change."""

@@ -7,7 +7,7 @@ of its own, and no more.
 import re
 from dataclasses import dataclass
 
-from app.prompting.replies import source_lines
+from app.files.python_source import source_lines
 from app.records import Status
 from app.sandbox.script import ScriptRun
 

@@ -11,10 +11,10 @@ from html import escape
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from app.files.python_source import source_lines
 from app.ide.conversation import Turn
 from app.ide.failures import Failure, failure_of
 from app.prompting.fences import fenced
-from app.prompting.replies import source_lines
 from app.records import Status
 from app.sandbox.script import ScriptRun
 
