@@ -3,7 +3,7 @@
 #   --build-arg TORCH_INDEX=URL    where torch comes from: PyTorch's CPU index saves gigabytes of CUDA packages
 #   --build-arg CARD_MIB=8192      for an NVIDIA card of this much memory
 #   --build-arg UID=1000           whose keys and runs are used: the user's own number
-# Not run so far: its steps were, one by one, on Debian 12.
+# Not built so far. Its last command ran on Debian 12, from a folder of what the image holds (docs/serving.md).
 FROM python:3.11.13-slim-bookworm@sha256:86adf8dbadc3d6e82ee5dd2c74bec2e1c2467cdad47886280501df722372d2e1 AS base
 # vLLM binds its threads by libnuma; Triton compiles its launchers on a card. Debian's mirrors keep one version of each.
 # hadolint ignore=DL3008

@@ -33,7 +33,7 @@ from app import hardware
 from app.arm_paths import ArmPaths
 from app.errors import UserError
 from app.files.home import home
-from app.files.json_files import read_json, write_atomic, write_json
+from app.files.json_files import of_this_version, read_json, write_atomic, write_json
 from app.files.user_files import user_path
 from app.run_settings import settle
 from app.settings import Profile
@@ -191,7 +191,10 @@ class Run:
 
     def _is_refused(self, stage: str) -> bool:
         path = self.decision(stage)
-        return path.exists() and not read_json(path)["kept"]
+        if not path.exists():
+            return False
+        with of_this_version(path):
+            return not read_json(path)["kept"]
 
     @contextlib.contextmanager
     def attempt(self, stage: str) -> Iterator[None]:

@@ -10,6 +10,7 @@ import copy
 import json
 import os
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from app.connect import kept_yaml
 from app.connect.clients import OWN, ClientSettings
 from app.errors import UserError, first_line
 from app.files.json_files import write_atomic
@@ -24,7 +26,12 @@ from app.files.text import has_surrogates
 
 IDENTITIES = ("model_id", "name")
 """What tells the items of a list apart: llm's and everybody else's."""
-JSON_PIECES = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n]*|/\*.*?\*/|,(?=(?:\s|//[^\n]*|/\*.*?\*/)*[}\]])', re.DOTALL)
+MOST_BYTES = 4 << 20
+"""Of a file of settings."""
+JSON_PIECES = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n]*|/\*.*?(?:\*/|\Z)', re.DOTALL)
+"""Strings, which may hold what looks like a comment, and comments."""
+JSON_COMMAS = re.compile(r'"(?:[^"\\]|\\.)*"|,(?=\s*+[}\]])', re.DOTALL)
+"""Strings, and commas before a closing bracket."""
 YAML_COMMENT = re.compile(r"(?m)(?:^|\s)#")
 
 
@@ -51,10 +58,7 @@ def write(settings: ClientSettings, file: Path, *, is_ours: bool) -> Written:
     Raises UserError for a file that can't be read, or that says something else where these settings have to stand.
     """
     file = file.resolve()  # of a link into a folder of dotfiles, the file that it leads to is written
-    try:
-        was = file.read_text() if file.exists() else None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} can't be read ({first_line(error)}): mend it, or give another --write FILE") from None
+    was = _text(file)
     held = _load(was, file, settings.form) if was is not None else None
     if held is None:  # nothing there, or nothing but comments
         held = [] if isinstance(settings.content, list) else {}
@@ -65,8 +69,29 @@ def write(settings: ClientSettings, file: Path, *, is_ours: bool) -> Written:
         return Written(file=file, backup=None, is_changed=False, lost_comments=False)
     backup = _backup(file) if was is not None else None
     mode = file.stat().st_mode & 0o777 if was is not None else 0o666
-    write_atomic(file, _dump(merged, settings.form), mode)
+    text = _dump(merged, settings.form)
+    # The file's own line ends, which Windows' editors make.
+    write_atomic(file, text.replace("\n", "\r\n") if "\r\n" in (was or "") else text, mode)
     return Written(file=file, backup=backup, is_changed=True, lost_comments=_has_comments(was or "", settings.form))
+
+
+def _text(file: Path) -> str | None:
+    """Of a file of the user's; None where there is none. Windows' mark of UTF-8 at the beginning is left out."""
+    try:
+        if not file.exists():
+            return None
+        state = file.stat()
+        if not stat.S_ISREG(state.st_mode):
+            raise UserError(f"{file} can't be read (it is no regular file): give another --write FILE")
+        if not state.st_mode & 0o222:
+            raise UserError(f"{file} is read-only: make it writable, or give another --write FILE")
+        if state.st_size > MOST_BYTES:
+            raise UserError(
+                f"{file} has over {MOST_BYTES >> 20} MiB, so it holds no settings: give another --write FILE"
+            )
+        return file.read_bytes().decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} can't be read ({first_line(error)}): mend it, or give another --write FILE") from None
 
 
 def _merged(held: Any, new: Any, path: str, file: Path, is_ours: bool) -> Any:
@@ -79,7 +104,7 @@ def _merged(held: Any, new: Any, path: str, file: Path, is_ours: bool) -> Any:
         return whole
     if isinstance(held, list) and isinstance(new, list):
         return [item for item in held if not _identity(item).startswith(OWN)] + new
-    if held == new or (is_ours and type(held) is type(new)):
+    if held == new or (is_ours and isinstance(held, type(new))):
         return new
     # What is nested may hold a key of the user's.
     kind = "a mapping" if isinstance(held, dict) else "a list" if isinstance(held, list) else repr(held)[:80]
@@ -107,7 +132,7 @@ def _identity(item: Any) -> str:
 def _load(text: str, file: Path, form: str) -> Any:
     try:
         if form == "yaml":
-            return yaml.safe_load(text)
+            return kept_yaml.load(text)
         return json.loads(plain_json(text)) if text.strip() else None
     except (ValueError, yaml.YAMLError, RecursionError) as error:
         raise UserError(
@@ -118,24 +143,28 @@ def _load(text: str, file: Path, form: str) -> Any:
 def plain_json(text: str) -> str:
     """JSON without comments and without commas before a closing bracket, line by line where it was."""
 
-    def kept(piece: re.Match[str]) -> str:
-        whole = piece[0]
-        return whole if whole.startswith('"') else "\n" * whole.count("\n")
+    def without(piece: re.Match[str]) -> str:
+        return "" if piece[0] == "," else piece[0] if not _is_comment(piece[0]) else " " + "\n" * piece[0].count("\n")
 
-    return JSON_PIECES.sub(kept, text)
+    return JSON_COMMAS.sub(without, JSON_PIECES.sub(without, text))
+
+
+def _is_comment(piece: str) -> bool:
+    """Whether it is one of JSON_PIECES that is a comment and ends."""
+    return piece.startswith("//") or (piece.startswith("/*") and piece.endswith("*/") and len(piece) > len("/*/"))
 
 
 def _has_comments(text: str, form: str) -> bool:
     if form == "yaml":
         return YAML_COMMENT.search(text) is not None
-    return any(piece[0].startswith("/") for piece in JSON_PIECES.finditer(text))
+    return any(_is_comment(piece[0]) for piece in JSON_PIECES.finditer(text))
 
 
 def _dump(content: Any, form: str) -> str:
     if form == "json":
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         return json.dumps(content, indent=2) + "\n" if has_surrogates(text) else text
-    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
+    return kept_yaml.dump(content)
 
 
 def _backup(file: Path) -> Path:

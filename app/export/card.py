@@ -14,7 +14,7 @@ from typing import Any
 from app.evaluation.gate import read_decision
 from app.evaluation.stage import CandidateComparison, against_base, outdated, read_result
 from app.export.choice import BASE, Chosen
-from app.files.json_files import read_json, write_atomic
+from app.files.json_files import of_this_version, read_json, write_atomic
 from app.models.gguf_source import short_name
 from app.records import SuiteResult
 from app.runs import Run
@@ -53,22 +53,30 @@ class Source:
 
 
 def gathered(run: Run, profile: Profile, chosen: Chosen) -> dict[str, Any]:
-    """What the run says of the model, for `write_card`. Raises UserError for a file of the run that is broken."""
-    sources = list(_sources(run, chosen.name))
-    attributed = {source.stage: source.attribution for source in sources if source.attribution.exists()}
-    return _of_run(run, profile, chosen) | {"sources": sources, "attributed": attributed}
+    """What the run says of the model, for `write_card`. Raises UserError for a file of the run that is broken: it is
+    rendered here already, since `write_card` comes after the weights."""
+    with of_this_version(run.root):
+        sources = list(_sources(run, chosen.name))
+        attributed = {source.stage: source.attribution for source in sources if source.attribution.exists()}
+        found = _of_run(run, profile, chosen) | {"sources": sources, "attributed": attributed}
+        _rendered(found, Facts())
+    return found
 
 
 def write_card(folder: Path, of_run: Mapping[str, Any], facts: Facts) -> None:
     """Write README.md, and attribution/ beside it. of_run: what `gathered` gave."""
-    import jinja2
-
     for stage, path in of_run["attributed"].items():
         (folder / "attribution").mkdir(exist_ok=True)
         shutil.copyfile(path, folder / "attribution" / f"{stage}.csv")
+    write_atomic(folder / NAME, _rendered(of_run, facts))
+
+
+def _rendered(of_run: Mapping[str, Any], facts: Facts) -> str:
+    import jinja2
+
     told = {**of_run, **_of_files(facts, is_base=of_run["is_base"])}
     templates = jinja2.Environment(undefined=jinja2.StrictUndefined, loader=jinja2.FileSystemLoader(TEMPLATE.parent))
-    write_atomic(folder / NAME, templates.get_template(TEMPLATE.name).render(told) + "\n")
+    return templates.get_template(TEMPLATE.name).render(told) + "\n"
 
 
 def public_name(model: ModelSettings) -> str:

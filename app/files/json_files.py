@@ -4,18 +4,34 @@ A file that somebody else broke is told with its name and line; only a last line
 expected (`app.files.table_rows` reads the lines).
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from app.errors import UserError
+from app.errors import UserError, first_line
 from app.files.table_rows import is_row, located_rows, sure
 
 
 class BrokenFileError(UserError, ValueError):
     """A file of the project's own that is no longer what was written. A ValueError too, as what json raises."""
+
+
+@contextlib.contextmanager
+def of_this_version(place: Path) -> Iterator[None]:
+    """Read a run's files: JSON that holds something else, since it was changed by hand or is of another version, raises
+    UserError with this file or folder and what was found."""
+    try:
+        yield
+    except UserError:  # BrokenFileError is a ValueError too
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise UserError(
+            f"{place} holds what no run of this version holds ({type(error).__name__}: {first_line(error)}): restore "
+            "it, choose another run, or make what is broken anew"
+        ) from error
 
 
 def write_atomic(path: Path, data: str | bytes, mode: int = 0o666) -> None:

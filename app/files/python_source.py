@@ -34,6 +34,13 @@ def parse_expression(source: str) -> ast.Expression:
         return ast.parse(source, mode="eval")
 
 
+def source_lines(source: str) -> list[str]:
+    """As Python and editors count them, which end at line breaks alone: `str.splitlines` ends them at a form feed and
+    at further signs too, within a string literal also."""
+    lines = source.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return lines if lines[-1] else lines[:-1]
+
+
 def parsed(source: str | bytes) -> ast.Module | None:
     """None for what is no Python, or too deeply nested for its parser."""
     try:

@@ -8,12 +8,17 @@ can be parsed; comments between two definitions stay where they are.
 
 import ast
 import difflib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from app.files.python_source import parsed, source_lines
 
 CONTEXT = 3
 """Unchanged lines that are shown around a change."""
+MOST_PAIRS = 100_000
+"""Of equal lines, of which the time of a comparison grows."""
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 _Import = ast.Import | ast.ImportFrom
 
@@ -34,16 +39,22 @@ class Line:
 
 def proposed(program: str, code: str) -> str:
     """The program with the answer's code taken over; both end with a line break where they hold anything."""
-    try:
-        ours, theirs = ast.parse(program).body, ast.parse(code).body
-    except (SyntaxError, ValueError, RecursionError):
+    ours, theirs = parsed(program), parsed(code)
+    if ours is None or theirs is None:
         return _whole(code)
+    try:
+        return _taken_over(program, ours.body, code, theirs.body)
+    except RecursionError:  # ast.unparse goes less deep than the parser
+        return _whole(code)
+
+
+def _taken_over(program: str, ours: list[ast.stmt], code: str, theirs: list[ast.stmt]) -> str:
     old = {node.name: node for node in ours if isinstance(node, _Definition)}
     new = {node.name: node for node in theirs if isinstance(node, _Definition)}
     holds_more = any(getattr(node, "name", "") not in new for node in ours if not isinstance(node, _Import))
     if not (old.keys() & new.keys() and holds_more):
         return _whole(code)
-    ours_lines, their_lines = program.splitlines(), code.splitlines()
+    ours_lines, their_lines = source_lines(program), source_lines(code)
     known = {ast.unparse(node) for node in ours}
     added = [node for node in theirs if getattr(node, "name", "") not in old and ast.unparse(node) not in known]
     both = [old[name] for name in old if name in new]
@@ -75,14 +86,42 @@ def _with_replaced(
 
 def difference(before: str, after: str) -> list[Line]:
     """Line by line, with CONTEXT lines around each change; empty where nothing differs."""
-    old, new = before.splitlines(), after.splitlines()
+    old, new = source_lines(before), source_lines(after)
     found: list[Line] = []
-    for group in difflib.SequenceMatcher(None, old, new, autojunk=False).get_grouped_opcodes(CONTEXT):
+    for group in _Changes(old, new).get_grouped_opcodes(CONTEXT):
         if found or group[0][1] > 0:
             found.append(Line(kind="gap"))
         for kind, first, last, first_new, last_new in group:
             found += _lines(kind, old, new, (first, last), (first_new, last_new))
     return found
+
+
+class _Changes(difflib.SequenceMatcher[str]):
+    def __init__(self, old: list[str], new: list[str]) -> None:
+        super().__init__()
+        self._codes = _opcodes(old, new)
+
+    def get_opcodes(self) -> list[Any]:
+        return self._codes
+
+
+def _opcodes(old: list[str], new: list[str]) -> list[Any]:
+    """As difflib's, in little time for any text: lines that begin and end both are the same, and what is between is
+    compared where few of its lines equal each other, and replaced whole elsewhere."""
+    most = min(len(old), len(new))
+    head = next((at for at in range(most) if old[at] != new[at]), most)
+    tail = next((at for at in range(most - head) if old[-1 - at] != new[-1 - at]), most - head)
+    end, end_new = len(old) - tail, len(new) - tail
+    within, within_new = old[head:end], new[head:end_new]
+    codes: list[Any] = [("equal", 0, head, 0, head)]
+    counts = Counter(within_new)
+    if sum(counts[line] for line in within) <= MOST_PAIRS:
+        found = difflib.SequenceMatcher(None, within, within_new, autojunk=False).get_opcodes()
+        codes += [(kind, a + head, b + head, c + head, d + head) for kind, a, b, c, d in found]
+    else:
+        codes.append(("replace", head, end, head, end_new))
+    codes.append(("equal", end, len(old), end_new, len(new)))
+    return [code for code in codes if code[1] < code[2] or code[3] < code[4]]
 
 
 def _lines(kind: str, old: list[str], new: list[str], was: tuple[int, int], now: tuple[int, int]) -> Iterator[Line]:

@@ -7,6 +7,7 @@ of its own, and no more.
 import re
 from dataclasses import dataclass
 
+from app.files.python_source import source_lines
 from app.records import Status
 from app.sandbox.script import ScriptRun
 
@@ -32,7 +33,7 @@ class Failure:
 def failure_of(run: ScriptRun, source: str) -> Failure | None:
     """None where the program did not fail at a line of its own."""
     places = [int(number) for number in _FRAME.findall(run.errors)]
-    places = [line for line in places if 1 <= line <= len(source.splitlines())]
+    places = [line for line in places if 1 <= line <= len(source_lines(source))]
     if run.status not in _WITH_PLACE or not places:
         return None
     said = run.detail.removeprefix(ASSERTION).removeprefix(": ") if run.detail.startswith(ASSERTION) else run.detail

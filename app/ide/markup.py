@@ -11,6 +11,7 @@ from html import escape
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from app.files.python_source import source_lines
 from app.ide.conversation import Turn
 from app.ide.failures import Failure, failure_of
 from app.prompting.fences import fenced
@@ -101,7 +102,7 @@ def verdict(run: ScriptRun, source: str = "") -> str:
 def _excerpt(source: str, failure: Failure) -> str:
     """The lines around the one that failed, with what is to be said of it beside it."""
     rows = []
-    for number, text in enumerate(source.splitlines(), 1):
+    for number, text in enumerate(source_lines(source), 1):
         if abs(number - failure.line) <= AROUND:
             is_it = number == failure.line
             note = f'<span class="note">{escape(failure.note)}</span>' if is_it else ""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from app.errors import UserError
+from app.files.text import has_surrogates
 from app.runs import REPOSITORY, Run, runs_root
 
 MOST = 100
@@ -38,7 +39,7 @@ class RunList:
         roots = [path.parent for folder in folders for path in folder.glob("*/run.json")]
         if self._served and (self._served / "run.json").exists():
             roots.append(self._served)
-        return {root.name: root for root in roots}
+        return {root.name: root for root in roots if not has_surrogates(root.name)}  # no JSON has those
 
 
 def _changed(root: Path) -> float:

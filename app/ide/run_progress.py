@@ -7,6 +7,7 @@ run.
 """
 
 import re
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -135,7 +136,7 @@ def shown(run: Run, found: RunProgress) -> str:
         if found.left_s:
             head += f"; by the plan {time_words(found.left_s)} are left"
     elif any(one.state is State.INTERRUPTED for one in found.stages):
-        command = f"python -m app pipeline --run {escape(str(run.root))} --resume"
+        command = f"python -m app pipeline --run {escape(shlex.quote(str(run.root)))} --resume"
         head = f"<strong>Interrupted:</strong> <code>{command}</code> goes on"
     elif all(one.state in (State.DONE, State.LEFT_OUT) for one in found.stages):
         head = f"<strong>Complete</strong> after {time_words(sum(one.used_s for one in found.stages))}"

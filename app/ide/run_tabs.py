@@ -13,6 +13,7 @@ from app.ide.events import QUIET
 from app.ide.markup import hint, notice
 from app.ide.planned import Plans
 from app.ide.run_list import RunList
+from app.runs import Run
 
 VIEWS = ("Evolution", "Learning", "Evaluation")
 PROGRESS = "Run"
@@ -58,12 +59,15 @@ class RunTabs:
 
     def read(self, name: str, run: str | None) -> str:
         """What a tab shows of a run: HTML, also where the run is not there or can't be read."""
-        from app.ide import run_progress, run_views  # here, since what they read with takes seconds
+        from app.ide import run_views  # here, since what they read with takes seconds
 
         try:
             found = self._runs.open(run)
-            if name == PROGRESS:
-                return run_progress.shown(found, run_progress.progress(found, self._plans.of(found)))
         except (UserError, OSError) as error:
             return notice(str(error))
-        return run_views.shown(run_views.VIEWS[name], found)
+        return run_views.shown(self._progress if name == PROGRESS else run_views.VIEWS[name], found)
+
+    def _progress(self, run: Run) -> str:
+        from app.ide import run_progress
+
+        return run_progress.shown(run, run_progress.progress(run, self._plans.of(run)))

@@ -6,6 +6,7 @@ one sentence. A picture is kept as long as the files that it is made of stay as 
 
 import base64
 import math
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -20,8 +21,8 @@ from app.evolution.history import all_lived, read_boundaries
 from app.evolution.lineage import read_lineage
 from app.evolution.standings import Standing, short, standings_of
 from app.evolution.summary import summary_of
-from app.files.json_files import read_json_lines
-from app.ide.markup import block, chat_markdown
+from app.files.json_files import of_this_version, read_json_lines
+from app.ide.markup import block, chat_markdown, notice
 from app.records import Score
 from app.report import measured
 from app.reward import summary as reward
@@ -185,7 +186,7 @@ def _lacking(run: Run, stage: str) -> str:
     if reason := left_out(run).get(stage):
         return _sentence(f"{NAMES[stage]} was left out: {reason}.")
     what = f"This run has no {NAMES[stage].lower()} yet" if stage in NAMES else "Nothing of this run was evaluated yet"
-    return _sentence(f"{what}: `python -m app {stage} --run {run.root}` does it.")
+    return _sentence(f"{what}: `python -m app {stage} --run {shlex.quote(str(run.root))}` does it.")
 
 
 def _rate(score: Score) -> str:
@@ -239,6 +240,7 @@ VIEWS: Mapping[str, Callable[[Run], str]] = {
 def shown(view: Callable[[Run], str], run: Run) -> str:
     """The view, or the sentence that says why it can't be made: a run may be changed while it is read."""
     try:
-        return view(run)
+        with of_this_version(run.root):
+            return view(run)
     except (UserError, OSError) as error:
-        return block(f'<p class="notice" role="alert">{escape(str(error))}</p>')
+        return notice(str(error))

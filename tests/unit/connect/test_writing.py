@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from app.connect.clients import CLIENTS, OWN, ClientSettings
-from app.connect.writing import Written, plain_json, write
+from app.connect.writing import MOST_BYTES, Written, plain_json, write
 from app.errors import UserError
+from tests.costs import takes_less_than
 from tests.unit.connect.test_clients import BASE, SFT, served
 
 ZED = """// Zed settings
@@ -142,3 +143,55 @@ def test_what_can_not_be_read_as_text_is_told(tmp_path: Path) -> None:
 )
 def test_comments_and_last_commas_are_no_part_of_json_and_texts_are(text: str, value: Any) -> None:
     assert json.loads(plain_json(text)) == value
+
+
+def test_a_ruler_of_slashes_and_comments_in_thousands_are_read_in_no_time() -> None:
+    """A pattern that can split them in many ways tries all of these."""
+    ruler, many = f'{{"a": 1, {"/" * 200}\n "b": 2}}', "/**/".join("1," * 5000)
+    for text in (ruler, f'{{"a": [{many} 1]}}', "{" + "/* " * 20_000):
+        with takes_less_than(2.0):
+            plain_json(text)
+    assert json.loads(plain_json(ruler)) == {"a": 1, "b": 2}
+
+
+def test_a_comment_that_never_ends_is_no_json(tmp_path: Path) -> None:
+    for end in ("/* mine", "/*/"):
+        file = tmp_path / "settings.json"
+        file.write_text(f'{{"theme": "x"}} {end}')
+        with pytest.raises(UserError, match="is no JSON"):
+            put("zed", file)
+
+
+@pytest.mark.parametrize("name", ["zed", "continue"])
+def test_line_ends_of_windows_stay_and_its_mark_of_utf_8_is_no_hindrance(tmp_path: Path, name: str) -> None:
+    file = tmp_path / f"settings.{CLIENTS[name](served()).form}"
+    was = b"\xef\xbb\xbf" + (b'{\r\n  "theme": "x" // mine\r\n}\r\n' if name == "zed" else b"name: x\r\n")
+    file.write_bytes(was)
+    written = put(name, file)
+    lines = file.read_bytes().splitlines(keepends=True)
+    assert len(lines) > 5 and all(line.endswith(b"\r\n") and line.count(b"\r") == 1 for line in lines)
+    assert written.backup and written.backup.read_bytes() == was
+
+
+def test_yaml_says_the_same_by_the_rules_of_either_version(tmp_path: Path) -> None:
+    """`yes` and 010 are other values in 1.1 than in 1.2, and so is a key such as 1e3 without its quotes."""
+    theirs = "on: yes\nmode: 010\nat: 12:30:00\napiKey: \"1e3\"\nday: 2026-11-30\nword: 'no'\nwide: 1_000\nis: true\n"
+    file = tmp_path / "config.yaml"
+    file.write_text(theirs + "rate: 0.5\nport: 80\n")
+    put("continue", file)
+    assert file.read_text().startswith(theirs + "rate: 0.5\nport: 80\nmodels:\n")
+
+
+def test_what_is_no_file_of_settings_to_write_is_refused_and_left_alone(tmp_path: Path) -> None:
+    pipe, closed, large = tmp_path / "pipe", tmp_path / "read-only.json", tmp_path / "large.json"
+    os.mkfifo(pipe)
+    closed.write_text("{}")
+    closed.chmod(0o444)
+    with large.open("wb") as made:
+        made.truncate(MOST_BYTES + 1)
+    before = sorted(os.listdir(tmp_path))
+    for file, why in ((pipe, "no regular file"), (Path("/dev/null"), "no regular file"), (closed, "is read-only"),
+                      (large, "over 4 MiB"), (tmp_path, "no regular file")):  # fmt: skip
+        with pytest.raises(UserError, match=why):
+            put("zed", file)
+    assert sorted(os.listdir(tmp_path)) == before and closed.read_text() == "{}"

@@ -278,3 +278,18 @@ def test_an_adapter_alone_names_its_base_and_fits_it(qwen: Run, tmp_path: Path) 
     assert read_json(folder / "adapter_config.json")["base_model_name_or_path"] == "base"
     check_adapter(folder, base_of(qwen))
     assert ModelCard((folder / "README.md").read_text()).data.library_name == "peft"
+
+
+@pytest.mark.parametrize(
+    ("file", "held"),
+    [
+        ("corpus/manifest.json", {"tokens": {}}),
+        ("corpus/manifest.json", {"tokens": 5, "documents": 1, "licences": {"MIT": []}}),
+        ("validation/sft/decision.json", {"reason": "none"}),
+    ],
+)
+def test_a_run_of_another_version_is_refused_in_a_sentence(own: Run, file: str, held: dict[str, Any]) -> None:
+    write_json(own.root / file, held)
+    with pytest.raises(UserError, match="holds what no run of this version holds"):
+        export_run(own.root, Wanted(merged=True))
+    assert not own.export.exists(), "told before any weight is loaded"

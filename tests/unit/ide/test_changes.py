@@ -4,6 +4,7 @@ import pytest
 
 from app.ide.changes import difference, proposed
 from app.ide.work_markup import change
+from tests.costs import takes_less_than
 
 PROGRAM = (
     '"""D."""\nimport os\n\n\ndef f(x):\n    return x\n\n\n@cache\ndef g():\n    return f(1)\n\n\nassert f(1) == 2\n'
@@ -32,8 +33,10 @@ def test_decorators_go_with_their_definition() -> None:
         ("def f(:", "def f(): return 1"),
         ("def f(): ...\nx = 1", "def f(:"),
         ("", "x = 1"),
+        ("def f(): ...\nx = 1", "-" * 100_000 + "1"),
+        ("def f(): ...\nx = 1", f"def f(): ...\nx = {'-' * 2000}1"),
     ],
-    ids=["nothing in common", "all of it", "broken program", "broken answer", "empty"],
+    ids=["nothing in common", "all of it", "broken program", "broken answer", "empty", "too deep", "too deep to write"],
 )
 def test_else_the_answers_code_is_the_program(program: str, code: str) -> None:
     assert proposed(program, code) == f"{code.rstrip()}\n"
@@ -55,3 +58,17 @@ def test_a_difference_has_numbers_of_both_sides_and_leaves_out_what_is_far() -> 
 def test_a_difference_is_shown_as_text() -> None:
     shown = change(difference("a", "<img src=x>\n</table>"))
     assert "<img" not in shown and "&lt;img src=x&gt;" in shown and "\n" not in shown and "+2 −1" in shown
+
+
+def test_lines_are_those_of_python_which_end_at_line_breaks_alone() -> None:
+    program, code = 'def f():\n    return "\x0c\u2028"\n\n\nx = 1\n', 'import os\n\ndef f():\n    return "\u2028\x85"\n'
+    assert proposed(program, code) == 'import os\ndef f():\n    return "\u2028\x85"\n\n\nx = 1\n'
+    assert [line.new for line in difference("", 'x = "\u2028"\r\ny = 2\r')] == [1, 2]
+
+
+def test_a_difference_of_thousands_of_equal_lines_takes_no_time() -> None:
+    before, after = "a\nx\ny\n" * 5000, "b\n" + "x\ny\nx\n" * 3000 + "y\n"
+    with takes_less_than(2.0):
+        found = difference(before, after)
+    lines = [line.text for line in found if line.kind in ("same", "removed")]
+    assert "\n".join([*lines, ""]) == before and found[-1].kind == "same"

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import pytest
 
 from app.errors import UserError
@@ -16,6 +17,7 @@ from app.ide import run_views
 from app.ide.planned import Planned, Plans, plan_of
 from app.ide.run_list import RunList
 from app.ide.run_progress import State, is_at_work, progress, shown, time_words
+from app.ide.run_tabs import RunTabs
 from app.profiles import smoke
 from app.runs import Run, open_run, update_info
 from tests.unit.evolution.made_run import write_evolution
@@ -147,3 +149,34 @@ def test_a_broken_file_is_told_in_a_sentence(run: Run) -> None:
     write_evolution(run)
     write_json(run.evolve_meta, read_json(run.evolve_meta) | {"winner": 3})
     assert 'class="notice"' in run_views.shown(run_views.evolution, run)
+
+
+@pytest.mark.parametrize(
+    ("name", "broken"),
+    [
+        ("Run", {"stages": [1]}),
+        ("Run", {"stages": {"grm": [None]}}),
+        ("Learning", {"left_out": True}),
+        ("Evolution", {"left_out": ["<img src=x>"]}),
+        ("Run", {"settings": 3}),
+    ],
+)
+def test_json_that_holds_something_else_is_told_in_a_sentence_too(run: Run, name: str, broken: dict[str, Any]) -> None:
+    update_info(run, **broken)
+    with gr.Blocks():
+        tabs = RunTabs(RunList(None, [run.root.parent]), gr.Dropdown([]))
+    said = tabs.read(name, "run")
+    assert 'class="notice"' in said and str(run.root) in said and "<img" not in said
+
+
+def test_commands_name_a_run_as_a_shell_takes_it(run: Run, tmp_path: Path) -> None:
+    run = Run(run.root.rename(tmp_path / "my run; x"))
+    stages(run, sft=[(0.0, None)])
+    assert f"--run &#x27;{run.root}&#x27; --resume" in shown(run, progress(run, None))
+    assert f"--run '{run.root}'" in run_views.shown(run_views.evaluation, run)
+
+
+def test_a_run_whose_name_is_no_utf_8_hides_no_other(run: Run) -> None:
+    other = run.root.with_name("odd\udcff")
+    shutil.copytree(run.root, other)
+    assert RunList(None, [run.root.parent]).names() == ["run"]
