@@ -143,8 +143,10 @@ class Edge:
         name, is_tested = self._split(body["model"])
         if name not in self._names and name not in await self.models():
             raise unknown_model(body["model"], self._listed())
-        if is_tested:
+        if is_tested and kind.draws:
             best_of.check(body, kind.engine_path)
+        elif is_tested:  # a count, which is that of the plain name
+            body |= {"model": name}
         spending = Spending()
         answers = count_answers(body) if kind.draws else 0
         if is_tested and self._best_of:

@@ -1,8 +1,8 @@
 """The edge's answers in the form of Anthropic's Messages API: whole, as a stream of blocks, and counts.
 
 An answer is a list of blocks: thinking, text, tool_use, in the order in which the model wrote them. A stream opens one
-block after the other. `tool_events` (what the server's own tools did) are not Anthropic's: clients that don't know them
-leave them out.
+block after the other. `tool_events` (what the server's own tools did) and `best_of` (what a tested answer passed) are
+not Anthropic's: clients that don't know them leave them out.
 """
 
 import json
@@ -71,6 +71,7 @@ def message(answer: dict[str, Any], stops: Any) -> dict[str, Any]:
         **_ending(choice, stops, calls=bool(said.get("tool_calls"))),
         "usage": _usage(answer["usage"]),
         **({"tool_events": said["tool_events"]} if said.get("tool_events") else {}),
+        **({"best_of": answer["best_of"]} if "best_of" in answer else {}),
     }
 
 
@@ -102,6 +103,7 @@ class _Growing:
         self._choice: dict[str, Any] = {"finish_reason": "stop"}
         self._usage: dict[str, Any] = {}
         self._told: list[Any] = []
+        self._best_of: dict[str, Any] = {}
         self._has_called = False
 
     def take(self, chunk: dict[str, Any]) -> Iterator[bytes]:
@@ -116,6 +118,7 @@ class _Growing:
             return
         if choice.get("finish_reason"):
             self._choice = choice
+            self._best_of = {"best_of": chunk["best_of"]} if "best_of" in chunk else {}
         delta = choice["delta"]
         self._told += [told for told in delta.get("tool_events") or () if told["status"] != "started"]
         if thought := delta.get("reasoning"):
@@ -137,9 +140,8 @@ class _Growing:
 
     def end(self) -> Iterator[bytes]:
         yield from self._closed()
-        ending = _ending(self._choice, self._stops, calls=self._has_called) | (
-            {"tool_events": self._told} if self._told else {}
-        )
+        ending = _ending(self._choice, self._stops, calls=self._has_called) | self._best_of
+        ending |= {"tool_events": self._told} if self._told else {}
         yield _event({"type": "message_delta", "delta": ending, "usage": _usage(self._usage)})
         yield _event({"type": "message_stop"})
 
