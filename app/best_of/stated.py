@@ -15,6 +15,7 @@ import doctest
 import itertools
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,7 +44,7 @@ _CONNECTOR = re.compile(
 _PAIR = re.compile(
     r"""^[ \t>*#-]{0,16}Input\s?\d{0,2}\W{0,3}?:(?P<given>.{0,2000}?)
     \n[ \t>*#-]{0,16}Output\s?\d{0,2}\W{0,3}?:(?P<expected>.{0,2000}?)
-    (?=\n[ \t>*#-]{0,16}(?:Explanation|Example|Input|Note|Constraints|Follow|Output)\b|\n[ \t]{0,16}\n|\Z)""",
+    (?=\n[ \t>*#-]{0,16}(?:Explanation|Example|Input|Note|Constraints|Follow|Output)(?![a-z_])|\n[ \t]{0,16}\n|\Z)""",
     re.S | re.M | re.I | re.X,
 )
 _SENTENCE = re.compile(
@@ -52,6 +53,8 @@ _SENTENCE = re.compile(
 )
 _WORDS = {"true": "True", "false": "False", "null": "None", "none": "None", "TRUE": "True", "FALSE": "False"}
 _CALL = "candidate"
+UNWRITABLE = (ValueError, MemoryError, RecursionError)
+"""Raised for a tree too deep for its own writer, or an integer of more digits than Python writes out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +79,7 @@ def stated_in(question: str) -> Stated | None:
     problem = Problem(
         id="stated", source="question", licence="", prompt=question, entry_point=asked.entry_point, tests=tests
     )
-    seeds = tuple(all_seeds(problem)) if lines else ()
+    seeds = tuple(filter(None, map(_finite, all_seeds(problem)))) if lines else ()
     return Stated(asked=asked, problem=problem, seeds=seeds, num_examples=len(lines))
 
 
@@ -91,9 +94,9 @@ def _assertions(question: str, asked: AskedFunction) -> Iterator[str]:
         return
     text = _FENCE.sub("", question[:MAX_CHARS].replace("\xa0", " "))
     for test in (*_asserted(text), *_doctests(text), *_lines(text, asked), *_pairs(text, asked)):
-        renamed = _renamed(test, asked)
-        if renamed is not None:
-            yield f"assert {ast.unparse(renamed)}"
+        with suppress(*UNWRITABLE):
+            if (renamed := _renamed(test, asked)) is not None:
+                yield f"assert {ast.unparse(renamed)}"
 
 
 def _asserted(text: str) -> Iterator[ast.expr]:
@@ -232,17 +235,32 @@ def _expression(text: str) -> ast.expr | None:
     """Names of JSON are Python's here."""
     try:
         found = parse_expression(text.strip()).body
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        for node in ast.walk(found):
+            if isinstance(node, ast.Name):
+                node.id = _WORDS.get(node.id, node.id)
+        return parse_expression(ast.unparse(found)).body
+    except (SyntaxError, *UNWRITABLE):
         return None
-    for node in ast.walk(found):
-        if isinstance(node, ast.Name):
-            node.id = _WORDS.get(node.id, node.id)
-    return parse_expression(ast.unparse(found)).body
 
 
 def _is_plain(value: ast.expr) -> bool:
     try:
         written(value_of(value, {}))
+    except NotLiteralError:
+        return False
+    return True
+
+
+def _finite(seed: Seed) -> Seed | None:
+    """Infinities and nan have no literal: a seed that expects one is an input alone, one that is given one is none."""
+    if not all(map(_is_written, (*seed.call.args, *dict(seed.call.kwargs).values()))):
+        return None
+    return seed if all(map(_is_written, seed.answers)) else replace(seed, answers=())
+
+
+def _is_written(value: Any) -> bool:
+    try:
+        written(value)
     except NotLiteralError:
         return False
     return True

@@ -5,6 +5,7 @@ import pytest
 from app.best_of.asked_function import asked_function
 from app.best_of.programs import program_of
 from app.best_of.stated import MAX_EXAMPLES, stated_in
+from app.best_of.testing import trial_of
 from tests.costs import takes_less_than
 
 HEAD = "def f(xs, k):\n"
@@ -110,10 +111,43 @@ def test_a_program_gets_the_imports_that_contest_sites_take_for_granted() -> Non
         "assert f(1) == (\n" + "(\n" * 9000,
         "```\n" * 5000,
         "def f(x:a" * 2000,
+        f"{HEAD}    pass\n" + "Input1: 1, 2\nOutput1: b\n" * 800,
+        'f(1, 2) == "a"' + " * 599" * 40,
+        "assert f(" + "[" * 9 + "0" + "] * 599" * 9 + ", 2) == 1",
+        f"{HEAD}    pass\nassert f([1], 2) == 3\nConstraints:\n1 <= k <= 9" + "^19" * 9,
+        f"{HEAD}    pass\nassert f({[*range(99)]}, 2) == 3\nConstraints:\n1 <= xs[i]" + " * xs[i]" * 9,
     ],
-    ids=range(8),
+    ids=range(13),
 )
 def test_a_hostile_question_costs_little(text: str) -> None:
     with takes_less_than(3):
         stated = stated_in(text)
-    assert stated is None or stated.num_examples <= MAX_EXAMPLES
+        trial = trial_of(stated) if stated else None
+    assert trial is None or trial.stated.num_examples <= MAX_EXAMPLES
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"assert f({'1+' * 5000}1) == 1",
+        f">>> f(a{'.b' * 5000})\n1",
+        f">>> f(1)\n0x{'f' * 8000}",
+        f"assert f(0x{'f' * 8000}) == 1",
+        f"assert {'not ' * 5000}f(1)",
+    ],
+    ids=range(5),
+)
+def test_an_example_that_can_not_be_written_costs_itself_alone(line: str) -> None:
+    assert asserted(f"assert f(2) == 3\n\n{line}") == ["candidate(2) == 3"]
+
+
+def test_an_infinite_argument_is_judged_and_leads_to_no_further_input() -> None:
+    stated = stated_in("assert f(float('inf')) == 2\nassert f(1) == float('inf')")
+    assert stated is not None and stated.num_examples == 2
+    assert [(seed.call.args, seed.answers) for seed in trial_of(stated).seeds] == [((1,), ())]
+
+
+@pytest.mark.parametrize("line", ["n == 1/0", "1 <= n <= 0^-1", f"n <= {'1+' * 3000}1", f"n in {'(' * 3000}"])
+def test_a_constraint_that_can_not_be_worked_out_is_passed_over(line: str) -> None:
+    stated = stated_in(f"def f(n):\n    pass\nassert f(4) == 3\nassert f(5) == 4\nConstraints:\n{line}")
+    assert stated is not None and trial_of(stated).further
