@@ -35,6 +35,9 @@ def asserted(question: str) -> list[str]:
         ("f([], 0) == None", "candidate([], 0) == None"),
         ("f([1, 2], 2) => 1.5", "abs(candidate([1, 2], 2) - 1.5) <= 1e-06"),
         ("f([1], 3) => 0.3333", "abs(candidate([1], 3) - 0.3333) <= 5e-05"),
+        ("`f([3, 1], 1)` gives `[3]`; see there.", "candidate([3, 1], 1) == [3]"),
+        ("f([1, 2], 2) gives 1.5 or so", None),
+        ("f([1, 2], 2) gives 1.5 apples", "abs(candidate([1, 2], 2) - 1.5) <= 1e-06"),
         ("For xs = [3, 1] and k = 1, the output should be [3].", None),
         ("For xs = [3, 1], k = 1, the output should be [3].", "candidate([3, 1], 1) == [3]"),
         ("Input: xs = [3, 1], k = 1\nOutput: [3]\nExplanation: 3 > 1", "candidate([3, 1], 1) == [3]"),
@@ -59,6 +62,15 @@ def test_an_example_is_read_in_each_form(example: str, test: str | None) -> None
         "g([1], 2) => 3",
         "Input: xs = [1], k = 2\nOutput: as above",
         "Input: [1, 2], 3, 4\nOutput: 5",
+        "f([1], 2) returns 0 or 1",
+        "f([1], 2) == 3 is wrong",
+        "now f([1], 2) == 3, which is wrong",
+        "not f([1], 2) == 3",
+        "f([1], 2) is 1 less than f([2], 2)",
+        "f([1], 2) is 4 at most",
+        "f([1], 2) returns 1,000",
+        "f([1], 2) => 3 5 7",
+        "f([1], 2) returns . and ends",
     ],
 )
 def test_a_line_that_is_no_example_gives_no_test(line: str) -> None:
@@ -139,6 +151,11 @@ def test_a_hostile_question_costs_little(text: str) -> None:
 )
 def test_an_example_that_can_not_be_written_costs_itself_alone(line: str) -> None:
     assert asserted(f"assert f(2) == 3\n\n{line}") == ["candidate(2) == 3"]
+
+
+@pytest.mark.parametrize("text", ["lambda(x) => 3", "with(a) == 3\nassert not(a)", "If f then if(x) return y"])
+def test_a_keyword_is_no_function(text: str) -> None:
+    assert asked_function(text) is None
 
 
 def test_an_infinite_argument_is_judged_and_leads_to_no_further_input() -> None:
