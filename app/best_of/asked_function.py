@@ -48,6 +48,8 @@ class AskedFunction:
     """The function's or the method's own name."""
     parameters: tuple[str, ...]
     """In their order, without `self`; empty where the question does not tell."""
+    keywords: tuple[str, ...] = ()
+    """Parameters that are given by name alone."""
     head: str
     """Source of the head or of the whole definition, as the question has it; empty where it has none."""
 
@@ -82,11 +84,13 @@ def _begun(source: str) -> AskedFunction | None:
     open_ones = [one for one in found if _is_open(one[1])]
     owner, node = (open_ones or found)[-1]
     given = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
+    is_static = any(isinstance(held, ast.Name) and held.id == "staticmethod" for held in node.decorator_list)
     head = ast.get_source_segment(source, node) or ast.unparse(node)
     return AskedFunction(
         entry_point=f"{owner}().{node.name}" if owner else node.name,
         name=node.name,
-        parameters=tuple(given[1:] if owner else given),
+        parameters=tuple(given[1:] if owner and not is_static else given),
+        keywords=tuple(argument.arg for argument in node.args.kwonlyargs),
         head=head,
     )
 

@@ -171,7 +171,8 @@ def _given(text: str, asked: AskedFunction) -> ast.Call | None:
     args = [named[name] for name in order if name is not None] if named else called.args
     if asked.parameters and len(args) > len(asked.parameters):
         return None
-    return ast.Call(ast.Name(asked.name, ast.Load()), args, [])
+    by_name = [ast.keyword(name, named[name]) for name in asked.keywords if known and name in named]
+    return ast.Call(ast.Name(asked.name, ast.Load()), args, by_name)
 
 
 def _longest_given(text: str, asked: AskedFunction) -> ast.Call | None:
@@ -245,6 +246,8 @@ def _renamed(test: ast.expr, asked: AskedFunction) -> ast.expr | None:
 
 
 def _is_self_contained(test: ast.expr) -> bool:
+    if any(isinstance(node, ast.Await | ast.Yield | ast.YieldFrom) for node in ast.walk(test)):
+        return False  # the function that holds the tests is a plain one
     bound = {node.id for node in ast.walk(test) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     names: Iterable[str] = (node.id for node in ast.walk(test) if isinstance(node, ast.Name))
     return all(name == _CALL or name in bound or hasattr(builtins, name) for name in names)

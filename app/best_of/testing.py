@@ -94,7 +94,7 @@ def trial_of(stated: Stated) -> Trial:
     given = [_named(seed.call, names) for seed in seeds]  # statements speak of arguments by their names
     question = stated.problem.prompt
     made = further_calls(given, (), constraints_in(question), question)
-    further = [_by_place(call) for call in made[: max(0, MAX_INPUTS - len(given))]]
+    further = [_by_place(call, names) for call in made[: max(0, MAX_INPUTS - len(given))]]
     return Trial(stated=stated, form=form, seeds=seeds, further=tuple(further))
 
 
@@ -104,8 +104,9 @@ def _named(call: Call, names: Sequence[str]) -> Call:
     return Call(args=(), kwargs=tuple(zip(names, call.args, strict=True)))
 
 
-def _by_place(call: Call) -> Call:
-    return call if call.args else Call(args=tuple(value for _, value in call.kwargs))
+def _by_place(call: Call, names: Sequence[str]) -> Call:
+    held = dict(call.kwargs)
+    return call if call.args or held.keys() != set(names) else Call(args=tuple(held[name] for name in names))
 
 
 def run_draft(trial: Trial, program: str, supervisor: Supervisor) -> DraftOutcome:

@@ -71,6 +71,8 @@ def test_an_example_is_read_in_each_form(example: str, test: str | None) -> None
         "f([1], 2) returns 1,000",
         "f([1], 2) => 3 5 7",
         "f([1], 2) returns . and ends",
+        "assert await f([1], 2) == 3",
+        "assert (yield f([1], 2)) == 3",
     ],
 )
 def test_a_line_that_is_no_example_gives_no_test(line: str) -> None:
@@ -96,6 +98,21 @@ def test_the_function_is_found_in_code_in_prose_and_in_examples() -> None:
 def test_examples_of_a_method_are_called_by_place_in_the_heads_order() -> None:
     question = f"Take the k largest.\nExample 1:\n\nInput: k = 1, nums = [3,1]\nOutput: [3]\n\n{LEETCODE}"
     assert asserted(question) == ["candidate([3, 1], 1) == [3]"]
+
+
+def test_a_static_method_has_all_its_parameters() -> None:
+    asked = asked_function("class Solution:\n    @staticmethod\n    def top(nums, k):\n        pass")
+    assert asked is not None and (asked.entry_point, asked.parameters) == ("Solution().top", ("nums", "k"))
+
+
+def test_parameters_that_are_given_by_name_stay_named_in_further_inputs_too() -> None:
+    stated = stated_in("def f(x, *, k=1):\n    pass\nInput: x = 1, k = 2\nOutput: 3\nInput: x = 5, k = 4\nOutput: 9")
+    assert stated is not None and "candidate(1, k=2) == 3" in stated.problem.tests
+    calls = trial_of(stated).calls
+    assert len(calls) > 2 and all(len(call.args) == 1 and dict(call.kwargs).keys() == {"k"} for call in calls)
+    swapped = stated_in("def f(a, b):\n    pass\nassert f(b=1, a='x') == 1\nassert f(b=2, a='y') == 2")
+    assert swapped is not None
+    assert all(isinstance(call.args[0], str) for call in trial_of(swapped).further)
 
 
 def test_lists_that_are_written_for_linked_nodes_give_no_example() -> None:
