@@ -31,6 +31,7 @@ from app.serving.anthropic.answered import model_card, model_cards
 from app.serving.engine_protocol import EngineLostError, Head, Upstream
 from app.serving.errors import (
     ApiError,
+    error_in,
     error_response,
     internal,
     queue_full,
@@ -192,6 +193,8 @@ class Edge:
                         self.metrics.first_token(spending.seconds())
                     flowing = True
                     part = spending.read_events(part, keep_total=keep_total)
+                    if error := error_in(part):
+                        raise error
                 if part:
                     held.append(part)
                 if flowing:

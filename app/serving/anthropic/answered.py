@@ -12,7 +12,7 @@ from contextlib import aclosing
 from typing import Any
 
 from app.serving.engine_protocol import Head
-from app.serving.errors import ApiError, anthropic_body, from_engine
+from app.serving.errors import ApiError, anthropic_body, internal
 from app.serving.streams import events
 
 Parts = AsyncGenerator[Head | bytes, None]
@@ -32,11 +32,10 @@ async def as_messages(parts: Parts, body: dict[str, Any]) -> Parts:
         yield head
         growing = _Growing(body.get("stop", ()))
         async for chunk in events(parts):
-            if "error" in chunk:
-                yield error_event(_failure(chunk))
-                return
             for event in growing.take(chunk):
                 yield event
+        if not growing.is_whole:  # cut off, which is no end of an answer
+            raise internal()
         for event in growing.end():
             yield event
 
@@ -100,11 +99,15 @@ class _Growing:
         self._block: tuple[str, int] | None = None
         """Kind of the open block, and of a call its number in the chat."""
         self._number = -1
-        self._choice: dict[str, Any] = {"finish_reason": "stop"}
+        self._choice: dict[str, Any] = {}
         self._usage: dict[str, Any] = {}
         self._told: list[Any] = []
         self._best_of: dict[str, Any] = {}
         self._has_called = False
+
+    @property
+    def is_whole(self) -> bool:
+        return bool(self._choice)
 
     def take(self, chunk: dict[str, Any]) -> Iterator[bytes]:
         if not self._is_open:
@@ -200,12 +203,3 @@ def _input(arguments: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         value = None
     return value if isinstance(value, dict) else {"arguments": arguments}
-
-
-def _failure(chunk: dict[str, Any]) -> ApiError:
-    """What a chat's stream says of an error in its middle: the engine with a number, the edge with a word."""
-    error = chunk["error"]
-    code = error.get("code")
-    if isinstance(code, int):
-        return from_engine(code, json.dumps(chunk).encode())
-    return ApiError(500, error["message"], error["type"], str(code))
