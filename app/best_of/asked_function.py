@@ -7,6 +7,7 @@ none and calls none, there is nothing to call.
 
 import ast
 import builtins
+import keyword
 import re
 import textwrap
 from collections import Counter
@@ -22,7 +23,7 @@ _CALLED = re.compile(r"(?:^|>>>|assert\b|\bnot\b|[-*•]|\bfor\b)\s{0,8}(?:\w{1,
 _ASSERTED = re.compile(r"\bassert\s{1,8}([a-zA-Z_]\w{0,64})\(")
 """Also a name that is a built-in function's, such as sum."""
 _CALLED_INSIDE = re.compile(r"\b([a-zA-Z_]\w{0,64})\(")
-_KNOWN = frozenset(dir(builtins)) | {"assert", "isclose", "approx", "if", "while", "return", "print", "and", "or", "in"}
+_KNOWN = frozenset(dir(builtins)) | frozenset(keyword.kwlist) | {"isclose", "approx"}
 _HEAD = re.compile(
     r"^(?:class[ ]\w{1,64}[^\n]{0,80}:\n(?:[ \t]*\n){0,2})?"
     r"[ \t]*def[ ]\w{1,64}\([^:]{0,400}(?::[^:]{1,200}){0,12}:[ \t]*$",
@@ -47,6 +48,8 @@ class AskedFunction:
     """The function's or the method's own name."""
     parameters: tuple[str, ...]
     """In their order, without `self`; empty where the question does not tell."""
+    keywords: tuple[str, ...] = ()
+    """Parameters that are given by name alone."""
     head: str
     """Source of the head or of the whole definition, as the question has it; empty where it has none."""
 
@@ -81,11 +84,13 @@ def _begun(source: str) -> AskedFunction | None:
     open_ones = [one for one in found if _is_open(one[1])]
     owner, node = (open_ones or found)[-1]
     given = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
+    is_static = any(isinstance(held, ast.Name) and held.id == "staticmethod" for held in node.decorator_list)
     head = ast.get_source_segment(source, node) or ast.unparse(node)
     return AskedFunction(
         entry_point=f"{owner}().{node.name}" if owner else node.name,
         name=node.name,
-        parameters=tuple(given[1:] if owner else given),
+        parameters=tuple(given[1:] if owner and not is_static else given),
+        keywords=tuple(argument.arg for argument in node.args.kwonlyargs),
         head=head,
     )
 
@@ -114,7 +119,7 @@ def _is_open(node: ast.FunctionDef) -> bool:
 def _called_by_examples(question: str) -> str:
     """The name that lines of examples most often call; empty for none."""
     lines: Sequence[str] = [line for line in question.splitlines() if re.search(r"assert\b|>>>|=|->|→|➞|return", line)]
-    asserted = Counter(name for line in lines for name in _ASSERTED.findall(line))
+    asserted = Counter(name for line in lines for name in _ASSERTED.findall(line) if not keyword.iskeyword(name))
     first = Counter(name for line in lines for name in _CALLED.findall(line) if name not in _KNOWN)
     every = Counter(name for line in lines for name in _CALLED_INSIDE.findall(line) if name not in _KNOWN)
     for counted in (first, every, asserted):

@@ -1,13 +1,11 @@
 """The program in a reply to a question, as a person would run it."""
 
 import ast
-import re
 import typing
 
 from app.best_of.asked_function import AskedFunction
+from app.files.python_source import parsed
 from app.prompting.replies import behind_future, code_block
-
-_NAMES = re.compile(r"\b[A-Z]\w+")
 
 
 def program_of(reply: str, asked: AskedFunction) -> str:
@@ -18,17 +16,15 @@ def program_of(reply: str, asked: AskedFunction) -> str:
 
 
 def _imports(asked: AskedFunction) -> str:
-    names = sorted(name for name in set(_NAMES.findall(_signature(asked.head))) if name in typing.__all__)
+    names = sorted(name for name in _annotating(asked.head) if name[0].isupper() and name in typing.__all__)
     return f"from typing import {', '.join(names)}\n\n" if names else ""
 
 
-def _signature(head: str) -> str:
-    """The annotations of a head, without its docstring's words."""
-    try:
-        (node,) = ast.parse(head).body
-    except (SyntaxError, ValueError):
-        return ""
-    if not isinstance(node, ast.FunctionDef):
-        return ""
-    given = [argument.annotation for argument in (*node.args.args, *node.args.kwonlyargs)]
-    return " ".join(ast.unparse(annotation) for annotation in (*given, node.returns) if annotation is not None)
+def _annotating(head: str) -> set[str]:
+    """The names in the annotations of a head."""
+    tree = parsed(head)
+    if tree is None or len(tree.body) != 1 or not isinstance(tree.body[0], ast.FunctionDef):
+        return set()
+    node = tree.body[0]
+    annotations = [node.args, *([node.returns] if node.returns else [])]
+    return {inner.id for part in annotations for inner in ast.walk(part) if isinstance(inner, ast.Name)}

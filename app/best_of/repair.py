@@ -18,6 +18,8 @@ def repair_request(failed: FailedExample) -> str:
     call, expected, got, error = (_cut(text) for text in (failed.call, failed.expected, failed.got, failed.error))
     if not call:
         wrong = f"it does not pass the examples of the question ({error})"
+    elif not expected:
+        wrong = f"`{call}` fails: {error}"
     elif got:
         wrong = f"`{call}` returns `{got}`, but it has to return `{expected}`"
     else:

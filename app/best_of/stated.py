@@ -15,20 +15,18 @@ import doctest
 import itertools
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from app.best_of.asked_function import MAX_CHARS, AskedFunction, asked_function
+from app.best_of.written_values import MAX_TRIES, MAX_VALUE, UNWRITABLE, expression, first_value, is_plain
 from app.corpus.mining.literals import NotLiteralError, value_of, written
-from app.files.python_source import parse_expression, parsed
+from app.files.python_source import parsed
 from app.problem_tests.assertions import Seed, all_seeds
 from app.records import Problem
 
 MAX_EXAMPLES = 20
-MAX_VALUE = 2_000
-"""Characters of what is given or expected."""
-MAX_TRIES = 48
-"""Places at which a value, or a call, may end."""
 NEAR, CUT_OFF = 1e-6, 4
 """How near a float has to be to what is expected, and decimals from which on a statement may have cut it off."""
 _FENCE = re.compile(r"^[ \t]*(\"\"\"|\'\'\'|```\w*|~~~\w*)[ \t]*$", re.M)
@@ -43,14 +41,13 @@ _CONNECTOR = re.compile(
 _PAIR = re.compile(
     r"""^[ \t>*#-]{0,16}Input\s?\d{0,2}\W{0,3}?:(?P<given>.{0,2000}?)
     \n[ \t>*#-]{0,16}Output\s?\d{0,2}\W{0,3}?:(?P<expected>.{0,2000}?)
-    (?=\n[ \t>*#-]{0,16}(?:Explanation|Example|Input|Note|Constraints|Follow|Output)\b|\n[ \t]{0,16}\n|\Z)""",
+    (?=\n[ \t>*#-]{0,16}(?:Explanation|Example|Input|Note|Constraints|Follow|Output)(?![a-z_])|\n[ \t]{0,16}\n|\Z)""",
     re.S | re.M | re.I | re.X,
 )
 _SENTENCE = re.compile(
     r"\b(?:For|If|When|Given)\s(?P<given>\w+\s?=\s?.{1,400}?)\s(?:output|result|answer|function|it)\s"
     r"(?:should|must|will)\s(?:be|return)\s?:?\s?(?P<expected>.{1,400})",
 )
-_WORDS = {"true": "True", "false": "False", "null": "None", "none": "None", "TRUE": "True", "FALSE": "False"}
 _CALL = "candidate"
 
 
@@ -76,7 +73,7 @@ def stated_in(question: str) -> Stated | None:
     problem = Problem(
         id="stated", source="question", licence="", prompt=question, entry_point=asked.entry_point, tests=tests
     )
-    seeds = tuple(all_seeds(problem)) if lines else ()
+    seeds = tuple(filter(None, map(_finite, all_seeds(problem)))) if lines else ()
     return Stated(asked=asked, problem=problem, seeds=seeds, num_examples=len(lines))
 
 
@@ -91,9 +88,9 @@ def _assertions(question: str, asked: AskedFunction) -> Iterator[str]:
         return
     text = _FENCE.sub("", question[:MAX_CHARS].replace("\xa0", " "))
     for test in (*_asserted(text), *_doctests(text), *_lines(text, asked), *_pairs(text, asked)):
-        renamed = _renamed(test, asked)
-        if renamed is not None:
-            yield f"assert {ast.unparse(renamed)}"
+        with suppress(*UNWRITABLE):
+            if (renamed := _renamed(test, asked)) is not None:
+                yield f"assert {ast.unparse(renamed)}"
 
 
 def _asserted(text: str) -> Iterator[ast.expr]:
@@ -117,10 +114,10 @@ def _doctests(text: str) -> Iterator[ast.expr]:
         except ValueError:
             continue
         for example in examples:
-            called, expected = _expression(example.source), _expression(example.want)
+            called, expected = expression(example.source), expression(example.want)
             if not example.want and isinstance(called, ast.Compare):
                 yield called  # >>> f(2) == 4
-            elif called is not None and expected is not None and example.exc_msg is None and _is_plain(expected):
+            elif called is not None and expected is not None and example.exc_msg is None and is_plain(expected):
                 yield _equal(called, expected)
 
 
@@ -131,7 +128,7 @@ def _lines(text: str, asked: AskedFunction) -> Iterator[ast.expr]:
         begin = text.rfind("\n", 0, found.start()) + 1
         before = text[begin : found.start()].strip()
         line = text[begin:].partition("\n")[0].strip()
-        if before.startswith((">>>", "def", "async", "return", "class", "import")):
+        if before.startswith((">>>", "def", "async", "return", "class", "import")) or before.endswith("not"):
             continue
         if before.startswith("assert") and parsed(line) is not None:
             continue
@@ -139,13 +136,13 @@ def _lines(text: str, asked: AskedFunction) -> Iterator[ast.expr]:
         connector = _CONNECTOR.match(text, end)
         if called is None or connector is None or not connector[0].strip():
             continue
-        expected = _first_value(text[connector.end() :])
+        expected = first_value(text[connector.end() :])
         if expected is not None:
             yield _equal(called, expected)
     for line in text.splitlines():
         if found_sentence := _SENTENCE.search(line):
             given = _longest_given(found_sentence["given"], asked)
-            expected = _first_value(found_sentence["expected"])
+            expected = first_value(found_sentence["expected"])
             if given is not None and expected is not None:
                 yield _equal(given, expected)
 
@@ -153,7 +150,7 @@ def _lines(text: str, asked: AskedFunction) -> Iterator[ast.expr]:
 def _pairs(text: str, asked: AskedFunction) -> Iterator[ast.expr]:
     """Input and output below each other, as contest sites write them."""
     for found in itertools.islice(_PAIR.finditer(text), 2 * MAX_EXAMPLES):
-        given, expected = _given(found["given"], asked), _first_value(found["expected"].strip(" \t*`:\n"))
+        given, expected = _given(found["given"], asked), first_value(found["expected"].strip(" \t*`:\n"))
         if given is not None and expected is not None:
             yield _equal(given, expected)
 
@@ -161,9 +158,9 @@ def _pairs(text: str, asked: AskedFunction) -> Iterator[ast.expr]:
 def _given(text: str, asked: AskedFunction) -> ast.Call | None:
     """A call on what stands behind "Input:", by place in the order of the parameters."""
     text = " ".join(text.strip(" \t*`:\n").split("\n")).rstrip(".,")
-    called = _expression(f"{_CALL}({text})")
+    called = expression(f"{_CALL}({text})")
     if called is None:
-        called = _expression(f"{_CALL}({text.partition('#')[0]})")
+        called = expression(f"{_CALL}({text.partition('#')[0]})")
     if not isinstance(called, ast.Call):
         return None
     named = {keyword.arg: keyword.value for keyword in called.keywords}
@@ -174,7 +171,8 @@ def _given(text: str, asked: AskedFunction) -> ast.Call | None:
     args = [named[name] for name in order if name is not None] if named else called.args
     if asked.parameters and len(args) > len(asked.parameters):
         return None
-    return ast.Call(ast.Name(asked.name, ast.Load()), args, [])
+    by_name = [ast.keyword(name, named[name]) for name in asked.keywords if known and name in named]
+    return ast.Call(ast.Name(asked.name, ast.Load()), args, by_name)
 
 
 def _longest_given(text: str, asked: AskedFunction) -> ast.Call | None:
@@ -184,65 +182,27 @@ def _longest_given(text: str, asked: AskedFunction) -> ast.Call | None:
     return next((call for call in found if call is not None and call.args), None)
 
 
-def _first_value(text: str) -> ast.expr | None:
-    """The longest beginning of the text, within a few lines, that is a plain value."""
-    text = text[:MAX_VALUE].strip(" \t`*")
-    line = text.partition("\n")[0]
-    for whole in dict.fromkeys((line, " ".join(text.split("\n")[:12]))):
-        for candidate in _beginnings(whole):
-            value = _expression(candidate)
-            if value is not None and _is_plain(value):
-                return value
-    return None
-
-
-def _beginnings(text: str) -> Iterator[str]:
-    """Without a comment, a closing mark, or words behind the value; behind the last of several signs of equality."""
-    text = text.strip()
-    if re.search(r"[\d)]\s=\s", text) and not text.startswith(("'", '"', "[", "{")):
-        text = text.rpartition(" = ")[2]
-    yield text
-    plain = text.partition("#")[0].strip()
-    yield plain
-    yield plain.rstrip(".,;`* ")
-    ends = [found.start() for found in re.finditer(r"[\s.,;(]", plain)][:MAX_TRIES]
-    for end in ends:
-        if end and plain[:end].strip():
-            head = plain[:end].rstrip(".,; ")
-            if head[0] in "[({'\"" and head[-1] not in "])}'\"":
-                continue
-            rest = plain[end:].strip()
-            if head[0] not in "[({'\"" and re.match(r"[-+*/%<>=]", rest):
-                continue  # a formula, of which this is a part
-            yield head
-
-
 def _balanced(text: str, start: int) -> tuple[ast.expr | None, int]:
     """The call that begins there, and where it ends."""
     ends = itertools.islice(re.finditer(r"\)", text[start : start + MAX_VALUE]), MAX_TRIES)
     for found in ends:
         source = text[start : start + found.end()]
-        called = _expression(" ".join(source.split("\n")))
+        called = expression(" ".join(source.split("\n")))
         if called is not None:
             return called, start + found.end()
     return None, start
 
 
-def _expression(text: str) -> ast.expr | None:
-    """Names of JSON are Python's here."""
-    try:
-        found = parse_expression(text.strip()).body
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
+def _finite(seed: Seed) -> Seed | None:
+    """Infinities and nan have no literal: a seed that expects one is an input alone, one that is given one is none."""
+    if not all(map(_is_written, (*seed.call.args, *dict(seed.call.kwargs).values()))):
         return None
-    for node in ast.walk(found):
-        if isinstance(node, ast.Name):
-            node.id = _WORDS.get(node.id, node.id)
-    return parse_expression(ast.unparse(found)).body
+    return seed if all(map(_is_written, seed.answers)) else replace(seed, answers=())
 
 
-def _is_plain(value: ast.expr) -> bool:
+def _is_written(value: Any) -> bool:
     try:
-        written(value_of(value, {}))
+        written(value)
     except NotLiteralError:
         return False
     return True
@@ -286,6 +246,8 @@ def _renamed(test: ast.expr, asked: AskedFunction) -> ast.expr | None:
 
 
 def _is_self_contained(test: ast.expr) -> bool:
+    if any(isinstance(node, ast.Await | ast.Yield | ast.YieldFrom) for node in ast.walk(test)):
+        return False  # the function that holds the tests is a plain one
     bound = {node.id for node in ast.walk(test) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     names: Iterable[str] = (node.id for node in ast.walk(test) if isinstance(node, ast.Name))
     return all(name == _CALL or name in bound or hasattr(builtins, name) for name in names)

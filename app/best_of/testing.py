@@ -1,6 +1,7 @@
 """Drafts of one question, run on its examples and on further inputs like theirs.
 
-That a draft passes the examples is the judge's word, which a program can't forge. What it gave instead, and what it
+That a draft passes the examples is the judge's word, which a program can't forge, unless the examples can't be told
+apart from it (`f(1)(2) == 3`, tier `in_process`: `docs/security.md`). What it gave instead, and what it
 gives on inputs that nobody knows the answer to, it says itself (`app.corpus.mining.recording`): a draft that lies there
 is repaired for nothing, or agrees with none.
 """
@@ -93,7 +94,7 @@ def trial_of(stated: Stated) -> Trial:
     given = [_named(seed.call, names) for seed in seeds]  # statements speak of arguments by their names
     question = stated.problem.prompt
     made = further_calls(given, (), constraints_in(question), question)
-    further = [_by_place(call) for call in made[: max(0, MAX_INPUTS - len(given))]]
+    further = [_by_place(call, names) for call in made[: max(0, MAX_INPUTS - len(given))]]
     return Trial(stated=stated, form=form, seeds=seeds, further=tuple(further))
 
 
@@ -103,8 +104,9 @@ def _named(call: Call, names: Sequence[str]) -> Call:
     return Call(args=(), kwargs=tuple(zip(names, call.args, strict=True)))
 
 
-def _by_place(call: Call) -> Call:
-    return call if call.args else Call(args=tuple(value for _, value in call.kwargs))
+def _by_place(call: Call, names: Sequence[str]) -> Call:
+    held = dict(call.kwargs)
+    return call if call.args or held.keys() != set(names) else Call(args=tuple(held[name] for name in names))
 
 
 def run_draft(trial: Trial, program: str, supervisor: Supervisor) -> DraftOutcome:
@@ -133,9 +135,10 @@ def run_draft(trial: Trial, program: str, supervisor: Supervisor) -> DraftOutcom
 def _weighed(trial: Trial, rows: Sequence[Recorded], detail: str) -> tuple[int, FailedExample]:
     """How many examples a program passes that does not pass them all, and the first that it fails."""
     num_passed, failed = 0, None
+    known = [(seed, row) for seed, row in zip(trial.seeds, rows, strict=False) if seed.answers]
     if not rows and trial.seeds:
         failed = _failed(trial, trial.seeds[0], None, detail)
-    for seed, row in zip(trial.seeds, rows, strict=False):
+    for seed, row in known:
         if _holds(seed, row):
             num_passed += 1
         elif failed is None:
@@ -160,7 +163,7 @@ def _recorded(trial: Trial, program: str, supervisor: Supervisor) -> list[Record
 
 
 def _holds(seed: Seed, row: Recorded) -> bool:
-    return row.what == "ok" and bool(seed.answers) and agree(row.result, written(seed.answers[0]), seed.form)
+    return row.what == "ok" and agree(row.result, written(seed.answers[0]), seed.form)
 
 
 def _failed(trial: Trial, seed: Seed, row: Recorded | None, detail: str) -> FailedExample:

@@ -26,8 +26,12 @@ _COMPARED = {"<=": operator.le, "<": operator.lt, ">=": operator.ge, ">": operat
 _TUPLES = re.compile(r"(\w+)\[\w\] = [\[(]([^\])]+)[\])]")
 _ARITHMETIC: dict[type[ast.operator], Any] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
-    ast.BitXor: lambda a, b: a**b if b < 20 else a,
+    ast.BitXor: lambda a, b: a**b if b < 20 and abs(a) <= MAX_BASE else a,
 }  # fmt: skip
+MAX_BASE = 10**6
+"""Of a power: one of a power of a power fills the memory."""
+MAX_VALUES = 100_000
+"""Of an expression: each two lists in it have the product of their lengths."""
 Values = list[Any]
 """All values that an expression has, one for each item that it speaks of."""
 
@@ -133,7 +137,7 @@ def _holds(line: Line, names: dict[str, Values], columns: Sequence[tuple[str, st
         if len(left) > 1 and len(right) > 1:
             return None
         return all(_COMPARED[line.sign](one, other) for one, other in itertools.product(left, right))
-    except (_UnknownError, TypeError, ValueError, SyntaxError, ArithmeticError):
+    except (_UnknownError, TypeError, ValueError, SyntaxError, ArithmeticError, MemoryError, RecursionError):
         return None
 
 
@@ -142,7 +146,10 @@ def _values(source: str, names: dict[str, Values]) -> Values:
         tree = parse_expression(source).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise _UnknownError(source) from None
-    return _of(tree, names)
+    try:
+        return _of(tree, names)
+    except (ArithmeticError, RecursionError):
+        raise _UnknownError(source) from None
 
 
 def _of(node: ast.expr, names: dict[str, Values]) -> Values:
@@ -164,12 +171,12 @@ def _of(node: ast.expr, names: dict[str, Values]) -> Values:
         case ast.Call(func=ast.Name(id="sum"), args=[inner]):
             return [sum(_numbers(list(value))) for value in _sized(_of(inner, names))]
         case ast.Call(func=ast.Name(id="min" | "max" as name), args=[one, other]):
-            pairs = itertools.product(_numbers(_of(one, names)), _numbers(_of(other, names)))
+            pairs = _pairs(_of(one, names), _of(other, names))
             return [(min if name == "min" else max)(pair) for pair in pairs]
         case ast.UnaryOp(op=ast.USub(), operand=inner):
             return [-value for value in _numbers(_of(inner, names))]
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
-            pairs = itertools.product(_numbers(_of(left, names)), _numbers(_of(right, names)))
+            pairs = _pairs(_of(left, names), _of(right, names))
             return [_ARITHMETIC[type(op)](one, other) for one, other in pairs]
     raise _UnknownError(ast.unparse(node))
 
@@ -226,6 +233,13 @@ def _sized(values: Values) -> Values:
     if not all(isinstance(value, str | list | tuple) for value in values):
         raise _UnknownError("no list")
     return values
+
+
+def _pairs(left: Values, right: Values) -> Iterator[tuple[Any, Any]]:
+    """Each number of the left with each of the right. Raises _UnknownError for more than can be gone through."""
+    if len(left) * len(right) > MAX_VALUES:
+        raise _UnknownError("too many values")
+    return itertools.product(_numbers(left), _numbers(right))
 
 
 def _numbers(values: Values) -> Values:

@@ -31,6 +31,7 @@ from app.serving.anthropic.answered import model_card, model_cards
 from app.serving.engine_protocol import EngineLostError, Head, Upstream
 from app.serving.errors import (
     ApiError,
+    error_in,
     error_response,
     internal,
     queue_full,
@@ -144,8 +145,10 @@ class Edge:
         name, is_tested = self._split(body["model"])
         if name not in self._names and name not in await self.models():
             raise unknown_model(body["model"], self._listed())
-        if is_tested:
+        if is_tested and kind.draws:
             best_of.check(body, kind.engine_path)
+        elif is_tested:  # a count, which is that of the plain name
+            body |= {"model": name}
         spending = Spending()
         answers = count_answers(body) if kind.draws else 0
         if is_tested and self._best_of:
@@ -197,6 +200,8 @@ class Edge:
                         self.metrics.first_token(spending.seconds())
                     flowing = True
                     part = spending.read_events(part, keep_total=keep_total)
+                    if error := error_in(part):
+                        raise error
                 if part:
                     held.append(part)
                 if flowing:

@@ -7,6 +7,7 @@ middle of a stream, where the status is spent, an event with the same object mak
 
 import json
 import math
+import re
 from typing import Any
 
 from starlette.responses import JSONResponse
@@ -22,6 +23,7 @@ ANTHROPIC_TYPES = {
     503: "overloaded_error",
     504: "timeout_error",
 }
+_ERROR_EVENT = re.compile(rb'^data: (\{\s?"error":.*)$', re.M)
 
 
 class ApiError(Exception):
@@ -149,6 +151,19 @@ def from_engine(status: int, body: bytes) -> ApiError:
     too_long = "maximum context length" in message
     code = "context_length_exceeded" if too_long else "invalid_value"
     return ApiError(status, message, "invalid_request_error", code, "prompt" if too_long else param)
+
+
+def error_in(events: bytes) -> ApiError | None:
+    """What an engine's stream says of an error in its middle, but for the words of a failure of its own; None where it
+    says of none."""
+    found = _ERROR_EVENT.search(events)
+    if found is None:
+        return None
+    try:
+        code = json.loads(found[1])["error"]["code"]
+    except (ValueError, LookupError, TypeError):
+        code = None
+    return from_engine(code if isinstance(code, int) else 500, found[1])
 
 
 def error_body(error: ApiError) -> dict[str, Any]:

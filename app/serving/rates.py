@@ -36,9 +36,10 @@ class _Bucket:
         self._at = now
         return max(0.0, self._used + min(amount, size) - size) * MINUTE / size
 
-    def take(self, amount: float) -> None:
-        """A negative amount is put back."""
+    def take(self, amount: float) -> float:
+        """How much is used now. A negative amount is put back."""
         self._used = max(0.0, self._used + amount)
+        return self._used
 
 
 class Rates:
@@ -67,10 +68,11 @@ class Rates:
             cause = f"this key may use {size} tokens a minute, and this request may need {most} (prompt and max_tokens)"
             raise rate_limited(cause, wait)
         set_aside = most if size else 0
-        bucket.take(set_aside)
+        level, start = bucket.take(set_aside), self._clock()
 
         def settle(used: int) -> None:
-            if set_aside:
-                bucket.take(used - set_aside)
+            if set_aside:  # what the bucket was filled with meanwhile is not there to be put back a second time
+                left = max(0.0, level - (self._clock() - start) * size / MINUTE)
+                bucket.take(max(used - set_aside, -left))
 
         return settle

@@ -6,6 +6,8 @@ from typing import Any
 
 MAX_CHARS = 600
 """Most characters of an argument's text."""
+REPEATED = 4
+"""How many times as long a repeated part may be, in quotes and brackets that the whole does not have."""
 _CONSTRUCTORS = {"set": set, "frozenset": frozenset, "list": list, "tuple": tuple, "dict": dict, "float": float}
 
 
@@ -22,8 +24,12 @@ def value_of(node: ast.expr, names: dict[str, Any]) -> Any:
         value = _value(node, names)
         if len(repr(value)) > MAX_CHARS:
             raise NotLiteralError("too long")
+    except NotLiteralError:
+        raise
     except RecursionError:  # sums of a thousand terms
         raise NotLiteralError("too deeply nested") from None
+    except ValueError:  # an integer of more digits than Python writes out
+        raise NotLiteralError("too long") from None
     return value
 
 
@@ -68,8 +74,9 @@ def _arithmetic(op: ast.operator, left: Any, right: Any) -> Any:
                 return left - right
             case ast.Mult() if numbers and abs(left) < 10**30 and abs(right) < 10**30:
                 return left * right
-            case ast.Mult() if type(left) in (str, bytes, list, tuple) and type(right) is int and right < MAX_CHARS:
-                return left * right
+            case ast.Mult() if type(left) in (str, bytes, list, tuple) and type(right) is int:
+                if len(repr(left)) * right <= REPEATED * MAX_CHARS:  # what a list of lists repeats is long as text
+                    return left * right
             case ast.Div() if numbers:
                 return left / right
             case ast.Pow() if numbers and abs(left) <= 100 and 0 <= right <= 30:

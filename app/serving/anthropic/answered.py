@@ -1,8 +1,8 @@
 """The edge's answers in the form of Anthropic's Messages API: whole, as a stream of blocks, and counts.
 
 An answer is a list of blocks: thinking, text, tool_use, in the order in which the model wrote them. A stream opens one
-block after the other. `tool_events` (what the server's own tools did) are not Anthropic's: clients that don't know them
-leave them out.
+block after the other. `tool_events` (what the server's own tools did) and `best_of` (what a tested answer passed) are
+not Anthropic's: clients that don't know them leave them out.
 """
 
 import json
@@ -12,7 +12,7 @@ from contextlib import aclosing
 from typing import Any
 
 from app.serving.engine_protocol import Head
-from app.serving.errors import ApiError, anthropic_body, from_engine
+from app.serving.errors import ApiError, anthropic_body, internal
 from app.serving.streams import events
 
 Parts = AsyncGenerator[Head | bytes, None]
@@ -32,11 +32,10 @@ async def as_messages(parts: Parts, body: dict[str, Any]) -> Parts:
         yield head
         growing = _Growing(body.get("stop", ()))
         async for chunk in events(parts):
-            if "error" in chunk:
-                yield error_event(_failure(chunk))
-                return
             for event in growing.take(chunk):
                 yield event
+        if not growing.is_whole:  # cut off, which is no end of an answer
+            raise internal()
         for event in growing.end():
             yield event
 
@@ -71,6 +70,7 @@ def message(answer: dict[str, Any], stops: Any) -> dict[str, Any]:
         **_ending(choice, stops, calls=bool(said.get("tool_calls"))),
         "usage": _usage(answer["usage"]),
         **({"tool_events": said["tool_events"]} if said.get("tool_events") else {}),
+        **({"best_of": answer["best_of"]} if "best_of" in answer else {}),
     }
 
 
@@ -99,10 +99,15 @@ class _Growing:
         self._block: tuple[str, int] | None = None
         """Kind of the open block, and of a call its number in the chat."""
         self._number = -1
-        self._choice: dict[str, Any] = {"finish_reason": "stop"}
+        self._choice: dict[str, Any] = {}
         self._usage: dict[str, Any] = {}
         self._told: list[Any] = []
+        self._best_of: dict[str, Any] = {}
         self._has_called = False
+
+    @property
+    def is_whole(self) -> bool:
+        return bool(self._choice)
 
     def take(self, chunk: dict[str, Any]) -> Iterator[bytes]:
         if not self._is_open:
@@ -116,6 +121,7 @@ class _Growing:
             return
         if choice.get("finish_reason"):
             self._choice = choice
+            self._best_of = {"best_of": chunk["best_of"]} if "best_of" in chunk else {}
         delta = choice["delta"]
         self._told += [told for told in delta.get("tool_events") or () if told["status"] != "started"]
         if thought := delta.get("reasoning"):
@@ -137,9 +143,8 @@ class _Growing:
 
     def end(self) -> Iterator[bytes]:
         yield from self._closed()
-        ending = _ending(self._choice, self._stops, calls=self._has_called) | (
-            {"tool_events": self._told} if self._told else {}
-        )
+        ending = _ending(self._choice, self._stops, calls=self._has_called) | self._best_of
+        ending |= {"tool_events": self._told} if self._told else {}
         yield _event({"type": "message_delta", "delta": ending, "usage": _usage(self._usage)})
         yield _event({"type": "message_stop"})
 
@@ -198,12 +203,3 @@ def _input(arguments: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         value = None
     return value if isinstance(value, dict) else {"arguments": arguments}
-
-
-def _failure(chunk: dict[str, Any]) -> ApiError:
-    """What a chat's stream says of an error in its middle: the engine with a number, the edge with a word."""
-    error = chunk["error"]
-    code = error.get("code")
-    if isinstance(code, int):
-        return from_engine(code, json.dumps(chunk).encode())
-    return ApiError(500, error["message"], error["type"], str(code))

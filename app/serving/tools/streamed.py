@@ -4,13 +4,11 @@ Text is passed on as it comes. Calls of the server's tools are held back, those 
 as if they were alone. One id, one beginning, one finish_reason, one usage over all rounds.
 """
 
-import json
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from app.serving.engine_protocol import Head
-from app.serving.errors import ApiError, from_engine
 from app.serving.streams import DONE, event, events
 from app.serving.tools.bare_calls import BareCalls
 from app.serving.tools.rounds import Call, Joined, Round, round_of, summed
@@ -115,8 +113,6 @@ class StreamedAnswer:
         assert isinstance(head, Head), f"an answer begins with its Head, got {head!r}"
         self._head = head
         async for chunk in events(parts):
-            if "error" in chunk:
-                raise _failure(chunk)
             self._chunk = self._chunk or {name: chunk[name] for name in ("id", "object", "created", "model")}
             delta = hearing.take(chunk)
             for part in self._passed_on({**delta, **self._joined(delta)}):
@@ -162,9 +158,3 @@ class StreamedAnswer:
     def _event(self, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
         return event({**self._chunk, "choices": [choice]})
-
-
-def _failure(chunk: dict[str, Any]) -> ApiError:
-    """What the engine says of an error in the middle of its stream."""
-    code = chunk["error"].get("code")
-    return from_engine(code if isinstance(code, int) else 500, json.dumps(chunk).encode())

@@ -84,6 +84,16 @@ def test_an_example_that_gives_a_float_is_told_beside_one_that_gives_none(superv
     assert (choice.failed.example, choice.failed.got) == ("mid([1, 2]) == 1.5", "2")
 
 
+def test_an_example_whose_value_is_not_plain_is_told_only_where_nothing_else_is_known(supervisor: Supervisor) -> None:
+    endless = trial_for("Write mid(xs).\nassert mid([]) == float('inf')\nassert mid([1, 2]) == 2\nassert mid([3]) == 3")
+    first, second = (
+        chosen(endless, [f"def mid(xs): return {value}"], supervisor)
+        for value in ("xs[-1] if xs else 0", "9 if xs else float('inf')")
+    )
+    assert first.failed is not None and (first.passed, first.failed.example) == (2, "")
+    assert second.failed is not None and second.failed.example == "mid([1, 2]) == 2"
+
+
 def test_a_repaired_draft_is_the_answer_only_where_it_passes_more(trial: Trial, supervisor: Supervisor) -> None:
     choice = chosen(trial, [SMALLEST, CRASHING], supervisor)
     found = run_drafts(trial, [RIGHT, CRASHING], supervisor)

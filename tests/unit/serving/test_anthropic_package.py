@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from app.serving.anthropic import schema
 from app.serving.anthropic.asked import parse_count, parse_messages
 from app.serving.edge import Edge
-from app.serving.errors import ApiError, engine_died, error_event
+from app.serving.errors import ApiError
 from app.serving.requests import Limits
 from app.settings import ServingSettings
 from tests.unit.serving.tools import scripts
@@ -261,13 +261,6 @@ def test_errors_have_anthropics_form_before_and_in_the_middle_of_a_stream() -> N
 
     with pytest.raises(anthropic.APIStatusError, match="the engine died"):
         through_the_package(ask, Says(content="Half a", lost="after"))
-
-
-def test_an_error_that_the_edge_tells_of_in_a_chats_stream_keeps_its_words() -> None:
-    from app.serving.anthropic.answered import _failure
-
-    chunk = json.loads(error_event(engine_died(5, may_repeat=True)).removeprefix("data: "))
-    assert _failure(chunk).message == engine_died(5, may_repeat=True).message
 
 
 def test_models_are_listed_in_the_form_of_who_asks() -> None:

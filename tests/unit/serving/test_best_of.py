@@ -13,7 +13,7 @@ from app.serving.best_of import SUFFIX
 from app.serving.edge import Edge
 from app.serving.engine_protocol import EngineLostError, Head
 from app.serving.errors import invalid, nothing_confined
-from app.serving.kinds import CHAT, COMPLETIONS, MESSAGES
+from app.serving.kinds import CHAT, COMPLETIONS, COUNT_TOKENS, MESSAGES
 from app.serving.tools.run_python import PythonRuns
 from app.settings import SandboxSettings, ServingSettings
 
@@ -180,6 +180,20 @@ def test_only_chats_are_tested_in_whichever_form_they_come(runs: PythonRuns) -> 
     events = [json.loads(line[6:]) for line in streamed.text.splitlines() if line.startswith("data: ")]
     assert "".join(one["delta"].get("text", "") for one in events if one["type"] == "content_block_delta") == RIGHT
     assert events[-1]["type"] == "message_stop"
+    told = [message.json()["best_of"], events[-2]["delta"]["best_of"]]
+    assert [(one["passed"], one["chosen_by"]) for one in told] == [(2, "examples")] * 2
+
+
+def test_tokens_of_a_question_are_counted_under_either_name(runs: PythonRuns) -> None:
+    class Tokenizer(Engines):
+        async def call(self, path: str, body: dict[str, Any]) -> AsyncGenerator[Head | bytes, None]:
+            self.bodies.append(body)
+            yield Head(200, [])
+            yield b'{"count": 7}'
+
+    engines = Tokenizer()
+    assert post(engines, runs, COUNT_TOKENS).json() == {"input_tokens": 7}
+    assert engines.bodies[0]["model"] == "base"
 
 
 def test_the_names_are_listed_with_their_model_unless_drafts_are_switched_off(runs: PythonRuns) -> None:

@@ -11,7 +11,7 @@ import pytest
 from app.serving.edge import Edge
 from app.serving.engine_protocol import EngineLostError, Head
 from app.serving.errors import ApiError, invalid
-from app.serving.kinds import CHAT, COMPLETIONS
+from app.serving.kinds import CHAT, COMPLETIONS, MESSAGES
 from app.settings import ServingSettings
 
 JSON = Head(200, [(b"content-type", b"application/json"), (b"content-length", b"999")])
@@ -349,3 +349,33 @@ def test_max_tokens_beyond_what_the_engine_has_room_for_is_refused() -> None:
         return (await client.post(CHAT, json={**BODY, "max_tokens": 513})).status_code
 
     assert run(Engines(whole), use) == 422
+
+
+@pytest.mark.parametrize(("code", "said", "outcome"), [(500, "its log says why", "internal_error"),
+                                                       (400, "/secret", "invalid_value")])  # fmt: skip
+def test_an_error_in_the_middle_of_a_stream_is_told_and_counted_as_one_outside(
+    code: int, said: str, outcome: str
+) -> None:
+    async def breaking(_: Engines, __: int) -> AsyncGenerator[Head | bytes, None]:
+        yield EVENTS
+        yield b"data: 1\n\n"
+        yield b'data: {"error": {"message": "/secret", "type": "X", "param": null, "code": %d}}\n\n' % code
+        yield b"data: [DONE]\n\n"
+
+    async def use(client: httpx.AsyncClient, edge: Edge) -> tuple[httpx.Response, float]:
+        response = await client.post(CHAT, json={**BODY, "stream": True})
+        return response, edge.metrics.value("pocketcoder_requests_total", {"route": CHAT, "outcome": outcome})
+
+    response, counted = run(Engines(breaking), use)
+    first, error = events(response)
+    assert (first, counted) == ("1", 1) and said in json.loads(error)["error"]["message"]
+
+
+def test_a_stream_that_is_cut_off_is_no_whole_message() -> None:
+    async def cut(_: Engines, __: int) -> AsyncGenerator[Head | bytes, None]:
+        choice = {"index": 0, "delta": {"content": "Half a"}, "finish_reason": None}
+        yield EVENTS
+        yield f"data: {json.dumps({'id': 'x', 'model': 'base', 'choices': [choice]})}\n\n".encode()
+
+    response = post(Engines(cut), path=MESSAGES, body={**BODY, "stream": True, "max_tokens": 9})
+    assert "Half a" in response.text and "event: error" in response.text and "message_stop" not in response.text

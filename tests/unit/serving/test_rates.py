@@ -48,6 +48,17 @@ def test_tokens_that_were_set_aside_and_not_used_are_there_again() -> None:
         rates.take_tokens("a", 1)
 
 
+def test_what_was_filled_again_meanwhile_is_not_put_back_a_second_time() -> None:
+    clock = Clock()
+    rates = Rates(lambda _: Rate(tokens_per_minute=100), clock)
+    settle = rates.take_tokens("a", 100)
+    clock.now += 60
+    rates.take_tokens("a", 100)
+    settle(0)
+    with pytest.raises(ApiError):
+        rates.take_tokens("a", 1)
+
+
 def test_a_request_larger_than_the_minute_is_let_in_when_the_bucket_is_full_and_paid_for_afterwards() -> None:
     clock = Clock()
     rates = Rates(lambda _: Rate(tokens_per_minute=60), clock)
