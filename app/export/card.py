@@ -15,7 +15,7 @@ from app.evaluation.gate import read_decision
 from app.evaluation.stage import CandidateComparison, against_base, outdated, read_result
 from app.export.choice import BASE, Chosen
 from app.files.json_files import of_this_version, read_json, write_atomic
-from app.models.gguf_source import short_name
+from app.models.gguf_source import SOURCES, short_name
 from app.records import SuiteResult
 from app.runs import Run
 from app.settings import ModelSettings, Profile
@@ -105,6 +105,7 @@ def _of_run(run: Run, profile: Profile, chosen: Chosen) -> dict[str, Any]:
         "is_base": is_base,
         "base": base,
         "hub_name": base if profile.model.source == "hub" else "",
+        "unpacked": profile.model.source in SOURCES,
         "title": base if is_base else f"{base}, {STAGES[chosen.name]}",
         "whole": "the base model" if is_base else "base and adapter in one",
         "made": f"{base} as it is." if is_base else f"A LoRA adapter of {base}, made by {STAGES[chosen.name]}.",

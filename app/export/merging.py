@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.errors import UserError
+from app.files.json_files import read_json, write_json
 from app.models.adapters import check_adapter
 from app.models.base import load_model
 from app.progress import say
@@ -29,6 +30,7 @@ float32. Measured: 1e-5 to 1e-4 (docs/export.md)."""
 PROBE = "def mean(values: list[float]) -> float:\n    return sum(values) / len(values)\n\n\nclass Node:\n    pass\n"
 """What both are asked to tell it."""
 SHARD = "2GB"
+CONFIG = "config.json"
 BESIDE_WEIGHTS = (
     "tokenizer*", "vocab.*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "chat_template*",
     "additional_chat_templates", "generation_config.json", "*.model",
@@ -78,7 +80,7 @@ def _log_probabilities(model: Any, tokenizer: Any) -> "torch.Tensor":
 
 
 def write_merged(model: Any, base: Path, folder: Path, dtype: str) -> None:
-    """Write weights, config and tokenizer. Changes the model's own dtype."""
+    """Write weights, config and tokenizer, for transformers 4 too. Changes the model's own dtype."""
     import torch
 
     say(f"  merged weights in {dtype}")
@@ -89,6 +91,25 @@ def write_merged(model: Any, base: Path, folder: Path, dtype: str) -> None:
                 shutil.copytree(path, folder / path.name, dirs_exist_ok=True)
             else:
                 shutil.copyfile(path, folder / path.name)
+    _in_older_words(folder)
+
+
+def _in_older_words(folder: Path) -> None:
+    """Name the positions' base and the tokenizer's class as transformers 4 does too.
+
+    Without these names that takes positions by a base of 10,000 and says nothing of it, and refuses the tokenizer.
+    Version 5 reads the same out of either.
+    """
+    config = read_json(folder / CONFIG)
+    rope = dict(config.get("rope_parameters") or {})
+    if "rope_theta" in rope:
+        config["rope_theta"] = rope.pop("rope_theta")
+        if rope.get("rope_type", "default") != "default":
+            config["rope_scaling"] = rope
+        write_json(folder / CONFIG, config)
+    named = folder / "tokenizer_config.json"
+    if named.exists() and (held := read_json(named)).get("tokenizer_class") == "TokenizersBackend":
+        write_json(named, held | {"tokenizer_class": "PreTrainedTokenizerFast"})
 
 
 def share_kept(dtype: str, model: Any, base: Path) -> float | None:

@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM
 from app.errors import UserError
 from app.evaluation.stored_results import ADAPTER_KEY, BASE_KEY, VERDICTS, VERDICTS_KEY, adapter_sha256
 from app.export import place
+from app.export.card import Facts, gathered, write_card
 from app.export.choice import choose
 from app.export.exporting import Wanted, export_run
 from app.export.gguf_shape import hyper_parameters
@@ -30,6 +31,7 @@ from app.files.json_files import read_json, write_json
 from app.models.adapters import check_adapter
 from app.models.base import load_tokenizer, weights_sha256
 from app.models.gguf_source import unpack
+from app.run_settings import stored_profile
 from app.runs import Run
 from tests import tiny_model
 from tests.conftest import ROOT
@@ -271,6 +273,17 @@ def test_the_card_tells_base_licences_results_and_settings_and_no_path(own: Run)
     assert "mbpp-chat" not in text
     assert str(own.root.parent) not in text and str(base_of(own).parent) not in text
     assert (own.export / "sft-merged-Q8_0/attribution/sft.csv").read_text() == own.attribution.read_text()
+
+
+@pytest.mark.parametrize(("source", "said"), [("gguf", True), ("package", True), ("path", False), ("hub", False)])
+def test_the_card_says_where_the_base_is_not_what_was_published(own: Run, source: str, said: bool) -> None:
+    profile = stored_profile(own.root)
+    assert profile
+    model = profile.model.model_copy(update={"source": source, "name": "some/model.gguf"})
+    of_run = gathered(own, profile.model_copy(update={"model": model}), choose(own, None))
+    write_card(own.root, of_run, Facts())
+    line = "was unpacked from a GGUF file: where the file's type rounds"
+    assert (line in (own.root / "README.md").read_text()) is said
 
 
 def test_an_adapter_alone_names_its_base_and_fits_it(qwen: Run, tmp_path: Path) -> None:
