@@ -22,9 +22,8 @@ from typing import Any, cast
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from app.serving import best_of, metrics
 from app.serving.anthropic.answered import model_card, model_cards
@@ -47,6 +46,7 @@ from app.serving.rates import Rate, Rates
 from app.serving.request_checks import speaks_anthropic
 from app.serving.requests import Limits, count_answers
 from app.serving.spending import Spending, with_counts
+from app.serving.streams import Answer
 from app.serving.tools.client_calls import functions_called_bare, with_bare_calls
 from app.serving.tools.loop import Loop
 from app.serving.tools.protocol import ServerTools
@@ -285,17 +285,6 @@ class Edge:
             "parent": None if name == base else base,
             "max_model_len": self._limits.max_model_len,
         }
-
-
-class Answer(StreamingResponse):
-    """A response that closes what it streams whatever becomes of the client: its place and the engine's work hang on
-    it."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            await cast(AsyncGenerator[bytes, None], self.body_iterator).aclose()
 
 
 def _known(error: Exception) -> ApiError:

@@ -1,8 +1,12 @@
-"""Server-sent events with JSON, as OpenAI streams them: `data: {...}` and an empty line, [DONE] at the end."""
+"""Server-sent events with JSON, as OpenAI streams them: `data: {...}` and an empty line, [DONE] at the end; and the
+response in which they go to a client."""
 
 import json
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any, cast
+
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from app.serving.engine_protocol import Head
 
@@ -23,3 +27,14 @@ async def events(parts: AsyncIterator[Head | bytes]) -> AsyncIterator[dict[str, 
 
 def event(data: dict[str, Any]) -> bytes:
     return f"data: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
+
+
+class Answer(StreamingResponse):
+    """A response that closes what it streams whatever becomes of the client: its place and the engine's work hang on
+    it."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await cast(AsyncGenerator[bytes, None], self.body_iterator).aclose()

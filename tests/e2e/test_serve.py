@@ -417,12 +417,12 @@ def test_nothing_is_had_without_a_key(serving: Serving) -> None:
         "rebound": httpx.get(f"{serving.url}/v1/models", headers={**bearer, "Host": "evil.example"}),
         "vLLM's own": httpx.post(f"{serving.url}/tokenize", headers=bearer, json={}),
         "lora": httpx.post(f"{serving.url}/v1/load_lora_adapter", headers=bearer, json={}),
-        "metrics": httpx.get(f"{serving.url}/metrics", headers=bearer),
+        "metrics": httpx.get(f"{serving.url}/metrics"),
         "page": httpx.get(f"{serving.url}/ide/config"),
         "file": httpx.get(f"{serving.url}/ide/gradio_api/file=/etc/passwd", headers=bearer),
         "large": httpx.post(f"{serving.url}/v1/completions", headers=bearer, content=b"x" * (2 << 20)),
     }
-    expected = dict(zip(asked, (200, 401, 403, 404, 404, 404, 401, 404, 413), strict=True))
+    expected = dict(zip(asked, (200, 401, 403, 404, 404, 401, 401, 404, 413), strict=True))
     assert {name: response.status_code for name, response in asked.items()} == expected
 
 
@@ -624,8 +624,10 @@ def test_in_a_browser_a_question_streams_and_a_program_runs(serving: Serving, cl
         assert verdict.startswith("Ran to its end") and "42" in verdict
         page.screenshot("served")
         page.open_tab("Evaluation")
-        wait_until(lambda: page.text("#view-evaluation table").count("humaneval-chat-6") == 3)
-        assert "n = 6" in page.text("#view-evaluation table") and "points of pass@1" in page.text("#view-evaluation")
+        wait_until(lambda: "humaneval-chat-6" in page.text("#view-evaluation table"))
+        told = page.text("#view-evaluation")
+        assert "n = 6" in told and "0 of 6" in told
+        assert "points of pass@1" in told or "the adapter is another now" in told, "an earlier test trains it anew"
         page.screenshot("served-evaluation")
         page.open_tab("Learning")
         wait_until(
