@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import threading
+from typing import Any
 
 EVERY_SECONDS = 0.1
 GIB = 1 << 30
@@ -46,6 +47,36 @@ class CardMemory:
         card = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0] or "0"
         command = ["nvidia-smi", f"--id={card}", f"--query-gpu={what}", "--format=csv,noheader,nounits"]
         return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) / 1024
+
+
+class Watched:
+    """A generator; notes the card's peak from its start until it first slept, while it draws, and while it sleeps."""
+
+    def __init__(self, engine: Any, card: CardMemory) -> None:
+        self._engine, self._card, self._phase = engine, card, "starting"
+        self.peaks: dict[str, float] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def generate(self, *given: Any, **named: Any) -> Any:
+        if self._phase != "starting":
+            self.goes_on("drawing")
+        return self._engine.generate(*given, **named)
+
+    def stream(self, *given: Any, **named: Any) -> Any:
+        self.goes_on("drawing")
+        return self._engine.stream(*given, **named)
+
+    def sleep(self) -> None:
+        self._engine.sleep()
+        self.goes_on("learning")
+
+    def goes_on(self, phase: str) -> None:
+        peak = round(self._card.peak_gib, 2)
+        self.peaks[self._phase] = max(self.peaks.get(self._phase, peak), peak)
+        self._phase = phase
+        self._card.restart()
 
 
 def leave_room(card: CardMemory, gib: float) -> None:

@@ -37,7 +37,7 @@ from app.models.base import ensure_model, load_tokenizer
 from app.models.config import config_of
 from app.overrides import with_overrides
 from app.profiles import get_profile
-from app.records import Generator, Prompt, Sampling
+from app.records import Prompt, Sampling
 from app.reward.by_reward.learning import learn
 from app.reward.by_reward.outlets import Files
 from app.reward.by_reward.validation import read_validations
@@ -57,7 +57,7 @@ from app.sandbox.tiers import confinement
 from app.settings import Profile
 from app.settings_grm import GrmSettings
 from app.training.memory import give_back
-from benchmarks.card_memory import CardMemory, leave_room
+from benchmarks.card_memory import CardMemory, Watched, leave_room
 from benchmarks.sft_arms import engine_of
 
 ENDS = {"reward": "reward_mean", "teacher_kl": "teacher_kl", "entropy": "entropy", "tokens": "mean_tokens"}
@@ -121,8 +121,9 @@ def learnt(arguments: argparse.Namespace, profile: Profile, problems: list[Train
     validating = made_once(folder / "problems", validated_by(profile.grm, problems), profile.sandbox, confinement())
     held_out = [one.problem for one in validating]
     with closing(JudgesApart(profile.sandbox, confinement())) as judges:
-        watched = capped_engine(profile, card, arguments.cap) if arguments.cap else Watched(engine_of(profile), card)
-        engine: Any = watched
+        engine: Any = (
+            capped_engine(profile, card, arguments.cap) if arguments.cap else Watched(engine_of(profile), card)
+        )
         loaded = time.perf_counter()
         outlet = Clocked(folder, profile.grm.updates_per_step)
         adapter = learn(
@@ -136,7 +137,7 @@ def learnt(arguments: argparse.Namespace, profile: Profile, problems: list[Train
             held_out=held_out,
             engine_sleeps=bool(arguments.cap and arguments.gpu),
         )
-    watched.goes_on("the end")
+    engine.goes_on("the end")
     card.stop()
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     steps = [later - before for before, later in itertools.pairwise(outlet.ends)] or [math.nan]
@@ -157,8 +158,8 @@ def learnt(arguments: argparse.Namespace, profile: Profile, problems: list[Train
         "learnt_tokens_per_s": round(
             sum(r["learnt_tokens"] for r in rows) / max(1e-9, sum(r["training_seconds"] for r in rows))
         ),
-        "peak_gib": max(watched.peaks.values()),
-        "peaks_gib": watched.peaks,
+        "peak_gib": max(engine.peaks.values()),
+        "peaks_gib": engine.peaks,
         "adapter": str(adapter),
     }
 
@@ -173,36 +174,6 @@ class Clocked(Files):
     def on_figures(self, figures: StepFigures) -> None:
         super().on_figures(figures)
         self.ends.append(time.perf_counter())
-
-
-class Watched:
-    """A generator; notes the card's peak from its start until it first slept, while it draws, and while it sleeps."""
-
-    def __init__(self, engine: Generator, card: CardMemory) -> None:
-        self._engine, self._card, self._phase = engine, card, "starting"
-        self.peaks: dict[str, float] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine, name)
-
-    def generate(self, *given: Any, **named: Any) -> Any:
-        if self._phase != "starting":
-            self.goes_on("drawing")
-        return self._engine.generate(*given, **named)
-
-    def stream(self, *given: Any, **named: Any) -> Any:
-        self.goes_on("drawing")
-        return self._engine.stream(*given, **named)
-
-    def sleep(self) -> None:
-        self._engine.sleep()
-        self.goes_on("learning")
-
-    def goes_on(self, phase: str) -> None:
-        peak = round(self._card.peak_gib, 2)
-        self.peaks[self._phase] = max(self.peaks.get(self._phase, peak), peak)
-        self._phase = phase
-        self._card.restart()
 
 
 def capped_engine(profile: Profile, card: CardMemory, cap: float) -> Watched:

@@ -80,7 +80,7 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
     seconds = time.perf_counter() - start
     rates, failed = dict[str, float](), Counter[str]()
     for problem, (reply, _, why) in zip(problems, replies, strict=True):
-        failed[why] += bool(why)
+        failed.update([why] if why else [])
         passed = not why and suite.verdict(problem, "chat", [reply]).status == Status.PASSED
         rates[problem.id] = float(passed)
     name = f"served-{arguments.model}-{arguments.choice}".replace("/", "-")

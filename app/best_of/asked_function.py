@@ -18,7 +18,7 @@ from app.files.python_source import parsed
 from app.prompting.fences import fences
 
 MAX_CHARS = 20_000
-"""Of a question: what lies behind is not looked through."""
+"""Characters of a question that are searched; the rest is not."""
 _CALLED = re.compile(r"(?:^|>>>|assert\b|\bnot\b|[-*•]|\bfor\b)\s{0,8}(?:\w{1,64}\.)?([a-zA-Z_]\w{0,64})\(", re.M)
 _ASSERTED = re.compile(r"\bassert\s{1,8}([a-zA-Z_]\w{0,64})\(")
 """Also a name that is a built-in function's, such as sum."""

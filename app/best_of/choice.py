@@ -33,7 +33,7 @@ class Choice:
     """Made by `choose`; read by serving, evaluation and the benchmark."""
 
     index: int
-    """Of the drafts that were given; the last of them where the repaired one was given too and is the answer."""
+    """Which of the drafts is the answer, from 0; one more than the last draft's for the repaired one."""
     chosen_by: ChosenBy
     examples: int
     passed: int

@@ -6,7 +6,7 @@ from app.best_of.testing import FailedExample
 from app.prompting.protocols import Message
 
 MAX_CHARS = 600
-"""Of each value that is told."""
+"""Characters of each value that the model is shown."""
 
 
 def repair_dialogue(question: Sequence[Message], reply: str, failed: FailedExample) -> list[Message]:

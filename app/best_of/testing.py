@@ -32,7 +32,7 @@ class FailedExample:
 
     call: str
     expected: str
-    """Empty where the example is no comparison with one value; then `call` is all of it."""
+    """Empty where the example does not compare a call with one value; `call` is then the whole example."""
     got: str
     """What the draft gave; empty where it gave nothing that can be shown."""
     error: str

@@ -173,8 +173,8 @@ class Edge:
 
         def attempt(asked: dict[str, Any]) -> AsyncGenerator[Head | bytes, None]:
             parts = self._attempt(path, asked, deadline, spending)
-            is_free = called_bare and asked.get("tool_choice", "auto") == "auto"
-            return with_bare_calls(parts, asked, called_bare) if is_free else parts
+            may_choose = asked.get("tool_choice", "auto") == "auto"  # not in the last round
+            return with_bare_calls(parts, asked, called_bare) if called_bare and may_choose else parts
 
         if self._best_of and self._split(body["model"])[1]:
             return self._best_of.answer(attempt, body, deadline)

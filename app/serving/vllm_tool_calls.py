@@ -18,7 +18,7 @@ MAX_WHITE_SPACE = 1
 class CompactCalls(Hermes2ProToolParser):
     def adjust_request(self, request: Any) -> Any:
         """vLLM shows special tokens, in case that the tags are some; where they are none, no other is shown either. A
-        small model writes one where it has learnt a tag: their vectors are alike, since neither was trained."""
+        small model writes one where it has learnt a tag: their rows of the output layer are alike (docs/log)."""
         request = super().adjust_request(request)
         if self.tool_call_start_token not in self.model_tokenizer.all_special_tokens:
             request.skip_special_tokens = True

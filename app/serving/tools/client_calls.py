@@ -20,10 +20,11 @@ Parts = AsyncGenerator[Head | bytes, None]
 
 
 def functions_called_bare(body: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names of the client's functions whose calls may come without tags; none where such text stays text."""
+    """Names of the client's functions whose calls may come without tags where the model has the choice; none where
+    such text stays text."""
     names = tuple(tool["function"]["name"] for tool in body.get("tools", ()) if tool["type"] == "function")
-    is_free = body.get("tool_choice", "auto") == "auto" and body.get("n", 1) == 1 and not body.get("logprobs")
-    return names if names and is_free and not wants_json(body["messages"], names) else ()
+    is_one = body.get("n", 1) == 1 and not body.get("logprobs")
+    return names if names and is_one and not wants_json(body["messages"], names) else ()
 
 
 async def with_bare_calls(parts: Parts, body: Mapping[str, Any], names: tuple[str, ...]) -> Parts:
