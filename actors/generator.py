@@ -12,6 +12,7 @@ from typing import Any, cast
 import ray
 
 from actors.answers import answer
+from app import metrics
 from app.errors import UserError
 from app.progress import say
 from app.records import Draft, Prompt, Sampling
@@ -101,11 +102,15 @@ class GeneratorClient:
         raise UserError(f"the generator {doing}, for more than {seconds:.0f} s; {_free()}: {way_out}, and start again")
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling, *, adapter: str = "") -> list[Draft]:
-        return _get(self._actor.generate.remote(prompts, sampling, adapter))
+        drafts: list[Draft] = _get(self._actor.generate.remote(prompts, sampling, adapter))
+        _count(drafts)
+        return drafts
 
     def stream(self, prompts: Sequence[Prompt], sampling: Sampling, *, adapter: str = "") -> Iterator[Draft]:
         for reference in self._actor.stream.remote(prompts, sampling, adapter):
-            yield _get(reference)
+            draft: Draft = _get(reference)
+            _count([draft])
+            yield draft
 
     def score(self, pairs: Sequence[tuple[str, str]], *, adapter: str = "") -> list[list[float]]:
         return _get(self._actor.score.remote(pairs, adapter))
@@ -120,6 +125,11 @@ class GeneratorClient:
 
     def close(self) -> None:
         ray.kill(self._actor)
+
+
+def _count(drafts: Sequence[Draft]) -> None:
+    metrics.count("drafts_total", len(drafts))
+    metrics.count("drafted_tokens_total", sum(one.num_tokens for one in drafts))
 
 
 def _resources(use_gpu: bool, beside_trainer: bool) -> dict[str, float]:

@@ -15,6 +15,7 @@ from typing import Any, cast
 import ray
 from ray.exceptions import ObjectLostError, RayError, RayTaskError, TaskCancelledError
 
+from app import metrics
 from app.errors import UserError
 from app.progress import say
 from app.records import Problem, Status, Verdict
@@ -178,13 +179,14 @@ class JudgePool:
             failure = _failure(job)
             if failure is None:
                 self._forget(job)
-                return ray.get(job.reference)
+                return _counted(ray.get(job.reference))
             if not self._try_again(job, failure):
                 self._forget(job)
                 if mistake := _mistake(failure):
                     raise mistake
                 detail = f"judging failed {MAX_TRIES} times: {failure}"[:300]
-                return [Verdict(problem_id=job.problem.id, status=Status.INFRA, detail=detail)] * len(job.programs)
+                failed = Verdict(problem_id=job.problem.id, status=Status.INFRA, detail=detail)
+                return _counted([failed] * len(job.programs))
 
     def _try_again(self, job: _Job, failure: RayError) -> bool:
         """Send this job anew, and with it whatever else its worker left; False where it has had its tries."""
@@ -217,6 +219,12 @@ class JudgePool:
         self.num_replaced += 1
         say("  a judge ended and is replaced; its problems are tried again")
         self._workers[index] = self._start()
+
+
+def _counted(verdicts: list[Verdict]) -> list[Verdict]:
+    for verdict in verdicts:
+        metrics.count("verdicts_total", status=verdict.status)
+    return verdicts
 
 
 def _failure(job: _Job) -> RayError | None:

@@ -85,7 +85,12 @@ def _parser() -> argparse.ArgumentParser:
     truncate.add_argument("--rank", required=True, type=int, metavar="R", help="of the adapter that is made")
     truncate.add_argument("--out", type=user_path, metavar="DIR", help="its folder; left out, beside the other")
     add_arguments(commands.add_parser("evaluate", parents=[unsafe], help="measure a model, or score given samples"))
-    commands.add_parser("report", parents=[run], help="write report.md and report.html")
+    report = commands.add_parser("report", help="write report.md and report.html, of a run or of a Tune experiment")
+    which = report.add_mutually_exclusive_group(required=True)
+    which.add_argument("--run", type=user_path, metavar="DIR", help="run directory")
+    which.add_argument("--tune", type=user_path, metavar="DIR", help="folder of a Tune experiment, alone")
+    status = commands.add_parser("status", parents=[run], help="what a run is doing, and what is left by the plan")
+    status.add_argument("--json", action="store_true", help="print it as one JSON object")
     _add_serve(commands.add_parser("serve", help="serve the model and a run's adapters, with a page to talk to them"))
     keys = commands.add_parser("keys", help="API keys of the server: add NAME, list, limit NAME, remove NAME")
     keys.add_argument("action", choices=("add", "list", "limit", "remove"))
@@ -232,12 +237,20 @@ def _truncate(arguments: argparse.Namespace) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    from app.report import write_report
+    from app.report import write_report, write_tune_report
     from app.runs import Run
 
+    if arguments.tune:
+        return print(f"report: {write_tune_report(arguments.tune.resolve())}")
     run = Run(arguments.run.resolve())
     write_report(run)
-    print(f"report: {run.report_html}")
+    return print(f"report: {run.report_html}")
+
+
+def _status(arguments: argparse.Namespace) -> None:
+    from app.planning.of_run import print_status
+
+    print_status(arguments.run, as_json=arguments.json)
 
 
 def _serve(arguments: argparse.Namespace) -> None:
@@ -290,6 +303,7 @@ COMMANDS = {
     "truncate": _truncate,
     "evaluate": _evaluate,
     "report": _report,
+    "status": _status,
     "serve": _serve,
     "keys": _keys,
     "sandbox": sandbox,

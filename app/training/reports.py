@@ -17,6 +17,7 @@ import ray.train
 from ray.exceptions import RayError
 from ray.util.queue import Queue
 
+from app import metrics
 from app.errors import UserError
 from app.files.json_files import append_json_line, read_json, read_json_lines, write_json_lines
 from app.models.sizes import GIB
@@ -102,10 +103,9 @@ class Reporter:
 
     def _is_due(self) -> bool:
         """Whether a report is due, by the first worker's clock, on all workers alike."""
-        from app.training.parallel import sum_over_ranks
+        from app.training.parallel import first_says
 
-        is_late = time.monotonic() - self._time >= REPORT_EVERY_S
-        return sum_over_ranks(float(self._is_first and is_late), self._device) > 0
+        return first_says(lambda: time.monotonic() - self._time >= REPORT_EVERY_S, self._device)
 
     def _report(self, checkpoint: ray.train.Checkpoint | None) -> None:
         assert self._latest is not None, "a step comes before its checkpoint"
@@ -117,6 +117,13 @@ class Reporter:
             memory_gib=peak_bytes(self._device) / GIB,
         )
         self._tokens, self._time = latest.tokens, now
+        if self._is_first:
+            metrics.report(
+                step=figures.step,
+                loss=figures.loss,
+                training_tokens_per_second=figures.tokens_per_second,
+                peak_memory_gib=figures.memory_gib,
+            )
         ray.train.report(asdict(figures), checkpoint=checkpoint)
 
 
