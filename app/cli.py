@@ -85,8 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     truncate.add_argument("--rank", required=True, type=int, metavar="R", help="of the adapter that is made")
     truncate.add_argument("--out", type=user_path, metavar="DIR", help="its folder; left out, beside the other")
     add_arguments(commands.add_parser("evaluate", parents=[unsafe], help="measure a model, or score given samples"))
-    report = commands.add_parser("report", help="write report.md and report.html, of a run or of a Tune experiment")
-    which = report.add_mutually_exclusive_group(required=True)
+    which = commands.add_parser("report", help="write report.html").add_mutually_exclusive_group(required=True)
     which.add_argument("--run", type=user_path, metavar="DIR", help="run directory")
     which.add_argument("--tune", type=user_path, metavar="DIR", help="folder of a Tune experiment, alone")
     status = commands.add_parser("status", parents=[run], help="what a run is doing, and what is left by the plan")
@@ -240,11 +239,8 @@ def _report(arguments: argparse.Namespace) -> None:
     from app.report import write_report, write_tune_report
     from app.runs import Run
 
-    if arguments.tune:
-        return print(f"report: {write_tune_report(arguments.tune.resolve())}")
-    run = Run(arguments.run.resolve())
-    write_report(run)
-    return print(f"report: {run.report_html}")
+    run, tune = arguments.run, arguments.tune
+    print(f"report: {write_tune_report(tune.resolve()) if tune else write_report(Run(run.resolve()))}")
 
 
 def _status(arguments: argparse.Namespace) -> None:

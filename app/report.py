@@ -49,14 +49,14 @@ code { font-size: .9em; } img { max-width: 100%; background: white; border-radiu
 """
 
 
-def write_report(run: Run) -> None:
-    """Write report.md, plots/*.png and report.html from whatever stages are complete."""
+def write_report(run: Run) -> Path:
+    """Write report.md, plots/*.png and report.html, whose place it returns, from whatever stages are complete."""
     if not run.info.exists():
         raise UserError(f"{run.root} is no run directory: it holds no run.json")
     facts = _facts(run)
     for path, figure in _plots(run, facts):
         write_atomic(path, plots.png(figure))
-    _write(run.root, TEMPLATE, facts)
+    return _write(run.root, TEMPLATE, facts)
 
 
 def write_tune_report(folder: Path) -> Path:

@@ -21,7 +21,8 @@ from app.files.json_files import read_json_lines
 
 FITNESS, TIME, WHO = "fitness", "training_iteration", "individual"
 OWN = {
-    TIME, WHO, FITNESS, "config", "date", "timestamp", "done", "trial_id", "pid", "hostname", "node_ip", "experiment_tag",
+    TIME, WHO, FITNESS, "config", "date", "timestamp", "done", "trial_id", "pid", "hostname", "node_ip",
+    "experiment_tag",
     "time_this_iter_s", "time_total_s", "time_since_restore", "iterations_since_restore", "checkpoint_dir_name",
     "should_checkpoint", "warmup_time", "timesteps_total", "episodes_total",
 }  # fmt: skip
@@ -137,15 +138,15 @@ def _last_line(path: Path) -> str:
 
 
 def _places(path: Path) -> list[tuple[int, str, str]]:
-    """Of Tune's log of exploits: donor's tag and clone's, their times, two configs. A tag begins with the trial's
-    number."""
+    """Of Tune's log of exploits: the tags of the trial and of its donor, their times, two configs. A tag begins with
+    the trial's number."""
     if not path.exists():
         return []
     found = []
     for line in path.read_text().splitlines():
         try:
-            first, second, _, time, *_ = json.loads(line)
-            found.append((int(time), _number(second), _number(first)))
+            taken, donor, time, *_ = json.loads(line)
+            found.append((int(time), _number(taken), _number(donor)))
         except (ValueError, TypeError):  # a line that a kill cut off
             continue
     return found
@@ -162,10 +163,9 @@ def picture(found: Experiment) -> Any:
     figure = Figure(figsize=(8, 3.6), dpi=110, layout="constrained")
     axes = figure.subplots()
     for trial in sorted({one.trial for one in found.reports}):
-        told = sorted(
-            (one.time, one.fitness) for one in found.reports if one.trial == trial and one.fitness is not None
-        )
-        axes.plot(*zip(*told, strict=True), marker="o", label=trial) if told else None
+        of_trial = [one for one in found.reports if one.trial == trial]
+        told = sorted((one.time, one.fitness) for one in of_trial if one.fitness is not None)
+        axes.plot([time for time, _ in told], [fitness for _, fitness in told], marker="o", label=trial)
     axes.set(xlabel="report", ylabel="fitness", title="Fitness of each trial")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
