@@ -12,6 +12,7 @@ from typing import Any, cast
 import ray
 
 from actors.answers import answer
+from actors.names import named
 from app import metrics
 from app.errors import UserError
 from app.progress import say
@@ -79,7 +80,7 @@ class GeneratorClient:
         Raises UserError where the cluster has no room for the actor within PLACE_SECONDS, where its process ends,
         and where the engine isn't there within LOAD_SECONDS."""
         options = _resources(settings.use_gpu, beside_trainer)
-        self._actor = cast(Any, Generator).options(**options).remote()
+        self._actor = cast(Any, Generator).options(name=named("generator"), **options).remote()
         try:
             place, engine = f"waits for {options}", f"loads {model.name}"
             self._wait(place, self._actor.pid.remote(), PLACE_SECONDS, "end what holds them, or add a node")

@@ -15,6 +15,7 @@ from typing import Any, cast
 import ray
 from ray.exceptions import ObjectLostError, RayError, RayTaskError, TaskCancelledError
 
+from actors.names import named
 from app import metrics
 from app.errors import UserError
 from app.progress import say
@@ -133,7 +134,8 @@ class JudgePool:
 
     def _start(self) -> Any:
         # No CPU is reserved: without a card the model decodes on all of them, and judging is short.
-        return cast(Any, Judge).options(num_cpus=0, scheduling_strategy="SPREAD").remote(self._settings, self._unsafe)
+        options = {"name": named("judge"), "num_cpus": 0, "scheduling_strategy": "SPREAD"}
+        return cast(Any, Judge).options(**options).remote(self._settings, self._unsafe)
 
     def _submit(self, problem: Problem, programs: Sequence[str], tries: int = 1) -> _Job:
         if min(self._load) > 0 and len(self._workers) < self._most:

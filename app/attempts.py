@@ -23,7 +23,7 @@ class Attempts:
         attempts = info["stages"].setdefault(stage, [])
         attempts.append({"start": now(), "end": None})
         write_json(self.info, info)
-        with metrics.tagged(stage=stage):
+        with metrics.tagged(run=self.info.parent.name, stage=stage.split()[0]):
             yield
         info = read_json(self.info)
         info["stages"][stage][-1]["end"] = now()

@@ -20,6 +20,11 @@ class Metric:
     kind: Literal["gauge", "counter"]
     about: str
     tags: tuple[str, ...] = ("stage",)
+    """Beside the run's name, which every figure has."""
+
+    @property
+    def tag_keys(self) -> tuple[str, ...]:
+        return ("run", *self.tags)
 
 
 METRICS = {
@@ -69,7 +74,7 @@ def count(name: str, by: float = 1.0, **tags: str) -> None:
 
 def report_fitness(individual: str, generation: int, value: float) -> None:
     if metric := _metric("fitness"):
-        metric.set(value, {"individual": individual, "generation": str(generation)})
+        metric.set(value, _tags_of("fitness", {"individual": individual, "generation": str(generation)}))
 
 
 def _metric(name: str) -> Any:
@@ -81,10 +86,10 @@ def _metric(name: str) -> Any:
         from ray.util.metrics import Counter, Gauge
 
         kind = Gauge if declared.kind == "gauge" else Counter
-        _made[name] = kind(PREFIX + name, description=declared.about, tag_keys=declared.tags)
+        _made[name] = kind(PREFIX + name, description=declared.about, tag_keys=declared.tag_keys)
     return _made[name]
 
 
 def _tags_of(name: str, more: dict[str, str]) -> dict[str, str]:
     held = _tags | more
-    return {key: held.get(key, "") for key in METRICS[name].tags}
+    return {key: held.get(key, "") for key in METRICS[name].tag_keys}

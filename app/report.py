@@ -14,6 +14,7 @@ from typing import Any
 
 from app import report_plots as plots
 from app.corpus.mining.records import STAGES
+from app.deadlines import time_words
 from app.errors import UserError
 from app.evaluation.gate import Decision, read_decision
 from app.evaluation.stage import BASE, EVOLVE, GRM, SFT, CandidateComparison, against_base, outdated, read_result
@@ -111,7 +112,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "info": info,
         "settings": json.dumps(info["settings"], indent=2),
         "stages": run.stage_seconds(),
-        "shares": {stage: one["share_s"] for stage, one in run.deadlines().items()},
+        "shares": {stage: time_words(one["share_s"]) for stage, one in run.deadlines().items()},
         "cuts": {NAMES[stage]: cut for stage, cut in run.cuts().items()},
         "results": results,
         "comparisons": compared,

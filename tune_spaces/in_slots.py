@@ -61,7 +61,7 @@ def live_in_slot(shared: Shared, name: str, generation: int, held: Mapping[str, 
         # Tune's ids begin at random, and the rung's rates are to be compared on the same prompts
         draws_as=name.partition("_")[2] or name.partition("-")[0],
     )
-    with _held(name):
+    with _held(shared, name):
         lived = live(shared.run.individual(name, generation), birth, around, device)
         _tell(shared, lived)
     return lived
@@ -69,7 +69,7 @@ def live_in_slot(shared: Shared, name: str, generation: int, held: Mapping[str, 
 
 def imitate_in_slot(shared: Shared, generation: int) -> Lived | None:
     device = enforce(shared.slots)
-    with _held(imitation_id(generation)):
+    with _held(shared, imitation_id(generation)):
         lived = imitate_pool(shared.run, generation, _around_of(shared), device)
         if lived:
             _tell(shared, lived)
@@ -77,9 +77,9 @@ def imitate_in_slot(shared: Shared, generation: int) -> Lived | None:
 
 
 @contextlib.contextmanager
-def _held(name: str) -> Iterator[None]:
+def _held(shared: Shared, name: str) -> Iterator[None]:
     """What this process reports is this individual's, which holds a slot."""
-    with metrics.tagged(stage="evolve", individual=short(name)):
+    with metrics.tagged(run=shared.run.root.name, stage="evolve", individual=short(name)):
         metrics.report(slots_held=1)
         try:
             yield

@@ -22,14 +22,16 @@ from app.settings import Profile
 from app.status import STAGES, Planned, seconds_by_stage
 
 
-def plan_of(root: Path) -> Planned:
-    """Of a run directory, whose settings it takes."""
+def plan_of(root: Path, *, sizes_corpus: bool = True) -> Planned:
+    """Of a run directory, whose settings it takes. sizes_corpus: plan a corpus that is there as before, too, for which
+    its sources are looked through."""
     profile = stored_profile(root)
     if profile is None:
         return Planned(why=f"{root} holds no run.json, so there is no plan")
     try:
-        before = inputs_of(profile, None)
-        inputs = inputs_of(profile, root) if Run(root).corpus_manifest.exists() else before
+        is_there = Run(root).corpus_manifest.exists()
+        before = inputs_of(profile, None, sizes_corpus=sizes_corpus or not is_there)
+        inputs = inputs_of(profile, root) if is_there else before
         phases = [*(phase(inputs) for phase in PHASES if phase is not corpus), corpus(before)]
     except (UserError, OSError) as error:
         return Planned(why=str(error))
@@ -39,7 +41,7 @@ def plan_of(root: Path) -> Planned:
 def print_status(root: Path, *, as_json: bool) -> None:
     """Run `python -m app status`. Raises UserError where there is no run."""
     run = status.require_run(root)
-    found = status.progress(run, plan_of(run.root))
+    found = status.progress(run, plan_of(run.root, sizes_corpus=False))
     print(json.dumps(status.as_json(run, found)) if as_json else status.as_text(run, found))
 
 

@@ -84,7 +84,12 @@ def imitate_on_ray(run: Run, profile: Profile, generator: Generator, deadline: D
     steps = total_steps(len(read_lessons(at.lessons)), profile)
     if take_turns(profile):
         generator.sleep()
-    config = {"folder": str(at.folder), "profile": profile.model_dump_json(), "deadline": deadline}
+    config = {
+        "run": run.root.name,
+        "folder": str(at.folder),
+        "profile": profile.model_dump_json(),
+        "deadline": deadline,
+    }
     with shown(f"grm: {at.folder.name}", steps, reports.told) as channel:
         checkpoint = _fit(imitate_loop, config, run, profile, at, channel)
     replace_folder(checkpoint / ADAPTER, at.adapter)
@@ -115,7 +120,7 @@ def learn_loop(config: dict[str, Any]) -> None:
     wanted = set(config["ids"])
     problems = [one.problem for one in problem_store.read_all(run.grm_problems) if one.problem.given.id in wanted]
     at = run.arm(profile.grm.arm)
-    with metrics.tagged(stage="grm"), contextlib.closing(_Reports(at, profile.grm)) as outlet:
+    with metrics.tagged(run=run.root.name, stage="grm"), contextlib.closing(_Reports(at, profile.grm)) as outlet:
         learn(
             at.folder,
             profile,
@@ -140,7 +145,7 @@ def imitate_loop(config: dict[str, Any]) -> None:
     places = MetricsPlaces(label=profile.grm.arm, metrics=at.metrics, tensorboard=at.tensorboard)
     steps = total_steps(len(lessons), profile)
     with (
-        metrics.tagged(stage="grm"),
+        metrics.tagged(run=config["run"], stage="grm"),
         contextlib.closing(Reporter(places, checkpoint, settings, steps, device)) as reporter,
     ):
         imitate(

@@ -137,7 +137,7 @@ def train_loop(config: dict[str, Any]) -> None:
 
     places = _metrics_places(Run(Path(config["run"])))
     with (
-        metrics.tagged(stage="sft"),
+        metrics.tagged(run=Path(config["run"]).name, stage="sft"),
         contextlib.closing(Reporter(places, checkpoint, options, steps, device)) as reporter,
     ):
         loop.train(
