@@ -62,7 +62,8 @@ def evolve_on_ray(run: Run, around: Surroundings, origin: Path, *, with_trunk: b
     settings = around.profile.evolve
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # else Tune draws tables, whatever `verbose` says
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # else it takes Control-C for the experiment's end
-    with shown("evolve", settings.population * settings.generations, str) as channel:
+    number = settings.population * settings.generations
+    with shown("evolve", number, lambda report: report["note"], unit="individuals") as channel:
         shared = Shared(run=run, around=around, slots=started, origin=origin, channel=channel)
         if with_trunk:
             shared = _with_trunk(shared)

@@ -16,11 +16,12 @@ from ray.util.queue import Queue
 from app import metrics
 from app.errors import UserError, causes
 from app.evolution.fitness import fitness_of
+from app.evolution.history import LIVED
 from app.evolution.imitation import imitate_pool, imitation_id
 from app.evolution.records import Genome, Lived
 from app.evolution.standings import short
 from app.evolution.trial import Birth, Surroundings, live, told
-from app.progress import say
+from app.progress import forward_to, say
 from app.runs import Run
 from app.training.reports import send
 from tune_spaces.alpha_evolve import (
@@ -81,10 +82,18 @@ def _held(shared: Shared, name: str) -> Iterator[None]:
     """What this process reports is this individual's, which holds a slot."""
     with metrics.tagged(run=shared.run.root.name, stage="evolve", individual=short(name)):
         metrics.report(slots_held=1)
+        forward_to(
+            lambda said: send(shared.channel, {"step": _num_lived(shared), "note": f"{short(name)}, {said.strip()}"})
+        )
         try:
             yield
         finally:
             metrics.report(slots_held=0)
+
+
+def _num_lived(shared: Shared) -> int:
+    """Individuals that have lived a generation, those of before the first one and imitations aside."""
+    return len(list(shared.run.evolve_individuals.glob(f"*_*/*/{LIVED}")))
 
 
 def _tell(shared: Shared, lived: Lived) -> None:

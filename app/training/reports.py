@@ -187,13 +187,14 @@ def send(channel: Queue, told: dict[str, Any] | str | None) -> None:
 
 
 @contextlib.contextmanager
-def shown(label: str, steps: int, told_of: Callable[[dict[str, Any]], str]) -> Iterator[Queue]:
+def shown(label: str, steps: int, told_of: Callable[[dict[str, Any]], str], *, unit: str = "steps") -> Iterator[Queue]:
     """The driver's side: a queue whose figures and lines are shown until the block ends.
 
-    told_of: what a report says, for a person; it has the step, and the rest as the stage's workers report it.
+    steps: how many of the unit there are to be. told_of: what a report says, for a person; it has the step, and the
+    rest as the stage's workers report it.
     """
     channel = Queue(actor_options={"num_cpus": 0})
-    watcher = threading.Thread(target=_show, args=(channel, label, steps, told_of), daemon=True)
+    watcher = threading.Thread(target=_show, args=(channel, label, steps, told_of, unit), daemon=True)
     watcher.start()
     try:
         yield channel
@@ -203,8 +204,8 @@ def shown(label: str, steps: int, told_of: Callable[[dict[str, Any]], str]) -> I
         channel.shutdown()
 
 
-def _show(channel: Queue, label: str, steps: int, told_of: Callable[[dict[str, Any]], str]) -> None:
-    with progress(label, steps, "steps") as update, contextlib.suppress(RayError):
+def _show(channel: Queue, label: str, steps: int, told_of: Callable[[dict[str, Any]], str], unit: str) -> None:
+    with progress(label, steps, unit) as update, contextlib.suppress(RayError):
         while (figures := channel.get()) is not None:
             if isinstance(figures, str):
                 say(figures)
