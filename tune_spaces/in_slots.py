@@ -3,6 +3,7 @@ its trial or of a task of Ray's. Nobody waits for a slot while holding one.
 """
 
 import contextlib
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -82,13 +83,16 @@ def _held(shared: Shared, name: str) -> Iterator[None]:
     """What this process reports is this individual's, which holds a slot."""
     with metrics.tagged(run=shared.run.root.name, stage="evolve", individual=short(name)):
         metrics.report(slots_held=1)
-        forward_to(
-            lambda said: send(shared.channel, {"step": _num_lived(shared), "note": f"{short(name)}, {said.strip()}"})
-        )
+        forward_to(functools.partial(_progress, shared, name))
         try:
             yield
         finally:
             metrics.report(slots_held=0)
+
+
+def _progress(shared: Shared, name: str, said: str) -> None:
+    """What an individual says while it learns is told as how far it is."""
+    send(shared.channel, {"step": _num_lived(shared), "note": f"{short(name)}, {said.strip()}"})
 
 
 def _num_lived(shared: Shared) -> int:

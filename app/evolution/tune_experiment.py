@@ -159,6 +159,7 @@ def _number(tag: str) -> str:
 def picture(found: Experiment) -> Any:
     """Fitness by report, a line a trial; a Matplotlib Figure."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(8, 3.6), dpi=110, layout="constrained")
     axes = figure.subplots()
@@ -167,7 +168,7 @@ def picture(found: Experiment) -> Any:
         told = sorted((one.time, one.fitness) for one in of_trial if one.fitness is not None)
         axes.plot([time for time, _ in told], [fitness for _, fitness in told], marker="o", label=trial)
     axes.set(xlabel="report", ylabel="fitness", title="Fitness of each trial")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     if len({one.trial for one in found.reports}) <= 12:
         axes.legend(fontsize="small", frameon=False)
