@@ -38,6 +38,8 @@ def one_sentence(done: subprocess.CompletedProcess[str]) -> str:
         (["plan", "--profile", "smoke", "--run", "/no/run"], ["/no/run", "no complete corpus"]),
         (["pipeline", "--profile", "smoke", "--resume"], ["--resume needs --run"]),
         (["report", "--run", "/no/run"], ["/no/run", "is no run directory"]),
+        (["report", "--tune", "/no/tune"], ["/no/tune", "runs/NAME/evolve/tune"]),
+        (["status", "--run", "/no/run"], ["/no/run", "is not there"]),
         (["serve", "--profile", "labtop"], ["'labtop'", "did you mean 'laptop'"]),
         (["serve", "--profile", "smoke", "--config", "/no/serve.yaml"], ["/no/serve.yaml", "serve_configs/*.yaml"]),
         (["serve", "--profile", "smoke", "--run", "/no/run"], ["/no/run", "is no run"]),

@@ -92,6 +92,16 @@ def test_sft_is_left_out_of_an_instruct_model_and_the_report_says_why(finished: 
     assert [result["candidate"] for result in measured["results"]] == ["base"]
 
 
+def test_status_tells_of_a_finished_run(finished: Run, cli: Cli) -> None:
+    done = cli("status", "--run", finished.root, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    stages = {one["name"]: one for one in found["stages"]}
+    assert found["outcome"] == "complete" and found["now"] is None and found["left_s"] == 0
+    assert stages["sft"]["state"] == "done" and 0 < stages["sft"]["used_s"] < 600 and stages["sft"]["planned_s"] > 0
+    assert stages["grm"]["state"] == "left out" and "grm.when=never" in stages["grm"]["note"]
+
+
 def test_evaluate_prints_one_json_object(finished: Run, cli: Cli) -> None:
     done = cli("evaluate", "--run", finished.root, "--json")
     assert done.returncode == 0, done.stderr
