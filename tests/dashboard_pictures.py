@@ -37,7 +37,7 @@ def main() -> None:
         with started_cluster(folder / "runs") as cluster:
             submit(cluster, [*evolving_settings(folder), *TAKES_LONG_ENOUGH])
             run = Run(folder / "runs" / "docs")
-            wait_until(lambda: any(run.evolve_individuals.glob("*_*/1/metrics.jsonl")))
+            wait_until(lambda: any(run.evolve_individuals.glob("*_*/1/lived.json")))
             with open_browser(1500, 1120) as browser:
                 dress(browser)
                 browser.driver.get(cluster.dashboard)
@@ -59,16 +59,19 @@ def submit(cluster: Cluster, settings: list[str]) -> None:
 
 
 def show_the_job(browser: Browser, dashboard: str) -> None:
-    """Its page, with the tasks by name and the end of its log."""
+    """Its page: the tasks by name, and its log, the latest line first."""
     go_to(browser, f"{dashboard}/#/jobs/pocketcoder")
-    time.sleep(8)
+    time.sleep(6)
+    switch = browser.driver.find_element(By.CSS_SELECTOR, "input.MuiSwitch-input")
+    browser.driver.execute_script("arguments[0].click()", switch)
+    time.sleep(2)
 
 
 def show_the_actors(browser: Browser, dashboard: str) -> None:
     """Those that live."""
     go_to(browser, f"{dashboard}/#/actors")
     time.sleep(4)
-    state = browser.driver.find_element(By.CSS_SELECTOR, "input[role=combobox]")
+    state = browser.driver.find_element(By.XPATH, "//label[.='State']/following-sibling::div//input")
     state.send_keys("ALIVE", Keys.ARROW_DOWN, Keys.ENTER)
     time.sleep(4)
 
