@@ -64,6 +64,7 @@ def test_a_run_killed_in_its_training_ends_as_an_uninterrupted_one(
     assert_learnt_as(run, whole)
     attempts = read_json(run.info)["stages"]["sft"]
     assert [attempt["end"] is None for attempt in attempts] == [False, True, False]
+    assert attempts[1]["seen"] >= attempts[1]["start"], "a killed attempt took the time until its last sign of life"
     assert not run.sft_work.exists(), "a finished stage leaves no work behind"
 
 
