@@ -59,8 +59,9 @@ def beating(path: Path) -> Iterator[None]:
 
 
 def _beat(path: Path, over: threading.Event) -> None:
+    pause = 0.0
     while True:
-        is_last = over.wait(EVERY_S if path.exists() else 0.0)
+        is_last, pause = over.wait(pause), EVERY_S
         doing = progress.doing()
         now = Now(at=time.time(), host=platform.node(), pid=os.getpid(), said=progress.last_said())
         with contextlib.suppress(OSError):  # a full disk ends what needs it, with a sentence of its own
