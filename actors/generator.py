@@ -1,7 +1,8 @@
 """The Generator actor: one process that owns the model for drafting and evaluation.
 
 A shell over the engines: it holds one and hands calls through. A stream runs a few drafts ahead of its consumer and
-then waits for it, so a slow consumer costs no memory.
+then waits for it, so a slow consumer costs no memory. vLLM on a card draws for several callers at the same time, who
+may have an adapter each; any other engine takes one call after the other.
 """
 
 import os
@@ -37,13 +38,13 @@ class Generator:
         """The process id, once the actor has its place."""
         return os.getpid()
 
-    def load(self, model: ModelSettings, settings: GenerationSettings, beside_trainer: bool) -> None:
+    def load(self, model: ModelSettings, settings: GenerationSettings, beside_trainer: bool, sharers: int) -> None:
         if beside_trainer:  # which waits while this draws; Ray allows no more threads than cores are reserved
             os.environ.pop("OMP_NUM_THREADS", None)
         if settings.engine == "vllm":
             from app.generation.vllm_engine import VllmEngine
 
-            self._engine = VllmEngine(model, settings)
+            self._engine = VllmEngine(model, settings, sharers=sharers)
         else:
             from app.generation.transformers_engine import TransformersEngine
 
@@ -72,19 +73,23 @@ class GeneratorClient:
     """Calls the actor as if it were local; implements `records.Generator`. A copy in another process calls the same
     actor, which ends with the first one."""
 
-    def __init__(self, model: ModelSettings, settings: GenerationSettings, *, beside_trainer: bool = False) -> None:
-        """beside_trainer: leave a core, and half of the card, to a trainer of the same cluster.
+    def __init__(
+        self, model: ModelSettings, settings: GenerationSettings, *, beside_trainer: bool = False, sharers: int = 1
+    ) -> None:
+        """beside_trainer: leave a core, and half of the card, to a trainer of the same cluster. sharers: who draw at
+        the same time, with an adapter each, where the engine can.
 
         Raises UserError where the cluster has no room for the actor within PLACE_SECONDS, where its process ends,
         and where the engine isn't there within LOAD_SECONDS."""
         options = _resources(settings.use_gpu, beside_trainer)
-        self._actor = cast(Any, Generator).options(**options).remote()
+        at_once = sharers if settings.engine == "vllm" and settings.use_gpu else 1
+        self._actor = cast(Any, Generator).options(**options, max_concurrency=at_once).remote()
         try:
             place, engine = f"waits for {options}", f"loads {model.name}"
             self._wait(place, self._actor.pid.remote(), PLACE_SECONDS, "end what holds them, or add a node")
             self._wait(
                 engine,
-                self._actor.load.remote(model, settings, beside_trainer),
+                self._actor.load.remote(model, settings, beside_trainer, at_once),
                 LOAD_SECONDS,
                 "see its log in Ray's session",
             )
