@@ -116,7 +116,7 @@ def jobs(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _try_jobs(folder: Path, person: Person) -> None:
-    """A stranger's job is refused, the pipeline runs, and a training of 40 steps is stopped and goes on."""
+    """A stranger's job is refused, the pipeline runs, and a training is stopped and goes on."""
     first, (begin, stop, go_on) = documented.blocks("A job")[0], documented.blocks("Stop and go on")[0].splitlines()
     stranger = dataclasses.replace(person, home=folder / "stranger")
     stranger.home.mkdir()
@@ -127,9 +127,7 @@ def _try_jobs(folder: Path, person: Person) -> None:
     staged = Run(runs / "staged")
     shutil.copytree(runs / "first", staged.root)
     shutil.rmtree(staged.sft)
-    info = read_json(staged.info)
-    info["settings"]["sft"] |= {"max_steps": 40, "checkpoint_every": 40}
-    write_json(staged.info, info)
+    _have_steps(staged, 40)
     typed["begun"] = person.types(begin)
     for _ in range(600):  # a minute
         if len(read_json_lines(staged.sft_metrics)) >= 2:
@@ -138,9 +136,17 @@ def _try_jobs(folder: Path, person: Person) -> None:
     typed["stopped"] = person.types(stop)
     typed["log"] = person.types("ray job logs training")
     shutil.copytree(staged.sft, folder / "at_stop")
+    _have_steps(staged, len(read_json_lines(staged.sft_metrics)) + 3)  # the rest is short
     typed["gone_on"] = person.types(go_on)
     for name, done in typed.items():
         (folder / f"{name}.txt").write_text(f"{done.stdout}\nexit code {done.returncode}\n")
+
+
+def _have_steps(run: Run, steps: int) -> None:
+    """No checkpoint comes before the last."""
+    info = read_json(run.info)
+    info["settings"]["sft"] |= {"max_steps": steps, "checkpoint_every": 40}
+    write_json(run.info, info)
 
 
 @pytest.fixture(scope="session")
