@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from app.cluster.signals import interrupt_by_sigterm
 from app.connect.command import add_connect_arguments, connect
 from app.docsearch.command import add_docsearch_arguments, docsearch
 from app.errors import UserError, causes
@@ -23,6 +24,7 @@ from app.sandbox.command import add_sandbox_arguments, sandbox
 def main(argv: Sequence[str] | None = None) -> None:
     try:
         arguments = _parser().parse_args(argv)
+        interrupt_by_sigterm()
         COMMANDS[arguments.command](arguments)
     except KeyboardInterrupt:
         sys.exit(_fail("interrupted: give the same command again to go on (`pipeline` with --resume)", code=130))
@@ -110,9 +112,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--profile", help="left out, the one of this machine")
     add("--config", type=user_path, metavar="FILE", help="left out, serve_configs/<profile>.yaml")
-    add(
-        "--run", metavar="DIR", help="whose adapters; latest (finished last, if left out) or none: the base model alone"
-    )
+    add("--run", metavar="DIR", help="whose adapters; latest (finished last, if left out) or none: the base alone")
     add("--host", help="to listen on, if not the config's; 0.0.0.0 for a container")
     add("--port", type=int, help="of the page and the API, if not the config's")
     add("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="serving.timeout_s=60")
