@@ -19,7 +19,7 @@ from app.errors import UserError, first_line
 from app.files.home import cache_root
 from app.progress import say
 from app.runs import REPOSITORY
-from app.settings import ClusterSettings
+from app.settings import ClusterSettings, GenerationSettings
 
 FORWARDED = ("POCKETCODER_CACHE", "HF_HOME", "HF_TOKEN", "HF_HUB_OFFLINE", MODE)
 """What the driver's environment says of weights and of the network, for workers on other machines."""
@@ -146,6 +146,13 @@ def require_resources(what: str, *, num_cpus: int, num_gpus: int) -> None:
                 f"{what} needs {wanted} {kind}(s) and the Ray cluster has {there.get(kind, 0):.0f}: lower the setting, "
                 "add nodes, or take another --profile (laptop needs no card; cluster.num_cpus=2 lets one core do)"
             )
+
+
+def require_engines(settings: GenerationSettings) -> None:
+    """Raise UserError when the nodes that are up have no room for the engines that draw."""
+    number = settings.num_workers or 1
+    what = "generation" if number == 1 else f"generation.num_workers={number}"
+    require_resources(what, num_cpus=number, num_gpus=number * settings.use_gpu)
 
 
 def _show_no_ray_data_progress() -> None:

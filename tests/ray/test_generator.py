@@ -97,7 +97,7 @@ def test_a_slow_consumer_holds_the_actor_back(generator: GeneratorClient) -> Non
     prompt = Prompt(id="x", text="x", samples=tuple(range(wanted)))
     stream = generator.stream([prompt], Sampling(max_new_tokens=1, temperature=1.0))
     seen = [next(stream).sample]
-    asked = generator._actor.pid.remote()  # waits in the actor until the stream is through
+    asked = generator._actors[0].pid.remote()  # waits in the actor until the stream is through
     assert not ray.wait([asked], timeout=6)[0], "the actor drew all drafts although nobody took them"
     seen += [draft.sample for draft in stream]
     assert sorted(seen) == list(range(wanted))
@@ -131,7 +131,7 @@ def test_an_adapter_is_switched_on_and_off_per_call(
 
 def test_a_process_that_died_is_told_in_a_sentence(generator: GeneratorClient) -> None:
     """The last test: it ends the actor that the others use."""
-    pid = ray.get(generator._actor.pid.remote())
+    pid = ray.get(generator._actors[0].pid.remote())
     stream = generator.stream([Prompt(id="x", text="x", samples=tuple(range(5000)))], Sampling(max_new_tokens=20))
     next(stream)
     os.kill(pid, signal.SIGKILL)
