@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from app.cluster.folders import choose_temporary_folder, make_private_token
+from app.cluster.folders import choose_temporary_folder, make_private_token, object_store_folder
 from app.cluster.offline import MODE
 from app.errors import UserError, first_line
 from app.files.home import cache_root
@@ -56,6 +56,7 @@ def connected(settings: ClusterSettings) -> Iterator[str]:
             address="local",
             num_cpus=settings.num_cpus,
             object_store_memory=settings.object_store_bytes,
+            _plasma_directory=object_store_folder(settings.object_store_bytes),
             include_dashboard=settings.dashboard,
             logging_level=logging.WARNING,
             log_to_driver=False,

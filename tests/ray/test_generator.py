@@ -1,5 +1,6 @@
 """The Generator actor: rendered prompts in, drafts in the same order out, adapters switched per call."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -74,6 +75,29 @@ def generator(local_ray: None) -> Iterator[GeneratorClient]:
     client = GeneratorClient(smoke().model, smoke().generation)
     yield client
     client.close()
+
+
+def test_two_generators_draw_and_score_as_one_does_and_the_end_of_either_is_told(
+    local_ray: None, request: pytest.FixtureRequest
+) -> None:
+    prompts = [Prompt(id=str(n), text=f"def f{n}(a, b):", samples=tuple(range(n + 1))) for n in range(8)]
+    hot, pairs = Sampling(max_new_tokens=12, temperature=1.0, seed=3), [("x", " = 1" * n) for n in range(5)]
+    two = GeneratorClient(smoke().model, smoke().generation.model_copy(update={"num_workers": 2}))
+    with contextlib.closing(two):
+        assert len(below("ray::Generator")) == 2 and free_cores() == 0, "each has half of the cores"
+        drafts, scores = two.generate(prompts, hot), two.score(pairs)
+        two.sleep()
+        assert two.generate(prompts[:1], hot) == drafts[:1], "both wake again"
+        stream = two.stream([Prompt(id="x", text="x", samples=tuple(range(5000)))], Sampling(max_new_tokens=20))
+        assert {draft.sample < 2500 for draft, _ in zip(stream, range(200), strict=False)} == {True, False}
+        os.kill(below("ray::Generator")[1].pid, signal.SIGKILL)
+        with pytest.raises(UserError, match="the generator's process ended .* lower generation.batch_size"):
+            list(stream)
+    one: GeneratorClient = request.getfixturevalue("generator")
+    for ours, theirs in zip(drafts, one.generate(prompts, hot), strict=True):
+        assert (ours.problem_id, ours.sample, ours.token_ids) == (theirs.problem_id, theirs.sample, theirs.token_ids)
+    for found, wanted in zip(scores, one.score(pairs), strict=True):
+        assert found == pytest.approx(wanted, abs=1e-4)
 
 
 def test_drafts_come_in_the_order_of_prompts_and_samples(generator: GeneratorClient) -> None:
