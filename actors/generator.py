@@ -182,6 +182,12 @@ def _places(settings: GenerationSettings, beside_trainer: bool) -> list[dict[str
     return [{"num_cpus": cores_each(machines, number, left=int(beside_trainer)), "num_gpus": 0}] * number
 
 
+def cores_left(settings: GenerationSettings) -> int:
+    """Cores of the cluster that engines beside a trainer leave; at least one."""
+    taken = sum(place["num_cpus"] for place in _places(settings, beside_trainer=True))
+    return max(1, int(ray.cluster_resources().get("CPU", 1) - taken))
+
+
 def _told(places: Sequence[dict[str, float]]) -> str:
     return str(places[0]) if len(places) == 1 else f"{len(places)} x {places[-1]}"
 

@@ -124,6 +124,7 @@ def grm(run: Run, profile: Profile) -> None:
 def evolve(run: Run, profile: Profile) -> None:
     if run.evolve_meta.exists():
         return say("evolve: complete")
+    from actors.generator import cores_left
     from app.evolution.stage import run_evolve, told
     from app.reward.problems.find import OF_RUN, load
     from app.reward.problems.held_out import to_measure_by
@@ -139,7 +140,8 @@ def evolve(run: Run, profile: Profile) -> None:
     say("evolve")
     with run.attempt("evolve"), connected(profile.cluster):
         require_what_stages_need(profile, trains=False, learns=True)
-        slots = slots_for(profile, peak_gib=None, declared=profile.evolve.slots, cards=num_cards())
+        cores = cores_left(profile.generation)
+        slots = slots_for(profile, peak_gib=None, declared=profile.evolve.slots, cards=num_cards(), cores=cores)
         engines = functools.partial(
             generator_and_judges,
             beside_trainer=slots.beside_trainer,

@@ -12,7 +12,8 @@ holds one. Slots are shares of what every cluster has of its own, so nothing has
     one card, four slots       GPU: 0.5 engine, 4 x 0.125 trial      the engine stays awake
     three cards, two a card    GPU: 1 engine, 2 x (2 x 0.5 trial)    the engine has a card of its own
     generation.num_workers=2   GPU: 2 x 1 engine, 2 x 0.5 trial      or more cards, if one is left to train on
-    no card                    CPU: 1 trial or shares of it, and all others the engine
+    no card                    CPU: 1 trial or shares of it, and all others of a machine the engine
+    no card, three machines    CPU: 2 engine, 3 x 1 trial            of 2 cores each, evolve.slots=3
 
 The trials of a card share a core as well, as Ray counts: one beside the engine's is enough for them to start.
 
@@ -80,13 +81,19 @@ class Slots:
 
 
 def slots_for(
-    profile: Profile, *, peak_gib: float | None, declared: int | None, cards: int, started: Slots | None = None
+    profile: Profile,
+    *,
+    peak_gib: float | None,
+    declared: int | None,
+    cards: int,
+    cores: int = 1,
+    started: Slots | None = None,
 ) -> Slots:
     """The slots of an experiment. Without a card as many as are declared, else one; with one see `_on_cards`.
 
     peak_gib: what torch reserved at most for a training by profile.grm (`app.training.memory.peak_bytes`); None, or 0
-    where nothing was trained: what is planned for it. declared: `evolve.slots`. cards: of the cluster. started: the
-    slots by which the engine was started that runs already; it keeps what it has.
+    where nothing was trained: what is planned for it. declared: `evolve.slots`. cards: of the cluster. cores: those
+    that drafting leaves. started: the slots by which the engine was started that runs already; it keeps what it has.
     Raises UserError where not one training fits, or not as many as are declared.
     """
     if profile.sft.use_gpu:
@@ -94,17 +101,19 @@ def slots_for(
             raise UserError("sft.use_gpu=true, and the cluster has no card: add a node with one, or set it to false")
         card = _Card(profile, take_turns(profile) and cards == 1, started)
         return _on_cards(card, peak_gib + CONTEXT_GIB if peak_gib else None, declared, cards)
+    if started:
+        return started
     number = declared or 1
     how = "evolve.slots says so" if declared else "nothing else is declared by evolve.slots"
     return Slots(
         number=number,
         gib=0.0,
         takes_turns=False,
-        resources={"CPU": _share(1.0, number)},
+        resources={"CPU": _share(min(cores, number), number)},
         beside_trainer=True,
         engines=None,
         engine_gib=profile.generation.vram_gib if profile.generation.use_gpu else 0.0,
-        reason=f"{_told(number)} on the core that drafting leaves, without a card: {how}",
+        reason=f"{_told(number)} on {_told(cores, 'core')} that drafting leaves, without a card: {how}",
     )
 
 
@@ -253,5 +262,5 @@ def _share(whole: float, number: int) -> float:
     return math.floor(whole * FRACTIONS / number) / FRACTIONS
 
 
-def _told(number: int) -> str:
-    return "one slot" if number == 1 else f"{number} slots"
+def _told(number: int, what: str = "slot") -> str:
+    return f"one {what}" if number == 1 else f"{number} {what}s"

@@ -2,14 +2,12 @@
 
 Runs in a process of its own, since the tests' process has another Ray. Prints one JSON object: for each kind of work
 the number of nodes that it ran on, and what came of it. Nothing computes on the cards that the nodes say they have.
-Run: python -m tests.ray.nodes
+Run: RAY_AUTH_MODE=token RAY_AUTH_TOKEN=WHATEVER python -m tests.ray.nodes
 """
 
 import contextlib
 import dataclasses
 import json
-import os
-import secrets
 import tempfile
 import threading
 import time
@@ -54,7 +52,6 @@ class Nodes:
     """The three, of which the last can be lost and comes again."""
 
     def __init__(self) -> None:
-        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         self.cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
         self.others = [self.cluster.add_node(**NODE, num_gpus=1) for _ in range(2)]
         ray.init(address=self.cluster.address, log_to_driver=False)

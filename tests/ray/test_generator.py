@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 from actors.generator import DRAFTS_AHEAD, GeneratorClient
 from app.errors import UserError
 from app.profiles import smoke
-from app.records import Prompt, Sampling
+from app.records import Draft, Prompt, Sampling
 from app.settings import SftSettings
 from app.training import lora
 from tests.processes import below
@@ -77,6 +77,11 @@ def generator(local_ray: None) -> Iterator[GeneratorClient]:
     client.close()
 
 
+def drawn(drafts: Sequence[Draft]) -> list[tuple[str, int, tuple[int, ...]]]:
+    """All but their log-probabilities, whose last bits depend on who else was in the batch."""
+    return [(draft.problem_id, draft.sample, draft.token_ids) for draft in drafts]
+
+
 def test_two_generators_draw_and_score_as_one_does_and_the_end_of_either_is_told(
     local_ray: None, request: pytest.FixtureRequest
 ) -> None:
@@ -87,15 +92,14 @@ def test_two_generators_draw_and_score_as_one_does_and_the_end_of_either_is_told
         assert len(below("ray::Generator")) == 2 and free_cores() == 0, "each has half of the cores"
         drafts, scores = two.generate(prompts, hot), two.score(pairs)
         two.sleep()
-        assert two.generate(prompts[:1], hot) == drafts[:1], "both wake again"
+        assert drawn(two.generate(prompts[:2], hot)) == drawn(drafts[:3]), "both wake again"
         stream = two.stream([Prompt(id="x", text="x", samples=tuple(range(5000)))], Sampling(max_new_tokens=20))
         assert {draft.sample < 2500 for draft, _ in zip(stream, range(200), strict=False)} == {True, False}
         os.kill(below("ray::Generator")[1].pid, signal.SIGKILL)
         with pytest.raises(UserError, match="the generator's process ended .* lower generation.batch_size"):
             list(stream)
     one: GeneratorClient = request.getfixturevalue("generator")
-    for ours, theirs in zip(drafts, one.generate(prompts, hot), strict=True):
-        assert (ours.problem_id, ours.sample, ours.token_ids) == (theirs.problem_id, theirs.sample, theirs.token_ids)
+    assert drawn(drafts) == drawn(one.generate(prompts, hot))
     for found, wanted in zip(scores, one.score(pairs), strict=True):
         assert found == pytest.approx(wanted, abs=1e-4)
 

@@ -162,7 +162,14 @@ def test_without_a_card_slots_are_shares_of_a_core_as_declared() -> None:
     one, four = (slots_for(laptop(), peak_gib=None, declared=declared, cards=0) for declared in (None, 4))
     assert shown(one) == (1, 0.0, 0.0, {"CPU": 1.0}) and shown(four) == (4, 0.0, 0.0, {"CPU": 0.25})
     assert one.beside_trainer and not one.takes_turns and profile_in(four, laptop()) == laptop()
-    assert four.reason == "4 slots on the core that drafting leaves, without a card: evolve.slots says so"
+    assert four.reason == "4 slots on one core that drafting leaves, without a card: evolve.slots says so"
+
+
+@pytest.mark.parametrize(("cores", "share"), [(2, 0.5), (4, 1.0), (9, 1.0)])
+def test_without_a_card_slots_have_a_core_each_where_other_machines_have_them(cores: int, share: float) -> None:
+    slots = slots_for(laptop(), peak_gib=None, declared=4, cards=0, cores=cores)
+    assert slots.resources == {"CPU": share}
+    assert slots_for(laptop(), peak_gib=None, declared=4, cards=0, started=slots) == slots
 
 
 def test_a_share_is_granted_as_often_as_there_are_slots_and_not_once_more() -> None:
