@@ -2,7 +2,8 @@
 
 A shell over the engines: each holds one and hands calls through. What is to be drawn is dealt out to them
 (`app.generation.dealing`), and their drafts are the same whatever their number. A stream runs a few drafts ahead of its
-consumer and then waits for it, so a slow consumer costs no memory.
+consumer and then waits for it, so a slow consumer costs no memory. vLLM on a card draws for several callers at the same
+time, who may have an adapter each; any other engine takes one call after the other.
 """
 
 import os
@@ -41,13 +42,13 @@ class Generator:
         """The process id, once the actor has its place."""
         return os.getpid()
 
-    def load(self, model: ModelSettings, settings: GenerationSettings, beside_trainer: bool) -> None:
+    def load(self, model: ModelSettings, settings: GenerationSettings, beside_trainer: bool, sharers: int) -> None:
         if beside_trainer:  # which waits while this draws; Ray allows no more threads than cores are reserved
             os.environ.pop("OMP_NUM_THREADS", None)
         if settings.engine == "vllm":
             from app.generation.vllm_engine import VllmEngine
 
-            self._engine = VllmEngine(model, settings)
+            self._engine = VllmEngine(model, settings, sharers=sharers)
         else:
             from app.generation.transformers_engine import TransformersEngine
 
@@ -76,20 +77,25 @@ class GeneratorClient:
     """Calls the actors as if they were one engine here; implements `records.Generator`. Each actor has a card or,
     without cards, cores of one machine. A copy in another process calls the same actors, which end with the first."""
 
-    def __init__(self, model: ModelSettings, settings: GenerationSettings, *, beside_trainer: bool = False) -> None:
-        """beside_trainer: leave a core, and half of one card, to a trainer of the same cluster.
+    def __init__(
+        self, model: ModelSettings, settings: GenerationSettings, *, beside_trainer: bool = False, sharers: int = 1
+    ) -> None:
+        """beside_trainer: leave a core, and half of one card, to a trainer of the same cluster. sharers: who draw at
+        the same time, with an adapter each, where the engine can.
 
         Starts settings.num_workers actors, or one for each card that is free by OTHERS_SECONDS after the first has its
         own. Raises UserError where the cluster has no room for them within PLACE_SECONDS, where a process ends, and
         where an engine isn't there within LOAD_SECONDS."""
         self._batch_size = settings.batch_size
         places = _places(settings, beside_trainer)
-        self._actors = [cast(Any, Generator).options(scheduling_strategy="SPREAD", **one).remote() for one in places]
+        at_once = sharers if settings.engine == "vllm" and settings.use_gpu else 1
+        alike = {"scheduling_strategy": "SPREAD", "max_concurrency": at_once}
+        self._actors = [cast(Any, Generator).options(**alike, **one).remote() for one in places]
         try:
             self._place(places, settings.num_workers is not None)
             # One that has all of a machine's cores but the trainer's draws on that one as well: the trainer waits then.
             alone = beside_trainer and len(places) == 1
-            loads = [actor.load.remote(model, settings, alone) for actor in self._actors]
+            loads = [actor.load.remote(model, settings, alone, at_once) for actor in self._actors]
             self._wait(f"loads {model.name}", loads, LOAD_SECONDS, "see its log in Ray's session")
         except BaseException:
             self.close()

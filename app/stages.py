@@ -174,7 +174,7 @@ def generator_and_judges(
 ) -> Iterator[tuple[Generator, Judge]]:
     """The actors that draw and judge, on the cluster that is connected. beside_trainer: a trainer is to have room.
     vram_gib: what an engine may take of a card; left out, what the settings say, beside an idle trainer where they
-    take turns. engines: how many, where the settings don't say. sharers: who judge at the same time."""
+    take turns. engines: how many, where the settings don't say. sharers: who draw and judge at the same time."""
     from actors.generator import GeneratorClient
     from actors.judges import JudgePool
     from app.models.config import config_of
@@ -187,7 +187,9 @@ def generator_and_judges(
         settings = settings.model_copy(update={"num_workers": engines})
     with (
         contextlib.closing(JudgePool(profile.sandbox, unsafe=unsafe, sharers=sharers)) as judges,
-        contextlib.closing(GeneratorClient(profile.model, settings, beside_trainer=beside_trainer)) as generator,
+        contextlib.closing(
+            GeneratorClient(profile.model, settings, beside_trainer=beside_trainer, sharers=sharers)
+        ) as generator,
     ):
         yield generator, judges
 

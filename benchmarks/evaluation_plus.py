@@ -78,7 +78,7 @@ def draw_evalplus(profile: Profile, folder: Path, new_tokens: int) -> dict[str, 
     from evalplus.codegen import codegen  # type: ignore[import-not-found]
     from evalplus.provider import make_model  # type: ignore[import-not-found]
 
-    from app.generation.vllm_engine import card_share
+    from app.generation.vllm_arguments import card_share
 
     settings = profile.generation
     options: dict[str, Any] = {"enforce_eager": True, "kv_cache_memory_bytes": settings.kv_cache_bytes}

@@ -28,7 +28,7 @@ from typing import Any
 
 import torch
 
-from app.generation.vllm_engine import card_share
+from app.generation.vllm_arguments import card_share
 from app.models.base import ensure_model, load_model, load_tokenizer
 from app.models.sizes import GIB
 from app.prompting.protocols import without_thought

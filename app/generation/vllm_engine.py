@@ -1,10 +1,11 @@
 """Drawing completions with vLLM, in this process: the faster engine, for a card and for a CPU alike.
 
 Requests are fed as earlier ones finish, so memory does not grow with the samples; a prompt's samples share its prefill
-through vLLM's prefix cache. On a card an adapter lies beside the base; each version of its folder goes to vLLM under a
-number and a name of its own, and the one before is dropped. Without a card it is merged into the weights in place (the
-same PEFT merge as in `app.generation.transformers_engine`), because there unmerged LoRA halves decoding speed. Limits
-of length, and prompts without room, as there. Runs without Ray; `actors.generator` is its shell.
+through vLLM's prefix cache. On a card adapters lie beside the base; each version of a folder goes to vLLM under a
+number and a name of its own. Several threads can draw there at the same time, with an adapter each, in one batch.
+Without a card an adapter is merged into the weights in place (the same PEFT merge as in
+`app.generation.transformers_engine`), because there unmerged LoRA halves decoding speed; who draws with another one
+waits. Limits of length, and prompts without room, as there. Runs without Ray; `actors.generator` is its shell.
 Limits: a process holds one engine; float32 without a card, because bfloat16 is hundreds of times slower on most CPUs.
 Runs with vLLM 0.26 to 0.32.
 """
@@ -12,24 +13,27 @@ Runs with vLLM 0.26 to 0.32.
 import gc
 import importlib.util
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoConfig
 
 from app.errors import UserError
-from app.files.user_files import user_path
 from app.generation.dealing import in_order
 from app.generation.scoring import Pair, check_scored
+from app.generation.sharing import Places, Turns
 from app.generation.transformers_engine import cut_at_stop, no_room, require_card, sample_seed
-from app.hardware import card_gib
+from app.generation.vllm_arguments import engine_arguments, length_limit
 from app.models.adapters import adapter_version, check_adapter, check_rank, check_servable, load_merged
 from app.models.base import ensure_model, load_tokenizer
 from app.prompting.turn_ends import stop_ids
 from app.records import Draft, FinishReason, Prompt, Sampling
-from app.settings import NGRAM_LOOKUP, VLLM_BESIDE_GIB, GenerationSettings, ModelSettings
+from app.settings import GenerationSettings, ModelSettings
 
 QUIET = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # engine and worker in this process: three times as fast on two cores
@@ -42,8 +46,11 @@ QUIET = {
 class VllmEngine:
     """An implementation of `records.Generator`."""
 
-    def __init__(self, model: ModelSettings, settings: GenerationSettings, *, merges: bool | None = None) -> None:
-        """merges: whether adapters are merged into the base's weights; None: they are, unless there is a card."""
+    def __init__(
+        self, model: ModelSettings, settings: GenerationSettings, *, merges: bool | None = None, sharers: int = 1
+    ) -> None:
+        """merges: whether adapters are merged into the base's weights; None: they are, unless there is a card.
+        sharers: threads that draw at the same time, each with an adapter of its own, where none is merged."""
         if importlib.util.find_spec("vllm") is None:
             raise UserError(
                 "generation.engine=vllm but vLLM is not installed: run `make setup`, or take "
@@ -62,9 +69,12 @@ class VllmEngine:
         self._tokenizer = load_tokenizer(self._folder)
         self._engine: Any = None
         self._merges = not settings.use_gpu if merges is None else merges
-        self._held = adapter_version("")
-        """The adapter, and its version, that is merged or lies beside the base."""
-        self._lora: Any = None
+        self._num_places = 1 if self._merges else sharers
+        self._places = Places[tuple[str, tuple[int, ...]]](self._num_places)
+        self._turns = Turns()
+        self._merged = adapter_version("")
+        self._owners: dict[str, deque[Any]] = {}
+        """By request who waits for its output."""
         self._num_versions = 0
         self._asleep = False
         self._number = 0
@@ -73,7 +83,10 @@ class VllmEngine:
         return in_order(prompts, self.stream(prompts, sampling, adapter=adapter))
 
     def stream(self, prompts: Sequence[Prompt], sampling: Sampling, *, adapter: str = "") -> Iterator[Draft]:
-        self._wake(adapter)
+        with self._using(adapter) as lora:
+            yield from self._stream(prompts, sampling, adapter, lora)
+
+    def _stream(self, prompts: Sequence[Prompt], sampling: Sampling, adapter: str, lora: Any) -> Iterator[Draft]:
         tokenised = [(prompt, self._tokenise(prompt.text)) for prompt in prompts]
         yield from no_room(tokenised, self._limit, sampling, adapter)
         tokenised.sort(key=lambda pair: -len(pair[1]))
@@ -83,7 +96,7 @@ class VllmEngine:
         requests = (
             (ids, self._params(sampling, prompt, ids, sample), (prompt, sample)) for prompt, ids, sample in wanted
         )
-        for output, (prompt, sample) in self._run(requests, adapter):
+        for output, (prompt, sample) in self._run(requests, lora):
             yield self._draft(output, prompt, sample, sampling, adapter)
 
     def score(self, pairs: Sequence[tuple[str, str]], *, adapter: str = "") -> list[list[float]]:
@@ -94,8 +107,6 @@ class VllmEngine:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        self._wake(adapter)
-        check_scored(pairs, self._limit)
         # vLLM draws at least one token; its log-probability is not asked for.
         params = SamplingParams(
             max_tokens=1,
@@ -107,18 +118,22 @@ class VllmEngine:
         )
         requests = (([*prompt, *following], params, number) for number, (prompt, following) in enumerate(pairs))
         scores = {}
-        for output, number in self._run(requests, adapter):
-            scores[number] = _logprobs(output.prompt_logprobs, len(pairs[number][0]))
+        with self._using(adapter) as lora:
+            check_scored(pairs, self._limit)
+            for output, number in self._run(requests, lora):
+                scores[number] = _logprobs(output.prompt_logprobs, len(pairs[number][0]))
         return [scores[number] for number in range(len(pairs))]
 
     def sleep(self) -> None:
-        if self._engine is None or self._asleep:
-            return
-        if self._settings.use_gpu:
-            self._engine.sleep(level=1)  # weights move to main memory
-            self._asleep = True
-        else:
-            self._drop()
+        """Waits until nobody draws."""
+        with self._places.idle():
+            if self._engine is None or self._asleep:
+                return
+            if self._settings.use_gpu:
+                self._engine.sleep(level=1)  # weights move to main memory
+                self._asleep = True
+            else:
+                self._drop()
 
     def _drop(self) -> None:
         from vllm.distributed import cleanup_dist_env_and_memory
@@ -127,89 +142,70 @@ class VllmEngine:
         # The kernels stay replaced; a second search for them through all modules trips over one that numba loads.
         type(current_platform).register_triton_kernel_overrides = staticmethod(lambda: None)
         self._engine.engine_core.shutdown()
-        self._engine, self._lora, self._held = None, None, adapter_version("")
+        self._engine, self._merged = None, adapter_version("")
+        self._places.forget()
         gc.collect()
         cleanup_dist_env_and_memory()
 
-    def _wake(self, adapter: str) -> None:
-        """An engine that answers as the base, or as base and adapter."""
+    def _using(self, adapter: str) -> AbstractContextManager[Any]:
+        """The engine answers as the base, or as base and adapter, as long as this is held; gives vLLM's request for the
+        adapter, None where it is merged or there is none."""
+        needs_place = bool(adapter or self._merges)  # the base is there beside adapters
         wanted = adapter_version(adapter)
-        is_other = wanted != self._held and bool(adapter or self._merges)  # the base is there beside an adapter
-        if is_other and adapter:
-            check_adapter(Path(adapter), self._folder)
-            if not self._merges:
-                check_servable(Path(adapter))
-                check_rank(Path(adapter), self._settings.max_lora_rank, "generation.max_lora_rank")
+        if adapter and not self._places.has(wanted):  # before an engine is started for it
+            self._check(Path(adapter))
+        return self._places.using(
+            wanted, lambda: self._put(adapter, wanted), self._take_away, wake=self._wake, needs_place=needs_place
+        )
+
+    def _check(self, adapter: Path) -> None:
+        check_adapter(adapter, self._folder)
+        if not self._merges:
+            check_servable(adapter)
+            check_rank(adapter, self._settings.max_lora_rank, "generation.max_lora_rank")
+
+    def _wake(self) -> None:
         if self._engine is None:
             self._engine = self._start()
         if self._asleep:
             self._engine.wake_up()
             self._asleep = False
-        if is_other:
-            (self._merge if self._merges else self._exchange)(adapter)
-            self._engine.reset_prefix_cache()
-            self._held = wanted
 
-    def _merge(self, adapter: str) -> None:
-        merged = load_merged(self._folder, self._model, torch.device("cpu"), adapter)
-        self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": merged.named_parameters()})
-
-    def _exchange(self, adapter: str) -> None:
+    def _put(self, adapter: str, version: tuple[str, tuple[int, ...]]) -> Any:
         """vLLM goes by number and name: under those of another version it would answer from that one's weights and
         prefixes."""
+        if self._merges:
+            if version != self._merged:
+                merged = load_merged(self._folder, self._model, torch.device("cpu"), adapter)
+                self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": merged.named_parameters()})
+                self._engine.reset_prefix_cache()
+                self._merged = version
+            return None
         from vllm.lora.request import LoRARequest
 
-        if self._lora is not None:
-            self._engine.remove_lora(self._lora.lora_int_id)
-            self._lora, self._held = None, adapter_version("")
         self._num_versions += 1
         lora = LoRARequest(f"{adapter}#{self._num_versions}", self._num_versions, adapter)
-        self._engine.add_lora(lora)
-        self._lora = lora
+        with self._turns:
+            self._engine.add_lora(lora)
+        return lora
+
+    def _take_away(self, lora: Any) -> None:
+        if lora is not None:
+            with self._turns:
+                self._engine.remove_lora(lora.lora_int_id)
 
     def _start(self) -> Any:
         from vllm import EngineArgs
         from vllm.v1.engine.llm_engine import LLMEngine
 
-        return LLMEngine.from_engine_args(EngineArgs(**self._arguments()))
-
-    def _arguments(self) -> dict[str, Any]:
-        """What vLLM is started with."""
-        from transformers import AutoConfig
-
-        settings = self._settings
         config = AutoConfig.from_pretrained(self._folder).get_text_config(decoder=True)
-        positions = config.max_position_embeddings
         # vLLM adds the generation config's own.
         found = stop_ids(self._tokenizer, getattr(config, "eos_token_id", None))
         self._stop_ids = sorted(token for token in found if token < config.vocab_size)
-        self._limit = min(settings.max_model_len, positions - 1)  # scoring draws one token more
-        options: dict[str, Any] = {
-            "dtype": "float32",
-            "kv_cache_memory_bytes": settings.kv_cache_bytes,
-            # A prompt prefilled in parts fails with a seed: vLLM takes draws back by the offset of a CUDA generator.
-            "enable_chunked_prefill": False,
-            "max_num_batched_tokens": self._limit + 1,
-            "worker_cls": "app.generation.vllm_cpu.Worker",
-        }
-        if settings.use_gpu:
-            options = {
-                "dtype": self._model.dtype,
-                "gpu_memory_utilization": card_share(settings.vram_gib),
-                "max_num_batched_tokens": max(settings.max_num_batched_tokens, settings.batch_size),
-                "enable_sleep_mode": True,
-            }
-        if not self._merges:
-            options |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": settings.max_lora_rank}
-        if settings.num_speculative_tokens:
-            options["speculative_config"] = speculative_config(settings, config.vocab_size)
-        return options | {
-            "model": str(self._folder),
-            "max_model_len": self._limit + 1,
-            "max_num_seqs": settings.batch_size,
-            "enforce_eager": not settings.use_gpu,
-            "disable_log_stats": True,
-        }
+        self._limit = length_limit(self._settings, config)
+        adapters = 0 if self._merges else self._num_places
+        options = engine_arguments(self._model, self._settings, self._folder, config, adapters=adapters)
+        return LLMEngine.from_engine_args(EngineArgs(**options))
 
     def _tokenise(self, text: str) -> list[int]:
         return self._tokenizer(text, add_special_tokens=False).input_ids
@@ -231,23 +227,31 @@ class VllmEngine:
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
-    def _run(self, requests: Iterator[tuple[list[int], Any, Any]], adapter: str) -> Iterator[tuple[Any, Any]]:
+    def _run(self, requests: Iterator[tuple[list[int], Any, Any]], lora: Any) -> Iterator[tuple[Any, Any]]:
         """Each finished output with what its request brought along, as it finishes."""
-        lora = self._lora if adapter else None
         waiting: dict[str, Any] = {}
+        finished: deque[Any] = deque()
         try:
             while True:
-                for ids, params, ticket in islice(requests, 2 * self._settings.batch_size - len(waiting)):
-                    self._number += 1
-                    waiting[str(self._number)] = ticket
-                    self._engine.add_request(str(self._number), {"prompt_token_ids": ids}, params, lora_request=lora)
+                with self._turns:
+                    for ids, params, ticket in islice(requests, 2 * self._settings.batch_size - len(waiting)):
+                        self._number += 1
+                        name = str(self._number)
+                        waiting[name], self._owners[name] = ticket, finished
+                        self._engine.add_request(name, {"prompt_token_ids": ids}, params, lora_request=lora)
+                    if waiting and not finished:
+                        for output in self._engine.step():
+                            self._owners.pop(output.request_id).append(output)
                 if not waiting:
                     return
-                for output in self._engine.step():
+                while finished:
+                    output = finished.popleft()
                     yield output, waiting.pop(output.request_id)
         finally:  # nobody wants the rest
             if waiting:
-                self._engine.abort_request(list(waiting))
+                with self._turns:
+                    unfinished = [name for name in waiting if self._owners.pop(name, None) is not None]
+                    self._engine.abort_request(unfinished)
 
     def _draft(self, output: Any, prompt: Prompt, sample: int, sampling: Sampling, adapter: str) -> Draft:
         drawn = output.outputs[0]
@@ -277,27 +281,3 @@ def _logprobs(flat: Any, first: int = 0) -> list[float]:
     """Take the log-probability of each token from place `first` on. flat: vLLM's FlatLogprobs, in which the token that
     was drawn or given comes first at each place."""
     return [flat.logprobs[start] for start in flat.start_indices[first:]]
-
-
-def card_share(vram_gib: float) -> float:
-    """The share of the card that vLLM may plan with, to take that much of it in all."""
-    total = card_gib()
-    return (min(vram_gib, total) - VLLM_BESIDE_GIB) / total
-
-
-def speculative_config(settings: GenerationSettings, vocab_size: int) -> dict[str, Any]:
-    """vLLM's own names for how tokens are guessed. Raises UserError for a draft model of another vocabulary."""
-    from transformers import AutoConfig
-
-    tokens = {"num_speculative_tokens": settings.num_speculative_tokens}
-    if not settings.draft_model:
-        return {"method": "ngram", **tokens, **NGRAM_LOOKUP}
-    folder = user_path(settings.draft_model)
-    name = str(folder) if folder.is_dir() else settings.draft_model
-    size = AutoConfig.from_pretrained(name).get_text_config(decoder=True).vocab_size
-    if size != vocab_size:
-        raise UserError(
-            f"generation.draft_model={settings.draft_model} has a vocabulary of {size} and the model one of "
-            f"{vocab_size}, so it can't guess its tokens: take a smaller model of the same family"
-        )
-    return {"method": "draft_model", "model": name, **tokens}

@@ -1,6 +1,7 @@
 """Drafts of vLLM follow an adapter whose folder changes between two calls, merged into the base or beside it."""
 
 import importlib.util
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +47,39 @@ def drafts_of_versions(engine: Any, base: str, adapter: Path) -> list[list[Draft
     return found + [engine.generate(PROMPTS, GREEDY, adapter=str(adapter)) for _ in range(2)]
 
 
+def assert_drawn_at_once(engine: Any, base: str, other: Path, adapter: str, in_one_batch: bool) -> None:
+    """Three threads draw what each draws alone; whether the engine worked for several of them in one step."""
+    write_adapter(base, other, seed=4)
+    names = ["", adapter, str(other)]
+
+    def drawn(name: str) -> list[tuple[int, ...]]:
+        return [draft.token_ids for draft in engine.generate(PROMPTS, GREEDY, adapter=name)]
+
+    alone = [drawn(name) for name in names]
+    callers: list[int] = []
+    step = engine._engine.step
+
+    def counted() -> Any:
+        callers.append(len({id(finished) for finished in engine._owners.values()}))
+        return step()
+
+    engine._engine.step = counted
+    with ThreadPoolExecutor(3) as threads:
+        assert list(threads.map(drawn, names)) == alone
+    engine._engine.step = step
+    assert (max(callers) > 1) == in_one_batch
+
+
 def _drawn_and_scored(base: str, adapter: Path, merges: bool) -> tuple[list[list[Draft]], list[list[float]]]:
     """In the process of the engine."""
     from app.generation.vllm_engine import VllmEngine
 
-    engine = VllmEngine(ModelSettings(source="path", name=base), SETTINGS, merges=merges)
+    engine = VllmEngine(ModelSettings(source="path", name=base), SETTINGS, merges=merges, sharers=2)
     drafts = drafts_of_versions(engine, base, adapter)
     scores = engine.score([(PROMPTS[0].text, " return a + b")], adapter=str(adapter))
     engine.sleep()
     assert engine.generate(PROMPTS, GREEDY, adapter=str(adapter)) == drafts[-1]
+    assert_drawn_at_once(engine, base, adapter.with_name("other"), str(adapter), in_one_batch=not merges)
     if not merges:
         write_adapter(base, adapter, seed=3, rank=16)
         with pytest.raises(UserError, match=r"rank 16, and this engine takes 8: raise generation\.max_lora_rank"):
@@ -124,7 +149,7 @@ def test_any_change_of_its_files_is_another_version(tmp_path: Path) -> None:
 
 
 def test_a_draft_model_of_another_vocabulary_is_refused(smoke_model: Path, tmp_path: Path) -> None:
-    from app.generation.vllm_engine import speculative_config
+    from app.generation.vllm_arguments import speculative_config
 
     options = {"num_speculative_tokens": 4, "use_gpu": True, "draft_model": str(smoke_model)}
     settings = SETTINGS.model_copy(update=options)
@@ -137,9 +162,9 @@ def test_a_draft_model_of_another_vocabulary_is_refused(smoke_model: Path, tmp_p
 
 
 def test_vllm_plans_with_less_than_the_card_is_given_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    from app.generation import vllm_engine
+    from app.generation import vllm_arguments
 
-    monkeypatch.setattr(vllm_engine, "card_gib", lambda: 80.0)
-    assert vllm_engine.card_share(8.0) == pytest.approx((8 - VLLM_BESIDE_GIB) / 80)
-    monkeypatch.setattr(vllm_engine, "card_gib", lambda: 8.0)
-    assert vllm_engine.card_share(22.0) == pytest.approx((8 - VLLM_BESIDE_GIB) / 8)
+    monkeypatch.setattr(vllm_arguments, "card_gib", lambda: 80.0)
+    assert vllm_arguments.card_share(8.0) == pytest.approx((8 - VLLM_BESIDE_GIB) / 80)
+    monkeypatch.setattr(vllm_arguments, "card_gib", lambda: 8.0)
+    assert vllm_arguments.card_share(22.0) == pytest.approx((8 - VLLM_BESIDE_GIB) / 8)

@@ -1,0 +1,71 @@
+"""What vLLM's engine is started with: lengths, batches, share of a card, room for adapters, how tokens are guessed."""
+
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig
+
+from app.errors import UserError
+from app.files.user_files import user_path
+from app.hardware import card_gib
+from app.settings import NGRAM_LOOKUP, VLLM_BESIDE_GIB, GenerationSettings, ModelSettings
+
+
+def length_limit(settings: GenerationSettings, config: Any) -> int:
+    """Tokens of prompt and draft together. config: transformers', of the base model."""
+    return min(settings.max_model_len, config.max_position_embeddings - 1)  # scoring draws one token more
+
+
+def engine_arguments(
+    model: ModelSettings, settings: GenerationSettings, folder: Path, config: Any, *, adapters: int
+) -> dict[str, Any]:
+    """vLLM's EngineArgs. folder: the base model's. adapters: beside the base at the same time; 0: none lies there."""
+    limit = length_limit(settings, config)
+    options: dict[str, Any] = {
+        "dtype": "float32",
+        "kv_cache_memory_bytes": settings.kv_cache_bytes,
+        # A prompt prefilled in parts fails with a seed: vLLM takes draws back by the offset of a CUDA generator.
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": limit + 1,
+        "worker_cls": "app.generation.vllm_cpu.Worker",
+    }
+    if settings.use_gpu:
+        options = {
+            "dtype": model.dtype,
+            "gpu_memory_utilization": card_share(settings.vram_gib),
+            "max_num_batched_tokens": max(settings.max_num_batched_tokens, settings.batch_size),
+            "enable_sleep_mode": True,
+        }
+    if adapters:
+        options |= {"enable_lora": True, "max_loras": adapters, "max_lora_rank": settings.max_lora_rank}
+    if settings.num_speculative_tokens:
+        options["speculative_config"] = speculative_config(settings, config.vocab_size)
+    return options | {
+        "model": str(folder),
+        "max_model_len": limit + 1,
+        "max_num_seqs": settings.batch_size,
+        "enforce_eager": not settings.use_gpu,
+        "disable_log_stats": True,
+    }
+
+
+def card_share(vram_gib: float) -> float:
+    """The share of the card that vLLM may plan with, to take that much of it in all."""
+    total = card_gib()
+    return (min(vram_gib, total) - VLLM_BESIDE_GIB) / total
+
+
+def speculative_config(settings: GenerationSettings, vocab_size: int) -> dict[str, Any]:
+    """vLLM's own names for how tokens are guessed. Raises UserError for a draft model of another vocabulary."""
+    tokens = {"num_speculative_tokens": settings.num_speculative_tokens}
+    if not settings.draft_model:
+        return {"method": "ngram", **tokens, **NGRAM_LOOKUP}
+    folder = user_path(settings.draft_model)
+    name = str(folder) if folder.is_dir() else settings.draft_model
+    size = AutoConfig.from_pretrained(name).get_text_config(decoder=True).vocab_size
+    if size != vocab_size:
+        raise UserError(
+            f"generation.draft_model={settings.draft_model} has a vocabulary of {size} and the model one of "
+            f"{vocab_size}, so it can't guess its tokens: take a smaller model of the same family"
+        )
+    return {"method": "draft_model", "model": name, **tokens}
