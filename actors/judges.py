@@ -8,12 +8,13 @@ so that a job that ends its judges costs no other job anything.
 
 import dataclasses
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import ray
 from ray.exceptions import ObjectLostError, RayError, RayTaskError, TaskCancelledError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from app.errors import UserError
 from app.progress import say
@@ -76,6 +77,8 @@ class JudgePool:
         most = settings.num_workers or int(ray.cluster_resources().get("CPU", 1))
         self._most = max(1, most // sharers)
         self._workers: list[Any] = []
+        self._homes: list[str] = []
+        """The node of each."""
         self._load: list[int] = []
         """Jobs that each worker has."""
         self._sent: list[_Job] = []
@@ -131,8 +134,14 @@ class JudgePool:
         self._load.append(0)
 
     def _start(self) -> Any:
+        """One more on the node that has the fewest for its cores. What reserves nothing, Ray puts anywhere."""
+        held = Counter(self._homes)
+        cores = {node["NodeID"]: node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]}
+        home = min(cores, key=lambda node: (held[node] + 1) / (cores[node] or 1e-9))
+        self._homes.append(home)
         # No CPU is reserved: without a card the model decodes on all of them, and judging is short.
-        return cast(Any, Judge).options(num_cpus=0, scheduling_strategy="SPREAD").remote(self._settings, self._unsafe)
+        options = {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(home, soft=True)}
+        return cast(Any, Judge).options(**options).remote(self._settings, self._unsafe)
 
     def _submit(self, problem: Problem, programs: Sequence[str], tries: int = 1) -> _Job:
         if min(self._load) > 0 and len(self._workers) < self._most:
@@ -216,7 +225,9 @@ class JudgePool:
     def _replace(self, index: int) -> None:
         self.num_replaced += 1
         say("  a judge ended and is replaced; its problems are tried again")
+        del self._homes[index]
         self._workers[index] = self._start()
+        self._homes.insert(index, self._homes.pop())
 
 
 def _failure(job: _Job) -> RayError | None:

@@ -68,8 +68,10 @@ class Nodes:
     def lost_when(self, is_so: Callable[[], Any]) -> Any:
         """Lose one as soon as that is so, while the block is at work."""
 
+        deadline = time.monotonic() + 60
+
         def lose() -> None:
-            while not is_so():
+            while not is_so() and time.monotonic() < deadline:
                 time.sleep(0.02)
             self.lose()
 
