@@ -7,9 +7,9 @@
                the slots in which individuals learn, beside one engine; with cards, the cards of engine and trainings
 
 Prints one JSON line for each stage and number of workers. speedup: its rate by that of the first number; efficiency:
-that by how many times as many workers they are. What each starts with (Ray, processes, imports, weights) is not timed,
-and of evolution engine and judges are not. `same` of drafting: whether all drafts are those of the first number, token
-for token; bf16 and another batch can turn a close choice.
+that by how many times as many workers they are. in_tasks_s: of a build's seconds those in which its workers work. What
+each starts with (Ray, processes, imports, weights) is not timed, and of evolution engine and judges are not. `same` of
+drafting: how many drafts are those of the first number, token for token; bf16 and another batch can turn a close choice.
 
 Run: python -m benchmarks.scaling [--workers 1,2] [--stages corpus,judging,drafting,evolution]
      python -m benchmarks.scaling --gpu --cards 1,2 --workers 1,2,4,8      cards for drafting and evolution
@@ -27,9 +27,11 @@ from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import ray
 
+from app.cluster.job_queue import run_tasks
 from app.cluster.session import connected
 from app.hardware import num_cores
 from app.overrides import with_overrides
@@ -83,7 +85,16 @@ def write_model(folder: Path, shape: dict[str, Any]) -> None:
 
 
 def corpus(work: Path, profile: Profile, workers: int) -> dict[str, Any]:
-    from app.corpus.build import build_corpus
+    from app.corpus import build
+
+    in_tasks = 0.0
+
+    def timed(*arguments: Any, **named: Any) -> Any:
+        nonlocal in_tasks
+        start = time.perf_counter()
+        answers = run_tasks(*arguments, **named)
+        in_tasks += time.perf_counter() - start
+        return answers
 
     tree, recipe = work / "tree", work / "recipe.yaml"
     recipe.write_text(RECIPE.format(tree=tree))
@@ -92,10 +103,11 @@ def corpus(work: Path, profile: Profile, workers: int) -> dict[str, Any]:
     ray.get([imports.remote() for _ in range(workers)])
     with open_run(work / f"corpus-{workers}", with_overrides(profile, settings), resume=False) as run:
         start = time.perf_counter()
-        build_corpus(run, with_overrides(profile, settings), [], unsafe=True)
+        with patch.object(build, "run_tasks", timed):
+            build.build_corpus(run, with_overrides(profile, settings), [], unsafe=True)
         seconds = time.perf_counter() - start
     size = sum(path.stat().st_size for path in tree.rglob("*.py"))
-    return {"seconds": seconds, "amount": size / MIB, "unit": "MiB of source"}
+    return {"seconds": seconds, "amount": size / MIB, "unit": "MiB of source", "in_tasks_s": round(in_tasks, 2)}
 
 
 def judging(profile: Profile, verdicts: int, workers: int) -> dict[str, Any]:
