@@ -9,7 +9,7 @@
 Prints one JSON line for each stage and number of workers. speedup: its rate by that of the first number; efficiency:
 that by how many times as many workers they are. in_tasks_s: of a build's seconds those in which its workers work. What
 each starts with (Ray, processes, imports, weights) is not timed, and of evolution engine and judges are not. `same` of
-drafting: how many drafts are those of the first number, token for token; bf16 and another batch can turn a close choice.
+drafting: how many drafts are those of the first number by their tokens; in bf16 another batch can turn a close choice.
 
 Run: python -m benchmarks.scaling [--workers 1,2] [--stages corpus,judging,drafting,evolution]
      python -m benchmarks.scaling --gpu --cards 1,2 --workers 1,2,4,8      cards for drafting and evolution
