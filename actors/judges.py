@@ -9,7 +9,7 @@ so that a job that ends its judges costs no other job anything.
 import dataclasses
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import ray
@@ -77,8 +77,8 @@ class JudgePool:
         most = settings.num_workers or int(ray.cluster_resources().get("CPU", 1))
         self._most = max(1, most // sharers)
         self._workers: list[Any] = []
-        self._homes: list[str] = []
-        """The node of each."""
+        self._homes: dict[Any, str] = {}
+        """The node of each, those that ended included."""
         self._load: list[int] = []
         """Jobs that each worker has."""
         self._sent: list[_Job] = []
@@ -134,14 +134,13 @@ class JudgePool:
         self._load.append(0)
 
     def _start(self) -> Any:
-        """One more on the node that has the fewest for its cores. What reserves nothing, Ray puts anywhere."""
-        held = Counter(self._homes)
         cores = {node["NodeID"]: node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]}
-        home = min(cores, key=lambda node: (held[node] + 1) / (cores[node] or 1e-9))
-        self._homes.append(home)
+        home = home_of_next(cores, [self._homes[worker] for worker in self._workers if worker in self._homes])
         # No CPU is reserved: without a card the model decodes on all of them, and judging is short.
         options = {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(home, soft=True)}
-        return cast(Any, Judge).options(**options).remote(self._settings, self._unsafe)
+        judge = cast(Any, Judge).options(**options).remote(self._settings, self._unsafe)
+        self._homes[judge] = home
+        return judge
 
     def _submit(self, problem: Problem, programs: Sequence[str], tries: int = 1) -> _Job:
         if min(self._load) > 0 and len(self._workers) < self._most:
@@ -225,9 +224,14 @@ class JudgePool:
     def _replace(self, index: int) -> None:
         self.num_replaced += 1
         say("  a judge ended and is replaced; its problems are tried again")
-        del self._homes[index]
         self._workers[index] = self._start()
-        self._homes.insert(index, self._homes.pop())
+
+
+def home_of_next(cores: Mapping[str, float], homes: Iterable[str]) -> str:
+    """The node with the fewest judges for its cores: what reserves nothing, Ray would put anywhere. cores: by node;
+    homes: the node of each judge that is there."""
+    held = Counter(homes)
+    return min(cores, key=lambda node: (held[node] + 1) / (cores[node] or 1e-9))
 
 
 def _failure(job: _Job) -> RayError | None:

@@ -5,6 +5,7 @@ import os
 import secrets
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,20 @@ from tests.processes import end_group
 
 @pytest.fixture(scope="module")
 def found(cache: Path) -> dict[str, Any]:
-    """What `tests.ray.nodes` prints."""
-    env = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    command = [sys.executable, "-m", "tests.ray.nodes"]
-    with subprocess.Popen(
-        command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
-        try:
-            said, errors = process.communicate(timeout=150)
-        finally:
-            end_group(process.pid)
+    """What `tests.faults.nodes` prints."""
+    command = [sys.executable, "-m", "tests.faults.nodes"]
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        env = os.environ | {
+            "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_TMPDIR": folder, "RAY_ADDRESS": "",
+        }  # fmt: skip
+        with subprocess.Popen(
+            command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            start_new_session=True,
+        ) as process:  # fmt: skip
+            try:
+                said, errors = process.communicate(timeout=600)
+            finally:
+                end_group(process.pid)
     assert process.returncode == 0, errors[-3000:]
     found: dict[str, Any] = json.loads(said.splitlines()[-1])
     return found
