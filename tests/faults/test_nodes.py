@@ -32,7 +32,7 @@ def found(cache: Path) -> dict[str, Any]:
             finally:
                 end_group(process.pid)
     assert process.returncode == 0, errors[-3000:]
-    found: dict[str, Any] = json.loads(said.splitlines()[-1])
+    found: dict[str, Any] = json.loads(next(line for line in said.splitlines() if line.startswith("{")))
     return found
 
 
