@@ -15,7 +15,7 @@ import ray
 import torch
 from transformers import AutoModelForCausalLM
 
-from actors.generator import DRAFTS_AHEAD, GeneratorClient
+from actors.generator import DRAFTS_AHEAD, GeneratorClient, _places, cores_left
 from app.errors import UserError
 from app.profiles import smoke
 from app.records import Draft, Prompt, Sampling
@@ -76,6 +76,16 @@ def generator(local_ray: None) -> Iterator[GeneratorClient]:
     client = GeneratorClient(smoke().model, smoke().generation)
     yield client
     client.close()
+
+
+def test_engines_have_a_card_each_and_one_of_them_half_of_the_trainers(local_ray: None) -> None:
+    on_cards = smoke().generation.model_copy(update={"use_gpu": True})
+    assert _places(on_cards, False) == [{"num_cpus": 1, "num_gpus": 1.0}], "the cluster has one card"
+    three = on_cards.model_copy(update={"num_workers": 3})
+    assert [place["num_gpus"] for place in _places(three, True)] == [0.5, 1.0, 1.0]
+    assert [place["num_gpus"] for place in _places(three, False)] == [1.0, 1.0, 1.0]
+    assert cores_left(smoke().generation) == 1 and cores_left(three) == 1
+    assert cores_left(smoke().generation.model_copy(update={"num_workers": 2})) == 2
 
 
 def drawn(drafts: Sequence[Draft]) -> list[tuple[str, int, tuple[int, ...]]]:
