@@ -11,7 +11,8 @@ cost.
 
 The stage's own code on a local Ray (`app.evolution.stage.populate`, `tune_spaces.experiment`), but for problems and
 solve rates, which are given: FILEs of `app.reward.problems.store` and of `benchmarks.reward rates`
-(benchmarks/solve_rates.json has those of Qwen2.5-Coder-0.5B-Instruct). --tokens: of all
+(benchmarks/solve_rates.json has those of Qwen2.5-Coder-0.5B-Instruct). `evolve.*` is what that has by itself, whatever
+the profile says, and --set grm.problems=[...] names the sources of FILE. --tokens: of all
 that is drawn or learnt, for rung and trunk, by individuals, for selection and in imitations. How much selection and
 imitations take is known only when they have, so it is a plan; what was spent is told. One JSON line an arm: seconds by
 what they went to, of the whole and of all individuals together, of which the overhead follows where one trains at a
@@ -29,6 +30,8 @@ from pathlib import Path
 from typing import Any
 
 from app.cluster.session import connected
+from app.errors import UserError
+from app.evolution.curriculum import source_weights
 from app.evolution.history import all_lived, read_boundaries
 from app.evolution.records import Lived
 from app.evolution.ruler import ruler_of
@@ -43,10 +46,12 @@ from app.reward.problems.held_out import to_measure_by
 from app.reward.problems.store import read
 from app.runs import Run
 from app.settings import Profile
+from app.settings_evolve import EvolveSettings
 from app.stages import generator_and_judges
 from app.training.ray_train import replace_folder
 from app.training.state import ADAPTER
 from benchmarks.reward import profile_of
+from tune_spaces.alpha_evolve import default_genome
 from tune_spaces.experiment import evolve_on_ray, num_cards
 from tune_spaces.gpu_slots import slots_for
 
@@ -72,7 +77,8 @@ def profile_for(arguments: argparse.Namespace) -> Profile:
         f"evolve.trunk_tokens={shares.get('trunk', 0)}",
         f"evolve.rung_tokens={shares.get('rung', 1)}",
     ]
-    return of_individuals(with_overrides(profile_of(arguments), [*given, *arguments.overrides]))
+    profile = profile_of(arguments).model_copy(update={"evolve": EvolveSettings()})  # a small machine's measures little
+    return of_individuals(with_overrides(profile, [*given, *arguments.overrides]))
 
 
 def evolved(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -80,6 +86,8 @@ def evolved(arguments: argparse.Namespace) -> dict[str, Any]:
     run, tokenizer = Run(arguments.out / "runs" / arguments.name), load_tokenizer(ensure_model(profile.model))
     run.root.mkdir(parents=True, exist_ok=True)
     problems = [one.problem for one in read(arguments.problems)]
+    if others := {one.given.source for one in problems} - source_weights(default_genome(profile.grm).mixture).keys():
+        raise UserError(f"{arguments.problems} has problems of {', '.join(sorted(others))}: name them by grm.problems")
     measuring = hardened(
         arguments.out / "validation", profile, to_measure_by(profile.evolve, profile.grm, problems), "evolve"
     )

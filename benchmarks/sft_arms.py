@@ -8,6 +8,7 @@ Steps; those that take --share deal their work to several cards, one process a c
     python -m benchmarks.sft_arms choose  --out OUT
     python -m benchmarks.sft_arms confirm --out OUT [--share 0/4] [--gpu] --suite humaneval --suite tooluse=FOLDER
     python -m benchmarks.sft_arms pool    --out OUT
+    python -m benchmarks.sft_arms pair    --out OUT --left base --right ARM,ARM [--measured measure] : means of seeds
 
 Arms are those of ARMS, or given by --arm NAME:ROWS:KEY=VALUE+KEY=VALUE, where ROWS is a folder in that of --rows;
 --only takes some. All of ARMS but one see as many tokens, and those that differ in rows alone train at the rate at
@@ -148,6 +149,26 @@ def pool(arguments: argparse.Namespace) -> None:
     for protocols in ("chat", "completion", "chat,completion"):
         for name, found in pooled(arguments.out, "confirm", protocols.split(",")).items():
             _say(arguments, arm=name, pooled=protocols, **told_of(found))
+
+
+def pair(arguments: argparse.Namespace) -> None:
+    """One arm against another, each the mean of several measured ones (the seeds of one arm), by problem: each suite in
+    a dialogue, then programs pooled."""
+    found: dict[str, dict[str, _Rates]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    sides = {"left": arguments.left.split(","), "right": arguments.right.split(",")}
+    for (label, name), (_, rates) in sorted(_rates(arguments.out, arguments.measured).items()):
+        suite, protocol, *_ = label.partition("#")[0].split("-")
+        for side, names in sides.items():
+            if name in names and protocol == "chat":
+                for problem, rate in rates.items():
+                    found[suite][side][problem].append(rate)
+                    if suite not in ONE_PROTOCOL:
+                        found["pooled"][side][f"{suite}: {problem}"].append(rate)
+    for suite, both in found.items():
+        means = [{k: sum(v) / len(v) for k, v in both[side].items()} for side in sides]
+        if comparison := compare(*means):
+            passed = {side: round(sum(mean.values()), 1) for side, mean in zip(sides, means, strict=True)}
+            _say(arguments, suite=suite, **sides, passed=passed, **told_of(comparison))
 
 
 def pooled(out: Path, step: str, protocols: Sequence[str] = ("chat", "completion")) -> dict[str, Comparison]:
@@ -313,7 +334,7 @@ def _share(text: str) -> tuple[int, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     steps = parser.add_subparsers(required=True)
-    for step in (train, measure, choose, confirm, pool):
+    for step in (train, measure, choose, confirm, pool, pair):
         one = steps.add_parser(step.__name__)
         one.add_argument("--out", type=Path, required=True)
         one.add_argument("--share", type=_share, default=(0, 1), metavar="PART/PARTS")
@@ -335,6 +356,9 @@ def main() -> None:
         one.add_argument("--samples", type=int, default=1)
         one.add_argument("--temperature", type=float, default=0.0)
         one.add_argument("--new-tokens", type=int, default=640)
+    for name in ("left", "right"):
+        steps.choices["pair"].add_argument(f"--{name}", required=True, metavar="ARM,ARM")
+    steps.choices["pair"].add_argument("--measured", default="measure", metavar="STEP", help="measure, hardened, ...")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     arguments.step(arguments)

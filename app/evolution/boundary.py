@@ -167,11 +167,9 @@ def _order(boundary: Boundary, names: Sequence[str]) -> list[str]:
 
 
 def _coverage(run: Run, generation: int, around: Surroundings) -> Coverage | None:
-    """Of the drafts that individuals have learnt from so far, beside as many of the untouched model's."""
-    if not around.untouched:
-        return None
+    """Of the drafts that individuals have learnt from so far, beside as many of one of them."""
     pool = pooled(draft_files(run.evolve_individuals, generation), {one.given.id for one in around.problems})
-    return coverage(generation, pool.rates, around.untouched)
+    return coverage(generation, pool.own)
 
 
 def _forget_states(run: Run, generation: int) -> None:

@@ -15,8 +15,8 @@ import hashlib
 import json
 import math
 import sys
-from collections import Counter, deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -164,6 +164,8 @@ class Pool:
     """Drafts that passed, copies among them."""
     rates: Rates
     """Of all drafts, whether they passed or not."""
+    own: Mapping[str, Rates]
+    """The same by individual."""
 
 
 def draft_files(individuals: Path, generation: int) -> list[DraftFile]:
@@ -184,17 +186,23 @@ def pooled(files: Iterable[DraftFile], problems: Collection[str], most: int = MO
     file that holds no drafts.
     """
     held: dict[str, dict[str, Pooled]] = {}
-    found = list[Rates]()
+    found = defaultdict[str, list[Rates]](list)
     num_passed = 0
     for file in files:
         drafts = [one for one in read_drafts(file.path) if one.draft.problem_id in problems]
-        found.append(rates(drafts))
+        found[file.individual].append(rates(drafts))
         for one in drafts:
             if one.reward == 1:
                 num_passed += 1
                 _hold(held.setdefault(one.draft.problem_id, {}), one, file, most)
     drafts_of = (programs.values() for programs in held.values())
-    return Pool(drafts=tuple(one for group in drafts_of for one in group), num_passed=num_passed, rates=summed(found))
+    own = {individual: summed(held) for individual, held in found.items()}
+    return Pool(
+        drafts=tuple(one for group in drafts_of for one in group),
+        num_passed=num_passed,
+        rates=summed(own.values()),
+        own=own,
+    )
 
 
 def summed(found: Iterable[Rates]) -> dict[str, tuple[int, int]]:
@@ -252,24 +260,30 @@ def union_lessons(
     return read_lessons(path)
 
 
-def coverage(generation: int, pool: Rates, one_policy: Rates) -> Coverage | None:
-    """Problems solved by anybody in the pool beside those that one policy solves with as many drafts; None where they
-    have no problem in common.
+def coverage(generation: int, own: Mapping[str, Rates]) -> Coverage | None:
+    """Problems solved by anybody in the pool beside those that one individual solves with as many drafts; None where no
+    problem was drawn by two of them. own: rates by individual.
 
-    For each problem k is the number of drafts of whoever has fewer, and both are given the unbiased chance that one of
-    k of their drafts passes: so neither is better for having drawn more, nor for the problems that it drew.
+    For each problem k is the number of drafts of whoever has fewest, and all are given the unbiased chance that one of
+    k of their drafts passes, the individuals on the average. The untouched model's drafts would not do beside it: the
+    problems were chosen by them, those that none of them solved were left out, so they solve all.
     """
-    k = {name: min(pool[name][1], one_policy[name][1]) for name in pool if name in one_policy}
-    if not k:
+    by_problem = defaultdict[str, list[tuple[int, int]]](list)
+    for rated in own.values():
+        for name, one in rated.items():
+            by_problem[name].append(one)
+    shared = [found for found in by_problem.values() if len(found) > 1]
+    if not shared:
         return None
+    least = [min(counted for _, counted in found) for found in shared]
 
-    def share(found: Rates) -> float:
-        return math.fsum(pass_at_k(found[name][1], found[name][0], k[name]) for name in k) / len(k)
+    def share(solved: Callable[[list[tuple[int, int]], int], float]) -> float:
+        return math.fsum(solved(found, k) for found, k in zip(shared, least, strict=True)) / len(shared)
 
     return Coverage(
         generation=generation,
-        problems=len(k),
-        drafts_a_problem=sum(k.values()) / len(k),
-        pool=share(pool),
-        one_policy=share(one_policy),
+        problems=len(shared),
+        drafts_a_problem=sum(least) / len(least),
+        pool=share(lambda found, k: pass_at_k(sum(c for _, c in found), sum(p for p, _ in found), k)),
+        one_policy=share(lambda found, k: math.fsum(pass_at_k(c, p, k) for p, c in found) / len(found)),
     )

@@ -132,16 +132,17 @@ class Lived:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
-    """How many problems a pool of drafts solves, beside as many drafts of one policy. Made by `app.evolution.pool`."""
+    """How many problems a pool of drafts solves, beside as many drafts of one individual. Made by
+    `app.evolution.pool`."""
 
     generation: int
     problems: int
-    """Of which both have as many drafts."""
+    """That two individuals or more drew drafts of."""
     drafts_a_problem: float
     pool: float
     """Share of the problems that one of the pool's drafts solves, expected over which ones are taken."""
     one_policy: float
-    """The same of the untouched model's drafts."""
+    """The same of one individual's drafts, on the average."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -293,33 +293,39 @@ COUNTS = st.integers(1, 5).flatmap(lambda drafts: st.tuples(st.integers(0, draft
 SOME = st.dictionaries(st.sampled_from("abcd"), COUNTS, min_size=1)
 
 
-@given(SOME, SOME)
-def test_coverage_is_what_is_solved_over_all_choices_of_as_many_drafts(
-    pool: dict[str, tuple[int, int]], one_policy: dict[str, tuple[int, int]]
-) -> None:
+@given(st.lists(SOME, min_size=1, max_size=3))
+def test_coverage_is_what_is_solved_over_all_choices_of_as_many_drafts(own: list[dict[str, tuple[int, int]]]) -> None:
     """By enumeration: the share of the choices of k drafts that hold one that passed."""
 
     def solved(passed: int, counted: int, k: int) -> float:
         drafts = [True] * passed + [False] * (counted - passed)
         return statistics.fmean(map(any, itertools.combinations(drafts, k)))
 
-    both = pool.keys() & one_policy.keys()
-    found = coverage(2, pool, one_policy)
-    if not both:
+    found = coverage(2, {str(number): one for number, one in enumerate(own)})
+    drawn = [[one[name] for one in own if name in one] for name in "abcd"]
+    shared = [group for group in drawn if len(group) > 1]
+    if not shared:
         assert found is None
         return
-    k = {name: min(pool[name][1], one_policy[name][1]) for name in both}
-    assert found is not None and (found.generation, found.problems) == (2, len(both))
-    assert found.drafts_a_problem == pytest.approx(statistics.fmean(k.values()))
-    assert found.pool == pytest.approx(statistics.fmean(solved(*pool[name], k[name]) for name in both))
-    assert found.one_policy == pytest.approx(statistics.fmean(solved(*one_policy[name], k[name]) for name in both))
+    least = [min(counted for _, counted in group) for group in shared]
+    assert found is not None and (found.generation, found.problems) == (2, len(shared))
+    assert found.drafts_a_problem == pytest.approx(statistics.fmean(least))
+    both = [tuple(map(sum, zip(*group, strict=True))) for group in shared]
+    assert found.pool == pytest.approx(statistics.fmean(solved(*one, k) for one, k in zip(both, least, strict=True)))
+    alone = [statistics.fmean(solved(*one, k) for one in group) for group, k in zip(shared, least, strict=True)]
+    assert found.one_policy == pytest.approx(statistics.fmean(alone))
 
 
-def test_a_pool_is_no_better_for_having_drawn_more() -> None:
-    many, few = {"a": (120, 1920), "b": (0, 960)}, {"a": (1, 16), "b": (0, 16), "c": (16, 16)}
-    found = coverage(1, many, few)
+def test_a_pool_is_no_better_for_having_drawn_more_of_the_same() -> None:
+    found = coverage(1, {"many": {"a": (120, 1920), "b": (0, 960)}, "few": {"a": (1, 16), "b": (0, 16), "c": (16, 16)}})
     assert found is not None and found.problems == 2 and found.drafts_a_problem == 16
-    assert found.one_policy == 0.5 and found.pool == pytest.approx((1 - (15 / 16) ** 16) / 2, abs=5e-3)
+    assert found.pool == pytest.approx((1 - (15 / 16) ** 16) / 2, abs=5e-3)
+    assert coverage(1, {"alone": {"a": (3, 16)}}) is None
+
+
+def test_a_pool_of_those_who_solve_different_problems_solves_more_than_one_of_them() -> None:
+    found = coverage(1, {"left": {"a": (8, 16), "b": (0, 16)}, "right": {"a": (0, 16), "b": (8, 16)}})
+    assert found is not None and found.pool > 0.95 and found.one_policy == 0.5
 
 
 def write_drawn(path: Path, engine: Counting, problems: Sequence[Asked], seed: int, samples: int = 16) -> None:
