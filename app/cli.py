@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from app.cluster.signals import interrupt_by_sigterm
 from app.connect.command import add_connect_arguments, connect
 from app.docsearch.command import add_docsearch_arguments, docsearch
 from app.errors import UserError, causes
@@ -23,6 +24,7 @@ from app.sandbox.command import add_sandbox_arguments, sandbox
 def main(argv: Sequence[str] | None = None) -> None:
     try:
         arguments = _parser().parse_args(argv)
+        interrupt_by_sigterm()
         COMMANDS[arguments.command](arguments)
     except KeyboardInterrupt:
         sys.exit(_fail("interrupted: give the same command again to go on (`pipeline` with --resume)", code=130))

@@ -15,6 +15,7 @@ from typing import Any
 
 from app.cluster.folders import choose_temporary_folder, make_private_token, object_store_folder
 from app.cluster.offline import MODE
+from app.cluster.signals import interrupt_by_sigterm
 from app.errors import UserError, first_line
 from app.files.home import cache_root
 from app.progress import say
@@ -63,6 +64,7 @@ def connected(settings: ClusterSettings) -> Iterator[str]:
         )
         where = f", dashboard at http://{context.dashboard_url} (token: `ray get-auth-token`)"
         say("started Ray on this machine" + (where if context.dashboard_url else ""))
+    interrupt_by_sigterm()
     _show_no_ray_data_progress()
     try:
         yield f"http://{context.dashboard_url}" if context.dashboard_url else ""

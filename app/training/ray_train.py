@@ -4,8 +4,10 @@ Ray Train keeps the checkpoints under the stage's work folder, and picks the new
 when the stage is started again.
 """
 
+import concurrent.futures
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,18 +36,23 @@ def fit(
     work: Path,
     channel: Queue,
     scaling: ray.train.ScalingConfig,
+    *,
+    stop_s: float = 0.0,
     **data: Any,
 ) -> Any:
     """Run `loop` on its workers to its end, from the newest checkpoint in `work` on, and return Ray Train's result.
 
-    channel: of `reports.shown`; the workers find it in their config. data: the trainer's data sets.
+    channel: of `reports.shown`; the workers find it in their config, for `is_stopped` too. stop_s: how long workers get
+    to save a checkpoint where the command is interrupted. data: the trainer's data sets.
     """
+    stop = work / "stop"
+    stop.unlink(missing_ok=True)  # of a driver that was killed while it waited
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(LOOK_EVERY_S))
     if not joined_address():  # nobody takes this machine away with a warning: no process need look out for one
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     trainer = TorchTrainer(
         loop,
-        train_loop_config=config | {"channel": channel},
+        train_loop_config=config | {"channel": channel, "stop": str(stop)},
         scaling_config=scaling,
         run_config=ray.train.RunConfig(
             name=TRAIN_RUN,
@@ -56,7 +63,35 @@ def fit(
         ),
         **data,
     )
-    return trainer.fit()
+    return _run(trainer.fit, stop, stop_s)
+
+
+def _run(fit_all: Callable[[], Any], stop: Path, stop_s: float) -> Any:
+    """Call it, in a thread: Ray Train then leaves Control-C alone, which it would answer by ending the workers at once,
+    in this training and in what follows."""
+    done: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+    def work() -> None:
+        try:
+            done.set_result(fit_all())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        return done.result()
+    except KeyboardInterrupt:
+        if stop_s:
+            say(f"  interrupted: the training saves a checkpoint, for {stop_s:.0f} s at most; again, and it saves none")
+            stop.parent.mkdir(parents=True, exist_ok=True)
+            stop.touch()
+            concurrent.futures.wait([done], timeout=stop_s)
+        raise
+
+
+def is_stopped(config: dict[str, Any]) -> bool:
+    """In a worker: whether its driver was interrupted, and wants a checkpoint before the workers end."""
+    return os.path.exists(config["stop"])
 
 
 def forget_torn_snapshot(work: Path) -> None:

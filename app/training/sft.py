@@ -15,6 +15,7 @@ from typing import Any
 import ray
 import ray.train
 
+from app.cluster.signals import STOP_S
 from app.errors import UserError
 from app.files.json_files import read_json, read_json_lines, write_json
 from app.models.base import ensure_model
@@ -23,7 +24,7 @@ from app.progress import forward_to, say
 from app.runs import Run, git_commit
 from app.settings import Profile
 from app.training.memory import ALLOCATOR, choose_keep, give_back, shape_of, step_memory
-from app.training.ray_train import fit, forget_torn_snapshot, replace_folder, set_up_device
+from app.training.ray_train import fit, forget_torn_snapshot, is_stopped, replace_folder, set_up_device
 from app.training.reports import MetricsPlaces, Reporter, send, shown, told
 from app.training.saved_activations import Keep
 from app.training.schedule import total_steps
@@ -94,6 +95,7 @@ def _fit(run: Run, profile: Profile, steps: int) -> Any:
             ray.train.ScalingConfig(
                 num_workers=options.num_workers, use_gpu=options.use_gpu, resources_per_worker=resources
             ),
+            stop_s=STOP_S,
             datasets={"train": _dataset(run)},
             dataset_config=ray.train.DataConfig(datasets_to_split=[]),  # each worker takes its own rows (`feed`)
         )
@@ -148,6 +150,7 @@ def train_loop(config: dict[str, Any]) -> None:
             difficulty=difficulty,
             held_out=held_out_batches(profile),
             on_held_out=reporter.on_held_out,
+            is_stopped=lambda: is_stopped(config),
         )
     give_back()
 

@@ -37,6 +37,7 @@ def one_sentence(done: subprocess.CompletedProcess[str]) -> str:
         ),
         (["plan", "--profile", "smoke", "--run", "/no/run"], ["/no/run", "no complete corpus"]),
         (["pipeline", "--profile", "smoke", "--resume"], ["--resume needs --run"]),
+        (["pipeline", "--profile", "smoke", "--run", "s3://bucket/run"], ["'s3://bucket/run' is a URL", "cluster.md"]),
         (["report", "--run", "/no/run"], ["/no/run", "is no run directory"]),
         (["serve", "--profile", "labtop"], ["'labtop'", "did you mean 'laptop'"]),
         (["serve", "--profile", "smoke", "--config", "/no/serve.yaml"], ["/no/serve.yaml", "serve_configs/*.yaml"]),
