@@ -8,12 +8,13 @@ so that a job that ends its judges costs no other job anything.
 
 import dataclasses
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import ray
 from ray.exceptions import ObjectLostError, RayError, RayTaskError, TaskCancelledError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.names import named
 from app import metrics
@@ -78,6 +79,8 @@ class JudgePool:
         most = settings.num_workers or int(ray.cluster_resources().get("CPU", 1))
         self._most = max(1, most // sharers)
         self._workers: list[Any] = []
+        self._homes: dict[Any, str] = {}
+        """The node of each, those that ended included."""
         self._load: list[int] = []
         """Jobs that each worker has."""
         self._sent: list[_Job] = []
@@ -133,9 +136,13 @@ class JudgePool:
         self._load.append(0)
 
     def _start(self) -> Any:
+        cores = {node["NodeID"]: node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]}
+        home = home_of_next(cores, [self._homes[worker] for worker in self._workers if worker in self._homes])
         # No CPU is reserved: without a card the model decodes on all of them, and judging is short.
-        options = {"name": named("judge"), "num_cpus": 0, "scheduling_strategy": "SPREAD"}
-        return cast(Any, Judge).options(**options).remote(self._settings, self._unsafe)
+        options = {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(home, soft=True)}
+        judge = cast(Any, Judge).options(name=named("judge"), **options).remote(self._settings, self._unsafe)
+        self._homes[judge] = home
+        return judge
 
     def _submit(self, problem: Problem, programs: Sequence[str], tries: int = 1) -> _Job:
         if min(self._load) > 0 and len(self._workers) < self._most:
@@ -227,6 +234,13 @@ def _counted(verdicts: list[Verdict]) -> list[Verdict]:
     for verdict in verdicts:
         metrics.count("verdicts_total", status=verdict.status)
     return verdicts
+
+
+def home_of_next(cores: Mapping[str, float], homes: Iterable[str]) -> str:
+    """The node with the fewest judges for its cores: what reserves nothing, Ray would put anywhere. cores: by node;
+    homes: the node of each judge that is there."""
+    held = Counter(homes)
+    return min(cores, key=lambda node: (held[node] + 1) / (cores[node] or 1e-9))
 
 
 def _failure(job: _Job) -> RayError | None:

@@ -113,8 +113,10 @@ class SftSettings(Settings):
 
 class GenerationSettings(Settings):
     engine: Literal["transformers", "vllm"] = "transformers"
+    num_workers: int | None = Field(default=None, ge=1, le=1024)
+    """Engines, each with a card or, without cards, cores of its own; None: one for each card, or one."""
     batch_size: int = Field(default=16, ge=1, le=1024)
-    """Completions drawn at once."""
+    """Completions that an engine draws at once."""
     use_gpu: bool = False
     max_num_batched_tokens: int = Field(default=8192, ge=64, le=1 << 20)
     """Tokens of one forward pass, padding included; vLLM without a card has its own. Prompts beyond it join in a later

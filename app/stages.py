@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from app.cluster.offline import offline
-from app.cluster.session import connected, require_resources
+from app.cluster.session import connected, require_engines, require_resources
 from app.corpus.clean.guard import Guard
 from app.evaluation.guarded_suites import guard_for
 from app.files.json_files import read_json
@@ -127,6 +127,7 @@ def grm(run: Run, profile: Profile) -> None:
 def evolve(run: Run, profile: Profile) -> None:
     if run.evolve_meta.exists():
         return say("evolve: complete")
+    from actors.generator import cores_left
     from app.evolution.stage import run_evolve, told
     from app.planning.of_run import stage_deadline
     from app.reward.problems.find import OF_RUN, load
@@ -143,11 +144,13 @@ def evolve(run: Run, profile: Profile) -> None:
     say("evolve")
     with run.attempt("evolve"), connected(profile.cluster):
         require_what_stages_need(profile, trains=False, learns=True)
-        slots = slots_for(profile, peak_gib=None, declared=profile.evolve.slots, cards=num_cards())
+        cores = cores_left(profile.generation)
+        slots = slots_for(profile, peak_gib=None, declared=profile.evolve.slots, cards=num_cards(), cores=cores)
         engines = functools.partial(
             generator_and_judges,
             beside_trainer=slots.beside_trainer,
             vram_gib=slots.engine_gib or None,
+            engines=slots.engines,
             sharers=slots.number,
         )
         run_evolve(
@@ -171,11 +174,12 @@ def generator_and_judges(
     *,
     beside_trainer: bool = False,
     vram_gib: float | None = None,
+    engines: int | None = None,
     sharers: int = 1,
 ) -> Iterator[tuple[Generator, Judge]]:
     """The actors that draw and judge, on the cluster that is connected. beside_trainer: a trainer is to have room.
-    vram_gib: what the engine may take of a card; left out, what the settings say, beside an idle trainer where they
-    take turns. sharers: who draw and judge at the same time."""
+    vram_gib: what an engine may take of a card; left out, what the settings say, beside an idle trainer where they
+    take turns. engines: how many, where the settings don't say. sharers: who draw and judge at the same time."""
     from actors.generator import GeneratorClient
     from actors.judges import JudgePool
     from app.models.config import config_of
@@ -184,6 +188,8 @@ def generator_and_judges(
     settings = engine_settings(profile, config_of(profile.model)[0]) if beside_trainer else profile.generation
     if vram_gib is not None:
         settings = settings.model_copy(update={"vram_gib": vram_gib})
+    if engines is not None:
+        settings = settings.model_copy(update={"num_workers": engines})
     with (
         contextlib.closing(JudgePool(profile.sandbox, unsafe=unsafe, sharers=sharers)) as judges,
         contextlib.closing(
@@ -210,4 +216,4 @@ def require_what_stages_need(profile: Profile, *, trains: bool = True, learns: b
     if learns:
         uses_gpu = profile.sft.use_gpu or profile.generation.use_gpu
         require_resources("grm, its trainer beside its generator,", num_cpus=2, num_gpus=int(uses_gpu))
-    require_resources("generation", num_cpus=1, num_gpus=int(profile.generation.use_gpu))
+    require_engines(profile.generation)

@@ -18,6 +18,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
 
 from app import metrics
 from app.errors import UserError
@@ -27,6 +28,7 @@ from app.evolution.records import Lived
 from app.evolution.selection import ranked
 from app.evolution.trial import STATE, Surroundings
 from app.files.json_files import read_json, write_json
+from app.hardware import can_share_locks
 from app.progress import say
 from app.runs import Run
 from app.settings import Profile
@@ -60,6 +62,8 @@ def evolve_on_ray(run: Run, around: Surroundings, origin: Path, *, with_trunk: b
     slots by which the engine was started. Raises UserError where all individuals failed.
     """
     settings = around.profile.evolve
+    if not can_share_locks():  # with which the writer of Tune's curves for TensorBoard starts
+        os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # else Tune draws tables, whatever `verbose` says
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # else it takes Control-C for the experiment's end
     number = settings.population * settings.generations
@@ -109,6 +113,7 @@ def _tuner(shared: Shared) -> tune.Tuner:
             storage_path=str(place.parent),
             failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=3),
+            callbacks=None if can_share_locks() else [CSVLoggerCallback(), JsonLoggerCallback()],
             verbose=0,
         ),
     )
