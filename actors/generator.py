@@ -14,6 +14,8 @@ from typing import Any, cast
 import ray
 
 from actors.answers import answer
+from actors.names import named
+from app import metrics
 from app.errors import UserError
 from app.generation.dealing import Dealing, cores_each, even_shares, in_order
 from app.progress import say
@@ -90,7 +92,9 @@ class GeneratorClient:
         places = _places(settings, beside_trainer)
         at_once = sharers if settings.engine == "vllm" and settings.use_gpu else 1
         alike = {"scheduling_strategy": "SPREAD", "max_concurrency": at_once}
-        self._actors = [cast(Any, Generator).options(**alike, **one).remote() for one in places]
+        self._actors = [
+            cast(Any, Generator).options(name=named("generator"), **alike, **one).remote() for one in places
+        ]
         try:
             self._place(places, settings.num_workers is not None)
             # One that has all of a machine's cores but the trainer's draws on that one as well: the trainer waits then.
@@ -125,10 +129,17 @@ class GeneratorClient:
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling, *, adapter: str = "") -> list[Draft]:
         if len(self._actors) == 1:
-            return _get(self._actors[0].generate.remote(prompts, sampling, adapter))
+            drafts: list[Draft] = _get(self._actors[0].generate.remote(prompts, sampling, adapter))
+            _count(drafts)
+            return drafts
         return in_order(prompts, self.stream(prompts, sampling, adapter=adapter))
 
     def stream(self, prompts: Sequence[Prompt], sampling: Sampling, *, adapter: str = "") -> Iterator[Draft]:
+        for draft in self._drawn(prompts, sampling, adapter):
+            _count([draft])
+            yield draft
+
+    def _drawn(self, prompts: Sequence[Prompt], sampling: Sampling, adapter: str) -> Iterator[Draft]:
         if len(self._actors) == 1:
             for reference in self._actors[0].stream.remote(prompts, sampling, adapter):
                 yield _get(reference)
@@ -174,6 +185,11 @@ class GeneratorClient:
     def close(self) -> None:
         for actor in self._actors:
             ray.kill(actor)
+
+
+def _count(drafts: Sequence[Draft]) -> None:
+    metrics.count("drafts_total", len(drafts))
+    metrics.count("drafted_tokens_total", sum(one.num_tokens for one in drafts))
 
 
 def _places(settings: GenerationSettings, beside_trainer: bool) -> list[dict[str, float]]:

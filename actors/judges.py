@@ -16,6 +16,8 @@ import ray
 from ray.exceptions import ObjectLostError, RayError, RayTaskError, TaskCancelledError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from actors.names import named
+from app import metrics
 from app.errors import UserError
 from app.progress import say
 from app.records import Problem, Status, Verdict
@@ -138,7 +140,7 @@ class JudgePool:
         home = home_of_next(cores, [self._homes[worker] for worker in self._workers if worker in self._homes])
         # No CPU is reserved: without a card the model decodes on all of them, and judging is short.
         options = {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(home, soft=True)}
-        judge = cast(Any, Judge).options(**options).remote(self._settings, self._unsafe)
+        judge = cast(Any, Judge).options(name=named("judge"), **options).remote(self._settings, self._unsafe)
         self._homes[judge] = home
         return judge
 
@@ -186,13 +188,14 @@ class JudgePool:
             failure = _failure(job)
             if failure is None:
                 self._forget(job)
-                return ray.get(job.reference)
+                return _counted(ray.get(job.reference))
             if not self._try_again(job, failure):
                 self._forget(job)
                 if mistake := _mistake(failure):
                     raise mistake
                 detail = f"judging failed {MAX_TRIES} times: {failure}"[:300]
-                return [Verdict(problem_id=job.problem.id, status=Status.INFRA, detail=detail)] * len(job.programs)
+                failed = Verdict(problem_id=job.problem.id, status=Status.INFRA, detail=detail)
+                return _counted([failed] * len(job.programs))
 
     def _try_again(self, job: _Job, failure: RayError) -> bool:
         """Send this job anew, and with it whatever else its worker left; False where it has had its tries."""
@@ -225,6 +228,12 @@ class JudgePool:
         self.num_replaced += 1
         say("  a judge ended and is replaced; its problems are tried again")
         self._workers[index] = self._start()
+
+
+def _counted(verdicts: list[Verdict]) -> list[Verdict]:
+    for verdict in verdicts:
+        metrics.count("verdicts_total", status=verdict.status)
+    return verdicts
 
 
 def home_of_next(cores: Mapping[str, float], homes: Iterable[str]) -> str:

@@ -246,6 +246,15 @@ class ClusterSettings(Settings):
     dashboard: bool = True
 
 
+class ScheduleSettings(Settings):
+    """The days of a whole run, of which each stage that trains has a share by the plan (`app.deadlines`)."""
+
+    days: float = Field(default=7.0, gt=0, le=3650)
+    """All stages together, in all attempts."""
+    deadlines: bool = True
+    """false: stages take as long as they take."""
+
+
 class Profile(Settings):
     name: str
     seed: int = Field(default=0, ge=0, lt=2**31)
@@ -261,6 +270,7 @@ class Profile(Settings):
     serving: ServingSettings = ServingSettings()
     docsearch: DocsearchSettings = DocsearchSettings()
     cluster: ClusterSettings = ClusterSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
 
     @model_validator(mode="after")
     def _packed_weights_stay(self) -> "Profile":

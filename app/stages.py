@@ -83,6 +83,7 @@ def sft(run: Run, profile: Profile) -> None:
         return say("sft: complete")
     require_stage(run, "corpus", run.corpus_manifest, profile)
     from app.corpus.identity import check_complete
+    from app.planning.of_run import stage_deadline
     from app.training.sft import run_sft
 
     check_complete(run, profile, ensure_model(profile.model))
@@ -90,7 +91,7 @@ def sft(run: Run, profile: Profile) -> None:
     say("sft")
     with run.attempt("sft"), connected(profile.cluster):
         require_what_stages_need(profile)
-        run_sft(run, profile)
+        run_sft(run, profile, stage_deadline(run, profile, "sft"))
     meta = read_json(run.sft_meta)
     return say(f"  {meta['steps']} steps, {meta['tokens']} tokens, loss {meta['final_loss']:.3f}: {run.sft_adapter}")
 
@@ -101,6 +102,7 @@ def grm(run: Run, profile: Profile) -> None:
         shutil.rmtree(run.grm_work, ignore_errors=True)
         return say("grm: complete")
     from actors.critic import critic_on_ray
+    from app.planning.of_run import stage_deadline
     from app.reward.arms import told
     from app.reward.problems.find import OF_RUN, load
     from app.reward.problems.held_out import held_out, sources_of, validates
@@ -116,7 +118,8 @@ def grm(run: Run, profile: Profile) -> None:
     with run.attempt("grm"), connected(profile.cluster):
         require_what_stages_need(profile, trains=False, learns=True)
         engines = functools.partial(generator_and_judges, beside_trainer=True)
-        run_grm(run, profile, problems, validating_by, engines, critic_on_ray)
+        deadline = stage_deadline(run, profile, "grm")
+        run_grm(run, profile, problems, validating_by, engines, critic_on_ray, deadline)
     return say(f"  {told(read_json(run.grm_meta))}: {run.grm_adapter}")
 
 
@@ -126,6 +129,7 @@ def evolve(run: Run, profile: Profile) -> None:
         return say("evolve: complete")
     from actors.generator import cores_left
     from app.evolution.stage import run_evolve, told
+    from app.planning.of_run import stage_deadline
     from app.reward.problems.find import OF_RUN, load
     from app.reward.problems.held_out import to_measure_by
     from app.reward.stage import check_model
@@ -158,6 +162,7 @@ def evolve(run: Run, profile: Profile) -> None:
             functools.partial(evolve_on_ray, started=slots),
             engine_sleeps=slots.takes_turns,
             engine_is_shared=slots.number > 1,
+            deadline=stage_deadline(run, profile, "evolve"),
         )
     return say(f"  {told(read_json(run.evolve_meta))}: {run.evolve_adapter}")
 

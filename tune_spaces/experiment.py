@@ -20,9 +20,10 @@ import ray
 from ray import tune
 from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
 
+from app import metrics
 from app.errors import UserError
 from app.evolution.fitness import fitness_of
-from app.evolution.lineage import identify, read_lineage
+from app.evolution.lineage import Outcome, identify, read_lineage
 from app.evolution.records import Lived
 from app.evolution.selection import ranked
 from app.evolution.trial import STATE, Surroundings
@@ -65,15 +66,18 @@ def evolve_on_ray(run: Run, around: Surroundings, origin: Path, *, with_trunk: b
         os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # else Tune draws tables, whatever `verbose` says
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # else it takes Control-C for the experiment's end
-    with shown("evolve", settings.population * settings.generations, str) as channel:
+    number = settings.population * settings.generations
+    with shown("evolve", number, lambda report: report["note"], unit="individuals") as channel:
         shared = Shared(run=run, around=around, slots=started, origin=origin, channel=channel)
         if with_trunk:
             shared = _with_trunk(shared)
         say(f"  {shared.slots.reason}")
-        with selected_by(BySelection(shared)):
+        metrics.report(slots=shared.slots.number)
+        with selected_by(BySelection(shared), around.deadline):
             results = _tuner(shared).fit()
-    reached = max((life.generation for life in read_lineage(run.evolve_lineage)), default=0)
-    if reached < settings.generations:
+    lives = read_lineage(run.evolve_lineage)
+    reached = max((life.generation for life in lives), default=0)
+    if not any(life.outcome is Outcome.FINISHED for life in lives):
         why = str(results.errors[0]).strip().splitlines()[-1:] if results.num_errors else []
         raise UserError(
             f"evolution ended after {reached} of {settings.generations} generations, because all individuals of the "

@@ -56,7 +56,7 @@ from app.evolution.lineage import (
     succession,
 )
 from tune_spaces.saved_state import save
-from tune_spaces.selecting import selecting
+from tune_spaces.selecting import is_over, selecting
 from tune_spaces.trials import (
     TIME,
     LostExperimentError,
@@ -200,7 +200,7 @@ class AlphaEvolve(PopulationBasedTraining):
         members = self._members(generation, trials)
         by_id = {trial.trial_id: trial for trial in trials}
         scores = {trial.trial_id: self._score(trial) for trial in unfinished(trials)}
-        is_last = generation == self._generations
+        is_last = generation == self._generations or is_over()
         lives = []
         for member, heir in self._succession(generation, members, by_id, scores, is_last=is_last):
             trial, child = by_id[member.trial], None

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 import torch
 
+from app.deadlines import NEVER, Deadline
 from app.errors import NothingToLearnError
 from app.evaluation.measurement import Engines
 from app.evaluation.stage import GRM
@@ -49,6 +50,7 @@ from app.reward.records import TrainingProblem
 from app.runs import Run, git_commit
 from app.sandbox.tiers import confinement
 from app.settings import Profile
+from app.settings_evolve import EvolveSettings
 from app.training import lora
 from app.training.ray_train import replace_folder
 from app.training.state import ADAPTER
@@ -72,13 +74,14 @@ def run_evolve(
     *,
     engine_sleeps: bool,
     engine_is_shared: bool,
+    deadline: Deadline = NEVER,
 ) -> None:
     """Evolve the run's adapter, and write evolve/meta.json last; do nothing where that is there. Needs a connected Ray.
 
     problems: of profile.grm.problems; measuring_by: those that individuals are measured by. engines: starts the
     generator, with room for trainers beside it, and the judges. engine_sleeps: trainer and engine take turns on the
-    card. engine_is_shared: several individuals draw at the same time, so that nobody's speed can be told. Raises
-    NothingToLearnError where no problem lies in the band.
+    card. engine_is_shared: several individuals draw at the same time, so that nobody's speed can be told. deadline: the
+    generation that it falls into is the last one. Raises NothingToLearnError where no problem lies in the band.
     """
     if run.evolve_meta.exists():
         return
@@ -95,6 +98,7 @@ def run_evolve(
             run, profile, chosen, ruled, generator, judge,
             engine_sleeps=engine_sleeps, engine_is_shared=engine_is_shared,
         )  # fmt: skip
+        around = replace(around, deadline=deadline)
         winner, began_with = populate(run, profile, around, population)
         left = _left_by_selection(ruled, around)
         fresh = _measured_again(run, winner, around, left)
@@ -106,6 +110,7 @@ def run_evolve(
     taught = [one.problem for one in held]
     found = audit(run.evolve_audit, run.evolve_drafts(), taught, profile.sandbox, confinement(), seed=profile.seed)
     meta = _meta(run, profile, winner) | {
+        "cut": _cut_of(run, profile.evolve, deadline),
         "start": began_with,
         "problems": _by_source(learnt),
         "fresh": asdict(fresh) if fresh else None,
@@ -268,6 +273,14 @@ def _meta(run: Run, profile: Profile, winner: Lived) -> dict[str, Any]:
         "learnt_tokens": sum(one.learnt_tokens for one in lived),
         "selection_tokens": sum(one.selection_tokens for one in boundaries),
     }
+
+
+def _cut_of(run: Run, settings: EvolveSettings, deadline: Deadline) -> str:
+    reached = len(read_boundaries(run.evolve_boundaries))
+    ended = [one for one in all_lived(run.evolve_individuals) if run.individual(one.id, one.generation).cut.exists()]
+    if reached == settings.generations and not ended:
+        return ""
+    return f"in generation {reached} of {settings.generations}, because {deadline.words()} were over"
 
 
 def told(meta: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from app.deadlines import NEVER, Deadline
 from app.settings import SftSettings
 from app.training import state
 from app.training.experimental.data_dropout import Difficulty, DocumentLosses, Trained
@@ -27,7 +28,7 @@ from app.training.fused import why_plain
 from app.training.loss import CausalLMLoss, FusedLoss, Weigh, count_targets
 from app.training.optimiser import make_optimiser
 from app.training.out_of_memory import Ladder
-from app.training.parallel import accumulating, clip, from_all_ranks, sum_over_ranks, world_size
+from app.training.parallel import accumulating, clip, first_says, from_all_ranks, sum_over_ranks, world_size
 from app.training.saved_activations import Keep
 from app.training.schedule import is_checkpoint, learning_rate_at, share_of_epoch
 from app.training.state import Progress
@@ -241,6 +242,19 @@ def _loss(
     """The loss of a model, by fused layers where model and settings can go that way."""
     chunk = settings.loss_chunk
     return CausalLMLoss(model, chunk, weigh) if why_plain(model, settings) else FusedLoss(model, chunk, keep, weigh)
+
+
+def until(source: Source, deadline: Deadline, device: torch.device) -> Source:
+    """The source, which ends at the deadline: all workers ask the first one before each step but the very first, so
+    that something is learnt."""
+
+    def batches(progress: Progress) -> Iterator[list[Batch]]:
+        for micro_batches in source(progress):
+            if progress.step and first_says(deadline.is_over, device):
+                return
+            yield micro_batches
+
+    return source if deadline == NEVER else batches
 
 
 def epochs(

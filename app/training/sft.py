@@ -15,7 +15,9 @@ from typing import Any
 import ray
 import ray.train
 
+from app import metrics
 from app.cluster.signals import STOP_S
+from app.deadlines import NEVER, Deadline, cut_short
 from app.errors import UserError
 from app.files.json_files import read_json, read_json_lines, write_json
 from app.models.base import ensure_model
@@ -33,9 +35,9 @@ SHUFFLED = 1024
 """Rows that are mixed at a time, at the least: 25 MB for rows of 2,048 tokens."""
 
 
-def run_sft(run: Run, profile: Profile) -> None:
+def run_sft(run: Run, profile: Profile, deadline: Deadline = NEVER) -> None:
     """Train the run's adapter, and write sft/meta.json last; do nothing where that is there. Needs a connected Ray and
-    a complete corpus."""
+    a complete corpus. At the deadline the training ends, with a checkpoint of the step that it has come to."""
     if run.sft_meta.exists():
         return
     run.decision("sft").unlink(missing_ok=True)  # about an adapter that was there before
@@ -51,7 +53,7 @@ def run_sft(run: Run, profile: Profile) -> None:
     say(f"  {manifest['rows']} rows of {profile.corpus.seq_len} tokens, {steps} steps on {workers} worker(s)")
     forget_torn_snapshot(run.sft_work)
     read_json_lines(run.sft_metrics)  # a broken line is told before anything starts
-    result = _fit(run, profile, steps)
+    result = _fit(run, profile, steps, deadline)
     checkpoint = Path(result.checkpoint.path)
     replace_folder(checkpoint / "adapter", run.sft_adapter)
     last = read_json_lines(run.sft_metrics)[-1]
@@ -63,7 +65,8 @@ def run_sft(run: Run, profile: Profile) -> None:
             "parent": str(run.corpus_manifest),
             "seed": profile.seed,
             "commit": git_commit(),
-            "steps": steps,
+            "steps": last["step"],
+            "cut": cut_short(last["step"], steps, deadline) if last["step"] < steps else "",
             "tokens": last["tokens"],
             "effective_epochs": last["effective_epochs"],
             "flop_epochs": last["flop_epochs"],
@@ -74,7 +77,7 @@ def run_sft(run: Run, profile: Profile) -> None:
     shutil.rmtree(run.sft_work)
 
 
-def _fit(run: Run, profile: Profile, steps: int) -> Any:
+def _fit(run: Run, profile: Profile, steps: int, deadline: Deadline) -> Any:
     options = profile.sft
     context = ray.data.DataContext.get_current()
     context.use_datasource_v2 = False  # it starts 32 processes an epoch and worker to read the ends of a few files
@@ -88,6 +91,7 @@ def _fit(run: Run, profile: Profile, steps: int) -> Any:
                 "run": str(run.root),
                 "profile": profile.model_dump_json(),
                 "steps": steps,
+                "deadline": deadline,
                 "rows": read_json(run.corpus_manifest)["rows"],
             },
             run.sft_work,
@@ -134,10 +138,13 @@ def train_loop(config: dict[str, Any]) -> None:
         return micro_batches(_rows(profile, epoch), profile, epoch, config["rows"], worker, difficulty)
 
     places = _metrics_places(Run(Path(config["run"])))
-    with contextlib.closing(Reporter(places, checkpoint, options, steps, device)) as reporter:
+    with (
+        metrics.tagged(run=Path(config["run"]).name, stage="sft"),
+        contextlib.closing(Reporter(places, checkpoint, options, steps, device)) as reporter,
+    ):
         loop.train(
             model,
-            loop.epochs(batches, options, steps, difficulty),
+            loop.until(loop.epochs(batches, options, steps, difficulty), config["deadline"], device),
             options,
             steps,
             device=device,

@@ -39,6 +39,8 @@ def one_sentence(done: subprocess.CompletedProcess[str]) -> str:
         (["pipeline", "--profile", "smoke", "--resume"], ["--resume needs --run"]),
         (["pipeline", "--profile", "smoke", "--run", "s3://bucket/run"], ["'s3://bucket/run' is a URL", "cluster.md"]),
         (["report", "--run", "/no/run"], ["/no/run", "is no run directory"]),
+        (["report", "--tune", "/no/tune"], ["/no/tune", "runs/NAME/evolve/tune"]),
+        (["status", "--run", "/no/run"], ["/no/run", "is not there"]),
         (["serve", "--profile", "labtop"], ["'labtop'", "did you mean 'laptop'"]),
         (["serve", "--profile", "smoke", "--config", "/no/serve.yaml"], ["/no/serve.yaml", "serve_configs/*.yaml"]),
         (["serve", "--profile", "smoke", "--run", "/no/run"], ["/no/run", "is no run"]),

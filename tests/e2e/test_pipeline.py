@@ -64,6 +64,7 @@ def test_a_run_killed_in_its_training_ends_as_an_uninterrupted_one(
     assert_learnt_as(run, whole)
     attempts = read_json(run.info)["stages"]["sft"]
     assert [attempt["end"] is None for attempt in attempts] == [False, True, False]
+    assert attempts[1]["seen"] >= attempts[1]["start"], "a killed attempt took the time until its last sign of life"
     assert not run.sft_work.exists(), "a finished stage leaves no work behind"
 
 
@@ -90,6 +91,16 @@ def test_sft_is_left_out_of_an_instruct_model_and_the_report_says_why(finished: 
     assert "Nothing was trained. SFT was left out: qwen3-2-layers was taught to answer already" in text
     measured = json.loads(cli("evaluate", "--run", run.root, "--json").stdout)
     assert [result["candidate"] for result in measured["results"]] == ["base"]
+
+
+def test_status_tells_of_a_finished_run(finished: Run, cli: Cli) -> None:
+    done = cli("status", "--run", finished.root, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    stages = {one["name"]: one for one in found["stages"]}
+    assert found["outcome"] == "complete" and found["now"] is None and found["left_s"] == 0
+    assert stages["sft"]["state"] == "done" and 0 < stages["sft"]["used_s"] < 600 and stages["sft"]["planned_s"] > 0
+    assert stages["grm"]["state"] == "left out" and "grm.when=never" in stages["grm"]["note"]
 
 
 def test_evaluate_prints_one_json_object(finished: Run, cli: Cli) -> None:
