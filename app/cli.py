@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _sentence(error: BaseException) -> str | None:
-    """What to tell the user, if a mistake of theirs lies at the bottom of this error; None for a bug."""
+    """What to tell the user, if a mistake of theirs or a loss lies at the bottom of this error; None for a bug."""
     *_, bottom = causes(error)
     if isinstance(bottom, UserError | FloatingPointError):
         return str(bottom)
@@ -44,7 +44,9 @@ def _sentence(error: BaseException) -> str | None:
         from app.files.errors import sentence_of
 
         return sentence_of(bottom)
-    return None
+    from app.cluster import watch
+
+    return watch.sentence_of(bottom)
 
 
 def _fail(sentence: str, code: int = 2) -> int:
