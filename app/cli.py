@@ -40,13 +40,10 @@ def _sentence(error: BaseException) -> str | None:
     *_, bottom = causes(error)
     if isinstance(bottom, UserError | FloatingPointError):
         return str(bottom)
-    if isinstance(bottom, OSError):
-        from app.files.errors import sentence_of
-
-        return sentence_of(bottom)
     from app.cluster import watch
+    from app.files import errors
 
-    return watch.sentence_of(bottom)
+    return errors.sentence_of(bottom) if isinstance(bottom, OSError) else watch.sentence_of(bottom)
 
 
 def _fail(sentence: str, code: int = 2) -> int:
