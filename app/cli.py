@@ -36,15 +36,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _sentence(error: BaseException) -> str | None:
-    """What to tell the user, if a mistake of theirs lies at the bottom of this error; None for a bug."""
+    """What to tell the user, if a mistake of theirs or a loss lies at the bottom of this error; None for a bug."""
     *_, bottom = causes(error)
     if isinstance(bottom, UserError | FloatingPointError):
         return str(bottom)
-    if isinstance(bottom, OSError):
-        from app.files.errors import sentence_of
+    from app.cluster import watch
+    from app.files import errors
 
-        return sentence_of(bottom)
-    return None
+    return errors.sentence_of(bottom) if isinstance(bottom, OSError) else watch.sentence_of(bottom)
 
 
 def _fail(sentence: str, code: int = 2) -> int:

@@ -47,6 +47,7 @@ def corpus(run: Run, profile: Profile, *, unsafe: bool = False, by_itself: bool 
     """by_itself: the command asks for a corpus, so that a complete one of other sources is refused as well."""
     from app.corpus.build import build_corpus, current_sources
     from app.corpus.identity import check_complete
+    from app.corpus.shard_files import read_whole
 
     guard = guard_for(profile.evaluation, profile.validation)
     if run.corpus_manifest.exists():
@@ -57,7 +58,7 @@ def corpus(run: Run, profile: Profile, *, unsafe: bool = False, by_itself: bool 
     _check_dialogues(profile)
     say("corpus")
     _say_unguarded(guard)
-    with run.attempt("corpus"), connected(profile.cluster):
+    with run.attempt("corpus"), connected(profile.cluster), read_whole(run.corpus_work):
         build_corpus(run, profile, guard, unsafe=unsafe)
     manifest = read_json(run.corpus_manifest)
     learnt = sorted(manifest["learnt_tokens_by_form"].items(), key=lambda item: -item[1])

@@ -33,6 +33,7 @@ from app.progress import say
 from app.runs import Run
 from app.settings import Profile
 from app.training.reports import shown
+from tune_spaces import brief_log
 from tune_spaces.alpha_evolve import (
     config_of,
     default_genome,
@@ -66,6 +67,9 @@ def evolve_on_ray(run: Run, around: Surroundings, origin: Path, *, with_trunk: b
         os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # else Tune draws tables, whatever `verbose` says
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # else it takes Control-C for the experiment's end
+    # Tune's ids begin at random otherwise, and what is drawn by hash of an individual would differ from run to run.
+    os.environ.setdefault("_TEST_TUNE_TRIAL_UUID", "trial")
+    brief_log.shorten()
     number = settings.population * settings.generations
     with shown("evolve", number, lambda report: report["note"], unit="individuals") as channel:
         shared = Shared(run=run, around=around, slots=started, origin=origin, channel=channel)

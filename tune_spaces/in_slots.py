@@ -60,7 +60,7 @@ def live_in_slot(shared: Shared, name: str, generation: int, held: Mapping[str, 
         grm=settings_of(genome, profile.grm),
         start=start,
         tokens=tokens if generation or name == TRUNK else profile.evolve.rung_tokens,
-        # Tune's ids begin at random, and the rung's rates are to be compared on the same prompts
+        # the rung's rates are to be compared on the same prompts
         draws_as=name.partition("_")[2] or name.partition("-")[0],
     )
     with _held(shared, name):

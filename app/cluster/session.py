@@ -16,6 +16,7 @@ from typing import Any
 from app.cluster.folders import choose_temporary_folder, make_private_token, object_store_folder
 from app.cluster.offline import MODE
 from app.cluster.signals import interrupt_by_sigterm
+from app.cluster.watch import watched
 from app.errors import UserError, first_line
 from app.files.home import cache_root
 from app.progress import say
@@ -67,7 +68,8 @@ def connected(settings: ClusterSettings) -> Iterator[str]:
     interrupt_by_sigterm()
     _show_no_ray_data_progress()
     try:
-        yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
+        with watched(address):
+            yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
     finally:
         ray.shutdown()
 

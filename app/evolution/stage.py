@@ -43,6 +43,7 @@ from app.reward.by_reward.keeping import make_whole
 from app.reward.drafts import headroom
 from app.reward.drafts.asking import Asked, asked
 from app.reward.drafts.audit import audit
+from app.reward.drafts.files import read_columns
 from app.reward.model_card import write_evolved_card
 from app.reward.preparing import facts_of, hardened, write_whose
 from app.reward.problems.find import licences, of_arm
@@ -238,10 +239,8 @@ def _measured_again(run: Run, winner: Lived, around: Surroundings, left: Sequenc
 
 def _learnt_from(run: Run, chosen: Sequence[Asked]) -> list[Asked]:
     """Problems of which somebody drew drafts."""
-    import pyarrow.parquet as pq
-
     paths = run.evolve_drafts().values()
-    drawn = {name for path in paths for name in pq.read_table(path, columns=["problem_id"])["problem_id"].to_pylist()}
+    drawn = {row["problem_id"] for path in paths for row in read_columns(path, ["problem_id"])}
     return [one for one in chosen if one.problem.given.id in drawn]
 
 

@@ -38,7 +38,7 @@ from app.settings import Profile
 from app.settings_grm import GrmSettings
 from app.training import reports
 from app.training.memory import ALLOCATOR, give_back
-from app.training.ray_train import fit, forget_torn_snapshot, replace_folder, set_up_device
+from app.training.ray_train import fit, last_checkpoint, replace_folder, salvage, set_up_device
 from app.training.reports import REPORT_EVERY_S, MetricsPlaces, Reporter, send, shown
 from app.training.state import ADAPTER
 
@@ -105,7 +105,7 @@ def _fit(
 ) -> Path:
     """Run one worker to its end; returns the last checkpoint."""
     work = run.grm_work / at.folder.name
-    forget_torn_snapshot(work)
+    salvage(work)
     resources = {"CPU": 1.0, "GPU": CARD_OF_TRAINER} if profile.sft.use_gpu else {"CPU": 1.0}
     scaling = ray.train.ScalingConfig(num_workers=1, use_gpu=profile.sft.use_gpu, resources_per_worker=resources)
     return Path(fit(loop, config, work, channel, scaling).checkpoint.path)
@@ -120,7 +120,8 @@ def learn_loop(config: dict[str, Any]) -> None:
     wanted = set(config["ids"])
     problems = [one.problem for one in problem_store.read_all(run.grm_problems) if one.problem.given.id in wanted]
     at = run.arm(profile.grm.arm)
-    with metrics.tagged(run=run.root.name, stage="grm"), contextlib.closing(_Reports(at, profile.grm)) as outlet:
+    outlet = _Reports(at, profile.grm, last_checkpoint(config))
+    with metrics.tagged(run=run.root.name, stage="grm"), contextlib.closing(outlet):
         learn(
             at.folder,
             profile,
@@ -141,7 +142,7 @@ def imitate_loop(config: dict[str, Any]) -> None:
     """The worker of `imitate_on_ray`."""
     at, profile, device = ArmPaths(Path(config["folder"])), *_set_up(config)
     lessons, settings = read_lessons(at.lessons), imitation_settings(profile)
-    checkpoint = _checkpoint()
+    checkpoint = last_checkpoint(config)
     places = MetricsPlaces(label=profile.grm.arm, metrics=at.metrics, tensorboard=at.tensorboard)
     steps = total_steps(len(lessons), profile)
     with (
@@ -169,17 +170,12 @@ def _set_up(config: dict[str, Any]) -> tuple[Profile, "torch.device"]:
     return profile, device
 
 
-def _checkpoint() -> Path | None:
-    """What the worker goes on from."""
-    held = ray.train.get_checkpoint()
-    return Path(held.path) if held else None
-
-
 class _Reports:
     """An `outlets.Outlet` of the worker of `learn_on_ray`."""
 
-    def __init__(self, at: ArmPaths, settings: GrmSettings) -> None:
-        self._last = _checkpoint()
+    def __init__(self, at: ArmPaths, settings: GrmSettings, last: Path | None) -> None:
+        """last: the checkpoint to go on from."""
+        self._last = last
         self._settings, self._path = settings, at.metrics
         taken = progress_of(self._last).step // settings.updates_per_step
         self._metrics = MetricsFile(at.metrics, taken)

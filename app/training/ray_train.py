@@ -17,15 +17,17 @@ from ray.train.torch import TorchTrainer
 from ray.util.queue import Queue
 
 from app.cluster.session import joined_address
+from app.files.durable import flush
 from app.files.json_files import BrokenFileError, read_json
 from app.models.sizes import GIB
 from app.progress import say
 from app.training.reports import MAX_FAILURES, ProgressCallback
+from app.training.state import is_whole
 
 if TYPE_CHECKING:
     import torch
 
-TRAIN_RUN = "train"
+TRAIN_RUN, BEGUN = "train", "begun"
 LOOK_EVERY_S = 0.5
 """How often Ray's controller looks for reports; a worker waits for it with its third."""
 
@@ -52,7 +54,7 @@ def fit(
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     trainer = TorchTrainer(
         loop,
-        train_loop_config=config | {"channel": channel, "stop": str(stop)},
+        train_loop_config=config | {"channel": channel, "stop": str(stop), "begun": str(work / BEGUN)},
         scaling_config=scaling,
         run_config=ray.train.RunConfig(
             name=TRAIN_RUN,
@@ -94,22 +96,41 @@ def is_stopped(config: dict[str, Any]) -> bool:
     return os.path.exists(config["stop"])
 
 
-def forget_torn_snapshot(work: Path) -> None:
-    """Remove Ray Train's list of checkpoints where a kill cut it off: Ray rewrites it in place, and could never read it
-    again."""
-    snapshot = work / TRAIN_RUN / "checkpoint_manager_snapshot.json"
+def salvage(work: Path) -> None:
+    """Make ready what a training goes on from, where a kill or a power cut left Ray Train's newest checkpoint, or its
+    list of them, cut off: Ray could never read it again. The newest checkpoint that is whole goes to `work`/begun."""
+    run = work / TRAIN_RUN
+    snapshot = run / "checkpoint_manager_snapshot.json"
+    if not run.exists():
+        return
     try:
-        if snapshot.exists():
-            read_json(snapshot)
-    except BrokenFileError:
-        say("  the list of checkpoints was cut off by a kill: training starts over")
-        shutil.rmtree(snapshot.parent)
+        latest = read_json(snapshot)["latest_checkpoint_result"] if snapshot.exists() else None
+        if latest is None or is_whole(run / latest["checkpoint_dir_name"]):
+            return
+    except (BrokenFileError, KeyError, TypeError):
+        pass
+    whole = next((path for path in sorted(run.glob("checkpoint_*"), reverse=True) if is_whole(path)), None)
+    if whole is None:
+        say("  the checkpoints were cut off: training starts over")
+    else:
+        say(f"  the newest checkpoint, or the list of them, was cut off: training goes on from {whole.name}")
+        replace_folder(whole, work / BEGUN)
+    shutil.rmtree(run)
+
+
+def last_checkpoint(config: dict[str, Any]) -> Path | None:
+    """In a worker: what it goes on from."""
+    if held := ray.train.get_checkpoint():
+        return Path(held.path)
+    begun = Path(config["begun"])
+    return begun if begun.exists() else None
 
 
 def replace_folder(source: Path, target: Path) -> None:
     temporary = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.copytree(source, temporary)
+    flush(temporary)
     shutil.rmtree(target, ignore_errors=True)
     temporary.rename(target)
 

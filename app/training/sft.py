@@ -17,6 +17,7 @@ import ray.train
 
 from app import metrics
 from app.cluster.signals import STOP_S
+from app.corpus.shard_files import check_rows, read_whole
 from app.deadlines import NEVER, Deadline, cut_short
 from app.errors import UserError
 from app.files.json_files import read_json, read_json_lines, write_json
@@ -26,7 +27,7 @@ from app.progress import forward_to, say
 from app.runs import Run, git_commit
 from app.settings import Profile
 from app.training.memory import ALLOCATOR, choose_keep, give_back, shape_of, step_memory
-from app.training.ray_train import fit, forget_torn_snapshot, is_stopped, replace_folder, set_up_device
+from app.training.ray_train import fit, is_stopped, last_checkpoint, replace_folder, salvage, set_up_device
 from app.training.reports import MetricsPlaces, Reporter, send, shown, told
 from app.training.saved_activations import Keep
 from app.training.schedule import total_steps
@@ -42,6 +43,7 @@ def run_sft(run: Run, profile: Profile, deadline: Deadline = NEVER) -> None:
         return
     run.decision("sft").unlink(missing_ok=True)  # about an adapter that was there before
     manifest = read_json(run.corpus_manifest)
+    check_rows(run.train_shards, manifest["rows"])
     steps = total_steps(manifest["rows"], profile.sft)
     if steps == 0:
         raise UserError(
@@ -51,7 +53,7 @@ def run_sft(run: Run, profile: Profile, deadline: Deadline = NEVER) -> None:
     ensure_model(profile.model)
     workers = profile.sft.num_workers
     say(f"  {manifest['rows']} rows of {profile.corpus.seq_len} tokens, {steps} steps on {workers} worker(s)")
-    forget_torn_snapshot(run.sft_work)
+    salvage(run.sft_work)
     read_json_lines(run.sft_metrics)  # a broken line is told before anything starts
     result = _fit(run, profile, steps, deadline)
     checkpoint = Path(result.checkpoint.path)
@@ -121,7 +123,7 @@ def train_loop(config: dict[str, Any]) -> None:
     from app.training.feed import Batch, micro_batches
     from app.training.held_out import held_out_batches
 
-    profile = Profile.model_validate_json(config["profile"])
+    run, profile = Run(Path(config["run"])), Profile.model_validate_json(config["profile"])
     options, steps = profile.sft, config["steps"]
     device = ray.train.torch.get_device()
     set_up_device(device, options.vram_gib)
@@ -130,16 +132,15 @@ def train_loop(config: dict[str, Any]) -> None:
         forward_to(functools.partial(send, config["channel"]))
     model = _load(profile, device)
     keep = _keep(model, profile, device)
-    held = ray.train.get_checkpoint()
-    checkpoint = Path(held.path) if held else None
+    checkpoint = last_checkpoint(config)
     difficulty = Difficulty() if options.data_dropout != "none" else None
 
     def batches(epoch: int) -> Iterator[Batch]:
-        return micro_batches(_rows(profile, epoch), profile, epoch, config["rows"], worker, difficulty)
+        return micro_batches(_rows(run, profile, epoch), profile, epoch, config["rows"], worker, difficulty)
 
-    places = _metrics_places(Run(Path(config["run"])))
+    places = _metrics_places(run)
     with (
-        metrics.tagged(run=Path(config["run"]).name, stage="sft"),
+        metrics.tagged(run=run.root.name, stage="sft"),
         contextlib.closing(Reporter(places, checkpoint, options, steps, device)) as reporter,
     ):
         loop.train(
@@ -200,14 +201,16 @@ def _keep(model: Any, profile: Profile, device: Any) -> list[Keep]:
     return keep
 
 
-def _rows(profile: Profile, epoch: int) -> Iterator[dict[str, Any]]:
+def _rows(run: Run, profile: Profile, epoch: int) -> Iterator[dict[str, Any]]:
     """All rows of the corpus, in an order that depends on seed and epoch only."""
     shard = ray.train.get_dataset_shard("train")
-    for batch in shard.iter_batches(
+    batches = shard.iter_batches(
         batch_size=64,
         batch_format="numpy",
         local_shuffle_buffer_size=SHUFFLED,
         local_shuffle_seed=profile.seed + epoch,
-    ):
-        for index in range(len(batch["labels"])):
-            yield {name: column[index] for name, column in batch.items()}
+    )
+    with read_whole(run.train_shards):
+        for batch in batches:
+            for index in range(len(batch["labels"])):
+                yield {name: column[index] for name, column in batch.items()}

@@ -1,4 +1,4 @@
-"""The main job through its real entry points: submitted to a cluster, and killed in its training and resumed."""
+"""The main job through its real entry points: submitted to a cluster, and struck and resumed."""
 
 import csv
 import json
@@ -11,8 +11,11 @@ import pytest
 from app.evaluation.gate import read_decision
 from app.files.json_files import read_json, read_json_lines
 from app.runs import Run
+from tests.campaign import Undisturbed, fight_by, undisturbed  # noqa: F401
 from tests.conftest import Cli
-from tests.killing import assert_learnt_as, start_and_kill
+
+SEED = 20
+"""Of the campaign: a driver in its training, and a worker of evolution."""
 
 
 def test_a_submitted_job_ends_in_a_report(job: tuple[Path, str]) -> None:
@@ -51,21 +54,13 @@ def test_base_and_adapter_are_measured_on_the_same_problems(job: tuple[Path, str
     assert read_json(run.suite_result("humaneval-chat-6", "sft"))["adapter"] == str(run.sft_adapter)
 
 
-def test_a_run_killed_in_its_training_ends_as_an_uninterrupted_one(
-    job: tuple[Path, str], finished: Run, cli: Cli
+@pytest.mark.timeout(900)
+def test_a_run_that_is_struck_ends_as_an_undisturbed_one(
+    undisturbed: Undisturbed,  # noqa: F811
+    tmp_path: Path,
 ) -> None:
-    """Killed in every stage of the pipeline: tests/faults."""
-    run, whole = finished, Run(job[0])
-    shutil.rmtree(run.sft)
-    start_and_kill(run.root, lambda r: len(read_json_lines(r.sft_metrics)) >= 5, "sft")
-    assert not run.sft_meta.exists()
-    done = cli("sft", "--profile", "smoke", "--run", run.root)
-    assert done.returncode == 0, done.stderr
-    assert_learnt_as(run, whole)
-    attempts = read_json(run.info)["stages"]["sft"]
-    assert [attempt["end"] is None for attempt in attempts] == [False, True, False]
-    assert attempts[1]["seen"] >= attempts[1]["start"], "a killed attempt took the time until its last sign of life"
-    assert not run.sft_work.exists(), "a finished stage leaves no work behind"
+    """By the moments and victims of one seed; of thirty: tests/faults."""
+    assert fight_by(SEED, undisturbed, tmp_path).killed
 
 
 def test_a_finished_run_is_refused_without_resume_and_does_nothing_with_it(finished: Run, cli: Cli) -> None:

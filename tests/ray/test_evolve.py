@@ -1,5 +1,5 @@
 """The evolution stage on a real Ray, with its real generator, judges and trials: the population learns, is selected and
-renewed, a trial that is killed costs the steps since its checkpoint, and a driver that is killed goes on."""
+renewed, and a trial that is killed costs the steps since its checkpoint."""
 
 import contextlib
 import json
@@ -28,7 +28,7 @@ from app.reward.drafts.files import read_drafts
 from app.runs import Run, open_run
 from app.settings import Profile
 from tests.conftest import ROOT, Cli
-from tests.processes import below, started_and_killed
+from tests.processes import below
 from tests.sums import SUM, row, sums_settings
 
 
@@ -166,23 +166,3 @@ def test_tensorboard_has_the_steps_of_each_individual(evolved: Run) -> None:
     found.Reload()
     steps = [one.step for one in found.Scalars("evolve/reward_mean")]
     assert steps == [row["step"] for row in read_json_lines(trunk.metrics)]
-
-
-@pytest.mark.timeout(400)
-def test_a_driver_that_is_killed_goes_on_after_each_generation(tmp_path: Path, cli: Cli) -> None:
-    """Killed where the first generation was decided, and in the second, while Ray wrote its files; begun with a
-    trunk."""
-    small = ["evolve.rates=[]", "evolve.trunk_tokens=1000", "evolve.population=2", "evolve.survivors=1"]
-    profile = with_overrides(evolving(tmp_path), [*small, "evolve.generation_tokens=2000"])
-    with open_run(tmp_path / "run", profile, resume=False) as run:
-        command = ["evolve", "--run", str(run.root)]
-    for place in ("boundaries/1.json", "individuals/*_*/2/lived.json"):
-        started_and_killed(command, tmp_path / "log", lambda place=place: any(run.evolve.glob(place)))
-        written = [path for path in run.evolve_tune.iterdir() if path.suffix in (".json", ".pkl")]
-        assert any(path.name.startswith("experiment_state") for path in written)
-        for path in written:
-            path.write_bytes(path.read_bytes()[:-20])
-    done = cli(*command, timeout=240)
-    assert done.returncode == 0, done.stderr
-    assert [life.generation for life in read_lineage(run.evolve_lineage)] == [1, 1, 2, 2]
-    assert len(read_boundaries(run.evolve_boundaries)) == 2 and run.evolve_meta.exists()

@@ -18,7 +18,7 @@ from app.progress import say
 from app.reward.by_reward.keeping import make_whole, numbered
 from app.reward.by_reward.watch import StepFigures
 from app.training.loop import StepMetrics
-from app.training.state import PROGRESS, Progress
+from app.training.state import PROGRESS, Progress, is_whole
 
 KEPT = 2
 """Checkpoints that are kept."""
@@ -120,8 +120,12 @@ class Files:
         self._board = Board(folder / "tensorboard", label, taken) if label else None
 
     def last(self) -> Path | None:
-        found = numbered(self._folder)
-        return found[-1] if found else self._start
+        for found in reversed(numbered(self._folder)):
+            if is_whole(found):
+                return found
+            say(f"  {found} was cut off: the training goes on from the checkpoint before")
+            shutil.rmtree(found)
+        return self._start
 
     def figures(self) -> list[StepFigures]:
         return read_figures(self._metrics_path)

@@ -10,6 +10,8 @@ from peft import PeftModel
 from torch import nn
 from transformers import AutoModelForCausalLM
 
+from app.files.json_files import read_json
+from app.models.adapters import CONFIG
 from app.profiles import smoke
 from app.records import IGNORE
 from app.settings import SftSettings
@@ -149,6 +151,8 @@ def test_the_adapter_loads_with_plain_peft_and_gives_the_same_logits(smoke_model
     assert not torch.allclose(ours, untouched, atol=1e-3)
     targets = {name.split(".")[-4] for name, _ in model.named_parameters() if "lora_A" in name}
     assert targets == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    written = read_json(tmp_path / "step-3/adapter" / CONFIG)["target_modules"]
+    assert written == sorted(written), "the same bytes in each process, whatever its order of hashes"
 
 
 def test_gradient_accumulation_equals_one_large_batch(smoke_model: Path, tmp_path: Path) -> None:
