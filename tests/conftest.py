@@ -26,7 +26,8 @@ Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 ON_RAY = ("e2e/test_pipeline", "e2e/test_serve", "e2e/test_evaluate", "ray/")
 """Tests that start Ray and engines keep two cores busy by themselves. Two at once on two cores were seen to pass over
-the limits of time that tests of lost engines have."""
+the limits of time that tests of lost engines have. e2e/test_whole_runs is apart: two runs without such limits, which
+the process of the other tests has time for."""
 
 
 GROUPS = {"Ray": ON_RAY, "vLLM": ("unit/generation/test_vllm",)}

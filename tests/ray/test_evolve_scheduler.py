@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import ray
 
-from actors.generator import _resources
+from actors.generator import _places
 from app.evolution.lineage import Life, Outcome, read_lineage
 from app.files.json_files import read_json_lines
 from app.hardware import num_cores
@@ -61,7 +61,8 @@ def engine(slots: Slots) -> Iterator[None]:
         def is_there(self) -> bool:
             return True
 
-    held = Engine.options(**_resources(bool(slots.gib), slots.beside_trainer)).remote()
+    (place,) = _places(smoke().generation.model_copy(update={"use_gpu": bool(slots.gib)}), slots.beside_trainer)
+    held = Engine.options(**place).remote()
     try:
         assert ray.get(held.is_there.remote(), timeout=60)
         yield

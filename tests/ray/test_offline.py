@@ -66,7 +66,7 @@ def of_tune(folder: Path) -> str:
 
 def of_generator(_: Path) -> str:
     with contextlib.closing(GeneratorClient(smoke().model, smoke().generation)) as generator:
-        return of_actor(generator._actor)
+        return of_actor(generator._actors[0])
 
 
 def of_judge(_: Path) -> str:

@@ -78,7 +78,7 @@ def learnt_by_one(run: Run, profile: Profile, folder: Path) -> list[StepMetrics]
         patch.setattr(ray.train, "get_dataset_shard", lambda name: sft._dataset(run))
         loop.train(
             lora.load_for_training(ensure_model(profile.model), profile.model, alone.sft, alone.seed, CPU),
-            loop.epochs(lambda epoch: micro_batches(sft._rows(alone, epoch), alone, epoch, 64), alone.sft, 9),
+            loop.epochs(lambda epoch: micro_batches(sft._rows(run, alone, epoch), alone, epoch, 64), alone.sft, 9),
             alone.sft,
             9,
             device=CPU,

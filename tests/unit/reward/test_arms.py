@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from app.deadlines import NEVER
 from app.reward.arms import ARMS, Begun, ranking_of
 from app.reward.critic.choice import local_critic
 from app.reward.drafts.asking import Asked
@@ -28,6 +29,7 @@ def begun(folder: Path, profile: Profile, problems: list[TrainingProblem]) -> Be
         judge=CountingJudge(),
         facts={},
         critics=local_critic,
+        deadline=NEVER,
     )
 
 
