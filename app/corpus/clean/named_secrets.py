@@ -19,8 +19,8 @@ _KEYS = ("secret", "token", "credential", "bearer", "session", "cookie", "mnemon
 _LOGINS = ("login", "auth", "creds", "credentials", "account", "user", "curl")
 _PROVIDERS = (
     "algolia", "asana", "bitbucket", "cloudflare", "codecov", "coinbase", "confluent", "contentful", "datadog",
-    "dropbox", "fastly", "heroku", "linkedin", "mailgun", "mapbox", "mattermost", "netlify", "newrelic", "new_relic", "okta",
-    "rapidapi", "sendbird", "snyk", "sonarqube", "sumologic", "travis_ci", "twilio", "twitter", "zendesk",
+    "dropbox", "fastly", "heroku", "linkedin", "mailgun", "mapbox", "mattermost", "netlify", "newrelic", "new_relic",
+    "okta", "rapidapi", "sendbird", "snyk", "sonarqube", "sumologic", "travis_ci", "twilio", "twitter", "zendesk",
 )  # fmt: skip
 """Whose keys have no form: gitleaks' rules of names. Only a random value counts."""
 _KEY = "key"

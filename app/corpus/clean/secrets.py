@@ -92,12 +92,14 @@ def find_secrets(text: str) -> list[Span]:
     low = lowered(text)
     spans: list[Span] = []
     named: list[tuple[str, int, int]] = []
+    searched: dict[str, int] = {}  # by form, up to where: anchors may stand close together
     for number, start, end in automaton.find_matches_as_indexes(low, overlapping=True):
         form = owners[number]
         if form is None:
             named.append((low[start:end], start, end))
-        else:
-            spans += _formed(text, form, start, end)
+        elif not form.inside or end > searched.get(form.id, 0):
+            spans += (found := list(_formed(text, form, start, end)))
+            searched[form.id] = found[0][1] if found else end + _AROUND // 2
     if "://" in text and "@" in text:
         spans += _in_addresses(text)
     return apart([*spans, *secrets_named(text, low, named, spans)])
