@@ -80,7 +80,7 @@ def _totals(counts: list[ShardCounts], seq_len: int, shares: dict[str, float]) -
 
 
 def _masked(run: Run, num_shards: int) -> dict[str, int]:
-    """Secrets and e-mail addresses that were masked in the files read."""
+    """Secrets and personal data that were masked in the files read."""
     total: Counter[str] = Counter()
     for index in range(num_shards):
         total.update(json.loads(pq.read_schema(part(run.corpus_work, "documents", index)).metadata[b"masked"]))

@@ -3,7 +3,8 @@
 import re
 import unicodedata
 
-from app.corpus.clean.secrets import find_emails, find_secrets
+from app.corpus.clean.personal import find_emails
+from app.corpus.clean.secrets import find_secrets
 from app.docsearch.records import Refused
 from app.prompting.tool_schema import MAX_QUERY
 

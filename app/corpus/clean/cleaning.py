@@ -1,5 +1,5 @@
 """Which files are worth training on, and the text that is learnt: decoded, written by people, under the package's
-licence, without notices, secrets and addresses.
+licence, without notices, secrets and personal data.
 
 Each rule gives a reason text for rejected.parquet; its part before the colon is the rule. Rules after The Stack and
 StarCoder (arXiv 2305.06161, section 3.1). The cheap ones come first; a file is parsed once, after all others.
@@ -18,7 +18,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from app.corpus.clean.secrets import Span, find_emails, find_secrets, mask
+from app.corpus.clean.masks import Span, apart, mask
+from app.corpus.clean.personal import find_personal
+from app.corpus.clean.secrets import find_secrets
 from app.corpus.clean.tables_in_code import table_share
 from app.corpus.recipes import Cleaning
 from app.corpus.records import RejectedFileError
@@ -48,13 +50,14 @@ class Cleaned:
     """A file that is used. Made by `clean`; cut into documents and mined by the build."""
 
     text: str
-    """Unix line ends, no trailing white space, notices cut off, secrets and e-mail addresses masked."""
+    """Unix line ends, no trailing white space, notices cut off, secrets and personal data masked."""
     tree: ast.Module
     """Parsed from `text`."""
     licence: str
     """SPDX expression: the package's, and the file's own beside it where its head names another permissive one."""
     num_secrets: int
-    num_emails: int
+    num_personal: int
+    """Places that were masked."""
 
 
 def clean(
@@ -87,8 +90,8 @@ def clean(
     text = without_notices(text)
     if len(text) < rules.min_chars:
         raise RejectedFileError(f"too short: {len(text)} characters without its notices")
-    secrets, emails = find_secrets(text), find_emails(text)
-    text, tree, num_masked = _masked(text, secrets, emails)
+    secrets = find_secrets(text)
+    text, tree, spans = masked(text, apart([*secrets, *find_personal(text)]))
     share = max(_literal_share(tree, text), table_share(tree, text.count("\n")))
     if share > MAX_LITERAL_SHARE:
         raise RejectedFileError(f"generated: a table is {share:.0%} of it")
@@ -96,8 +99,8 @@ def clean(
         text=text,
         tree=tree,
         licence=verdict.licence,
-        num_secrets=len(secrets),
-        num_emails=num_masked - len(secrets),
+        num_secrets=(num_secrets := len(set(spans) & set(secrets))),
+        num_personal=len(spans) - num_secrets,
     )
 
 
@@ -133,23 +136,24 @@ def _decode(raw: bytes) -> str:
     return "\n".join(map(str.rstrip, text.split("\n"))).strip("\n") + "\n"
 
 
-def _masked(text: str, secrets: list[Span], emails: list[Span]) -> tuple[str, ast.Module, int]:
-    """The text with its spans masked, its tree, and how many were masked. What looks like an address may be a matrix
-    product: where the masked code no longer parses, only strings and comments are masked."""
-    spans = sorted(
-        secrets + [email for email in emails if not any(a < email[1] and email[0] < b for a, b, _ in secrets)]
-    )
+def masked(text: str, spans: list[Span]) -> tuple[str, ast.Module, list[Span]]:
+    """The text with its spans masked, its tree, and the spans that were masked. What looks like an address may be a
+    matrix product, and what follows a name an expression: where the masked code no longer parses, only strings and
+    comments are masked. spans: in order, none inside another.
+
+    Raises RejectedFileError where the text is no Python 3.
+    """
     if not spans:
-        return text, _parse(text), 0
-    masked = mask(text, spans)
+        return text, _parse(text), []
+    changed = mask(text, spans)
     try:
-        return masked, _parse(masked), len(spans)
+        return changed, _parse(changed), spans
     except RejectedFileError:
         tree = _parse(text)
     quoted = _quoted(text)
     spans = [span for span in spans if any(start <= span[0] and span[1] <= end for start, end in quoted)]
-    masked = mask(text, spans)
-    return masked, _parse(masked) if spans else tree, len(spans)
+    changed = mask(text, spans)
+    return changed, _parse(changed) if spans else tree, spans
 
 
 def lines_of(text: str) -> list[str]:

@@ -93,7 +93,7 @@ def extract_shard(job: ExtractJob) -> None:
         return
     kept: list[dict[str, Any]] = []
     rejected: list[Rejected] = []
-    masked = {"secrets": 0, "e-mail addresses": 0}
+    masked = {"secrets": 0, "personal data": 0}
     with uncollected():
         for held in job.files:
             for item in _answered(held, job.build.recipe, guard_of_build(job.build), masked):
@@ -129,7 +129,7 @@ def _documents(
         yield Rejected(origin=held.origin, name="", what=FILE, reason=str(error))
         return
     masked["secrets"] += cleaned.num_secrets
-    masked["e-mail addresses"] += cleaned.num_emails
+    masked["personal data"] += cleaned.num_personal
     origin = replace(held.origin, licence=cleaned.licence)
 
     def refused(document: Document, reason: str) -> Rejected:

@@ -48,7 +48,7 @@ def reason(raw: bytes | str, path: str = "pkg/shapes.py", package_licence: str =
 def test_good_code_passes_with_unix_line_ends() -> None:
     found = cleaned(GOOD.replace("\n", "\r\n"))
     assert found.text == GOOD and defined_names(found.tree) == ["area"]
-    assert (found.licence, found.num_secrets, found.num_emails) == ("MIT", 0, 0)
+    assert (found.licence, found.num_secrets, found.num_personal) == ("MIT", 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -211,11 +211,11 @@ def test_an_api_key_and_an_address_are_masked_and_the_code_still_parses() -> Non
     key = "sk-proj-" + "Ab3dE6gH9jK2mN5pQ8sT1vW4yZ7" * 2
     found = cleaned(GOOD + f"client = Client(api_key='{key}')  # ask jane.doe@firm.io\n")
     assert found.text == GOOD + "client = Client(api_key='<API_KEY>')  # ask <EMAIL>\n"
-    assert (found.num_secrets, found.num_emails) == (1, 1)
+    assert (found.num_secrets, found.num_personal) == (1, 1)
     assert ast.dump(ast.parse(found.text)) == ast.dump(found.tree)
 
 
 def test_a_matrix_product_is_no_address() -> None:
     code = GOOD + "scores = left@right.mean\nowner = 'jane.doe@firm.io'\n"
     found = cleaned(code)
-    assert found.text == code.replace("jane.doe@firm.io", "<EMAIL>") and found.num_emails == 1
+    assert found.text == code.replace("jane.doe@firm.io", "<EMAIL>") and found.num_personal == 1
