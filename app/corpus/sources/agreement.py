@@ -66,9 +66,10 @@ def contradiction(texts: tuple[str, ...], licence: str) -> str:
             is_list = is_there and not re.match("A?GPL-", spdx)
             if not (is_list or covered(spdx, licence, permissive)):
                 return f"The metadata name {licence}, a licence text is that of {spdx}."
-        if phrase := first_phrase((*table["restrictions"], *table["text_restrictions"]), left):
+        is_short = not found or len(left.split()) <= LONG
+        if phrase := first_phrase((*table["restrictions"], *(table["text_restrictions"] if is_short else ())), left):
             return f"The metadata name {licence}, a licence text holds a restriction: '{phrase}'."
-        if (not found or len(left.split()) <= LONG) and (limit := _LIMIT.search(left)):
+        if is_short and (limit := _LIMIT.search(left)):
             return f"The metadata name {licence}, a licence text holds a further condition: '{limit[0].strip()}'."
         if not found and len(left.split()) > SHORT and not _names(text, left, licence):
             return f"The metadata name {licence}, a licence text is another: '{' '.join(text.split())[:76]}'."

@@ -24,6 +24,7 @@ from app.corpus.sources.licences import (
     licensing,
     parsed,
 )
+from app.corpus.sources.notices import later_notices, names_in, terms_in
 
 MAX_HEAD_CHARS = 12_000
 _BLOCK = r"(?:[ \t]*(?:#[^\n]*)?\n)*"
@@ -31,6 +32,7 @@ _STRING = r"[rRuU]?(?:\"\"\"[\s\S]*?\"\"\"|'''[\s\S]*?'''|\"[^\"\n]*\"|'[^'\n]*'
 _HEAD = re.compile(rf"({_BLOCK})((?:{_STRING}[ \t]*(?:#[^\n]*)?\n)?)({_BLOCK})")
 _TELLING = re.compile(
     r"licen[cs]|copyright|\bl?gpl\b|proprietary|confidential|permission|redistribut|prohibited|unauthori|vendored"
+    r"|use only|purposes only|personal use|commercial|released|under|A?GPL|Elastic"
     r"|copied|taken (?:from|verbatim)|borrowed|creative ?commons|secret|distribut|mozilla",
     re.I,
 )
@@ -57,10 +59,13 @@ def judge_header(text: str, package_licence: str, also_allow: frozenset[str] = f
         if not (verdict := judge_expression(expression, also_allow=also_allow)).approved:
             return _header(False, verdict.licence, verdict.reason)
     head = _head_of(text)
-    words = bare_words(head) if _TELLING.search(head) else ""
-    if not own and (phrase := first_phrase(licence_table()["header_restrictions"], words)):
-        return _header(False, "", f"The head holds a restriction: '{phrase}'.")
-    return _judge_stated((*stated, *_named_licences(words)), package_licence, also_allow)
+    notice = (head if _TELLING.search(head) else "") + later_notices(text, len(head))
+    if not own and (terms := terms_in(notice)):
+        return _header(False, "", f"The head holds a restriction: '{terms}'.")
+    named, unknown = names_in(notice)
+    if unknown and not own:
+        return _header(False, "", f"The licence '{unknown}' is not known.")
+    return _judge_stated((*stated, *_named_licences(bare_words(notice)), *named), package_licence, also_allow)
 
 
 @functools.lru_cache(maxsize=64)
@@ -97,7 +102,7 @@ def _head_of(text: str) -> str:
 @functools.lru_cache(maxsize=4096)
 def _named_licences(words: str) -> tuple[str, ...]:
     """SPDX expressions of the texts and names in the words of a head. Cached: a package repeats its head."""
-    if not words:
+    if not words.strip():
         return ()
     found, left = cut_texts(words)
     for spdx, phrases in licence_table()["header_phrases"].items():

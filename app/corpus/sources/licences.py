@@ -75,6 +75,7 @@ def licence_table() -> dict[str, Any]:
 
     table: dict[str, Any] = yaml.safe_load(TABLE_PATH.read_text(encoding="utf-8"))
     table["aliases"] = {name_key(alias): spdx for spdx, names in table["aliases"].items() for alias in names}
+    table["silent_names"] = frozenset(table["silent_fields"])
     table["silent_fields"] = {name_key(name) for name in table["silent_fields"]}
     table["rest"]["never"] = frozenset(table["rest"]["never"])
     table["permissive"] = frozenset(table["permissive"])

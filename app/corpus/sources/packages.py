@@ -60,7 +60,7 @@ NOT_LIBRARY = (
 """Folders of Lib that teach nothing about the library: its tests and their data, demos, and tables made by programs."""
 UNJUDGED = ("duplicate", "unreadable", "empty")
 """Kinds of reasons of distributions whose licence was not looked at."""
-TREE_MARKS = (*METADATA, "requirements.txt", "Pipfile", "tox.ini", "environment.yml", ".git")
+TREE_MARKS = (*METADATA, "requirements.txt", "Pipfile", "tox.ini", "environment.yml", ".git", "LICENSES", "REUSE.toml")
 
 
 _Item = TypeVar("_Item")

@@ -16,8 +16,8 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-from app.corpus.sources.agreement import covered, judge_package
-from app.corpus.sources.licences import LicenceVerdict, bare_words, judge_expression, licence_table
+from app.corpus.sources.agreement import contradiction, covered, judge_package
+from app.corpus.sources.licences import LicenceVerdict, judge_expression, licence_table
 from app.corpus.sources.package_headers import METADATA, declared
 
 SPDX = re.compile(r"SPDX-License-Identifier:\s*([^\r\n#*\"']+)")
@@ -93,14 +93,12 @@ class Rights:
             texts += [held[name] for name in named if name in held and not is_licence(name)]
             verdict = judge_package(header, texts, self._allow)
             source = f"{folder}/{next((name for name in held if is_licence(name)), next(iter(held)))}"
-            is_silent = verdict.evidence == "none" or self._is_the_tops(texts, verdict)
-            self._judged[folder] = None if is_silent else self._checked(verdict, source)
+            if not verdict.approved and verdict.evidence == "file" and self._top.approved and self._top.licence:
+                # A text that is not known word for word belongs to the whole where it names the same licence.
+                reason = contradiction(tuple(texts), self._top.licence)
+                verdict = dataclasses.replace(verdict, reason=reason, evidence="file" if reason else "none")
+            self._judged[folder] = None if verdict.evidence == "none" else self._checked(verdict, source)
         return self._judged[folder]
-
-    def _is_the_tops(self, texts: list[str], verdict: LicenceVerdict) -> bool:
-        """Whether a folder that can't be judged by itself points to the whole's licence ("see LICENSE above")."""
-        words = " ".join(map(bare_words, texts)).split()
-        return verdict.evidence == "file" and not verdict.approved and 0 < len(words) <= 6 and "see" in words
 
     def _checked(self, verdict: LicenceVerdict, source: str) -> LicenceVerdict:
         """The verdict on a part, held against the whole."""
