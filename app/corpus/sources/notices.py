@@ -11,13 +11,17 @@ import re
 
 from app.corpus.sources.licences import expression_of, first_phrase, licence_table
 
-_HINTS = ("icens", "ICENS", "icenc", "GPL", "onfidential", "ONFIDENTIAL", "roprietary", "ROPRIETARY", "opyright", "©")
-_HINTS += ("(c) 1", "(c) 2", "(C) 1", "(C) 2")
+_HINTS = ("licen", "gpl", "confidential", "proprietary", "copyright", "(c) 2")
 _LATER = re.compile(
-    r"licen[cs]|proprietary|confidential|\b(?:use|purposes) only\b|commercial|personal use|redistribut|\bGNU\b|GPL",
+    r"licen[cs]|proprietary|confidential|\b(?:use|purposes) only\b|commercial|personal use|redistribut|\bunder\b"
+    r"|\bGNU\b|GPL",
     re.I,
 )
-_CLAIM = re.compile(r"copyright|©|\(c\)|rights reserved|licen[cs]ed|licen[cs]e\s*:|under|terms of|GPL", re.I)
+_CLAIM = re.compile(
+    r"copyright|©|\(c\) ?\d|rights reserved|(?:licen[cs]ed|released|distributed|published) under|licen[cs]e\s*:"
+    r"|terms of the|GPL",
+    re.I,
+)
 _COMMENTS = re.compile(r"(?:^[ \t]*#[^\n]*\n)+", re.M)
 _STRINGS = re.compile(r"^(\"\"\"|''')[\s\S]*?\1", re.M)
 _CODE = re.compile(r"^(?:async def|def|class|@)", re.M)
@@ -30,7 +34,7 @@ _UNDER = re.compile(
 )
 _GNU = re.compile(r"\b[AL]?GPL[- ]?v?\d(?:\.\d)?(?:\+|[- ]or[- ]later|[- ]only)?(?![\w.])")
 _TERMS = re.compile(
-    r"\bCONFIDENTIAL\b|\bPROPRIETARY\b|^\W*(?:strictly |company |highly )?confidential\W*$"
+    r"(?-i:\bCONFIDENTIAL\b|\bPROPRIETARY\b)|\b(?:strictly|company|highly) confidential\b"
     r"|\b(?:internal|academic|research|educational|personal|private|evaluation|non[- ]?commercial|in-house)"
     r"(?:[ ,/]+(?:and |or )?(?:internal|academic|research|educational|personal|private|evaluation|non[- ]?commercial))*"
     r"(?: use| purposes?) only\b"
@@ -51,13 +55,17 @@ _ENDS = re.compile(
     r"[.;](?:\s|$)|\s[-–—]+\s|\s\(?(?:see|which|that|you may|unless|as published|found|in the)\b|[\"']", re.I
 )
 _NAMED = re.compile(r"\b(?:licen[cs]e|eula|agreement)$", re.I)
-MAX_NAME_WORDS = 14
+MAX_NAME_WORDS = 8
+_LIKE_A_NAME = re.compile(
+    r"[A-Z]{2}|[Ll]icen[cs]e|\d|[Aa]greement|[A-Z]\w+ (?:[A-Z]|[Pp]ublic)|[Pp]ropriet|[Cc]ommercial"
+)
 
 
 def later_notices(text: str, start: int) -> str:
     """The notices beyond the head, which ends at `start`: comments, and strings that are statements before the first
     definition."""
-    if all(text.find(hint, start) < 0 for hint in _HINTS):
+    beyond = text[start:].lower()
+    if not any(hint in beyond for hint in _HINTS):
         return ""
     code = _CODE.search(text, start)
     strings = _STRINGS.finditer(text, start, code.start() if code else len(text))
@@ -84,6 +92,8 @@ def names_in(notice: str) -> tuple[tuple[str, ...], str]:
     expressions = [spdx for name in found if (spdx := expression_of(name))]
     for pattern, is_field in ((_FIELD, True), (_UNDER, False)):
         for match in pattern.finditer(text):
+            if not is_field and not _LIKE_A_NAME.search(match[1]):
+                continue
             known, unknown = _named(match[1], is_field=is_field)
             if unknown:
                 return tuple(dict.fromkeys(expressions)), unknown
