@@ -115,22 +115,12 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
 
 
 def _profile(arguments: argparse.Namespace) -> Any:
+    from app.corpus.recipe_files import from_anywhere
     from app.overrides import with_overrides
     from app.run_settings import chosen_profile
 
     profile = with_overrides(chosen_profile(arguments.run, arguments.profile), arguments.overrides)
-    return profile.model_copy(update={"corpus": _from_anywhere(profile.corpus)})
-
-
-def _from_anywhere(corpus: Any) -> Any:
-    """The settings with a recipe that was found from the working directory written out: the run may go on elsewhere."""
-    from app.files.user_files import user_path
-    from app.runs import REPOSITORY
-
-    path = user_path(corpus.recipe)
-    if path.is_absolute() or not path.exists() or Path.cwd() == REPOSITORY:
-        return corpus
-    return corpus.model_copy(update={"recipe": str(path.resolve())})
+    return profile.model_copy(update={"corpus": from_anywhere(profile.corpus)})
 
 
 def _pull(arguments: argparse.Namespace) -> None:

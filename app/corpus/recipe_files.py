@@ -21,6 +21,15 @@ def located(path_text: str) -> Path:
     return path.resolve() if path.exists() else REPOSITORY / path
 
 
+def from_anywhere(settings: CorpusSettings) -> CorpusSettings:
+    """The settings with a recipe that was found from the working directory written out, since a run may go on from
+    another; from the repository's root it stays as it is."""
+    path = user_path(settings.recipe)
+    if path.is_absolute() or not path.exists() or Path.cwd() == REPOSITORY:
+        return settings
+    return settings.model_copy(update={"recipe": str(path.resolve())})
+
+
 def load_recipe(settings: CorpusSettings | str) -> Recipe:
     """The recipe that the settings name; a text is its path. Relative paths of sources count from the recipe's folder.
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.corpus.recipe_check import check_recipe
-from app.corpus.recipe_files import load_recipe
+from app.corpus.recipe_files import from_anywhere, load_recipe
 from app.corpus.recipes import Recipe, split_of
 from app.corpus.sources.distributions import Distribution
 from app.corpus.sources.find import find_distributions
@@ -47,6 +47,7 @@ def test_a_folder_counts_from_the_working_directory(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     (source,) = load_recipe("mine").sources
     assert source.model_dump()["path"] == str(tmp_path / "mine")
+    assert from_anywhere(CorpusSettings(recipe="mine")).recipe == str(tmp_path / "mine"), "a run may go on elsewhere"
     assert load_recipe("datasets/recipes/smoke.yaml").name == "smoke", "ours are found from everywhere"
 
 
