@@ -16,6 +16,7 @@ from typing import Any, cast
 import ray
 
 from actors.answers import answer
+from actors.names import named
 from app.errors import UserError
 from app.progress import say
 from app.reward.critic.critic import Critic as CriticProtocol
@@ -60,7 +61,7 @@ class CriticClient:
         self._chunk = CHUNK * settings.batch_size
         self._actor = (
             cast(Any, Critic)
-            .options(num_cpus=cores, max_restarts=MAX_RESTARTS, max_task_retries=MAX_RESTARTS)
+            .options(name=named("critic"), num_cpus=cores, max_restarts=MAX_RESTARTS, max_task_retries=MAX_RESTARTS)
             .remote(str(folder.resolve()), settings, seed)
         )
         try:

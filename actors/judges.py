@@ -8,13 +8,16 @@ so that a job that ends its judges costs no other job anything.
 
 import dataclasses
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import ray
 from ray.exceptions import ObjectLostError, RayError, RayTaskError, TaskCancelledError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from actors.names import named
+from app import metrics
 from app.errors import UserError
 from app.progress import say
 from app.records import Problem, Status, Verdict
@@ -76,6 +79,8 @@ class JudgePool:
         most = settings.num_workers or int(ray.cluster_resources().get("CPU", 1))
         self._most = max(1, most // sharers)
         self._workers: list[Any] = []
+        self._homes: dict[Any, str] = {}
+        """The node of each, those that ended included."""
         self._load: list[int] = []
         """Jobs that each worker has."""
         self._sent: list[_Job] = []
@@ -131,8 +136,13 @@ class JudgePool:
         self._load.append(0)
 
     def _start(self) -> Any:
+        cores = {node["NodeID"]: node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]}
+        home = home_of_next(cores, [self._homes[worker] for worker in self._workers if worker in self._homes])
         # No CPU is reserved: without a card the model decodes on all of them, and judging is short.
-        return cast(Any, Judge).options(num_cpus=0, scheduling_strategy="SPREAD").remote(self._settings, self._unsafe)
+        options = {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(home, soft=True)}
+        judge = cast(Any, Judge).options(name=named("judge"), **options).remote(self._settings, self._unsafe)
+        self._homes[judge] = home
+        return judge
 
     def _submit(self, problem: Problem, programs: Sequence[str], tries: int = 1) -> _Job:
         if min(self._load) > 0 and len(self._workers) < self._most:
@@ -178,13 +188,14 @@ class JudgePool:
             failure = _failure(job)
             if failure is None:
                 self._forget(job)
-                return ray.get(job.reference)
+                return _counted(ray.get(job.reference))
             if not self._try_again(job, failure):
                 self._forget(job)
                 if mistake := _mistake(failure):
                     raise mistake
                 detail = f"judging failed {MAX_TRIES} times: {failure}"[:300]
-                return [Verdict(problem_id=job.problem.id, status=Status.INFRA, detail=detail)] * len(job.programs)
+                failed = Verdict(problem_id=job.problem.id, status=Status.INFRA, detail=detail)
+                return _counted([failed] * len(job.programs))
 
     def _try_again(self, job: _Job, failure: RayError) -> bool:
         """Send this job anew, and with it whatever else its worker left; False where it has had its tries."""
@@ -217,6 +228,19 @@ class JudgePool:
         self.num_replaced += 1
         say("  a judge ended and is replaced; its problems are tried again")
         self._workers[index] = self._start()
+
+
+def _counted(verdicts: list[Verdict]) -> list[Verdict]:
+    for verdict in verdicts:
+        metrics.count("verdicts_total", status=verdict.status)
+    return verdicts
+
+
+def home_of_next(cores: Mapping[str, float], homes: Iterable[str]) -> str:
+    """The node with the fewest judges for its cores: what reserves nothing, Ray would put anywhere. cores: by node;
+    homes: the node of each judge that is there."""
+    held = Counter(homes)
+    return min(cores, key=lambda node: (held[node] + 1) / (cores[node] or 1e-9))
 
 
 def _failure(job: _Job) -> RayError | None:

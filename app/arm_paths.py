@@ -15,6 +15,7 @@ class ArmPaths:
         self.validation = folder / "validation.jsonl"
         self.tensorboard = folder / "tensorboard"
         self.adapter = folder / "adapter"
+        self.cut = folder / "cut.json"
 
     def round(self, number: int) -> "ArmPaths":
         """The paths of a round before the last one; rounds count from 1."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from app.cluster.signals import interrupt_by_sigterm
 from app.connect.command import add_connect_arguments, connect
 from app.docsearch.command import add_docsearch_arguments, docsearch
 from app.errors import UserError, causes
@@ -23,6 +24,7 @@ from app.sandbox.command import add_sandbox_arguments, sandbox
 def main(argv: Sequence[str] | None = None) -> None:
     try:
         arguments = _parser().parse_args(argv)
+        interrupt_by_sigterm()
         COMMANDS[arguments.command](arguments)
     except KeyboardInterrupt:
         sys.exit(_fail("interrupted: give the same command again to go on (`pipeline` with --resume)", code=130))
@@ -34,15 +36,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _sentence(error: BaseException) -> str | None:
-    """What to tell the user, if a mistake of theirs lies at the bottom of this error; None for a bug."""
+    """What to tell the user, if a mistake of theirs or a loss lies at the bottom of this error; None for a bug."""
     *_, bottom = causes(error)
     if isinstance(bottom, UserError | FloatingPointError):
         return str(bottom)
-    if isinstance(bottom, OSError):
-        from app.files.errors import sentence_of
+    from app.cluster import watch
+    from app.files import errors
 
-        return sentence_of(bottom)
-    return None
+    return errors.sentence_of(bottom) if isinstance(bottom, OSError) else watch.sentence_of(bottom)
 
 
 def _fail(sentence: str, code: int = 2) -> int:
@@ -85,7 +86,11 @@ def _parser() -> argparse.ArgumentParser:
     truncate.add_argument("--rank", required=True, type=int, metavar="R", help="of the adapter that is made")
     truncate.add_argument("--out", type=user_path, metavar="DIR", help="its folder; left out, beside the other")
     add_arguments(commands.add_parser("evaluate", parents=[unsafe], help="measure a model, or score given samples"))
-    commands.add_parser("report", parents=[run], help="write report.md and report.html")
+    which = commands.add_parser("report", help="write report.html").add_mutually_exclusive_group(required=True)
+    which.add_argument("--run", type=user_path, metavar="DIR", help="run directory")
+    which.add_argument("--tune", type=user_path, metavar="DIR", help="folder of a Tune experiment, alone")
+    status = commands.add_parser("status", parents=[run], help="what a run is doing, and what is left by the plan")
+    status.add_argument("--json", action="store_true", help="print it as one JSON object")
     _add_serve(commands.add_parser("serve", help="serve the model and a run's adapters, with a page to talk to them"))
     keys = commands.add_parser("keys", help="API keys of the server: add NAME, list, limit NAME, remove NAME")
     keys.add_argument("action", choices=("add", "list", "limit", "remove"))
@@ -106,9 +111,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--profile", help="left out, the one of this machine")
     add("--config", type=user_path, metavar="FILE", help="left out, serve_configs/<profile>.yaml")
-    add(
-        "--run", metavar="DIR", help="whose adapters; latest (finished last, if left out) or none: the base model alone"
-    )
+    add("--run", metavar="DIR", help="whose adapters; latest (finished last, if left out) or none: the base alone")
     add("--host", help="to listen on, if not the config's; 0.0.0.0 for a container")
     add("--port", type=int, help="of the page and the API, if not the config's")
     add("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="serving.timeout_s=60")
@@ -234,12 +237,17 @@ def _truncate(arguments: argparse.Namespace) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    from app.report import write_report
+    from app.report import write_report, write_tune_report
     from app.runs import Run
 
-    run = Run(arguments.run.resolve())
-    write_report(run)
-    print(f"report: {run.report_html}")
+    run, tune = arguments.run, arguments.tune
+    print(f"report: {write_tune_report(tune.resolve()) if tune else write_report(Run(run.resolve()))}")
+
+
+def _status(arguments: argparse.Namespace) -> None:
+    from app.planning.of_run import print_status
+
+    print_status(arguments.run, as_json=arguments.json)
 
 
 def _serve(arguments: argparse.Namespace) -> None:
@@ -292,6 +300,7 @@ COMMANDS = {
     "truncate": _truncate,
     "evaluate": _evaluate,
     "report": _report,
+    "status": _status,
     "serve": _serve,
     "keys": _keys,
     "sandbox": sandbox,

@@ -1,5 +1,6 @@
 """What the machine is, and how much memory the run took."""
 
+import multiprocessing
 import os
 import platform
 import shutil
@@ -17,6 +18,15 @@ MEMORY_LOOK_SHARE = 0.02
 def num_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def can_share_locks() -> bool:
+    """Whether processes can share locks: they need /dev/shm, which some containers don't have."""
+    try:
+        multiprocessing.get_context("fork").Lock()  # "spawn" would start a process that cleans up after it
+    except OSError:
+        return False
+    return True
 
 
 def describe() -> dict[str, Any]:

@@ -5,14 +5,39 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 PLAIN_EVERY_SECONDS = 10.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doing:
+    """How far this process is with what it counts. Made by `progress`; read by `app.heartbeat`."""
+
+    label: str
+    done: int
+    total: int
+    unit: str
+    note: str
+
+
 _listener: Callable[[str], None] | None = None
+_said = ""
+_counted: list[Doing] = []
+"""The last one was begun last."""
+
+
+def doing() -> Doing | None:
+    return _counted[-1] if _counted else None
+
+
+def last_said() -> str:
+    return _said
 
 
 def say(text: str) -> None:
+    global _said
+    _said = text
     print(text, file=sys.stderr, flush=True)
     if _listener is not None:
         _listener(text)
@@ -30,8 +55,19 @@ Update = Callable[..., None]
 
 @contextlib.contextmanager
 def progress(label: str, total: int, unit: str) -> Iterator[Update]:
-    with _rich_bar(label, total, unit) if sys.stderr.isatty() else _plain_lines(label, total, unit) as update:
-        yield update
+    place = len(_counted)
+    _counted.append(Doing(label=label, done=0, total=total, unit=unit, note=""))
+    with _rich_bar(label, total, unit) if sys.stderr.isatty() else _plain_lines(label, total, unit) as show:
+
+        def update(done: int, note: str = "") -> None:
+            if place < len(_counted):  # threads may end in another order than they began
+                _counted[place] = Doing(label=label, done=done, total=total, unit=unit, note=note)
+            show(done, note)
+
+        try:
+            yield update
+        finally:
+            del _counted[place:]
 
 
 @contextlib.contextmanager

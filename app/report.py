@@ -1,24 +1,26 @@
 """The report of a run: report.md, plots, and the same as one self-contained report.html.
 
-Reads only what the stages wrote, and the weights in their place: results of other weights are left out.
-Run: python -m app report --run DIR
+Reads only what the stages wrote, and the weights in their place: results of other weights are left out. A Tune
+experiment is reported alone as well, from its own files. Run: python -m app report (--run DIR | --tune DIR)
 """
 
 import base64
 import json
 import re
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from app import report_plots as plots
 from app.corpus.mining.records import STAGES
+from app.deadlines import time_words
 from app.errors import UserError
 from app.evaluation.gate import Decision, read_decision
 from app.evaluation.stage import BASE, EVOLVE, GRM, SFT, CandidateComparison, against_base, outdated, read_result
 from app.evaluation.stored_results import samples
 from app.evaluation.suites.registry import TUNING, VALIDATION
-from app.evolution import pictures
+from app.evolution import pictures, tune_experiment
 from app.evolution import summary as evolution
 from app.evolution.standings import short
 from app.files.json_files import numbered_json_lines, read_json, write_atomic
@@ -28,6 +30,7 @@ from app.reward.summary import BAND_NAMES, summary_of
 from app.runs import REPOSITORY, Run, left_out
 
 TEMPLATE = Path(__file__).with_name("report.md.jinja")
+TUNE_TEMPLATE = TEMPLATE.with_name("report_tune.md.jinja")
 TRAINED = (SFT, GRM, EVOLVE)
 """Stages that train, in their order."""
 NAMES = {SFT: "SFT", GRM: "Self-reward", EVOLVE: "Evolution"}
@@ -47,19 +50,38 @@ code { font-size: .9em; } img { max-width: 100%; background: white; border-radiu
 """
 
 
-def write_report(run: Run) -> None:
-    """Write report.md, plots/*.png and report.html from whatever stages are complete."""
-    import jinja2
-
+def write_report(run: Run) -> Path:
+    """Write report.md, plots/*.png and report.html, whose place it returns, from whatever stages are complete."""
     if not run.info.exists():
         raise UserError(f"{run.root} is no run directory: it holds no run.json")
     facts = _facts(run)
     for path, figure in _plots(run, facts):
         write_atomic(path, plots.png(figure))
-    templates = jinja2.Environment(undefined=jinja2.StrictUndefined, loader=jinja2.FileSystemLoader(TEMPLATE.parent))
-    markdown = templates.get_template(TEMPLATE.name).render(facts)
-    write_atomic(run.report_md, re.sub(r"\n{3,}", "\n\n", markdown))
-    write_atomic(run.report_html, _html(run, markdown))
+    return _write(run.root, TEMPLATE, facts)
+
+
+def write_tune_report(folder: Path) -> Path:
+    """Write report.md, plots/tune.png and report.html into the folder of a Tune experiment; returns the last. Raises
+    UserError where it is none, or reports no fitness."""
+    found = tune_experiment.read_experiment(folder)
+    write_atomic(folder / "plots" / "tune.png", plots.png(tune_experiment.picture(found)))
+    return _write(folder, TUNE_TEMPLATE, {"found": found, "most": tune_experiment.MOST_ROWS, "cell": _cell})
+
+
+def _cell(value: object) -> str:
+    """Of a table: one line, and no bar."""
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return " ".join(text.replace("|", "\\|").split())[:200]
+
+
+def _write(folder: Path, template: Path, facts: dict[str, Any]) -> Path:
+    import jinja2
+
+    templates = jinja2.Environment(undefined=jinja2.StrictUndefined, loader=jinja2.FileSystemLoader(template.parent))
+    markdown = templates.get_template(template.name).render(facts)
+    write_atomic(folder / "report.md", re.sub(r"\n{3,}", "\n\n", markdown))
+    write_atomic(folder / "report.html", _html(folder, markdown))
+    return folder / "report.html"
 
 
 def _plots(run: Run, facts: dict[str, Any]) -> Iterator[tuple[Path, Any]]:
@@ -90,6 +112,8 @@ def _facts(run: Run) -> dict[str, Any]:
         "info": info,
         "settings": json.dumps(info["settings"], indent=2),
         "stages": run.stage_seconds(),
+        "shares": {stage: time_words(one["share_s"]) for stage, one in run.deadlines().items()},
+        "cuts": {NAMES[stage]: cut for stage, cut in run.cuts().items()},
         "results": results,
         "comparisons": compared,
         "stale": [f"{suite}, {name}: {why}" for (suite, name), why in stale.items()],
@@ -227,16 +251,14 @@ def _example(row: dict[str, Any]) -> dict[str, Any]:
     return {"status": verdict["status"], "detail": verdict["detail"], "text": text, "fence": fence_for(text)}
 
 
-def _html(run: Run, markdown: str) -> str:
+def _html(folder: Path, markdown: str) -> str:
     """One file with its pictures inside. Raw HTML in model output stays text."""
     from markdown_it import MarkdownIt
 
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
-    made = (run.corpus_plot, run.loss_plot, run.grm_plot, run.evolve_plot, run.evolve_genes_plot, run.evaluation_plot)
-    for plot in made:
-        if plot.exists():
-            data = base64.b64encode(plot.read_bytes()).decode()
-            body = body.replace(f'src="plots/{plot.name}"', f'src="data:image/png;base64,{data}"')
+    for plot in (folder / "plots").glob("*.png"):
+        data = base64.b64encode(plot.read_bytes()).decode()
+        body = body.replace(f'src="plots/{plot.name}"', f'src="data:image/png;base64,{data}"')
     meta = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-    head = f"<head>{meta}<title>{run.root.name}</title><style>{STYLE}</style></head>"
+    head = f"<head>{meta}<title>{escape(folder.name)}</title><style>{STYLE}</style></head>"
     return f'<!doctype html>\n<html lang="en">{head}<body>\n{body}</body></html>\n'

@@ -1,6 +1,7 @@
 """The run directory: every path, manifests, atomic writes, and who may write into it.
 
     runs/<run-id>/run.json                    settings, versions, commit, hardware, attempts of each stage
+                  now.json                    what the process that works on it is doing (`app.heartbeat`)
                   corpus/manifest.json        written last: its existence means that the stage is complete
                   sft/meta.json               the same for the training
                   grm/meta.json audit.jsonl   the same for self-reward, and what its audit found
@@ -31,10 +32,12 @@ from typing import Any
 
 from app import hardware
 from app.arm_paths import ArmPaths
+from app.attempts import Attempts, note_killed
 from app.errors import UserError
 from app.files.home import home
 from app.files.json_files import of_this_version, read_json, write_atomic, write_json
 from app.files.user_files import user_path
+from app.heartbeat import beating, read_now
 from app.run_settings import settle
 from app.settings import Profile
 
@@ -70,12 +73,13 @@ def new_run_dir(profile: Profile) -> Path:
     return runs_root() / f"{profile.name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-class Run:
+class Run(Attempts):
     """Paths of one run directory. Made by `open_run`; every stage gets it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.info = root / "run.json"
+        self.now = root / "now.json"
         self.corpus = root / "corpus"
         self.corpus_manifest = self.corpus / "manifest.json"
         self.train_shards = self.corpus / "train"
@@ -196,22 +200,11 @@ class Run:
         with of_this_version(path):
             return not read_json(path)["kept"]
 
-    @contextlib.contextmanager
-    def attempt(self, stage: str) -> Iterator[None]:
-        """Record start and end of one attempt at a stage; an attempt without an end was killed."""
-        info = read_json(self.info)
-        attempts = info["stages"].setdefault(stage, [])
-        attempts.append({"start": time.time(), "end": None})
-        write_json(self.info, info)
-        yield
-        info = read_json(self.info)
-        info["stages"][stage][-1]["end"] = time.time()
-        write_json(self.info, info)
-
-    def stage_seconds(self) -> dict[str, float]:
-        """Seconds of each stage, summed over its finished attempts."""
-        stages = read_json(self.info)["stages"]
-        return {name: sum(a["end"] - a["start"] for a in attempts if a["end"]) for name, attempts in stages.items()}
+    def cuts(self) -> dict[str, str]:
+        """What each stage that its deadline has ended says of it."""
+        metas = {"sft": self.sft_meta, "grm": self.grm_meta, "evolve": self.evolve_meta}
+        cuts = {stage: read_json(meta).get("cut", "") for stage, meta in metas.items() if meta.exists()}
+        return {stage: cut for stage, cut in cuts.items() if cut}
 
 
 @contextlib.contextmanager
@@ -231,12 +224,14 @@ def open_run(root: Path, profile: Profile, *, resume: bool) -> Iterator[Run]:
             settle(run, profile, resume)
         else:
             _write_info(run, profile)
-        yield run
+        note_killed(run.info, read_now(run.now))
+        with beating(run.now):
+            yield run
 
 
 def _is_foreign(path: Path) -> bool:
     """Whether a file was not left by a run that ended before its run.json was written."""
-    return path.name != "run.lock" and not path.name.startswith(".")
+    return path.name not in ("run.lock", "now.json") and not path.name.startswith(".")
 
 
 def _make_folder(root: Path) -> None:

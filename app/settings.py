@@ -118,8 +118,10 @@ class SftSettings(Settings):
 
 class GenerationSettings(Settings):
     engine: Literal["transformers", "vllm"] = "transformers"
+    num_workers: int | None = Field(default=None, ge=1, le=1024)
+    """Engines, each with a card or, without cards, cores of its own; None: one for each card, or one."""
     batch_size: int = Field(default=16, ge=1, le=1024)
-    """Completions drawn at once."""
+    """Completions that an engine draws at once."""
     use_gpu: bool = False
     max_num_batched_tokens: int = Field(default=8192, ge=64, le=1 << 20)
     """Tokens of one forward pass, padding included; vLLM without a card has its own. Prompts beyond it join in a later
@@ -249,6 +251,15 @@ class ClusterSettings(Settings):
     dashboard: bool = True
 
 
+class ScheduleSettings(Settings):
+    """The days of a whole run, of which each stage that trains has a share by the plan (`app.deadlines`)."""
+
+    days: float = Field(default=7.0, gt=0, le=3650)
+    """All stages together, in all attempts."""
+    deadlines: bool = True
+    """false: stages take as long as they take."""
+
+
 class Profile(Settings):
     name: str
     seed: int = Field(default=0, ge=0, lt=2**31)
@@ -264,6 +275,7 @@ class Profile(Settings):
     serving: ServingSettings = ServingSettings()
     docsearch: DocsearchSettings = DocsearchSettings()
     cluster: ClusterSettings = ClusterSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
 
     @model_validator(mode="after")
     def _packed_weights_stay(self) -> "Profile":

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from app.cluster.offline import offline
-from app.cluster.session import connected, require_resources
+from app.cluster.session import connected, require_engines, require_resources
 from app.corpus.clean.guard import Guard
 from app.evaluation.guarded_suites import guard_for
 from app.files.json_files import read_json
@@ -47,6 +47,7 @@ def corpus(run: Run, profile: Profile, *, unsafe: bool = False, by_itself: bool 
     """by_itself: the command asks for a corpus, so that a complete one of other sources is refused as well."""
     from app.corpus.build import build_corpus, current_sources
     from app.corpus.identity import check_complete
+    from app.corpus.shard_files import read_whole
 
     guard = guard_for(profile.evaluation, profile.validation)
     if run.corpus_manifest.exists():
@@ -57,7 +58,7 @@ def corpus(run: Run, profile: Profile, *, unsafe: bool = False, by_itself: bool 
     _check_dialogues(profile)
     say("corpus")
     _say_unguarded(guard)
-    with run.attempt("corpus"), connected(profile.cluster):
+    with run.attempt("corpus"), connected(profile.cluster), read_whole(run.corpus_work):
         build_corpus(run, profile, guard, unsafe=unsafe)
     manifest = read_json(run.corpus_manifest)
     learnt = sorted(manifest["learnt_tokens_by_form"].items(), key=lambda item: -item[1])
@@ -83,6 +84,7 @@ def sft(run: Run, profile: Profile) -> None:
         return say("sft: complete")
     require_stage(run, "corpus", run.corpus_manifest, profile)
     from app.corpus.identity import check_complete
+    from app.planning.of_run import stage_deadline
     from app.training.sft import run_sft
 
     check_complete(run, profile, ensure_model(profile.model))
@@ -90,7 +92,7 @@ def sft(run: Run, profile: Profile) -> None:
     say("sft")
     with run.attempt("sft"), connected(profile.cluster):
         require_what_stages_need(profile)
-        run_sft(run, profile)
+        run_sft(run, profile, stage_deadline(run, profile, "sft"))
     meta = read_json(run.sft_meta)
     return say(f"  {meta['steps']} steps, {meta['tokens']} tokens, loss {meta['final_loss']:.3f}: {run.sft_adapter}")
 
@@ -101,6 +103,7 @@ def grm(run: Run, profile: Profile) -> None:
         shutil.rmtree(run.grm_work, ignore_errors=True)
         return say("grm: complete")
     from actors.critic import critic_on_ray
+    from app.planning.of_run import stage_deadline
     from app.reward.arms import told
     from app.reward.problems.find import OF_RUN, load
     from app.reward.problems.held_out import held_out, sources_of, validates
@@ -116,7 +119,8 @@ def grm(run: Run, profile: Profile) -> None:
     with run.attempt("grm"), connected(profile.cluster):
         require_what_stages_need(profile, trains=False, learns=True)
         engines = functools.partial(generator_and_judges, beside_trainer=True)
-        run_grm(run, profile, problems, validating_by, engines, critic_on_ray)
+        deadline = stage_deadline(run, profile, "grm")
+        run_grm(run, profile, problems, validating_by, engines, critic_on_ray, deadline)
     return say(f"  {told(read_json(run.grm_meta))}: {run.grm_adapter}")
 
 
@@ -124,7 +128,9 @@ def grm(run: Run, profile: Profile) -> None:
 def evolve(run: Run, profile: Profile) -> None:
     if run.evolve_meta.exists():
         return say("evolve: complete")
+    from actors.generator import cores_left
     from app.evolution.stage import run_evolve, told
+    from app.planning.of_run import stage_deadline
     from app.reward.problems.find import OF_RUN, load
     from app.reward.problems.held_out import to_measure_by
     from app.reward.stage import check_model
@@ -139,11 +145,13 @@ def evolve(run: Run, profile: Profile) -> None:
     say("evolve")
     with run.attempt("evolve"), connected(profile.cluster):
         require_what_stages_need(profile, trains=False, learns=True)
-        slots = slots_for(profile, peak_gib=None, declared=profile.evolve.slots, cards=num_cards())
+        cores = cores_left(profile.generation)
+        slots = slots_for(profile, peak_gib=None, declared=profile.evolve.slots, cards=num_cards(), cores=cores)
         engines = functools.partial(
             generator_and_judges,
             beside_trainer=slots.beside_trainer,
             vram_gib=slots.engine_gib or None,
+            engines=slots.engines,
             sharers=slots.number,
         )
         run_evolve(
@@ -155,6 +163,7 @@ def evolve(run: Run, profile: Profile) -> None:
             functools.partial(evolve_on_ray, started=slots),
             engine_sleeps=slots.takes_turns,
             engine_is_shared=slots.number > 1,
+            deadline=stage_deadline(run, profile, "evolve"),
         )
     return say(f"  {told(read_json(run.evolve_meta))}: {run.evolve_adapter}")
 
@@ -166,11 +175,12 @@ def generator_and_judges(
     *,
     beside_trainer: bool = False,
     vram_gib: float | None = None,
+    engines: int | None = None,
     sharers: int = 1,
 ) -> Iterator[tuple[Generator, Judge]]:
     """The actors that draw and judge, on the cluster that is connected. beside_trainer: a trainer is to have room.
-    vram_gib: what the engine may take of a card; left out, what the settings say, beside an idle trainer where they
-    take turns. sharers: who draw and judge at the same time."""
+    vram_gib: what an engine may take of a card; left out, what the settings say, beside an idle trainer where they
+    take turns. engines: how many, where the settings don't say. sharers: who draw and judge at the same time."""
     from actors.generator import GeneratorClient
     from actors.judges import JudgePool
     from app.models.config import config_of
@@ -179,6 +189,8 @@ def generator_and_judges(
     settings = engine_settings(profile, config_of(profile.model)[0]) if beside_trainer else profile.generation
     if vram_gib is not None:
         settings = settings.model_copy(update={"vram_gib": vram_gib})
+    if engines is not None:
+        settings = settings.model_copy(update={"num_workers": engines})
     with (
         contextlib.closing(JudgePool(profile.sandbox, unsafe=unsafe, sharers=sharers)) as judges,
         contextlib.closing(
@@ -205,4 +217,4 @@ def require_what_stages_need(profile: Profile, *, trains: bool = True, learns: b
     if learns:
         uses_gpu = profile.sft.use_gpu or profile.generation.use_gpu
         require_resources("grm, its trainer beside its generator,", num_cpus=2, num_gpus=int(uses_gpu))
-    require_resources("generation", num_cpus=1, num_gpus=int(profile.generation.use_gpu))
+    require_engines(profile.generation)

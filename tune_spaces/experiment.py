@@ -18,18 +18,22 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
 
+from app import metrics
 from app.errors import UserError
 from app.evolution.fitness import fitness_of
-from app.evolution.lineage import identify, read_lineage
+from app.evolution.lineage import Outcome, identify, read_lineage
 from app.evolution.records import Lived
 from app.evolution.selection import ranked
 from app.evolution.trial import STATE, Surroundings
 from app.files.json_files import read_json, write_json
+from app.hardware import can_share_locks
 from app.progress import say
 from app.runs import Run
 from app.settings import Profile
 from app.training.reports import shown
+from tune_spaces import brief_log
 from tune_spaces.alpha_evolve import (
     config_of,
     default_genome,
@@ -59,17 +63,25 @@ def evolve_on_ray(run: Run, around: Surroundings, origin: Path, *, with_trunk: b
     slots by which the engine was started. Raises UserError where all individuals failed.
     """
     settings = around.profile.evolve
+    if not can_share_locks():  # with which the writer of Tune's curves for TensorBoard starts
+        os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # else Tune draws tables, whatever `verbose` says
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # else it takes Control-C for the experiment's end
-    with shown("evolve", settings.population * settings.generations, str) as channel:
+    # Tune's ids begin at random otherwise, and what is drawn by hash of an individual would differ from run to run.
+    os.environ.setdefault("_TEST_TUNE_TRIAL_UUID", "trial")
+    brief_log.shorten()
+    number = settings.population * settings.generations
+    with shown("evolve", number, lambda report: report["note"], unit="individuals") as channel:
         shared = Shared(run=run, around=around, slots=started, origin=origin, channel=channel)
         if with_trunk:
             shared = _with_trunk(shared)
         say(f"  {shared.slots.reason}")
-        with selected_by(BySelection(shared)):
+        metrics.report(slots=shared.slots.number)
+        with selected_by(BySelection(shared), around.deadline):
             results = _tuner(shared).fit()
-    reached = max((life.generation for life in read_lineage(run.evolve_lineage)), default=0)
-    if reached < settings.generations:
+    lives = read_lineage(run.evolve_lineage)
+    reached = max((life.generation for life in lives), default=0)
+    if not any(life.outcome is Outcome.FINISHED for life in lives):
         why = str(results.errors[0]).strip().splitlines()[-1:] if results.num_errors else []
         raise UserError(
             f"evolution ended after {reached} of {settings.generations} generations, because all individuals of the "
@@ -105,6 +117,7 @@ def _tuner(shared: Shared) -> tune.Tuner:
             storage_path=str(place.parent),
             failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=3),
+            callbacks=None if can_share_locks() else [CSVLoggerCallback(), JsonLoggerCallback()],
             verbose=0,
         ),
     )

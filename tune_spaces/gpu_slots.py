@@ -11,12 +11,14 @@ holds one. Slots are shares of what every cluster has of its own, so nothing has
     one card, one slot         GPU: 0.5 engine, 0.5 trial            in turns, one sleeps while the other one works
     one card, four slots       GPU: 0.5 engine, 4 x 0.125 trial      the engine stays awake
     three cards, two a card    GPU: 1 engine, 2 x (2 x 0.5 trial)    the engine has a card of its own
-    no card                    CPU: 1 trial or shares of it, and all others the engine
+    generation.num_workers=2   GPU: 2 x 1 engine, 2 x 0.5 trial      or more cards, if one is left to train on
+    no card                    CPU: 1 trial or shares of it, and all others of a machine the engine
+    no card, three machines    CPU: 2 engine, 3 x 1 trial            of 2 cores each, evolve.slots=3
 
 The trials of a card share a core as well, as Ray counts: one beside the engine's is enough for them to start.
 
-Turns need a single card: an individual on a second one would wake the engine while it has to sleep, since an experiment
-has one engine. So that gets a card for itself as soon as there are two.
+Turns need a single card: an individual on a second one would wake the engines while they have to sleep, since all draw
+for everybody. So they get cards for themselves as soon as there are two: one, unless generation.num_workers says more.
 
 Shares are Ray's bookkeeping. `enforce` holds a process to its GiB, into which its training fits what layers keep
 (`app.training.memory.choose_keep`): a child with longer rows computes more again, and takes no more.
@@ -55,7 +57,7 @@ class Slots:
     """Who may train at once. Made by `slots_for`; read by whoever starts an experiment, and by its trials.
 
     Example: Slots(number=1, gib=5.4, takes_turns=True, resources={"CPU": 1.0, "GPU": 0.5}, beside_trainer=True,
-                   engine_gib=6.9, reason="one slot of 5.40 GiB in turns with the engine, ...")
+                   engines=1, engine_gib=6.9, reason="one slot of 5.40 GiB in turns with the engine, ...")
     """
 
     number: int
@@ -70,20 +72,28 @@ class Slots:
     beside_trainer: bool
     """Whether the engine leaves trials a share of its card or a core, for `actors.generator.GeneratorClient`. False: it
     has a card of its own."""
+    engines: int | None
+    """How many draw, each on a card of its own or beside the trials; None: as many as generation.num_workers says."""
     engine_gib: float
-    """What the engine may take of its card; 0 without one."""
+    """What an engine may take of its card; 0 without one."""
     reason: str
     """What was decided, in a sentence for a person."""
 
 
 def slots_for(
-    profile: Profile, *, peak_gib: float | None, declared: int | None, cards: int, started: Slots | None = None
+    profile: Profile,
+    *,
+    peak_gib: float | None,
+    declared: int | None,
+    cards: int,
+    cores: int = 1,
+    started: Slots | None = None,
 ) -> Slots:
     """The slots of an experiment. Without a card as many as are declared, else one; with one see `_on_cards`.
 
     peak_gib: what torch reserved at most for a training by profile.grm (`app.training.memory.peak_bytes`); None, or 0
-    where nothing was trained: what is planned for it. declared: `evolve.slots`. cards: of the cluster. started: the
-    slots by which the engine was started that runs already; it keeps what it has.
+    where nothing was trained: what is planned for it. declared: `evolve.slots`. cards: of the cluster. cores: those
+    that drafting leaves. started: the slots by which the engine was started that runs already; it keeps what it has.
     Raises UserError where not one training fits, or not as many as are declared.
     """
     if profile.sft.use_gpu:
@@ -91,16 +101,19 @@ def slots_for(
             raise UserError("sft.use_gpu=true, and the cluster has no card: add a node with one, or set it to false")
         card = _Card(profile, take_turns(profile) and cards == 1, started)
         return _on_cards(card, peak_gib + CONTEXT_GIB if peak_gib else None, declared, cards)
+    if started:
+        return started
     number = declared or 1
     how = "evolve.slots says so" if declared else "nothing else is declared by evolve.slots"
     return Slots(
         number=number,
         gib=0.0,
         takes_turns=False,
-        resources={"CPU": _share(1.0, number)},
+        resources={"CPU": _share(min(cores, number), number)},
         beside_trainer=True,
+        engines=None,
         engine_gib=profile.generation.vram_gib if profile.generation.use_gpu else 0.0,
-        reason=f"{_told(number)} on the core that drafting leaves, without a card: {how}",
+        reason=f"{_told(number)} on {_told(cores, 'core')} that drafting leaves, without a card: {how}",
     )
 
 
@@ -209,7 +222,8 @@ def _on_cards(card: _Card, peak_gib: float | None, declared: int | None, cards: 
             f"{max(0.0, card.room):.2f} for them {where}: set evolve.slots={most}, or null to have it decided"
         )
     uses_engine = profile.generation.use_gpu
-    trained_on = cards - (uses_engine and not is_shared)
+    engines = 1 if is_shared else min(profile.generation.num_workers or 1, cards - 1)
+    trained_on = cards - engines if uses_engine and not is_shared else cards
     each = declared or max(1, min(_times(card.room, peak), math.ceil(profile.evolve.population / trained_on)))
     gib = card.alone if each == 1 else min(card.room / each, peak if is_shared else math.inf)
     takes_turns = card.can_turn and each == 1
@@ -219,7 +233,8 @@ def _on_cards(card: _Card, peak_gib: float | None, declared: int | None, cards: 
     elif is_shared:
         where = f"beside an engine that stays awake in {engine_gib:.2f} of {card.cap:.2f}"
     else:
-        where = f"on {trained_on} card(s), and the engine {'has another one' if uses_engine else 'uses none'}"
+        several = f"engines have {engines} others" if engines > 1 else "the engine has another one"
+        where = f"on {trained_on} card(s), and {several if uses_engine else 'the engine uses none'}"
     how = f"a training takes {peak:.2f}, {'planned' if peak_gib is None else 'measured'}"
     number = each * trained_on
     return Slots(
@@ -231,6 +246,7 @@ def _on_cards(card: _Card, peak_gib: float | None, declared: int | None, cards: 
             "GPU": _share(CARD_OF_TRAINER if is_shared else 1.0, each),
         },
         beside_trainer=is_shared or not uses_engine,
+        engines=engines if uses_engine else None,
         engine_gib=engine_gib,
         reason=f"{_told(each)} of {gib:.2f} GiB {where}: {how}{', and evolve.slots says so' if declared else ''}",
     )
@@ -246,5 +262,5 @@ def _share(whole: float, number: int) -> float:
     return math.floor(whole * FRACTIONS / number) / FRACTIONS
 
 
-def _told(number: int) -> str:
-    return "one slot" if number == 1 else f"{number} slots"
+def _told(number: int, what: str = "slot") -> str:
+    return f"one {what}" if number == 1 else f"{number} {what}s"

@@ -2,7 +2,9 @@
 its trial or of a task of Ray's. Nobody waits for a slot while holding one.
 """
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,15 @@ import torch
 from ray.exceptions import RayError, RayTaskError
 from ray.util.queue import Queue
 
+from app import metrics
 from app.errors import UserError, causes
 from app.evolution.fitness import fitness_of
-from app.evolution.imitation import imitate_pool
+from app.evolution.history import LIVED
+from app.evolution.imitation import imitate_pool, imitation_id
 from app.evolution.records import Genome, Lived
+from app.evolution.standings import short
 from app.evolution.trial import Birth, Surroundings, live, told
-from app.progress import say
+from app.progress import forward_to, say
 from app.runs import Run
 from app.training.reports import send
 from tune_spaces.alpha_evolve import (
@@ -55,22 +60,51 @@ def live_in_slot(shared: Shared, name: str, generation: int, held: Mapping[str, 
         grm=settings_of(genome, profile.grm),
         start=start,
         tokens=tokens if generation or name == TRUNK else profile.evolve.rung_tokens,
-        # Tune's ids begin at random, and the rung's rates are to be compared on the same prompts
+        # the rung's rates are to be compared on the same prompts
         draws_as=name.partition("_")[2] or name.partition("-")[0],
     )
-    lived = live(shared.run.individual(name, generation), birth, around, device)
-    fitness = fitness_of(lived.metrics, profile.evolve.fitness)
-    send(shared.channel, f"  {told(lived, fitness.value if fitness else None)}")
+    with _held(shared, name):
+        lived = live(shared.run.individual(name, generation), birth, around, device)
+        _tell(shared, lived)
     return lived
 
 
 def imitate_in_slot(shared: Shared, generation: int) -> Lived | None:
     device = enforce(shared.slots)
-    lived = imitate_pool(shared.run, generation, _around_of(shared), device)
-    if lived:
-        fitness = fitness_of(lived.metrics, shared.around.profile.evolve.fitness)
-        send(shared.channel, f"  {told(lived, fitness.value if fitness else None)}")
+    with _held(shared, imitation_id(generation)):
+        lived = imitate_pool(shared.run, generation, _around_of(shared), device)
+        if lived:
+            _tell(shared, lived)
     return lived
+
+
+@contextlib.contextmanager
+def _held(shared: Shared, name: str) -> Iterator[None]:
+    """What this process reports is this individual's, which holds a slot."""
+    with metrics.tagged(run=shared.run.root.name, stage="evolve", individual=short(name)):
+        metrics.report(slots_held=1)
+        forward_to(functools.partial(_progress, shared, name))
+        try:
+            yield
+        finally:
+            metrics.report(slots_held=0)
+
+
+def _progress(shared: Shared, name: str, said: str) -> None:
+    """What an individual says while it learns is told as how far it is."""
+    send(shared.channel, {"step": _num_lived(shared), "note": f"{short(name)}, {said.strip()}"})
+
+
+def _num_lived(shared: Shared) -> int:
+    """Individuals that have lived a generation, those of before the first one and imitations aside."""
+    return len(list(shared.run.evolve_individuals.glob(f"*_*/*/{LIVED}")))
+
+
+def _tell(shared: Shared, lived: Lived) -> None:
+    fitness = fitness_of(lived.metrics, shared.around.profile.evolve.fitness)
+    if fitness:
+        metrics.report_fitness(short(lived.id), lived.generation, fitness.value)
+    send(shared.channel, f"  {told(lived, fitness.value if fitness else None)}")
 
 
 def _around_of(shared: Shared) -> Surroundings:
@@ -82,8 +116,10 @@ def _around_of(shared: Shared) -> Surroundings:
 def in_slots(shared: Shared, births: Sequence[tuple[str, Genome, Path]], *, may_fail: bool = False) -> list[Lived]:
     """Individuals of no trial, before the first generation, as many at a time as there are slots. may_fail: those that
     fail are told and left out; raises UserError where all do."""
-    remote = _remote(live_in_slot, shared.slots)
-    begun = [remote.remote(shared, name, 0, config_of(genome), start) for name, genome, start in births]
+    begun = [
+        _remote(live_in_slot, name, shared.slots).remote(shared, name, 0, config_of(genome), start)
+        for name, genome, start in births
+    ]
     found = []
     for (name, _, _), one in zip(births, begun, strict=True):
         try:
@@ -99,14 +135,18 @@ def in_slots(shared: Shared, births: Sequence[tuple[str, Genome, Path]], *, may_
 
 def imitate_in_a_slot(shared: Shared, generation: int) -> Lived | None:
     """The imitation of the pool, in a process of its own. Raises what it raised there."""
-    lived: Lived | None = _get(_remote(imitate_in_slot, shared.slots).remote(shared, generation))
+    lived: Lived | None = _get(
+        _remote(imitate_in_slot, imitation_id(generation), shared.slots).remote(shared, generation)
+    )
     return lived
 
 
-def _remote(function: Any, slots: Slots) -> Any:
-    """A task in a slot. On a card its process ends with it: it would keep its context there."""
+def _remote(function: Any, name: str, slots: Slots) -> Any:
+    """A task in a slot, under the name that Ray's dashboard shows. On a card its process ends with it: it would keep
+    its context there."""
     cpus, gpus = slots.resources.get("CPU", 0.0), slots.resources.get("GPU", 0.0)
-    return ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=1, max_calls=1 if gpus else 0)(function)
+    remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=1, max_calls=1 if gpus else 0)(function)
+    return remote.options(name=f"evolve: {name}")
 
 
 def _get(reference: Any) -> Any:

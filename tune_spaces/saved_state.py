@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from app.files.durable import flush
+
 
 def save(tune_controller: Any, place: Path | None) -> None:
     """Have Tune save its state, and copy that, without the trials' checkpoints, to the file `place`."""
@@ -22,6 +24,7 @@ def save(tune_controller: Any, place: Path | None) -> None:
     with zipfile.ZipFile(unfinished, "w") as archive:
         for path in _files(experiment):
             archive.write(path, path.name)
+    flush(unfinished)
     os.replace(unfinished, place)
 
 

@@ -26,9 +26,8 @@ What Ray 2.60.0 does, and what is done about it here (places in ray/tune):
   and the trial begins its generation anew, silently. Here it ends the experiment with MissingCheckpointError.
 
 Limits. These are private members of Ray: the version is pinned, tests/ray/test_evolve_scheduler.py runs them. Restore
-what was kept (`tune_spaces.saved_state`): a driver killed while Ray copies its snapshot leaves half of one. An
-experiment's folder can't be moved between two generations: a clone's checkpoint lies in its donor's folder, by an
-absolute path. `pbt_policy_*.txt` lose what was before a restore (`tune_spaces.replay`).
+what was kept (`tune_spaces.saved_state`), since a killed driver leaves half of a snapshot. An experiment's folder can't
+be moved: a clone's checkpoint lies in its donor's, by an absolute path. `pbt_policy_*.txt` begin with the last restore.
 """
 
 import logging
@@ -56,7 +55,7 @@ from app.evolution.lineage import (
     succession,
 )
 from tune_spaces.saved_state import save
-from tune_spaces.selecting import selecting
+from tune_spaces.selecting import is_over, selecting
 from tune_spaces.trials import (
     TIME,
     LostExperimentError,
@@ -67,6 +66,7 @@ from tune_spaces.trials import (
     clone,
     dismissed_all,
     note_boundary,
+    raise_faults,
     reached,
     require_json,
     unfinished,
@@ -151,6 +151,7 @@ class AlphaEvolve(PopulationBasedTraining):
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """Cross the boundary when it is time, save what changed, and name a trial that has a generation to train."""
         trials = tune_controller.get_trials()
+        raise_faults(trials)  # not in on_trial_error: Tune makes text of what that raises
         passed = boundaries_passed(trials)
         if not passed and len(trials) != self._population:
             raise ValueError(
@@ -200,7 +201,7 @@ class AlphaEvolve(PopulationBasedTraining):
         members = self._members(generation, trials)
         by_id = {trial.trial_id: trial for trial in trials}
         scores = {trial.trial_id: self._score(trial) for trial in unfinished(trials)}
-        is_last = generation == self._generations
+        is_last = generation == self._generations or is_over()
         lives = []
         for member, heir in self._succession(generation, members, by_id, scores, is_last=is_last):
             trial, child = by_id[member.trial], None

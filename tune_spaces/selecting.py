@@ -7,15 +7,17 @@ of actors, which do not outlive their Ray; so it is not given to the scheduler b
 import contextlib
 from collections.abc import Iterator
 
+from app.deadlines import NEVER, Deadline
 from app.evolution.lineage import Succession
 
-_given: list[Succession] = []
+_given: list[tuple[Succession, Deadline]] = []
 
 
 @contextlib.contextmanager
-def selected_by(succession: Succession) -> Iterator[None]:
-    """Have it select in the experiments that this process runs within the block."""
-    _given.append(succession)
+def selected_by(succession: Succession, deadline: Deadline = NEVER) -> Iterator[None]:
+    """Have it select in the experiments that this process runs within the block, until the deadline: the generation
+    that it falls into is their last one."""
+    _given.append((succession, deadline))
     try:
         yield
     finally:
@@ -24,4 +26,8 @@ def selected_by(succession: Succession) -> Iterator[None]:
 
 def selecting() -> Succession | None:
     """None: individuals are ranked by their scores."""
-    return _given[-1] if _given else None
+    return _given[-1][0] if _given else None
+
+
+def is_over() -> bool:
+    return bool(_given) and _given[-1][1].is_over()

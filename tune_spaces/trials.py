@@ -5,12 +5,16 @@ All of it is private to Ray 2.60.0: `_exploit` (ray/tune/schedulers/pbt.py:894) 
 
 import copy
 import json
+import pickle
+from pathlib import Path
 from typing import Any
 
+from ray.exceptions import RayError
 from ray.train._internal.session import _TrainingResult
 from ray.tune.experiment import Trial
 
 from app.evolution.lineage import Child
+from tune_spaces.in_slots import is_its_own
 
 TIME = "training_iteration"
 """Tune counts a trial's reports by this name, and goes on counting from a restored checkpoint's: its generation."""
@@ -59,6 +63,28 @@ def dismissed_all(controller: Any) -> bool:
     tune_controller._cleanup_cached_actors(force_all=True)
     number: int = tune_controller._actor_manager.num_live_actors
     return number == 0
+
+
+def raise_faults(trials: list[Trial]) -> None:
+    """Raise the error of a trial that failed for good by no fault of its individual's, such as a full disk: the others
+    would meet it too, or go on without this one."""
+    for trial in trials:
+        error = _failure_of(trial) if trial.status == Trial.ERROR else None
+        if error is not None and not is_its_own(error):
+            raise error
+
+
+def _failure_of(trial: Trial) -> RayError | None:
+    """The trial's last failure, as Tune wrote it down in this session (`Trial.handle_error`); None where there was no
+    room to."""
+    name, folder = trial.run_metadata.pickled_error_filename, trial.local_path
+    if not (name and folder):
+        return None
+    try:
+        error = pickle.loads(Path(folder, name).read_bytes())
+    except (OSError, EOFError, pickle.UnpicklingError):
+        return None
+    return error if isinstance(error, RayError) else None
 
 
 def note_boundary(trial: Trial, generation: int) -> None:

@@ -1,4 +1,4 @@
-"""Where a Ray that is started here keeps its sockets and its token, on machines whose usual places won't do."""
+"""Where a Ray that is started here keeps its sockets, token and objects, on machines whose usual places won't do."""
 
 import atexit
 import contextlib
@@ -45,6 +45,27 @@ def choose_temporary_folder() -> None:
         os.environ["RAY_TMPDIR"] = chosen
     if not _is_short(tempfile.gettempdir(), VLLM_SOCKET):
         os.environ.setdefault("VLLM_RPC_BASE_PATH", chosen)
+
+
+def object_store_folder(num_bytes: int) -> str | None:
+    """Where Ray's object store is to lie; None: in shared memory, as usual. num_bytes: its size.
+
+    Ray fails without /dev/shm, and a container often has one of 64 MiB. A file on disk holds the same, slower."""
+    free = _free_bytes("/dev/shm")
+    if free is not None and free >= num_bytes:
+        return None
+    has = "this machine has no /dev/shm" if free is None else f"/dev/shm has {free >> 20} MiB free"
+    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    say(f"{has}: Ray's object store lies in {folder} (for a container --shm-size=2g is faster)")
+    return folder
+
+
+def _free_bytes(folder: str) -> int | None:
+    try:
+        there = os.statvfs(folder)
+    except OSError:
+        return None
+    return there.f_bsize * there.f_bavail
 
 
 def _is_short(place: str, below: str) -> bool:

@@ -13,13 +13,15 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from app.cluster.folders import choose_temporary_folder, make_private_token
+from app.cluster.folders import choose_temporary_folder, make_private_token, object_store_folder
 from app.cluster.offline import MODE
+from app.cluster.signals import interrupt_by_sigterm
+from app.cluster.watch import watched
 from app.errors import UserError, first_line
 from app.files.home import cache_root
 from app.progress import say
 from app.runs import REPOSITORY
-from app.settings import ClusterSettings
+from app.settings import ClusterSettings, GenerationSettings
 
 FORWARDED = ("POCKETCODER_CACHE", "HF_HOME", "HF_TOKEN", "HF_HUB_OFFLINE", MODE)
 """What the driver's environment says of weights and of the network, for workers on other machines."""
@@ -56,15 +58,18 @@ def connected(settings: ClusterSettings) -> Iterator[str]:
             address="local",
             num_cpus=settings.num_cpus,
             object_store_memory=settings.object_store_bytes,
+            _plasma_directory=object_store_folder(settings.object_store_bytes),
             include_dashboard=settings.dashboard,
             logging_level=logging.WARNING,
             log_to_driver=False,
         )
         where = f", dashboard at http://{context.dashboard_url} (token: `ray get-auth-token`)"
         say("started Ray on this machine" + (where if context.dashboard_url else ""))
+    interrupt_by_sigterm()
     _show_no_ray_data_progress()
     try:
-        yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
+        with watched(address):
+            yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
     finally:
         ray.shutdown()
 
@@ -146,6 +151,13 @@ def require_resources(what: str, *, num_cpus: int, num_gpus: int) -> None:
                 f"{what} needs {wanted} {kind}(s) and the Ray cluster has {there.get(kind, 0):.0f}: lower the setting, "
                 "add nodes, or take another --profile (laptop needs no card; cluster.num_cpus=2 lets one core do)"
             )
+
+
+def require_engines(settings: GenerationSettings) -> None:
+    """Raise UserError when the nodes that are up have no room for the engines that draw."""
+    number = settings.num_workers or 1
+    what = "generation" if number == 1 else f"generation.num_workers={number}"
+    require_resources(what, num_cpus=number, num_gpus=number * settings.use_gpu)
 
 
 def _show_no_ray_data_progress() -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from app.corpus.clean.decontamination import NGRAM, words
+from app.corpus.shard_files import read_whole
 from app.files.json_files import read_json, write_atomic, write_json
 from app.models.base import ensure_model, load_tokenizer, sha256_of
 from app.problem_sets.task import Task
@@ -162,11 +163,12 @@ def shard_texts(path: Path, tokenizer: Any) -> Iterator[str]:
     """The documents of a packed shard (`app.corpus.rows.packing`), as text."""
     import pyarrow.parquet as pq
 
-    for batch in pq.ParquetFile(path).iter_batches(batch_size=256, columns=["input_ids", "position_ids"]):
-        segments = [
-            segment for row in batch.to_pylist() for segment in _segments(row["input_ids"], row["position_ids"])
-        ]
-        yield from tokenizer.batch_decode(segments, skip_special_tokens=True)
+    with read_whole(path.parent):
+        for batch in pq.ParquetFile(path).iter_batches(batch_size=256, columns=["input_ids", "position_ids"]):
+            segments = [
+                segment for row in batch.to_pylist() for segment in _segments(row["input_ids"], row["position_ids"])
+            ]
+            yield from tokenizer.batch_decode(segments, skip_special_tokens=True)
 
 
 def _segments(ids: Sequence[int], positions: Sequence[int]) -> Iterable[Sequence[int]]:

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from app.cluster.session import connected, require_resources
+from app.cluster.session import connected, require_engines
 from app.evaluation import best_of_score
 from app.evaluation.contamination import overlaps
 from app.evaluation.guarded_suites import guard_against
@@ -71,7 +71,7 @@ def measure_candidates(
         return read_results(run, profile.evaluation, candidates)
     say(stage)
     with run.attempt(stage), connected(profile.cluster):
-        require_resources("generation", num_cpus=1, num_gpus=int(profile.generation.use_gpu))
+        require_engines(profile.generation)
         found = _of_measured(run, profile, suites)  # before the generator, which without a card takes every core
         with engines(profile, unsafe) as (generator, judges):
             run_evaluation(run, planned, found, tokenizer, generator, judges)

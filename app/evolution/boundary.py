@@ -60,7 +60,7 @@ def decide(
             )
         return Decided(boundary=held, order=_order(held, names))
     start, settings = time.perf_counter(), around.profile.evolve
-    imitation = imitate(generation) if settings.imitation else None
+    imitation = imitate(generation) if settings.imitation and not around.deadline.is_over() else None
     budget = selection_budget(settings)
     found, further = _measured(run, individuals, imitation, around, budget)
     ranking = ranked({name: found[name] for name in names}, settings, seed=around.profile.seed)

@@ -42,7 +42,7 @@ def imitate_pool(run: Run, generation: int, around: Surroundings, device: torch.
     if around.engine_sleeps:
         around.generator.sleep()
     if not at.adapter.exists():
-        imitate_in_files(at, around.profile, device)
+        imitate_in_files(at, around.profile, device, around.deadline)
     give_back()  # the engine is to have what the trainer held
     shutil.rmtree(at.folder / STATE, ignore_errors=True)
     begin(at.adapter, at.folder / STATE)

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 import torch
 
+from app.deadlines import NEVER, Deadline
 from app.errors import NothingToLearnError
 from app.evaluation.measurement import Engines
 from app.evaluation.stage import GRM
@@ -42,6 +43,7 @@ from app.reward.by_reward.keeping import make_whole
 from app.reward.drafts import headroom
 from app.reward.drafts.asking import Asked, asked
 from app.reward.drafts.audit import audit
+from app.reward.drafts.files import read_columns
 from app.reward.model_card import write_evolved_card
 from app.reward.preparing import facts_of, hardened, write_whose
 from app.reward.problems.find import licences, of_arm
@@ -49,6 +51,7 @@ from app.reward.records import TrainingProblem
 from app.runs import Run, git_commit
 from app.sandbox.tiers import confinement
 from app.settings import Profile
+from app.settings_evolve import EvolveSettings
 from app.training import lora
 from app.training.ray_train import replace_folder
 from app.training.state import ADAPTER
@@ -72,13 +75,14 @@ def run_evolve(
     *,
     engine_sleeps: bool,
     engine_is_shared: bool,
+    deadline: Deadline = NEVER,
 ) -> None:
     """Evolve the run's adapter, and write evolve/meta.json last; do nothing where that is there. Needs a connected Ray.
 
     problems: of profile.grm.problems; measuring_by: those that individuals are measured by. engines: starts the
     generator, with room for trainers beside it, and the judges. engine_sleeps: trainer and engine take turns on the
-    card. engine_is_shared: several individuals draw at the same time, so that nobody's speed can be told. Raises
-    NothingToLearnError where no problem lies in the band.
+    card. engine_is_shared: several individuals draw at the same time, so that nobody's speed can be told. deadline: the
+    generation that it falls into is the last one. Raises NothingToLearnError where no problem lies in the band.
     """
     if run.evolve_meta.exists():
         return
@@ -95,6 +99,7 @@ def run_evolve(
             run, profile, chosen, ruled, generator, judge,
             engine_sleeps=engine_sleeps, engine_is_shared=engine_is_shared,
         )  # fmt: skip
+        around = replace(around, deadline=deadline)
         winner, began_with = populate(run, profile, around, population)
         left = _left_by_selection(ruled, around)
         fresh = _measured_again(run, winner, around, left)
@@ -106,6 +111,7 @@ def run_evolve(
     taught = [one.problem for one in held]
     found = audit(run.evolve_audit, run.evolve_drafts(), taught, profile.sandbox, confinement(), seed=profile.seed)
     meta = _meta(run, profile, winner) | {
+        "cut": _cut_of(run, profile.evolve, deadline),
         "start": began_with,
         "problems": _by_source(learnt),
         "fresh": asdict(fresh) if fresh else None,
@@ -233,10 +239,8 @@ def _measured_again(run: Run, winner: Lived, around: Surroundings, left: Sequenc
 
 def _learnt_from(run: Run, chosen: Sequence[Asked]) -> list[Asked]:
     """Problems of which somebody drew drafts."""
-    import pyarrow.parquet as pq
-
     paths = run.evolve_drafts().values()
-    drawn = {name for path in paths for name in pq.read_table(path, columns=["problem_id"])["problem_id"].to_pylist()}
+    drawn = {row["problem_id"] for path in paths for row in read_columns(path, ["problem_id"])}
     return [one for one in chosen if one.problem.given.id in drawn]
 
 
@@ -268,6 +272,14 @@ def _meta(run: Run, profile: Profile, winner: Lived) -> dict[str, Any]:
         "learnt_tokens": sum(one.learnt_tokens for one in lived),
         "selection_tokens": sum(one.selection_tokens for one in boundaries),
     }
+
+
+def _cut_of(run: Run, settings: EvolveSettings, deadline: Deadline) -> str:
+    reached = len(read_boundaries(run.evolve_boundaries))
+    ended = [one for one in all_lived(run.evolve_individuals) if run.individual(one.id, one.generation).cut.exists()]
+    if reached == settings.generations and not ended:
+        return ""
+    return f"in generation {reached} of {settings.generations}, because {deadline.words()} were over"
 
 
 def told(meta: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ Started again, it goes on wherever it was ended. All individuals spend as many t
 however their genomes divide them into steps.
 """
 
+import contextlib
 import math
 import shutil
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ import torch
 
 from app.arm_paths import ArmPaths
 from app.corpus.draws import bits
+from app.deadlines import NEVER, Deadline
 from app.errors import NothingToLearnError
 from app.evolution.curriculum import weights_of
 from app.evolution.fitness import fitness_of
@@ -69,6 +71,8 @@ class Surroundings:
     """What decides drafts and verdicts beside prompts and sampling, kept with the drafts."""
     engine_sleeps: bool
     """Trainer and engine take turns on the card (`app.reward.turns`)."""
+    deadline: Deadline = NEVER
+    """After which nobody learns any more than a step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,24 +157,28 @@ def _learn(at: ArmPaths, birth: Birth, around: Surroundings, begun: Path, device
     try:
         weights = weights_of(around.problems, birth.genome, around.untouched, rates_in(birth.start))
         problems = [one for one in around.problems if weights[one.given.id] > 0]
-        learn(
-            at.folder,
-            profile,
-            problems,
-            around.generator,
-            judge,
-            device,
-            Files(at.folder, grm.updates_per_step, begun),
-            weights=weights,
-            enough=lambda figures: is_spent(figures, birth.tokens),
-            facts=around.facts,
-            engine_sleeps=around.engine_sleeps,
-        )
+        with contextlib.closing(Files(at.folder, grm.updates_per_step, begun, label="evolve")) as files:
+            learn(
+                at.folder,
+                profile,
+                problems,
+                around.generator,
+                judge,
+                device,
+                files,
+                weights=weights,
+                enough=lambda figures: is_spent(figures, birth.tokens),
+                facts=around.facts,
+                engine_sleeps=around.engine_sleeps,
+                deadline=around.deadline,
+            )
     except NothingToLearnError as error:
         return str(error)
     finally:
         give_back()  # the engine is to have what the trainer held
     figures = read_figures(at.metrics)
+    if at.cut.exists():
+        return "its time was over"
     if reason := Watch(figures, most_length=grm.most_length).reason:
         return reason
     return "its tokens were spent" if is_spent(figures, birth.tokens) else "nothing more could be learnt"

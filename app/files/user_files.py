@@ -2,6 +2,7 @@
 
 import glob
 import os
+import re
 from pathlib import Path
 
 from app.errors import UserError
@@ -10,8 +11,14 @@ from app.errors import UserError
 def user_path(text: str) -> Path:
     """The path with `~` and `~name` replaced, which a shell does not do after `=`.
 
-    Raises UserError where there is no such home directory, and for a link that leads back to itself.
+    Raises UserError for a URL, which would name a folder `s3:` here, where there is no such home directory, and for a
+    link that leads back to itself.
     """
+    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://", text):
+        raise UserError(
+            f"{text!r} is a URL, and a path is needed, since files are locked, renamed and appended to: give one that "
+            "all nodes mount, and copy from and to a bucket as docs/cluster.md says (Where files lie)"
+        )
     try:
         path = Path(text).expanduser()
     except RuntimeError:

@@ -23,6 +23,7 @@ import torch
 
 from app.errors import UserError
 from app.generation.batching import Row, Waiting
+from app.generation.dealing import in_order
 from app.generation.decoding import DecodeState
 from app.generation.kv_cache import bytes_per_token, use_grouped_attention
 from app.generation.scoring import Pair, check_scored, log_probabilities
@@ -188,13 +189,6 @@ class TransformersEngine:
 def require_card(settings: GenerationSettings) -> None:
     if settings.use_gpu and not torch.cuda.is_available():
         raise UserError("generation.use_gpu=true but torch sees no card: set it to false or choose another --profile")
-
-
-def in_order(prompts: Sequence[Prompt], drafts: Iterator[Draft]) -> list[Draft]:
-    """Drafts in the order of the prompts and of their samples."""
-    wanted = ((prompt.id, sample) for prompt in prompts for sample in prompt.samples)
-    order = {key: index for index, key in enumerate(wanted)}
-    return sorted(drafts, key=lambda draft: order[draft.problem_id, draft.sample])
 
 
 def cut_at_stop(text: str, stops: Sequence[str]) -> tuple[str, bool]:

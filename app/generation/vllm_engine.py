@@ -24,9 +24,10 @@ import torch
 from transformers import AutoConfig
 
 from app.errors import UserError
+from app.generation.dealing import in_order
 from app.generation.scoring import Pair, check_scored
 from app.generation.sharing import Places, Turns
-from app.generation.transformers_engine import cut_at_stop, in_order, no_room, require_card, sample_seed
+from app.generation.transformers_engine import cut_at_stop, no_room, require_card, sample_seed
 from app.generation.vllm_arguments import engine_arguments, length_limit
 from app.models.adapters import adapter_version, check_adapter, check_rank, check_servable, load_merged
 from app.models.base import ensure_model, load_tokenizer

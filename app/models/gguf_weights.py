@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from app.errors import UserError
-from app.hardware import num_cores
+from app.hardware import can_share_locks, num_cores
 from app.models.gguf_header import block_of
 from app.models.gguf_layout import Placed
 from app.models.sizes import BYTES
@@ -75,7 +75,7 @@ def write_weights(source: Path, places: Sequence[Placed], folder: Path, dtype: s
 @contextlib.contextmanager
 def _unpacked(pieces: Sequence[Piece], total: int) -> Iterator[Iterator[int]]:
     """The size of each piece when it is done."""
-    if total <= ALONE:
+    if total <= ALONE or not can_share_locks():
         yield map(unpack_piece, pieces)
         return
     # Fresh interpreters: this one may run threads (torch, Ray) that a fork would leave in the middle of something.

@@ -11,7 +11,6 @@ from app.planning.cards import find_card
 from app.planning.evolution import evolve
 from app.planning.inputs import (
     MAX_CORPUS_RAM_GIB,
-    MAX_DAYS,
     MAX_RAM_GIB,
     SFT_START_S,
     Inputs,
@@ -47,8 +46,8 @@ def too_much(inputs: Inputs, phases: Sequence[Phase]) -> list[str]:
         if phase.peak_ram_gib > ram:
             what = f"{takes} {phase.peak_ram_gib:.1f} GiB of main memory, more than {ram:.1f}"
             found.append(f"{what}: {phase.less_ram}")
-    if total_days(phases) > MAX_DAYS:
-        found.append(f"{total_days(phases):.1f} days, more than {MAX_DAYS:g}: {_fewer_days(inputs, phases)}")
+    if total_days(phases) > inputs.days:
+        found.append(f"{total_days(phases):.1f} days, more than {inputs.days:g}: {_fewer_days(inputs, phases)}")
     return found
 
 
@@ -64,9 +63,9 @@ def advice(inputs: Inputs, phases: Sequence[Phase]) -> list[str]:
     if inputs.profile.sft.use_gpu:
         found.append(_fastest(inputs))
     if not wrong:
-        steps = _steps_in(inputs, MAX_DAYS * 24 - sum(phase.hours for phase in phases if phase.name != "sft"))
+        steps = _steps_in(inputs, inputs.days * 24 - sum(phase.hours for phase in phases if phase.name != "sft"))
         tokens = steps * rows_a_step(inputs.profile.sft) * inputs.profile.corpus.seq_len
-        holds = f"{MAX_DAYS:g} days hold a training of {tokens / 1e6:,.0f} M tokens at the speed as set"
+        holds = f"{inputs.days:g} days hold a training of {tokens / 1e6:,.0f} M tokens at the speed as set"
         found.append(f"{holds}: of a larger corpus train a part by --set sft.max_steps={steps}")
     if not training_speed(inputs.choice, inputs)[1]:
         sure = f"a projection, not a measurement: nothing was run on {inputs.device}"
@@ -114,11 +113,11 @@ def _fastest(inputs: Inputs) -> str:
 def _fewer_days(inputs: Inputs, phases: Sequence[Phase]) -> str:
     """Fewer steps, fewer problems or both: each may take what the other leaves of the days, and at least a half.
     Evolution gives way where nothing takes longer."""
-    hours = {phase.name: phase.hours for phase in phases}
-    if hours["evolve"] == max(hours.values()) and sum(hours.values()) - _of_evolution(inputs, hours) <= MAX_DAYS * 24:
+    hours, most = {phase.name: phase.hours for phase in phases}, inputs.days * 24
+    if hours["evolve"] == max(hours.values()) and sum(hours.values()) - _of_evolution(inputs, hours) <= most:
         shorter = "lower evolve.generations or evolve.generation_tokens"
         return f"{shorter}, or leave evolution out by --set evolve.when=never"
-    left = MAX_DAYS * 24 - sum(hours.values()) + hours["sft"] + hours["evaluate"]
+    left = most - sum(hours.values()) + hours["sft"] + hours["evaluate"]
     for_sft, for_problems = (max(left / 2, left - hours[other]) for other in ("evaluate", "sft"))
 
     def hours_of(num_problems: int) -> float:

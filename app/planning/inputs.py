@@ -20,7 +20,7 @@ from app.planning.training_choice import Choice, choice_of
 from app.settings import GenerationSettings, Profile
 from app.training.memory import Shape, shape_of
 
-MAX_VRAM_GIB, MAX_RAM_GIB, MAX_CORPUS_RAM_GIB, MAX_DAYS = 8.0, 32.0, 6e9 / GIB, 7.0
+MAX_VRAM_GIB, MAX_RAM_GIB, MAX_CORPUS_RAM_GIB = 8.0, 32.0, 6e9 / GIB
 """What the project allows itself; a card with more may be filled (`Inputs.limit_gib`)."""
 RAY_GIB, CORPUS_WORKER_GIB = 1.46, 0.4
 """Main memory: a build of any size took 2.26 GiB with two workers (docs/log); of it a worker is taken for 0.4."""
@@ -57,6 +57,11 @@ class Inputs:
         return (self.shape.linear + self.shape.others) * BYTES[self.profile.model.dtype] / GIB
 
     @property
+    def days(self) -> float:
+        """That all phases together may take."""
+        return self.profile.schedule.days
+
+    @property
     def limit_gib(self) -> float:
         """What a phase may take of the card: 8, or for a profile with a larger card what that one has; never more than
         there is."""
@@ -90,8 +95,9 @@ class Phase:
         return sum(self.detail.values())
 
 
-def inputs_of(profile: Profile, run: Path | None) -> Inputs:
-    """What the phases are planned from. Raises UserError for a model or recipe that can't be planned with."""
+def inputs_of(profile: Profile, run: Path | None, *, sizes_corpus: bool = True) -> Inputs:
+    """What the phases are planned from. sizes_corpus: where there is no run, look through the recipe's sources, which
+    takes seconds. Raises UserError for a model or recipe that can't be planned with."""
     config, note = config_of(profile.model)
     try:
         shape = shape_of(config)
@@ -114,7 +120,7 @@ def inputs_of(profile: Profile, run: Path | None) -> Inputs:
         shape=shape,
         card=card,
         device=device,
-        corpus=size_of(profile, run),
+        corpus=size_of(profile, run) if run or sizes_corpus else None,
         choice=choice_of(shape, config, profile),
     )
 

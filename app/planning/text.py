@@ -10,7 +10,7 @@ from typing import Any
 from app.errors import NothingToLearnError
 from app.planning.advice import advice, best_choices, too_much, total_days
 from app.planning.calibration import calibrate
-from app.planning.inputs import MAX_DAYS, MAX_RAM_GIB, Inputs, Phase, inputs_of
+from app.planning.inputs import MAX_RAM_GIB, Inputs, Phase, inputs_of
 from app.planning.plan import PHASES
 from app.reward.problems.early import check, check_evolution
 from app.settings import Profile
@@ -68,5 +68,5 @@ def as_text(inputs: Inputs, phases: Sequence[Phase]) -> str:
         said.append(f"does not fit: {len(wrong)} thing(s) to change, {days:.2f} days in total")
     else:
         limit = f"{inputs.limit_gib:.3g} GiB of the card, " if inputs.card else ""
-        said.append(f"fits: {limit}{MAX_RAM_GIB:g} GiB of main memory, {days:.2f} of {MAX_DAYS:g} days")
+        said.append(f"fits: {limit}{MAX_RAM_GIB:g} GiB of main memory, {days:.2f} of {inputs.days:g} days")
     return "\n".join(said)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from app.deadlines import Deadline, cut_short
 from app.files.json_files import read_json
 from app.progress import say
 from app.records import Generator, Judge
@@ -20,7 +21,8 @@ from app.reward.drafts.asking import Asked
 from app.reward.drafts.files import read_drafts
 from app.reward.drafts.headroom import Headroom, learnable
 from app.reward.imitation.lessons import read_lessons
-from app.reward.imitation.rounds import Ranking, learn_by_imitation
+from app.reward.imitation.rounds import Ranking, RoundFigures, learn_by_imitation
+from app.reward.imitation.training import total_steps
 from app.reward.ray_learning import imitate_on_ray, learn_on_ray
 from app.reward.records import JudgedDraft, TrainingProblem
 from app.runs import Run
@@ -45,6 +47,7 @@ class Begun:
     """What decides drafts and verdicts beside prompts and sampling, kept with the drafts."""
     critics: Critics
     """Starts the critic."""
+    deadline: Deadline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +65,8 @@ class Learnt:
     seconds: float
     """Summed over all steps."""
     why_ended: str
+    cut: str
+    """What its deadline has cut (`app.deadlines.cut_short`); empty where nothing was."""
     more: Mapping[str, Any]
     """What this arm alone has to say."""
 
@@ -73,7 +78,7 @@ def _by_learning(begun: Begun) -> Learnt:
         learnt = learnable(begun.problems, begun.headroom, profile.grm.rate_band)
         say(f"  {len(learnt)} of {len(begun.problems)} problems are learnt from")
     ids = [one.problem.given.id for one in learnt]
-    learn_on_ray(run, profile, ids, begun.generator, begun.judge, begun.facts, begun.held_out)
+    learn_on_ray(run, profile, ids, begun.generator, begun.judge, begun.facts, begun.held_out, begun.deadline)
     figures, validations = read_figures(at.metrics), read_validations(at.validation)
     of_teacher = {"teacher_kl_first": figures[0].teacher_kl, "teacher_kl_last": figures[-1].teacher_kl}
     return Learnt(
@@ -85,7 +90,8 @@ def _by_learning(begun: Begun) -> Learnt:
         seconds=sum(
             one.drafting_seconds + one.judging_seconds + one.scoring_seconds + one.training_seconds for one in figures
         ),
-        why_ended=why_ended(figures, profile.grm, validations),
+        why_ended=why_ended(figures, profile.grm, validations, is_cut=at.cut.exists()),
+        cut=cut_short(len(figures), profile.grm.steps, begun.deadline) if at.cut.exists() else "",
         more={"reward_first": figures[0].reward_mean, "reward_last": figures[-1].reward_mean}
         | {name: value for name, value in of_teacher.items() if value is not None}
         | ({"validations": {one.step: one.mean for one in validations}} if validations else {}),
@@ -103,11 +109,13 @@ def _by_imitation(begun: Begun) -> Learnt:
         begun.problems,
         begun.generator,
         begun.judge,
-        functools.partial(imitate_on_ray, run, profile, begun.generator),
+        functools.partial(imitate_on_ray, run, profile, begun.generator, begun.deadline),
         given=given,
         facts=begun.facts,
         ranking=ranking,
+        deadline=begun.deadline,
     )
+    cut = _cut_of(rounds, profile, begun.deadline)
     ids = {one.problem_id for one in read_lessons(at.lessons)}
     return Learnt(
         problems=[one for one in begun.problems if one.problem.given.id in ids],
@@ -116,12 +124,21 @@ def _by_imitation(begun: Begun) -> Learnt:
         tokens=sum(one.tokens for one in rounds),
         learnt_tokens=sum(one.learnt_tokens for one in rounds),
         seconds=sum(one.seconds for one in rounds),
-        why_ended="all rounds were trained",
+        why_ended="its time was over" if cut else "all rounds were trained",
+        cut=cut,
         more={
             "rounds": [asdict(one) for one in rounds],
             "ranking": read_json(run.grm_critic_metrics) if ranking else None,
         },
     )
+
+
+def _cut_of(rounds: Sequence[RoundFigures], profile: Profile, deadline: Deadline) -> str:
+    last, wanted = rounds[-1], profile.grm.imitate.rounds if profile.grm.arm == "rft" else 1
+    steps = total_steps(sum(last.lessons.values()), profile)
+    if last.steps == steps and len(rounds) == wanted:
+        return ""
+    return f"in round {last.round} of {wanted}, {cut_short(last.steps, steps, deadline)}"
 
 
 def ranking_of(begun: Begun, given: Sequence[JudgedDraft]) -> Ranking | None:

@@ -19,12 +19,14 @@ import ray.train
 import ray.train.torch
 from ray.util.queue import Queue
 
+from app import metrics
 from app.arm_paths import ArmPaths
+from app.deadlines import NEVER, Deadline
 from app.files.json_files import read_json_lines
 from app.progress import forward_to
 from app.records import Generator, Judge
 from app.reward.by_reward.learning import learn
-from app.reward.by_reward.outlets import MetricsFile, progress_of, read_figures, told
+from app.reward.by_reward.outlets import Board, MetricsFile, progress_of, read_figures, told
 from app.reward.by_reward.watch import StepFigures
 from app.reward.imitation.lessons import read_lessons
 from app.reward.imitation.training import imitate, imitation_settings, total_steps
@@ -36,7 +38,7 @@ from app.settings import Profile
 from app.settings_grm import GrmSettings
 from app.training import reports
 from app.training.memory import ALLOCATOR, give_back
-from app.training.ray_train import fit, forget_torn_snapshot, replace_folder, set_up_device
+from app.training.ray_train import fit, last_checkpoint, replace_folder, salvage, set_up_device
 from app.training.reports import REPORT_EVERY_S, MetricsPlaces, Reporter, send, shown
 from app.training.state import ADAPTER
 
@@ -52,6 +54,7 @@ def learn_on_ray(
     judge: Judge,
     facts: Mapping[str, Any],
     held_out: Sequence[TrainingProblem] = (),
+    deadline: Deadline = NEVER,
 ) -> None:
     """Learn from the run's hardened problems of these ids, which puts the adapter into the arm's place.
 
@@ -69,18 +72,24 @@ def learn_on_ray(
         "judge": judge,
         "facts": dict(facts),
         "held_out": list(held_out),
+        "deadline": deadline,
     }
     with shown("grm", profile.grm.steps, _told) as channel:
         _fit(learn_loop, config, run, profile, at, channel)
 
 
-def imitate_on_ray(run: Run, profile: Profile, generator: Generator, at: ArmPaths) -> None:
+def imitate_on_ray(run: Run, profile: Profile, generator: Generator, deadline: Deadline, at: ArmPaths) -> None:
     """Train the adapter of an arm, or of one of its rounds, on its lessons. generator: sleeps meanwhile on a card."""
     read_json_lines(at.metrics)
     steps = total_steps(len(read_lessons(at.lessons)), profile)
     if take_turns(profile):
         generator.sleep()
-    config = {"folder": str(at.folder), "profile": profile.model_dump_json()}
+    config = {
+        "run": run.root.name,
+        "folder": str(at.folder),
+        "profile": profile.model_dump_json(),
+        "deadline": deadline,
+    }
     with shown(f"grm: {at.folder.name}", steps, reports.told) as channel:
         checkpoint = _fit(imitate_loop, config, run, profile, at, channel)
     replace_folder(checkpoint / ADAPTER, at.adapter)
@@ -96,7 +105,7 @@ def _fit(
 ) -> Path:
     """Run one worker to its end; returns the last checkpoint."""
     work = run.grm_work / at.folder.name
-    forget_torn_snapshot(work)
+    salvage(work)
     resources = {"CPU": 1.0, "GPU": CARD_OF_TRAINER} if profile.sft.use_gpu else {"CPU": 1.0}
     scaling = ray.train.ScalingConfig(num_workers=1, use_gpu=profile.sft.use_gpu, resources_per_worker=resources)
     return Path(fit(loop, config, work, channel, scaling).checkpoint.path)
@@ -111,7 +120,8 @@ def learn_loop(config: dict[str, Any]) -> None:
     wanted = set(config["ids"])
     problems = [one.problem for one in problem_store.read_all(run.grm_problems) if one.problem.given.id in wanted]
     at = run.arm(profile.grm.arm)
-    with contextlib.closing(_Reports(at, profile.grm)) as outlet:
+    outlet = _Reports(at, profile.grm, last_checkpoint(config))
+    with metrics.tagged(run=run.root.name, stage="grm"), contextlib.closing(outlet):
         learn(
             at.folder,
             profile,
@@ -123,6 +133,7 @@ def learn_loop(config: dict[str, Any]) -> None:
             held_out=config["held_out"],
             facts=config["facts"],
             engine_sleeps=takes_turns,
+            deadline=config["deadline"],
         )
     give_back()
 
@@ -131,14 +142,18 @@ def imitate_loop(config: dict[str, Any]) -> None:
     """The worker of `imitate_on_ray`."""
     at, profile, device = ArmPaths(Path(config["folder"])), *_set_up(config)
     lessons, settings = read_lessons(at.lessons), imitation_settings(profile)
-    checkpoint = _checkpoint()
+    checkpoint = last_checkpoint(config)
     places = MetricsPlaces(label=profile.grm.arm, metrics=at.metrics, tensorboard=at.tensorboard)
     steps = total_steps(len(lessons), profile)
-    with contextlib.closing(Reporter(places, checkpoint, settings, steps, device)) as reporter:
+    with (
+        metrics.tagged(run=config["run"], stage="grm"),
+        contextlib.closing(Reporter(places, checkpoint, settings, steps, device)) as reporter,
+    ):
         imitate(
             profile,
             lessons,
             device,
+            deadline=config["deadline"],
             on_step=reporter.on_step,
             on_checkpoint=reporter.on_checkpoint,
             resume_from=checkpoint,
@@ -155,22 +170,16 @@ def _set_up(config: dict[str, Any]) -> tuple[Profile, "torch.device"]:
     return profile, device
 
 
-def _checkpoint() -> Path | None:
-    """What the worker goes on from."""
-    held = ray.train.get_checkpoint()
-    return Path(held.path) if held else None
-
-
 class _Reports:
     """An `outlets.Outlet` of the worker of `learn_on_ray`."""
 
-    def __init__(self, at: ArmPaths, settings: GrmSettings) -> None:
-        self._last = _checkpoint()
+    def __init__(self, at: ArmPaths, settings: GrmSettings, last: Path | None) -> None:
+        """last: the checkpoint to go on from."""
+        self._last = last
         self._settings, self._path = settings, at.metrics
         taken = progress_of(self._last).step // settings.updates_per_step
         self._metrics = MetricsFile(at.metrics, taken)
-        self._places = at
-        self._board = self._board_after(taken)
+        self._board = Board(at.tensorboard, settings.arm, taken)
         self._time = time.monotonic()
         self._latest: StepFigures | None = None
 
@@ -183,9 +192,7 @@ class _Reports:
     def on_figures(self, figures: StepFigures) -> None:
         self._latest = figures
         self._metrics.append(figures)
-        for name, value in asdict(figures).items():
-            if name != "step" and value is not None:
-                self._board.add_scalar(f"{self._settings.arm}/{name}", value, figures.step)
+        self._board.append(figures)
         is_checkpoint = figures.step % self._settings.checkpoint_every == 0 or figures.step == self._settings.steps
         if not is_checkpoint and time.monotonic() - self._time >= REPORT_EVERY_S:
             self._report(None)
@@ -197,16 +204,10 @@ class _Reports:
 
     def go_back(self, step: int, state: Path | None) -> None:
         self._metrics.go_back(step)
-        self._board.close()
-        self._board = self._board_after(step)
+        self._board.go_back(step)
 
     def close(self) -> None:
         self._board.close()
-
-    def _board_after(self, step: int) -> Any:
-        from torch.utils.tensorboard import SummaryWriter
-
-        return SummaryWriter(str(self._places.tensorboard), purge_step=step + 1)
 
     def _report(self, checkpoint: ray.train.Checkpoint | None) -> None:
         assert self._latest is not None, "a step comes before its checkpoint"

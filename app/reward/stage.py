@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from app.deadlines import NEVER, Deadline
 from app.evaluation.measurement import Engines
 from app.files.json_files import write_json
 from app.models.base import ensure_model, load_tokenizer
@@ -53,12 +54,14 @@ def run_grm(
     validating_by: Sequence[TrainingProblem],
     engines: Engines,
     critics: Critics = local_critic,
+    deadline: Deadline = NEVER,
 ) -> None:
     """Train the run's adapter, and write grm/meta.json last; do nothing where that is there. Needs a connected Ray.
 
     problems: of profile.grm.problems; validating_by: those that checkpoints are validated by, if any. engines: starts
     the generator, with room for a trainer beside it, and the judges. critics: starts the critic, where a problem has no
-    tests. Raises NothingToLearnError where the arm can learn from none of the problems.
+    tests. deadline: ends the learning, with the best checkpoint. Raises NothingToLearnError where the arm can learn
+    from none of the problems.
     """
     if run.grm_meta.exists():
         return
@@ -92,6 +95,7 @@ def run_grm(
             judge=judge,
             facts=facts,
             critics=critics,
+            deadline=deadline,
         )
         learnt = ARMS[grm.arm](begun)
     replace_folder(run.arm(grm.arm).adapter, run.grm_adapter)
@@ -140,6 +144,7 @@ def _meta(
         "learnt_tokens": learnt.learnt_tokens,
         "seconds": round(learnt.seconds, 1),
         "why_ended": learnt.why_ended,
+        "cut": learnt.cut,
         **learnt.more,
     }
 

@@ -11,8 +11,7 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +50,7 @@ def serve(arguments: argparse.Namespace) -> None:
     _check(config)
     if not joined_address():
         require_free_port(config["http_options"]["host"], config["http_options"].get("port", DEFAULT_PORT))
-    with connected(profile.cluster.model_copy(update={"dashboard": True})) as dashboard, _signals():
+    with connected(profile.cluster.model_copy(update={"dashboard": True})) as dashboard:
         require_resources("serving", num_cpus=1, num_gpus=int(profile.serving.use_gpu))
         _client(dashboard).deploy_applications(config)
         _wait_until_ready([application["name"] for application in config["applications"]])
@@ -138,21 +137,6 @@ def _say_without_chat(model: ModelSettings) -> None:
             check_chat(load_tokenizer(folder), "/v1/chat/completions and the page need", "ask /v1/completions")
         except UserError as error:
             say(f"  {error}")
-
-
-@contextmanager
-def _signals() -> Iterator[None]:
-    """Let SIGTERM end like Ctrl-C, so that everything that was started is ended too. To be entered after `ray.init`,
-    which takes SIGTERM for itself."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _client(dashboard: str) -> Any:

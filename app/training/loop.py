@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from app.deadlines import NEVER, Deadline
 from app.settings import SftSettings
 from app.training import state
 from app.training.experimental.data_dropout import Difficulty, DocumentLosses, Trained
@@ -27,7 +28,7 @@ from app.training.fused import why_plain
 from app.training.loss import CausalLMLoss, FusedLoss, Weigh, count_targets
 from app.training.optimiser import make_optimiser
 from app.training.out_of_memory import Ladder
-from app.training.parallel import accumulating, clip, from_all_ranks, sum_over_ranks, world_size
+from app.training.parallel import accumulating, clip, first_says, from_all_ranks, sum_over_ranks, world_size
 from app.training.saved_activations import Keep
 from app.training.schedule import is_checkpoint, learning_rate_at, share_of_epoch
 from app.training.state import Progress
@@ -78,19 +79,25 @@ def train(
     difficulty: Difficulty | None = None,
     held_out: Sequence[Batch] = (),
     on_held_out: Callable[[int, float], None] = lambda step, loss: None,
+    is_stopped: Callable[[], bool] = lambda: False,
 ) -> None:
     """Train to `steps`, or to where the source ends; source: where the steps' micro-batches come from, as `epochs`.
 
     on_checkpoint(step, save) is called every checkpoint_every steps and at the end; save(folder) writes the TrainState.
-    keep: what each fused layer keeps for its backward pass; its input, if nothing is said. weigh: how much each token's
-    loss counts (`loss.Weigh`); all alike, if nothing is said. corpus_rows: of a full epoch; left out, epochs aren't
-    counted. difficulty: learns the losses of the batches' documents. held_out: batches of what is not trained on, whose
-    mean loss on_held_out(step, loss) is told before the first step and after the last.
+    is_stopped(): whether to end after this step, with a checkpoint; that one rank says so will do. keep: what each
+    fused layer keeps for its backward pass; its input, if nothing is said. weigh: how much each token's loss counts
+    (`loss.Weigh`); all alike, if nothing is said. corpus_rows: of a full epoch; left out, epochs aren't counted.
+    difficulty: learns the losses of the batches' documents. held_out: batches of what is not trained on, whose mean
+    loss on_held_out(step, loss) is told before the first step and after the last.
     """
     if resume_from:
         state.restore_adapter(model, resume_from)
     stepper = _Stepper(model, settings, device, wrap, keep, weigh)
     progress = state.restore(stepper.optimiser, difficulty, resume_from) if resume_from else Progress()
+
+    def save() -> None:
+        on_checkpoint(progress.step, state.gather(model, stepper.optimiser, progress, difficulty).save)
+
     if held_out and progress.step == 0:
         on_held_out(0, stepper.mean_loss(held_out))
     saved = True  # there may be no step to take
@@ -98,35 +105,53 @@ def train(
         start = time.perf_counter()
         rate = learning_rate_at(progress.step, steps, settings)
         taken = stepper.take(micro_batches, progress.step, rate)
-        examples, corpus_examples = sum(len(batch["labels"]) for batch in micro_batches), corpus_rows
-        tokens = sum(batch["labels"].numel() for batch in micro_batches) * world_size()
-        seq_len = micro_batches[0]["labels"].shape[1]
-        if difficulty is not None:
-            difficulty.fresh.update(taken.documents)
-            if share_of_epoch(settings, progress.epoch) < 1:  # before, how many there are isn't known
-                examples, corpus_examples = len(taken.documents), len(difficulty.known)
-        progress.step += 1
-        progress.tokens += tokens
-        progress.effective_epochs += sum_over_ranks(examples, device) / max(1, corpus_examples)
-        on_step(
-            StepMetrics(
-                step=progress.step,
-                loss=taken.loss,
-                learning_rate=rate,
-                grad_norm=taken.grad_norm,
-                tokens=progress.tokens,
-                label_tokens=taken.label_tokens,
-                seconds=time.perf_counter() - start,
-                effective_epochs=progress.effective_epochs if corpus_rows else 0.0,
-                flop_epochs=progress.tokens / (corpus_rows * seq_len) if corpus_rows else 0.0,
-            )
-        )
-        if saved := is_checkpoint(progress.step, steps, settings):
-            on_checkpoint(progress.step, state.gather(model, stepper.optimiser, progress, difficulty).save)
+        _count(progress, taken, micro_batches, settings, difficulty, corpus_rows, device)
+        corpus_tokens = corpus_rows * micro_batches[0]["labels"].shape[1]
+        on_step(_metrics(progress, taken, rate, time.perf_counter() - start, corpus_tokens))
+        stops = sum_over_ranks(float(is_stopped()), device) > 0
+        if saved := stops or is_checkpoint(progress.step, steps, settings):
+            save()
+        if stops:
+            return
     if not saved:
-        on_checkpoint(progress.step, state.gather(model, stepper.optimiser, progress, difficulty).save)
+        save()
     if held_out:
         on_held_out(progress.step, stepper.mean_loss(held_out))
+
+
+def _count(
+    progress: Progress,
+    taken: "_Taken",
+    micro_batches: Sequence[Batch],
+    settings: SftSettings,
+    difficulty: Difficulty | None,
+    corpus_rows: int,
+    device: torch.device,
+) -> None:
+    """Add a step to the progress, and its documents' losses to what is known of them."""
+    examples, corpus_examples = sum(len(batch["labels"]) for batch in micro_batches), corpus_rows
+    if difficulty is not None:
+        difficulty.fresh.update(taken.documents)
+        if share_of_epoch(settings, progress.epoch) < 1:  # before, how many there are isn't known
+            examples, corpus_examples = len(taken.documents), len(difficulty.known)
+    progress.step += 1
+    progress.tokens += sum(batch["labels"].numel() for batch in micro_batches) * world_size()
+    progress.effective_epochs += sum_over_ranks(examples, device) / max(1, corpus_examples)
+
+
+def _metrics(progress: Progress, taken: "_Taken", rate: float, seconds: float, corpus_tokens: int) -> StepMetrics:
+    """Of the step that was counted last. corpus_tokens: of a full epoch; 0: epochs aren't counted."""
+    return StepMetrics(
+        step=progress.step,
+        loss=taken.loss,
+        learning_rate=rate,
+        grad_norm=taken.grad_norm,
+        tokens=progress.tokens,
+        label_tokens=taken.label_tokens,
+        seconds=seconds,
+        effective_epochs=progress.effective_epochs if corpus_tokens else 0.0,
+        flop_epochs=progress.tokens / corpus_tokens if corpus_tokens else 0.0,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,6 +242,19 @@ def _loss(
     """The loss of a model, by fused layers where model and settings can go that way."""
     chunk = settings.loss_chunk
     return CausalLMLoss(model, chunk, weigh) if why_plain(model, settings) else FusedLoss(model, chunk, keep, weigh)
+
+
+def until(source: Source, deadline: Deadline, device: torch.device) -> Source:
+    """The source, which ends at the deadline: all workers ask the first one before each step but the very first, so
+    that something is learnt."""
+
+    def batches(progress: Progress) -> Iterator[list[Batch]]:
+        for micro_batches in source(progress):
+            if progress.step and first_says(deadline.is_over, device):
+                return
+            yield micro_batches
+
+    return source if deadline == NEVER else batches
 
 
 def epochs(

@@ -50,7 +50,10 @@ def load_for_training(
 
 def save(model: "PeftModel", folder: Path, adapter: dict[str, torch.Tensor] | None = None) -> None:
     """A PEFT folder: adapter_config.json and adapter_model.safetensors. adapter: its weights by their names in the
-    model; the model's own, if nothing is said."""
+    model; the model's own, if nothing is said. The same adapter gives the same bytes."""
+    config = model.peft_config["default"]
+    if not isinstance(config.target_modules, str | None):  # a set, whose order is another in each process
+        config.target_modules = sorted(config.target_modules)
     model.save_pretrained(folder, state_dict=adapter)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
 

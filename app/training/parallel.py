@@ -9,7 +9,7 @@ Everything here is for every worker of a training to call, in the same order.
 
 import contextlib
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
@@ -36,6 +36,13 @@ def sum_over_ranks(value: float, device: torch.device) -> float:
     tensor = torch.tensor(value, dtype=torch.float64, device=device)
     dist.all_reduce(tensor)
     return tensor.item()
+
+
+def first_says(asked: Callable[[], bool], device: torch.device) -> bool:
+    """What the first worker answers, on all workers alike: their clocks may differ."""
+    if world_size() == 1:
+        return asked()
+    return sum_over_ranks(float(dist.get_rank() == 0 and asked()), device) > 0
 
 
 def from_all_ranks(held: T) -> list[T]:

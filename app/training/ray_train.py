@@ -4,8 +4,10 @@ Ray Train keeps the checkpoints under the stage's work folder, and picks the new
 when the stage is started again.
 """
 
+import concurrent.futures
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,15 +17,17 @@ from ray.train.torch import TorchTrainer
 from ray.util.queue import Queue
 
 from app.cluster.session import joined_address
+from app.files.durable import flush
 from app.files.json_files import BrokenFileError, read_json
 from app.models.sizes import GIB
 from app.progress import say
 from app.training.reports import MAX_FAILURES, ProgressCallback
+from app.training.state import is_whole
 
 if TYPE_CHECKING:
     import torch
 
-TRAIN_RUN = "train"
+TRAIN_RUN, BEGUN = "train", "begun"
 LOOK_EVERY_S = 0.5
 """How often Ray's controller looks for reports; a worker waits for it with its third."""
 
@@ -34,18 +38,23 @@ def fit(
     work: Path,
     channel: Queue,
     scaling: ray.train.ScalingConfig,
+    *,
+    stop_s: float = 0.0,
     **data: Any,
 ) -> Any:
     """Run `loop` on its workers to its end, from the newest checkpoint in `work` on, and return Ray Train's result.
 
-    channel: of `reports.shown`; the workers find it in their config. data: the trainer's data sets.
+    channel: of `reports.shown`; the workers find it in their config, for `is_stopped` too. stop_s: how long workers get
+    to save a checkpoint where the command is interrupted. data: the trainer's data sets.
     """
+    stop = work / "stop"
+    stop.unlink(missing_ok=True)  # of a driver that was killed while it waited
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(LOOK_EVERY_S))
     if not joined_address():  # nobody takes this machine away with a warning: no process need look out for one
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     trainer = TorchTrainer(
         loop,
-        train_loop_config=config | {"channel": channel},
+        train_loop_config=config | {"channel": channel, "stop": str(stop), "begun": str(work / BEGUN)},
         scaling_config=scaling,
         run_config=ray.train.RunConfig(
             name=TRAIN_RUN,
@@ -56,25 +65,72 @@ def fit(
         ),
         **data,
     )
-    return trainer.fit()
+    return _run(trainer.fit, stop, stop_s)
 
 
-def forget_torn_snapshot(work: Path) -> None:
-    """Remove Ray Train's list of checkpoints where a kill cut it off: Ray rewrites it in place, and could never read it
-    again."""
-    snapshot = work / TRAIN_RUN / "checkpoint_manager_snapshot.json"
+def _run(fit_all: Callable[[], Any], stop: Path, stop_s: float) -> Any:
+    """Call it, in a thread: Ray Train then leaves Control-C alone, which it would answer by ending the workers at once,
+    in this training and in what follows."""
+    done: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+    def work() -> None:
+        try:
+            done.set_result(fit_all())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
     try:
-        if snapshot.exists():
-            read_json(snapshot)
-    except BrokenFileError:
-        say("  the list of checkpoints was cut off by a kill: training starts over")
-        shutil.rmtree(snapshot.parent)
+        return done.result()
+    except KeyboardInterrupt:
+        if stop_s:
+            say(f"  interrupted: the training saves a checkpoint, for {stop_s:.0f} s at most; again, and it saves none")
+            stop.parent.mkdir(parents=True, exist_ok=True)
+            stop.touch()
+            concurrent.futures.wait([done], timeout=stop_s)
+        raise
+
+
+def is_stopped(config: dict[str, Any]) -> bool:
+    """In a worker: whether its driver was interrupted, and wants a checkpoint before the workers end."""
+    return os.path.exists(config["stop"])
+
+
+def salvage(work: Path) -> None:
+    """Make ready what a training goes on from, where a kill or a power cut left Ray Train's newest checkpoint, or its
+    list of them, cut off: Ray could never read it again. The newest checkpoint that is whole goes to `work`/begun."""
+    run = work / TRAIN_RUN
+    snapshot = run / "checkpoint_manager_snapshot.json"
+    if not run.exists():
+        return
+    try:
+        latest = read_json(snapshot)["latest_checkpoint_result"] if snapshot.exists() else None
+        if latest is None or is_whole(run / latest["checkpoint_dir_name"]):
+            return
+    except (BrokenFileError, KeyError, TypeError):
+        pass
+    whole = next((path for path in sorted(run.glob("checkpoint_*"), reverse=True) if is_whole(path)), None)
+    if whole is None:
+        say("  the checkpoints were cut off: training starts over")
+    else:
+        say(f"  the newest checkpoint, or the list of them, was cut off: training goes on from {whole.name}")
+        replace_folder(whole, work / BEGUN)
+    shutil.rmtree(run)
+
+
+def last_checkpoint(config: dict[str, Any]) -> Path | None:
+    """In a worker: what it goes on from."""
+    if held := ray.train.get_checkpoint():
+        return Path(held.path)
+    begun = Path(config["begun"])
+    return begun if begun.exists() else None
 
 
 def replace_folder(source: Path, target: Path) -> None:
     temporary = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.copytree(source, temporary)
+    flush(temporary)
     shutil.rmtree(target, ignore_errors=True)
     temporary.rename(target)
 

@@ -17,6 +17,7 @@ import ray.train
 from ray.exceptions import RayError
 from ray.util.queue import Queue
 
+from app import metrics
 from app.errors import UserError
 from app.files.json_files import append_json_line, read_json, read_json_lines, write_json_lines
 from app.models.sizes import GIB
@@ -102,10 +103,9 @@ class Reporter:
 
     def _is_due(self) -> bool:
         """Whether a report is due, by the first worker's clock, on all workers alike."""
-        from app.training.parallel import sum_over_ranks
+        from app.training.parallel import first_says
 
-        is_late = time.monotonic() - self._time >= REPORT_EVERY_S
-        return sum_over_ranks(float(self._is_first and is_late), self._device) > 0
+        return first_says(lambda: time.monotonic() - self._time >= REPORT_EVERY_S, self._device)
 
     def _report(self, checkpoint: ray.train.Checkpoint | None) -> None:
         assert self._latest is not None, "a step comes before its checkpoint"
@@ -117,6 +117,13 @@ class Reporter:
             memory_gib=peak_bytes(self._device) / GIB,
         )
         self._tokens, self._time = latest.tokens, now
+        if self._is_first:
+            metrics.report(
+                step=figures.step,
+                loss=figures.loss,
+                training_tokens_per_second=figures.tokens_per_second,
+                peak_memory_gib=figures.memory_gib,
+            )
         ray.train.report(asdict(figures), checkpoint=checkpoint)
 
 
@@ -180,13 +187,14 @@ def send(channel: Queue, told: dict[str, Any] | str | None) -> None:
 
 
 @contextlib.contextmanager
-def shown(label: str, steps: int, told_of: Callable[[dict[str, Any]], str]) -> Iterator[Queue]:
+def shown(label: str, steps: int, told_of: Callable[[dict[str, Any]], str], *, unit: str = "steps") -> Iterator[Queue]:
     """The driver's side: a queue whose figures and lines are shown until the block ends.
 
-    told_of: what a report says, for a person; it has the step, and the rest as the stage's workers report it.
+    steps: how many of the unit there are to be. told_of: what a report says, for a person; it has the step, and the
+    rest as the stage's workers report it.
     """
     channel = Queue(actor_options={"num_cpus": 0})
-    watcher = threading.Thread(target=_show, args=(channel, label, steps, told_of), daemon=True)
+    watcher = threading.Thread(target=_show, args=(channel, label, steps, told_of, unit), daemon=True)
     watcher.start()
     try:
         yield channel
@@ -196,8 +204,8 @@ def shown(label: str, steps: int, told_of: Callable[[dict[str, Any]], str]) -> I
         channel.shutdown()
 
 
-def _show(channel: Queue, label: str, steps: int, told_of: Callable[[dict[str, Any]], str]) -> None:
-    with progress(label, steps, "steps") as update, contextlib.suppress(RayError):
+def _show(channel: Queue, label: str, steps: int, told_of: Callable[[dict[str, Any]], str], unit: str) -> None:
+    with progress(label, steps, unit) as update, contextlib.suppress(RayError):
         while (figures := channel.get()) is not None:
             if isinstance(figures, str):
                 say(figures)

@@ -15,6 +15,10 @@ from typing import Any
 import ray
 import ray.train
 
+from app import metrics
+from app.cluster.signals import STOP_S
+from app.corpus.shard_files import check_rows, read_whole
+from app.deadlines import NEVER, Deadline, cut_short
 from app.errors import UserError
 from app.files.json_files import read_json, read_json_lines, write_json
 from app.models.base import ensure_model
@@ -23,7 +27,7 @@ from app.progress import forward_to, say
 from app.runs import Run, git_commit
 from app.settings import Profile
 from app.training.memory import ALLOCATOR, choose_keep, give_back, shape_of, step_memory
-from app.training.ray_train import fit, forget_torn_snapshot, replace_folder, set_up_device
+from app.training.ray_train import fit, is_stopped, last_checkpoint, replace_folder, salvage, set_up_device
 from app.training.reports import MetricsPlaces, Reporter, send, shown, told
 from app.training.saved_activations import Keep
 from app.training.schedule import total_steps
@@ -32,13 +36,14 @@ SHUFFLED = 1024
 """Rows that are mixed at a time, at the least: 25 MB for rows of 2,048 tokens."""
 
 
-def run_sft(run: Run, profile: Profile) -> None:
+def run_sft(run: Run, profile: Profile, deadline: Deadline = NEVER) -> None:
     """Train the run's adapter, and write sft/meta.json last; do nothing where that is there. Needs a connected Ray and
-    a complete corpus."""
+    a complete corpus. At the deadline the training ends, with a checkpoint of the step that it has come to."""
     if run.sft_meta.exists():
         return
     run.decision("sft").unlink(missing_ok=True)  # about an adapter that was there before
     manifest = read_json(run.corpus_manifest)
+    check_rows(run.train_shards, manifest["rows"])
     steps = total_steps(manifest["rows"], profile.sft)
     if steps == 0:
         raise UserError(
@@ -48,9 +53,9 @@ def run_sft(run: Run, profile: Profile) -> None:
     ensure_model(profile.model)
     workers = profile.sft.num_workers
     say(f"  {manifest['rows']} rows of {profile.corpus.seq_len} tokens, {steps} steps on {workers} worker(s)")
-    forget_torn_snapshot(run.sft_work)
+    salvage(run.sft_work)
     read_json_lines(run.sft_metrics)  # a broken line is told before anything starts
-    result = _fit(run, profile, steps)
+    result = _fit(run, profile, steps, deadline)
     checkpoint = Path(result.checkpoint.path)
     replace_folder(checkpoint / "adapter", run.sft_adapter)
     last = read_json_lines(run.sft_metrics)[-1]
@@ -62,7 +67,8 @@ def run_sft(run: Run, profile: Profile) -> None:
             "parent": str(run.corpus_manifest),
             "seed": profile.seed,
             "commit": git_commit(),
-            "steps": steps,
+            "steps": last["step"],
+            "cut": cut_short(last["step"], steps, deadline) if last["step"] < steps else "",
             "tokens": last["tokens"],
             "effective_epochs": last["effective_epochs"],
             "flop_epochs": last["flop_epochs"],
@@ -73,7 +79,7 @@ def run_sft(run: Run, profile: Profile) -> None:
     shutil.rmtree(run.sft_work)
 
 
-def _fit(run: Run, profile: Profile, steps: int) -> Any:
+def _fit(run: Run, profile: Profile, steps: int, deadline: Deadline) -> Any:
     options = profile.sft
     context = ray.data.DataContext.get_current()
     context.use_datasource_v2 = False  # it starts 32 processes an epoch and worker to read the ends of a few files
@@ -87,6 +93,7 @@ def _fit(run: Run, profile: Profile, steps: int) -> Any:
                 "run": str(run.root),
                 "profile": profile.model_dump_json(),
                 "steps": steps,
+                "deadline": deadline,
                 "rows": read_json(run.corpus_manifest)["rows"],
             },
             run.sft_work,
@@ -94,6 +101,7 @@ def _fit(run: Run, profile: Profile, steps: int) -> Any:
             ray.train.ScalingConfig(
                 num_workers=options.num_workers, use_gpu=options.use_gpu, resources_per_worker=resources
             ),
+            stop_s=STOP_S,
             datasets={"train": _dataset(run)},
             dataset_config=ray.train.DataConfig(datasets_to_split=[]),  # each worker takes its own rows (`feed`)
         )
@@ -115,7 +123,7 @@ def train_loop(config: dict[str, Any]) -> None:
     from app.training.feed import Batch, micro_batches
     from app.training.held_out import held_out_batches
 
-    profile = Profile.model_validate_json(config["profile"])
+    run, profile = Run(Path(config["run"])), Profile.model_validate_json(config["profile"])
     options, steps = profile.sft, config["steps"]
     device = ray.train.torch.get_device()
     set_up_device(device, options.vram_gib)
@@ -124,18 +132,20 @@ def train_loop(config: dict[str, Any]) -> None:
         forward_to(functools.partial(send, config["channel"]))
     model = _load(profile, device)
     keep = _keep(model, profile, device)
-    held = ray.train.get_checkpoint()
-    checkpoint = Path(held.path) if held else None
+    checkpoint = last_checkpoint(config)
     difficulty = Difficulty() if options.data_dropout != "none" else None
 
     def batches(epoch: int) -> Iterator[Batch]:
-        return micro_batches(_rows(profile, epoch), profile, epoch, config["rows"], worker, difficulty)
+        return micro_batches(_rows(run, profile, epoch), profile, epoch, config["rows"], worker, difficulty)
 
-    places = _metrics_places(Run(Path(config["run"])))
-    with contextlib.closing(Reporter(places, checkpoint, options, steps, device)) as reporter:
+    places = _metrics_places(run)
+    with (
+        metrics.tagged(run=run.root.name, stage="sft"),
+        contextlib.closing(Reporter(places, checkpoint, options, steps, device)) as reporter,
+    ):
         loop.train(
             model,
-            loop.epochs(batches, options, steps, difficulty),
+            loop.until(loop.epochs(batches, options, steps, difficulty), config["deadline"], device),
             options,
             steps,
             device=device,
@@ -148,6 +158,7 @@ def train_loop(config: dict[str, Any]) -> None:
             difficulty=difficulty,
             held_out=held_out_batches(profile),
             on_held_out=reporter.on_held_out,
+            is_stopped=lambda: is_stopped(config),
         )
     give_back()
 
@@ -190,14 +201,16 @@ def _keep(model: Any, profile: Profile, device: Any) -> list[Keep]:
     return keep
 
 
-def _rows(profile: Profile, epoch: int) -> Iterator[dict[str, Any]]:
+def _rows(run: Run, profile: Profile, epoch: int) -> Iterator[dict[str, Any]]:
     """All rows of the corpus, in an order that depends on seed and epoch only."""
     shard = ray.train.get_dataset_shard("train")
-    for batch in shard.iter_batches(
+    batches = shard.iter_batches(
         batch_size=64,
         batch_format="numpy",
         local_shuffle_buffer_size=SHUFFLED,
         local_shuffle_seed=profile.seed + epoch,
-    ):
-        for index in range(len(batch["labels"])):
-            yield {name: column[index] for name, column in batch.items()}
+    )
+    with read_whole(run.train_shards):
+        for batch in batches:
+            for index in range(len(batch["labels"])):
+                yield {name: column[index] for name, column in batch.items()}

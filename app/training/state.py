@@ -5,6 +5,7 @@ The folder: adapter/ (PEFT's), optimiser.safetensors (NUMBER.NAME: the parameter
 state.json, and with data dropout documents.safetensors.
 """
 
+import contextlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from app.models.adapters import CONFIG, WEIGHTS
 from app.training import lora
 from app.training.experimental.data_dropout import Difficulty, Trained
 from app.training.optimiser import fill_8bit, is_8bit
@@ -76,6 +78,22 @@ def gather(
         difficulty=difficulty,
         documents=from_all_ranks(difficulty.fresh) if difficulty is not None else [],
     )
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a folder holds a TrainState as it was written: a machine that went down may have left files empty or cut
+    off. Only the headers of its tensors are read."""
+    from safetensors import SafetensorError, safe_open
+
+    with contextlib.suppress(OSError, ValueError, TypeError, SafetensorError):
+        Progress(**json.loads((folder / PROGRESS).read_text()))
+        json.loads((folder / ADAPTER / CONFIG).read_text())
+        documents = [folder / DOCUMENTS] if (folder / DOCUMENTS).exists() else []
+        for file in (folder / ADAPTER / WEIGHTS, folder / MOMENTS, *documents):
+            with safe_open(file, framework="numpy"):
+                pass
+        return True
+    return False
 
 
 def start_anew(folder: Path) -> None:

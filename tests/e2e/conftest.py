@@ -1,13 +1,13 @@
 """A real Ray cluster with its dashboard, in a process group of its own, and a run made on it by `ray job submit`."""
 
 import contextlib
+import dataclasses
 import os
 import random
 import secrets
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,9 +19,12 @@ from pathlib import Path
 
 import pytest
 
+from app.files.json_files import read_json, read_json_lines, write_json
 from app.runs import Run
 from tests import commands
-from tests.conftest import ROOT, made_once
+from tests.conftest import made_once
+from tests.e2e import documented
+from tests.e2e.documented import Person
 
 BIN = Path(sys.executable).parent
 
@@ -43,15 +46,15 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def started_cluster(runs: Path, *workers_import: str) -> Iterator[Cluster]:
+def started_cluster(runs: Path, *workers_import: str, token: str = "") -> Iterator[Cluster]:
     """`ray start --head --block` with a token, ended by its process group; `ray stop` would hit other people's Ray.
-    workers_import: as in `commands.started`."""
+    workers_import: as in `commands.started`. token: left out, a new one."""
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # socket paths allow no more than 107 characters
     port, agent = free_port(), free_port()
     env = os.environ | {
         "PATH": f"{BIN}:{os.environ['PATH']}",
         "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(16),
+        "RAY_AUTH_TOKEN": token or secrets.token_hex(16),
         "POCKETCODER_RUNS": str(runs),
     }
     options = [f"--port={free_port()}", "--num-cpus=2", f"--temp-dir={folder}", f"--dashboard-port={port}"]
@@ -94,27 +97,62 @@ def cluster(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
 
 
 @pytest.fixture(scope="session")
-def job(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Run directory and output of the whole pipeline, run without interruption as a submitted job."""
+def jobs(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of what came of the commands of docs/cluster.md on one cluster: `shared` as its nodes see it, and the
+    outputs of the pipeline, run without interruption (first.txt), and of those that `_try_jobs` types."""
 
     def submit(folder: Path) -> None:
-        with started_cluster(folder / "runs") as cluster:
-            command = [str(BIN / "ray"), "job", "submit", "--address", cluster.dashboard, "--working-dir", "."]
-            done = subprocess.run(
-                [*command, "--", "python", "-m", "app", "pipeline", "--profile", "smoke", "--keep-anyway"],
-                cwd=ROOT,
-                env=cluster.env,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                timeout=280,
-            )
-        assert done.returncode == 0, done.stdout[-6000:]
-        (folder / "output.txt").write_text(done.stdout)
+        (folder / "shared").mkdir()
+        (folder / "shared" / "cache").symlink_to(cache)
+        (folder / "home").mkdir()
+        person = Person(folder / "home", folder / "shared")
+        made = person.types(documented.blocks("The token")[0], before="")
+        assert made.returncode == 0, made.stdout
+        token = person.home / ".ray" / "auth_token"
+        with started_cluster(folder / "elsewhere", token=token.read_text()) as cluster:
+            _try_jobs(folder, dataclasses.replace(person, dashboard=cluster.dashboard))
 
-    folder = made_once(tmp_path_factory, "job", submit)
-    (run,) = (folder / "runs").iterdir()
-    return run, (folder / "output.txt").read_text()
+    return made_once(tmp_path_factory, "jobs", submit)
+
+
+def _try_jobs(folder: Path, person: Person) -> None:
+    """A stranger's job is refused, the pipeline runs, and a training is stopped and goes on."""
+    first, (begin, stop, go_on) = documented.blocks("A job")[0], documented.blocks("Stop and go on")[0].splitlines()
+    stranger = dataclasses.replace(person, home=folder / "stranger")
+    stranger.home.mkdir()
+    typed = {"refused": stranger.types(first, before="")}
+    typed["first"] = person.types(first)
+    assert typed["first"].returncode == 0, typed["first"].stdout[-6000:]
+    runs = folder / "shared" / "runs"
+    staged = Run(runs / "staged")
+    shutil.copytree(runs / "first", staged.root)
+    shutil.rmtree(staged.sft)
+    _have_steps(staged, 40)
+    typed["begun"] = person.types(begin)
+    for _ in range(600):  # a minute
+        if len(read_json_lines(staged.sft_metrics)) >= 2:
+            break
+        time.sleep(0.1)
+    typed["stopped"] = person.types(stop)
+    typed["log"] = person.types("ray job logs training")
+    shutil.copytree(staged.sft, folder / "at_stop")
+    _have_steps(staged, len(read_json_lines(staged.sft_metrics)) + 3)  # the rest is short
+    typed["gone_on"] = person.types(go_on)
+    for name, done in typed.items():
+        (folder / f"{name}.txt").write_text(f"{done.stdout}\nexit code {done.returncode}\n")
+
+
+def _have_steps(run: Run, steps: int) -> None:
+    """No checkpoint comes before the last."""
+    info = read_json(run.info)
+    info["settings"]["sft"] |= {"max_steps": steps, "checkpoint_every": 40}
+    write_json(run.info, info)
+
+
+@pytest.fixture(scope="session")
+def job(jobs: Path) -> tuple[Path, str]:
+    """Run directory and output of the whole pipeline, run without interruption as a submitted job."""
+    return jobs / "shared" / "runs" / "first", (jobs / "first.txt").read_text()
 
 
 @pytest.fixture

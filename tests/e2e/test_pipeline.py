@@ -1,4 +1,4 @@
-"""The main job through its real entry points: submitted to a cluster, and killed in its training and resumed."""
+"""The main job through its real entry points: submitted to a cluster, and struck and resumed."""
 
 import csv
 import json
@@ -11,8 +11,11 @@ import pytest
 from app.evaluation.gate import read_decision
 from app.files.json_files import read_json, read_json_lines
 from app.runs import Run
+from tests.campaign import Undisturbed, fight_by, undisturbed  # noqa: F401
 from tests.conftest import Cli
-from tests.killing import assert_learnt_as, start_and_kill
+
+SEED = 20
+"""Of the campaign: a driver in its training, and a worker of evolution."""
 
 
 def test_a_submitted_job_ends_in_a_report(job: tuple[Path, str]) -> None:
@@ -51,20 +54,13 @@ def test_base_and_adapter_are_measured_on_the_same_problems(job: tuple[Path, str
     assert read_json(run.suite_result("humaneval-chat-6", "sft"))["adapter"] == str(run.sft_adapter)
 
 
-def test_a_run_killed_in_its_training_ends_as_an_uninterrupted_one(
-    job: tuple[Path, str], finished: Run, cli: Cli
+@pytest.mark.timeout(900)
+def test_a_run_that_is_struck_ends_as_an_undisturbed_one(
+    undisturbed: Undisturbed,  # noqa: F811
+    tmp_path: Path,
 ) -> None:
-    """Killed in every stage of the pipeline: tests/faults."""
-    run, whole = finished, Run(job[0])
-    shutil.rmtree(run.sft)
-    start_and_kill(run.root, lambda r: len(read_json_lines(r.sft_metrics)) >= 5, "sft")
-    assert not run.sft_meta.exists()
-    done = cli("sft", "--profile", "smoke", "--run", run.root)
-    assert done.returncode == 0, done.stderr
-    assert_learnt_as(run, whole)
-    attempts = read_json(run.info)["stages"]["sft"]
-    assert [attempt["end"] is None for attempt in attempts] == [False, True, False]
-    assert not run.sft_work.exists(), "a finished stage leaves no work behind"
+    """By the moments and victims of one seed; of thirty: tests/faults."""
+    assert fight_by(SEED, undisturbed, tmp_path).killed
 
 
 def test_a_finished_run_is_refused_without_resume_and_does_nothing_with_it(finished: Run, cli: Cli) -> None:
@@ -90,6 +86,16 @@ def test_sft_is_left_out_of_an_instruct_model_and_the_report_says_why(finished: 
     assert "Nothing was trained. SFT was left out: qwen3-2-layers was taught to answer already" in text
     measured = json.loads(cli("evaluate", "--run", run.root, "--json").stdout)
     assert [result["candidate"] for result in measured["results"]] == ["base"]
+
+
+def test_status_tells_of_a_finished_run(finished: Run, cli: Cli) -> None:
+    done = cli("status", "--run", finished.root, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    stages = {one["name"]: one for one in found["stages"]}
+    assert found["outcome"] == "complete" and found["now"] is None and found["left_s"] == 0
+    assert stages["sft"]["state"] == "done" and 0 < stages["sft"]["used_s"] < 600 and stages["sft"]["planned_s"] > 0
+    assert stages["grm"]["state"] == "left out" and "grm.when=never" in stages["grm"]["note"]
 
 
 def test_evaluate_prints_one_json_object(finished: Run, cli: Cli) -> None:

@@ -4,6 +4,7 @@ It lies in a module of its own because Tune pickles it by name, and because driv
 """
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -41,6 +42,8 @@ def train(config: dict[str, Any]) -> None:
         _wait_for_others(config, work, generation)
         if _strikes(config["raises"], config["rate"], generation) and not (work / "cured").exists():
             raise ValueError("it always does in this generation")
+        if _strikes(config["starves"], config["rate"], generation) and not (work / "cured").exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if _strikes(config["killed"], config["rate"], generation):
             with contextlib.suppress(FileExistsError):
                 (work / "killed").touch(exist_ok=False)
@@ -107,7 +110,7 @@ def _hold(work: str) -> None:
 
 def tuner(work: Path, *, slots: Slots = ON_A_CORE, max_failures: int = 0, **given: Any) -> tune.Tuner:
     """given: to the scheduler, or in the config."""
-    faults = {name: given.pop(name, []) for name in ("raises", "killed", "forgets")}
+    faults = {name: given.pop(name, []) for name in ("raises", "starves", "killed", "forgets")}
     rates = given.pop("rates", RATES)
     config = {"rate": tune.grid_search(rates), "work": str(work), "together": given.pop("together", 1), **faults}
     config["slots"] = asdict(slots)

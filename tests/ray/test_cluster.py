@@ -1,6 +1,7 @@
 """A cluster that can't be joined is said within seconds; one is started where the usual folders won't do."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -24,17 +25,27 @@ import os
 import ray
 from app.cluster.offline import offline
 from app.cluster.session import connected
+from app.hardware import can_share_locks
 from app.settings import ClusterSettings
 with offline(), connected(ClusterSettings(num_cpus=1, object_store_bytes=100 << 20, dashboard=False)):
     print(6 * ray.get(ray.remote(lambda: 7).remote()), ray.get(ray.remote(lambda: os.environ["ENV"]).remote()))
-print(os.environ["ENV"])
+print(can_share_locks(), os.environ["ENV"])
 """
 
 
-def run(code: str, **env: str) -> subprocess.CompletedProcess[str]:
+DEVICES = ("null", "zero", "full", "random", "urandom")
+BARE = [
+    "bwrap", "--unshare-user", "--uid", "54321", "--gid", "54321", "--dev-bind", "/", "/", "--tmpfs", "/dev",
+    *(word for name in DEVICES for word in ("--dev-bind", f"/dev/{name}", f"/dev/{name}")),
+]  # fmt: skip
+"""A container without /dev/shm, as a user that has no name."""
+
+
+def run(code: str, *around: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """around: the command that runs it."""
     everything = os.environ | {"POCKETCODER_CACHE": "/proc"} | env
     return subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=everything, capture_output=True, text=True, timeout=100
+        [*around, sys.executable, "-c", code], cwd=ROOT, env=everything, capture_output=True, text=True, timeout=100
     )
 
 
@@ -78,9 +89,13 @@ def test_v9_without_its_token_a_cluster_takes_nobody(local_ray: None) -> None:
     assert done.returncode and f"the Ray cluster at RAY_ADDRESS='{address}' can't be joined" in last and "token" in last
 
 
-def test_ray_starts_under_a_long_temporary_folder_and_without_a_home(tmp_path: Path) -> None:
+def test_ray_starts_under_a_long_temporary_folder_without_a_home_shared_memory_or_a_user_that_has_a_name(
+    tmp_path: Path,
+) -> None:
+    around = BARE if shutil.which("bwrap") and not subprocess.run([*BARE, "true"]).returncode else []
     long = tmp_path / ("job_of_somebody_" * 6)
     long.mkdir()
-    done = run(START, TMPDIR=str(long), HOME="/proc", RAY_ADDRESS="local", ENV="online")
-    assert done.stdout.split() == ["42", "offline", "online"], done.stderr[-3000:]
+    done = run(START, *around, TMPDIR=str(long), HOME="/proc", RAY_ADDRESS="local", ENV="online")
+    assert done.stdout.split() == ["42", "offline", str(not around), "online"], done.stderr[-3000:]
     assert "can't hold Ray's sockets" in done.stderr and "can't keep Ray's token" in done.stderr
+    assert not around or "no /dev/shm: Ray's object store lies in /" in done.stderr

@@ -1,45 +1,54 @@
 """The evolution stage on a real Ray, with its real generator, judges and trials: the population learns, is selected and
-renewed, a trial that is killed costs the steps since its checkpoint, and a driver that is killed goes on."""
+renewed, and a trial that is killed costs the steps since its checkpoint."""
 
 import contextlib
 import json
+import re
+import shutil
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from ray import tune
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from app import stages
 from app.evolution.history import all_lived, read_boundaries
 from app.evolution.lineage import Outcome, read_lineage
+from app.evolution.standings import short
 from app.evolution.trial import STATE
 from app.files.json_files import read_json, read_json_lines
 from app.models.adapters import WEIGHTS
 from app.overrides import with_overrides
+from app.profiles import smoke
 from app.reward.drafts.files import read_drafts
 from app.runs import Run, open_run
 from app.settings import Profile
-from tests.conftest import Cli
-from tests.processes import below, started_and_killed
-from tests.sums import SUM, row, sums
+from tests.conftest import ROOT, Cli
+from tests.processes import below
+from tests.sums import SUM, row, sums_settings
 
 
 def evolving(folder: Path) -> Profile:
     """Four individuals, two generations of about two steps, measured by six problems of their own."""
+    return with_overrides(smoke(), evolving_settings(folder))
+
+
+def evolving_settings(folder: Path) -> list[str]:
+    """The same as changes of the smoke profile."""
     rows = [row(f"held-{n}", f"assert f([{n}, 2]) == {n + 2}") | {"reference": SUM} for n in range(5, 11)]
     held = folder / "held.jsonl"
     held.write_text("".join(f"{json.dumps(one)}\n" for one in rows))
-    settings = [
-        "evolve.when=always", "evolve.population=4", "evolve.survivors=2", "evolve.generations=2",
-        "evolve.generation_tokens=4000", "evolve.rates=[0.5,1.0]", "evolve.rung_tokens=4000",
+    return [
+        *sums_settings(folder), "evolve.when=always", "evolve.population=4", "evolve.survivors=2",
+        "evolve.generations=2", "evolve.generation_tokens=4000", "evolve.rates=[0.5,1.0]", "evolve.rung_tokens=4000",
         "evolve.trunk_tokens=4000", "evolve.drafts=4", "evolve.most_drafts=8", "evolve.better_by=0",
         f"evolve.validation=[{held}]", "grm.imitate.batch=4", "grm.imitate.learning_rate=0.005",
         "grm.imitate.replay_share=0", "grm.checkpoint_every=1",
     ]  # fmt: skip
-    return with_overrides(sums(folder), settings)
 
 
 @contextlib.contextmanager
@@ -124,28 +133,36 @@ def test_a_trial_that_is_killed_goes_on_from_its_checkpoint(evolved: Run) -> Non
         assert len(set(steps)) == len(steps) == one.steps, "no step is lost, none is there twice"
 
 
-def test_tune_tells_of_the_experiment(evolved: Run) -> None:
-    results = tune.ExperimentAnalysis(str(evolved.evolve_tune))
-    assert len(results.trials) == 4
-    frame = results.dataframe(metric="fitness", mode="max")
-    assert {"fitness", "pass_at_1", "kl", "config/genome/learning_rate"} <= set(frame.columns)
+def test_the_recipe_for_tunes_results_works_in_a_script_of_ones_own(
+    evolved: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blocks = re.findall(r"(?s)```python\n(.*?)```", (ROOT / "docs" / "evolution.md").read_text())
+    (recipe,) = [block for block in blocks if "ResultGrid" in block]
+    held: dict[str, Any] = {}
+    exec(recipe.replace("runs/NAME/evolve/tune", str(evolved.evolve_tune)), held)
+    said, lives = capsys.readouterr().out, read_lineage(evolved.evolve_lineage)
+    assert len(held["places"]) == 4 and "config/genome/learning_rate" in held["places"].columns
+    assert all(life.trial in said for life in lives) and held["errors"] == []
+    assert held["best"].metrics["fitness"] == max(held["places"]["fitness"])
+    assert len(held["best"].metrics_dataframe) == 2 and held["adapter"].joinpath(WEIGHTS).exists()
 
 
-@pytest.mark.timeout(400)
-def test_a_driver_that_is_killed_goes_on_after_each_generation(tmp_path: Path, cli: Cli) -> None:
-    """Killed where the first generation was decided, and in the second, while Ray wrote its files; begun with a
-    trunk."""
-    small = ["evolve.rates=[]", "evolve.trunk_tokens=1000", "evolve.population=2", "evolve.survivors=1"]
-    profile = with_overrides(evolving(tmp_path), [*small, "evolve.generation_tokens=2000"])
-    with open_run(tmp_path / "run", profile, resume=False) as run:
-        command = ["evolve", "--run", str(run.root)]
-    for place in ("boundaries/1.json", "individuals/*_*/2/lived.json"):
-        started_and_killed(command, tmp_path / "log", lambda place=place: any(run.evolve.glob(place)))
-        written = [path for path in run.evolve_tune.iterdir() if path.suffix in (".json", ".pkl")]
-        assert any(path.name.startswith("experiment_state") for path in written)
-        for path in written:
-            path.write_bytes(path.read_bytes()[:-20])
-    done = cli(*command, timeout=240)
-    assert done.returncode == 0, done.stderr
-    assert [life.generation for life in read_lineage(run.evolve_lineage)] == [1, 1, 2, 2]
-    assert len(read_boundaries(run.evolve_boundaries)) == 2 and run.evolve_meta.exists()
+def test_the_experiment_is_reported_from_its_folder_alone(evolved: Run, tmp_path: Path, cli: Cli) -> None:
+    shutil.copytree(evolved.evolve_tune, tmp_path / "tune")
+    done = cli("report", "--tune", tmp_path / "tune")
+    assert done.returncode == 0 and done.stdout == f"report: {tmp_path}/tune/report.html\n", done.stderr
+    told = (tmp_path / "tune" / "report.md").read_text()
+    assert "4 trials, 8 reports" in told and "## Who took whose place" in told
+    for life in read_lineage(evolved.evolve_lineage):
+        assert f"| {short(life.id)} | {life.trial} | {life.generation} |" in told
+
+
+def test_tensorboard_has_the_steps_of_each_individual(evolved: Run) -> None:
+    for one in all_lived(evolved.evolve_individuals):
+        at = evolved.individual(one.id, one.generation)
+        assert list(at.tensorboard.glob("events.*")), one.id
+    trunk = evolved.individual("trunk", 0)
+    found = EventAccumulator(str(trunk.tensorboard))
+    found.Reload()
+    steps = [one.step for one in found.Scalars("evolve/reward_mean")]
+    assert steps == [row["step"] for row in read_json_lines(trunk.metrics)]

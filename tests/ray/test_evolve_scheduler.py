@@ -21,6 +21,7 @@ from app.overrides import with_overrides
 from app.profiles import smoke
 from tests.conftest import ROOT
 from tests.ray.evolving import ON_A_CORE, explore_in_slot, restored, tuner
+from tune_spaces import brief_log
 from tune_spaces.gpu_slots import Slots, slots_for
 from tune_spaces.trials import LostExperimentError, MissingCheckpointError
 
@@ -166,6 +167,17 @@ def test_one_that_fails_for_good_makes_room_for_a_child_of_a_survivor(tmp_path: 
     assert len(results) == 5 and ["it always does" in str(error) for error in results.errors] == [True]
     restored(tmp_path, resume_errored=True).fit()
     assert_one_was_replaced(tmp_path)
+
+
+def test_a_full_disk_costs_the_population_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It ends the experiment instead, which goes on when there is room."""
+    brief_log.shorten()
+    with pytest.raises(OSError, match="No space left on device"):
+        tuner(tmp_path, starves=[0.3, 2]).fit()
+    assert not any(record.exc_info for record in caplog.records)
+    (tmp_path / "cured").touch()
+    results = restored(tmp_path, resume_errored=True).fit()
+    assert told(assert_whole(tmp_path)) == UNDISTURBED and not results.errors
 
 
 def test_a_worker_that_is_killed_goes_on_from_its_checkpoint(tmp_path: Path) -> None:

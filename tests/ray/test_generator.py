@@ -1,10 +1,12 @@
 """The Generator actor: rendered prompts in, drafts in the same order out, adapters switched per call."""
 
+import contextlib
+import itertools
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -13,10 +15,10 @@ import ray
 import torch
 from transformers import AutoModelForCausalLM
 
-from actors.generator import DRAFTS_AHEAD, GeneratorClient
+from actors.generator import DRAFTS_AHEAD, GeneratorClient, _places, cores_left
 from app.errors import UserError
 from app.profiles import smoke
-from app.records import Prompt, Sampling
+from app.records import Draft, Prompt, Sampling
 from app.settings import SftSettings
 from app.training import lora
 from tests.processes import below
@@ -76,6 +78,44 @@ def generator(local_ray: None) -> Iterator[GeneratorClient]:
     client.close()
 
 
+def test_engines_have_a_card_each_and_one_of_them_half_of_the_trainers(local_ray: None) -> None:
+    on_cards = smoke().generation.model_copy(update={"use_gpu": True})
+    assert _places(on_cards, False) == [{"num_cpus": 1, "num_gpus": 1.0}], "the cluster has one card"
+    three = on_cards.model_copy(update={"num_workers": 3})
+    assert [place["num_gpus"] for place in _places(three, True)] == [0.5, 1.0, 1.0]
+    assert [place["num_gpus"] for place in _places(three, False)] == [1.0, 1.0, 1.0]
+    assert cores_left(smoke().generation) == 1 and cores_left(three) == 1
+    assert cores_left(smoke().generation.model_copy(update={"num_workers": 2})) == 2
+
+
+def drawn(drafts: Sequence[Draft]) -> list[tuple[str, int, tuple[int, ...]]]:
+    """All but their log-probabilities, whose last bits depend on who else was in the batch."""
+    return [(draft.problem_id, draft.sample, draft.token_ids) for draft in drafts]
+
+
+def test_two_generators_draw_and_score_as_one_does_and_the_end_of_either_is_told(
+    local_ray: None, request: pytest.FixtureRequest
+) -> None:
+    prompts = [Prompt(id=str(n), text=f"def f{n}(a, b):", samples=tuple(range(n + 1))) for n in range(8)]
+    hot, pairs = Sampling(max_new_tokens=12, temperature=1.0, seed=3), [("x", " = 1" * n) for n in range(5)]
+    two = GeneratorClient(smoke().model, smoke().generation.model_copy(update={"num_workers": 2}))
+    with contextlib.closing(two):
+        assert len(below("ray::Generator")) == 2 and free_cores() == 0, "each has half of the cores"
+        drafts, scores = two.generate(prompts, hot), two.score(pairs)
+        two.sleep()
+        assert drawn(two.generate(prompts[:2], hot)) == drawn(drafts[:3]), "both wake again"
+        stream = two.stream([Prompt(id="x", text="x", samples=tuple(range(5000)))], Sampling(max_new_tokens=2))
+        first_part = {draft.sample < 1875 for draft in itertools.islice(stream, 1500)}
+        assert first_part == {True, False}, "three quarters of a half are the first one's, the next the other's"
+        os.kill(below("ray::Generator")[1].pid, signal.SIGKILL)
+        with pytest.raises(UserError, match="the generator's process ended .* lower generation.batch_size"):
+            list(stream)
+    one: GeneratorClient = request.getfixturevalue("generator")
+    assert drawn(drafts) == drawn(one.generate(prompts, hot))
+    for found, wanted in zip(scores, one.score(pairs), strict=True):
+        assert found == pytest.approx(wanted, abs=1e-4)
+
+
 def test_drafts_come_in_the_order_of_prompts_and_samples(generator: GeneratorClient) -> None:
     prompts = [Prompt(id=name, text=f"def {name}(a, b):", samples=(2, 0)) for name in ("add", "multiply", "x")]
     drafts = generator.generate(prompts, Sampling(max_new_tokens=4, temperature=1.0))
@@ -97,7 +137,7 @@ def test_a_slow_consumer_holds_the_actor_back(generator: GeneratorClient) -> Non
     prompt = Prompt(id="x", text="x", samples=tuple(range(wanted)))
     stream = generator.stream([prompt], Sampling(max_new_tokens=1, temperature=1.0))
     seen = [next(stream).sample]
-    asked = generator._actor.pid.remote()  # waits in the actor until the stream is through
+    asked = generator._actors[0].pid.remote()  # waits in the actor until the stream is through
     assert not ray.wait([asked], timeout=6)[0], "the actor drew all drafts although nobody took them"
     seen += [draft.sample for draft in stream]
     assert sorted(seen) == list(range(wanted))
@@ -131,7 +171,7 @@ def test_an_adapter_is_switched_on_and_off_per_call(
 
 def test_a_process_that_died_is_told_in_a_sentence(generator: GeneratorClient) -> None:
     """The last test: it ends the actor that the others use."""
-    pid = ray.get(generator._actor.pid.remote())
+    pid = ray.get(generator._actors[0].pid.remote())
     stream = generator.stream([Prompt(id="x", text="x", samples=tuple(range(5000)))], Sampling(max_new_tokens=20))
     next(stream)
     os.kill(pid, signal.SIGKILL)

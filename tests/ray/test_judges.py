@@ -53,6 +53,16 @@ def problem(number: int) -> Problem:
     return dataclasses.replace(FIXTURE, id=str(number))
 
 
+def test_judges_are_dealt_to_nodes_by_their_cores_and_none_to_one_without() -> None:
+    homes: list[str] = []
+    cores = {"head": 0.0, "small": 2.0, "large": 8.0}
+    for _ in range(20):
+        homes.append(judges.home_of_next(cores, homes))
+    assert sorted(homes) == ["large"] * 16 + ["small"] * 4
+    del cores["large"]
+    assert judges.home_of_next(cores, homes) == "small"
+
+
 def test_verdicts_come_in_the_order_of_the_problems(pool: JudgePool) -> None:
     slow = "import time\ntime.sleep(0.3)\n" + SORT
     jobs = [(problem(number), [slow if number % 3 == 0 else SORT, "def f(x): return 0"]) for number in range(12)]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from app import pipeline, stages
+from app.cluster import session
 from app.errors import NothingToLearnError
 from app.files.json_files import write_json
 from app.models.base import load_tokenizer
@@ -27,7 +28,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pipeline, "connected", lambda _: contextlib.nullcontext())
-    monkeypatch.setattr(stages, "require_resources", lambda what, **_: found.append(what))
+    for module in (stages, session):
+        monkeypatch.setattr(module, "require_resources", lambda what, **_: found.append(what))
     monkeypatch.setattr(stages, "corpus", lambda *_, **__: None)
     monkeypatch.setattr(pipeline, "search_training_data", lambda *_: None)
     monkeypatch.setattr(stages, "sft", interrupted)

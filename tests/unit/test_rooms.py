@@ -85,6 +85,7 @@ def test_the_root_of_app_holds_what_no_room_does() -> None:
     modules = {path.stem for path in (ROOT / "app").glob("*.py")}
     assert modules == {
         *("__init__", "__main__", "cli", "pipeline", "report", "report_plots", "stages"),
-        *("arm_paths", "errors", "hardware", "overrides", "profiles", "progress", "records", "run_settings", "runs"),
+        *("arm_paths", "attempts", "deadlines", "errors", "hardware", "heartbeat", "metrics", "overrides", "profiles"),
+        *("progress", "records", "run_settings", "runs", "status"),
         *("settings", "settings_base", "settings_docsearch", "settings_evolve", "settings_grm", "settings_model"),
     }

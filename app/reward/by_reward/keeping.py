@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from app.files.durable import flush
 from app.files.json_files import read_json, write_json
 from app.training.state import ADAPTER, PROGRESS
 
@@ -93,5 +94,6 @@ def make_whole(place: Path, write: Callable[[Path], object]) -> None:
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     write(beside)
+    flush(beside)
     shutil.rmtree(place, ignore_errors=True)
     beside.rename(place)

@@ -4,11 +4,12 @@
     FOLDER/metrics.jsonl                 figures (`outlets`), and validation.jsonl (`validation`)
     FOLDER/best/ recent/ fallback.json   what is kept beside the checkpoints (`keeping`)
     FOLDER/drafts-kl/                    the drafts after the fallback
+    FOLDER/cut.json                      there, where the deadline ended it
     FOLDER/adapter/                      what came of it
 
-Which adapter that is: the best validated checkpoint's where the watch stopped the training; where all steps were taken,
-or nothing more could be learnt, the last one's, or the mean of the last ones (`grm.mean_of_checkpoints`), because the
-best of many validations that differ by chance is no better than the last.
+Which adapter that is: the best validated checkpoint's where the watch or a deadline ended the training; where all steps
+were taken, or nothing more could be learnt, the last one's, or the mean of the last ones (`grm.mean_of_checkpoints`),
+because the best of many validations that differ by chance is no better than the last.
 
 Where validation fell and nothing held the policy near its base, it goes on once from its best checkpoint with
 `grm.kl_fallback` instead. Started again, a training goes on from the last checkpoint that its Outlet has, and learns
@@ -22,6 +23,9 @@ from typing import Any
 
 import torch
 
+from app.arm_paths import ArmPaths
+from app.deadlines import NEVER, Deadline
+from app.files.json_files import write_json
 from app.models.adapter_means import mean_adapter
 from app.models.base import ensure_model, load_tokenizer
 from app.models.sizes import GIB
@@ -33,6 +37,7 @@ from app.reward.by_reward.distillation import by_teacher, check_teacher, teacher
 from app.reward.by_reward.grpo import Rollouts, training_settings
 from app.reward.by_reward.keeping import FALLBACK, Fallback, Kept, adapter_only, make_whole
 from app.reward.by_reward.meter import Meter
+from app.reward.by_reward.one_card import stay, turns
 from app.reward.by_reward.outlets import Files, Outlet, progress_of
 from app.reward.by_reward.policy import Policy
 from app.reward.by_reward.validation import ValidationFile, Validator
@@ -46,7 +51,6 @@ from app.training import loop, lora
 from app.training.feed import Batch
 from app.training.memory import choose_keep, shape_of
 from app.training.out_of_memory import Ladder
-from app.training.parked import ParkedWeights
 from app.training.saved_activations import Keep
 from app.training.state import ADAPTER
 
@@ -67,6 +71,7 @@ def learn(
     engine_sleeps: bool = False,
     enough: Enough = lambda figures: False,
     weights: Mapping[str, float] = {},
+    deadline: Deadline = NEVER,
 ) -> Path:
     """Train an adapter by `profile.grm`, whose arm is grpo or distill, until all steps are taken, nothing more can be
     learnt, or the watch says so; returns FOLDER/adapter, which is made unless it is there.
@@ -75,7 +80,7 @@ def learn(
     what else decides what is drawn and judged, kept with the drafts. engine_sleeps: the engine gives the card back
     while the trainer works, for a card that can't hold what both need. enough(figures): asked before each step with
     those of the steps that are taken, whether the training is to end there. weights: how often problems come up, by id
-    (`grpo.order_of`); all alike, if nothing is said.
+    (`grpo.order_of`); all alike, if nothing is said. deadline: ends the training after the step that it falls into.
     Raises UserError where nothing can be learnt from the problems (`app.reward.by_reward.grpo`), and for a teacher of
     other tokens.
     """
@@ -84,7 +89,7 @@ def learn(
         return adapter
     learning = _Learning(
         folder, profile, problems, generator, judge, device, outlet or Files(folder, profile.grm.updates_per_step),
-        held_out=held_out, facts=facts, engine_sleeps=engine_sleeps, enough=enough, weights=weights,
+        held_out=held_out, facts=facts, engine_sleeps=engine_sleeps, enough=enough, weights=weights, deadline=deadline,
     )  # fmt: skip
     watch = learning.train()
     if learning.falls_back(watch):
@@ -93,26 +98,15 @@ def learn(
     return adapter
 
 
-def why_ended(figures: Sequence[StepFigures], grm: GrmSettings, validations: Sequence[Validation] = ()) -> str:
-    """Of a training that has ended, as a sentence's end."""
+def why_ended(
+    figures: Sequence[StepFigures], grm: GrmSettings, validations: Sequence[Validation] = (), *, is_cut: bool = False
+) -> str:
+    """Of a training that has ended, as a sentence's end. is_cut: by its deadline."""
+    if is_cut:
+        return "its time was over"
     if reason := Watch(figures, validations, most_length=grm.most_length).reason:
         return reason
     return "all steps were taken" if len(figures) == grm.steps else "no drafts of a problem differed any more in reward"
-
-
-def _turns(model: Any, device: torch.device, generator: Generator) -> tuple[Callable[[], None], Callable[[], None]]:
-    """What gives the card to the engine, and what gives it back to the trainer."""
-    parked = ParkedWeights(model, device)
-
-    def to_trainer() -> None:
-        generator.sleep()
-        parked.come_back()
-
-    return parked.leave, to_trainer
-
-
-def _stay() -> None:
-    """Both have room at once."""
 
 
 def keep_of(model: Any, profile: Profile, micro_batch: int, device: torch.device) -> Sequence[Keep]:
@@ -142,6 +136,7 @@ class _Learning:
         engine_sleeps: bool,
         enough: Enough,
         weights: Mapping[str, float],
+        deadline: Deadline,
     ) -> None:
         grm, base = profile.grm, ensure_model(profile.model)
         if grm.arm == "distill":
@@ -149,12 +144,14 @@ class _Learning:
         tokenizer = load_tokenizer(base)
         self._folder, self._profile, self._device, self._outlet = folder, profile, device, outlet
         self._generator, self._judge, self._facts = generator, judge, facts
-        self._enough, self._weights = enough, weights
+        self._enough, self._weights, self._deadline = enough, weights, deadline
+        self._cut = ArmPaths(folder).cut
+        self._cut.unlink(missing_ok=True)
         self._problems, self._pad_id = asked(problems, tokenizer, grm), tokenizer.pad_token_id or 0
         self._settings = training_settings(profile.sft, grm)
         self._model = lora.load_for_training(base, profile.model, self._settings, profile.seed, device)
-        self._before, self._after = _turns(self._model, device, generator) if engine_sleeps else (_stay, _stay)
-        self._sleep: Callable[[], None] = generator.sleep if engine_sleeps else _stay
+        self._before, self._after = turns(self._model, device, generator) if engine_sleeps else (stay, stay)
+        self._sleep: Callable[[], None] = generator.sleep if engine_sleeps else stay
         self._credit = self._credit_of()
         self._ladder_of_base = Ladder(cuts=False)
         self._kept = Kept(folder, grm.mean_of_checkpoints)
@@ -200,7 +197,7 @@ class _Learning:
             before_drafts=self._before,
             after_drafts=self._after,
             with_more=lambda step, batches: self._with_base(step, batches, kl),
-            is_over=lambda: bool(watch.reason) or self._enough(watch.figures),
+            is_over=lambda: bool(watch.reason) or self._enough(watch.figures) or self._is_cut(watch.figures),
             weights=self._weights,
         )
         loop.train(
@@ -233,7 +230,10 @@ class _Learning:
         target, recent = self._folder / ADAPTER, self._kept.recent
         if watch.reason:
             say(f"  the training was stopped: {watch.reason}")
-        if watch.reason and watch.best_step is not None:
+        is_cut = self._cut.exists()
+        if is_cut:
+            say(f"  the training was ended at its deadline, after {len(watch.figures)} steps")
+        if (watch.reason or is_cut) and watch.best_step is not None:
             best = self._kept.best
             make_whole(target, lambda place: shutil.copytree(best / ADAPTER, place, dirs_exist_ok=True))
             say(f"  the adapter is that of step {watch.best_step}, which solved most in validation")
@@ -242,6 +242,13 @@ class _Learning:
             say(f"  the adapter is the mean of the last {len(recent)} checkpoints but for {error:.2%} of its norm")
         else:
             make_whole(target, self._save_adapter)
+
+    def _is_cut(self, figures: Sequence[StepFigures]) -> bool:
+        """Whether the deadline ends the training here, which is noted: one step is taken in any case."""
+        if not figures or not self._deadline.is_over():
+            return False
+        write_json(self._cut, {"steps": len(figures)})
+        return True
 
     def _start(self, fallback: Fallback | None) -> Path | None:
         """The checkpoint to go on from: the Outlet's last, unless that was learnt before the fallback."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from app import metrics
 from app.models.sizes import GIB
 from app.reward.by_reward.grpo import Drawn
 from app.reward.by_reward.policy import Policy
@@ -57,6 +58,13 @@ class Meter:
             grad_norm=taken.grad_norm,
             peak_gib=peak_bytes(self._device) / GIB,
             teacher_kl=drawn.teacher_kl,
+        )
+        metrics.report(
+            step=figures.step,
+            reward=figures.reward_mean,
+            training_tokens_per_second=figures.training_tokens_per_second,
+            drafting_tokens_per_second=figures.drafting_tokens_per_second,
+            peak_memory_gib=figures.peak_gib,
         )
         for listener in self._listeners:
             listener(figures)

@@ -3,6 +3,7 @@ Ray Train reports them (`app.reward.ray_learning`).
 
     FOLDER/checkpoints/00005/   a TrainState (`app.training.state`); the last two are kept
     FOLDER/metrics.jsonl        a line a step: what was drawn, what the training made of it
+    FOLDER/tensorboard/         the same as curves
     FOLDER/fallen.jsonl         lines of steps that a training went back from
 """
 
@@ -10,14 +11,14 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from app.files.json_files import append_json_line, read_json, read_json_lines, write_json_lines
 from app.progress import say
 from app.reward.by_reward.keeping import make_whole, numbered
 from app.reward.by_reward.watch import StepFigures
 from app.training.loop import StepMetrics
-from app.training.state import PROGRESS, Progress
+from app.training.state import PROGRESS, Progress, is_whole
 
 KEPT = 2
 """Checkpoints that are kept."""
@@ -69,6 +70,33 @@ class MetricsFile:
             write_json_lines(self._path, [row for row in rows if row["step"] <= step])
 
 
+class Board:
+    """A training's figures as TensorBoard shows them, a curve each. What is after the checkpoint that it goes on from
+    is dropped."""
+
+    def __init__(self, folder: Path, label: str, taken: int) -> None:
+        """label: what the curves' names begin with. taken: as `MetricsFile` has it."""
+        self._folder, self._label = folder, label
+        self._writer = self._after(taken)
+
+    def append(self, figures: StepFigures | StepMetrics) -> None:
+        for name, value in asdict(figures).items():
+            if name != "step" and value is not None:
+                self._writer.add_scalar(f"{self._label}/{name}", value, figures.step)
+
+    def go_back(self, step: int) -> None:
+        self._writer.close()
+        self._writer = self._after(step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def _after(self, step: int) -> Any:
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(self._folder), purge_step=step + 1)
+
+
 def read_figures(path: Path) -> list[StepFigures]:
     """Those of metrics.jsonl."""
     return [StepFigures(**row) for row in read_json_lines(path)]
@@ -81,22 +109,31 @@ def progress_of(checkpoint: Path | None) -> Progress:
 class Files:
     """An Outlet that keeps everything in a folder. Checkpoints appear whole."""
 
-    def __init__(self, folder: Path, updates_per_step: int, start: Path | None = None) -> None:
-        """start: a TrainState of another training, to go on from until there is a checkpoint."""
+    def __init__(self, folder: Path, updates_per_step: int, start: Path | None = None, *, label: str = "") -> None:
+        """start: a TrainState of another training, to go on from until there is a checkpoint. label: of its curves in
+        TensorBoard; none, if nothing is said."""
         self._start = start
         self._folder, self._metrics_path = folder / "checkpoints", folder / "metrics.jsonl"
         self._updates = updates_per_step
-        self._metrics = MetricsFile(self._metrics_path, progress_of(self.last()).step // updates_per_step)
+        taken = progress_of(self.last()).step // updates_per_step
+        self._metrics = MetricsFile(self._metrics_path, taken)
+        self._board = Board(folder / "tensorboard", label, taken) if label else None
 
     def last(self) -> Path | None:
-        found = numbered(self._folder)
-        return found[-1] if found else self._start
+        for found in reversed(numbered(self._folder)):
+            if is_whole(found):
+                return found
+            say(f"  {found} was cut off: the training goes on from the checkpoint before")
+            shutil.rmtree(found)
+        return self._start
 
     def figures(self) -> list[StepFigures]:
         return read_figures(self._metrics_path)
 
     def on_figures(self, figures: StepFigures) -> None:
         self._metrics.append(figures)
+        if self._board:
+            self._board.append(figures)
         say(f"  step {figures.step}: {told(figures)}")
 
     def on_checkpoint(self, step: int, save: Callable[[Path], None]) -> None:
@@ -106,12 +143,18 @@ class Files:
 
     def go_back(self, step: int, state: Path | None) -> None:
         self._metrics.go_back(step)
+        if self._board:
+            self._board.go_back(step)
         update = step * self._updates
         if state is not None:  # before the later ones go: the lines up to a last checkpoint are those that stay
             make_whole(self._folder / f"{update:05}", lambda place: shutil.copytree(state, place, dirs_exist_ok=True))
         for path in numbered(self._folder):
             if int(path.name) > update:
                 shutil.rmtree(path)
+
+    def close(self) -> None:
+        if self._board:
+            self._board.close()
 
 
 def told(figures: StepFigures) -> str:

@@ -19,8 +19,6 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from app.corpus.draws import by_hash
 from app.corpus.mining.records import NoProblemError
 from app.evaluation.stored_results import VERDICTS
@@ -28,6 +26,7 @@ from app.evaluation.verdict_counts import mean_score
 from app.files.json_files import append_json_line, read_json_lines, trim_json_lines, write_json_lines
 from app.progress import progress, say
 from app.records import UNTRUSTED_TIERS, FinishReason, Score, Status, Verdict
+from app.reward.drafts.files import read_columns
 from app.reward.problems.hardening import VERSION, fresh
 from app.reward.records import TrainingProblem
 from app.sandbox.local import LocalJudges
@@ -130,7 +129,7 @@ def audit(
 
 def passed_in(path: Path, name: str) -> Iterator[Passed]:
     """The rewarded drafts of a Parquet file; its tokens are not read."""
-    for row in pq.read_table(path, columns=list(COLUMNS), filters=[("status", "=", str(Status.PASSED))]).to_pylist():
+    for row in read_columns(path, COLUMNS, Status.PASSED):
         if row["finish_reason"] != FinishReason.LENGTH and row["tier"] not in UNTRUSTED_TIERS:
             yield Passed(
                 problem_id=row["problem_id"],

@@ -66,6 +66,21 @@ def read_drafts(path: Path) -> list[JudgedDraft]:
     return [judged_of(row, f"{path}, row {number}") for number, row in enumerate(strict_rows(path, str(path)), 1)]
 
 
+def read_columns(path: Path, columns: Sequence[str], status: Status | None = None) -> list[dict[str, Any]]:
+    """These columns of a Parquet file's drafts, of those with this status where one is given. Raises UserError for a
+    file that can't be read."""
+    try:
+        return pq.read_table(
+            path, columns=list(columns), filters=[("status", "=", str(status))] if status else None
+        ).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path} can't be read ({one_line(error)}): restore it, or remove it to draw anew")
+
+
 def judged_of(row: dict[str, Any], place: str) -> JudgedDraft:
     """Raises UserError naming the place of a row that lacks something."""
     try:
@@ -129,7 +144,7 @@ def is_whole(path: Path, settings: dict[str, Any]) -> bool:
     try:
         told = (pq.read_schema(path).metadata or {}).get(SETTINGS.encode(), b"null")
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path} can't be read ({one_line(error)}): restore it, or remove it to draw anew") from None
+        raise _unreadable(path, error) from None
     _check_settings(path, settings, json.loads(told))
     return True
 

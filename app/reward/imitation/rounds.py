@@ -11,6 +11,7 @@ better on what is held out); rft does so in `grm.imitate.rounds`, upft in one. E
 Runs without Ray; generator and judge are protocols of `app.records`.
 """
 
+import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +20,12 @@ from typing import Any
 
 from app.arm_paths import ArmPaths
 from app.corpus.draws import by_hash
+from app.deadlines import NEVER, Deadline
 from app.errors import NothingToLearnError
-from app.files.json_files import read_json_lines
+from app.files.json_files import read_json_lines, write_json
 from app.progress import progress, say
 from app.records import Generator, Judge, Prompt, Sampling
+from app.reward.by_reward.keeping import make_whole
 from app.reward.drafts.asking import Asked
 from app.reward.drafts.drafting import stream_judged_drafts
 from app.reward.drafts.files import read_drafts
@@ -76,11 +79,13 @@ def learn_by_imitation(
     given: Sequence[JudgedDraft] = (),
     facts: Mapping[str, Any] = {},
     ranking: Ranking | None = None,
+    deadline: Deadline = NEVER,
 ) -> list[RoundFigures]:
     """Train `places.adapter` by `profile.grm.arm`, in rounds; returns what each came to.
 
     train: makes the adapter and the metrics of a place from its lessons. given: drafts of the untouched model at
-    `grm.temperature`, which round 1 takes and draws only what is missing. facts: what else decides what is drawn and
+    `grm.temperature`, which round 1 takes and draws only what is missing. deadline: after it no further round begins.
+    facts: what else decides what is drawn and
     judged, kept with the drafts. ranking: decides between right drafts of a problem, and alone where it has no tests;
     if nothing is said, a draw does, and problems without tests are left out.
     Raises NothingToLearnError where no draft can be imitated.
@@ -90,6 +95,9 @@ def learn_by_imitation(
     rounds = how.rounds if grm.arm == "rft" else 1
     drawn, figures, adapter = list[list[JudgedDraft]](), list[RoundFigures](), ""
     for number in range(1, rounds + 1):
+        if number > 1 and (places.cut.exists() or deadline.is_over()):
+            _take_over(places.round(number - 1), places)
+            break
         at = places if number == rounds else places.round(number)
         drawn.append(drawing.drafts(number, adapter, given if number == 1 else ()))
         untouched = rates(drawn[0])
@@ -103,6 +111,14 @@ def learn_by_imitation(
         adapter = str(at.adapter)
         figures.append(_figures(number, drawn[-1], lessons, untouched, at))
     return figures
+
+
+def _take_over(last: ArmPaths, places: ArmPaths) -> None:
+    """The round before is the last one."""
+    write_json(places.cut, {"round": last.folder.name})
+    shutil.copyfile(last.lessons, places.lessons)
+    shutil.copyfile(last.metrics, places.metrics)
+    make_whole(places.adapter, lambda place: shutil.copytree(last.adapter, place, dirs_exist_ok=True))
 
 
 def told(lessons: Sequence[Lesson]) -> str:

@@ -5,6 +5,7 @@ Which lessons a step takes depends on its number and the seed alone, so a traini
 `imitate` runs anywhere; `imitate_in_files` keeps all in a folder, without Ray.
 """
 
+import contextlib
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,12 +14,13 @@ import torch
 
 from app.arm_paths import ArmPaths
 from app.corpus.rows.packing import Sample
+from app.deadlines import NEVER, Deadline
 from app.models.base import ensure_model, load_tokenizer
 from app.records import IGNORE
 from app.reward.by_reward.grpo import training_settings
 from app.reward.by_reward.keeping import make_whole
 from app.reward.by_reward.learning import keep_of
-from app.reward.by_reward.outlets import Files, MetricsFile, progress_of
+from app.reward.by_reward.outlets import Board, Files, MetricsFile, progress_of
 from app.reward.by_reward.rows import epochs_of, steps_an_epoch
 from app.reward.imitation.lessons import read_lessons
 from app.reward.records import Lesson
@@ -65,16 +67,18 @@ def imitate(
     lessons: Sequence[Lesson],
     device: torch.device,
     *,
+    deadline: Deadline = NEVER,
     on_step: Callable[[StepMetrics], None],
     on_checkpoint: Callable[[int, Callable[[Path], None]], None],
     resume_from: Path | None = None,
 ) -> None:
-    """Train a new adapter of the base on the lessons by `grm.imitate`. The rest is as `loop.train` has it."""
+    """Train a new adapter of the base on the lessons by `grm.imitate`, to the deadline at most. The rest is as
+    `loop.train` has it."""
     base, settings = ensure_model(profile.model), imitation_settings(profile)
     model = lora.load_for_training(base, profile.model, settings, profile.seed, device)
     loop.train(
         model,
-        source_of(lessons, profile, load_tokenizer(base).pad_token_id or 0),
+        loop.until(source_of(lessons, profile, load_tokenizer(base).pad_token_id or 0), deadline, device),
         settings,
         total_steps(len(lessons), profile),
         device=device,
@@ -85,20 +89,28 @@ def imitate(
     )
 
 
-def imitate_in_files(at: ArmPaths, profile: Profile, device: torch.device) -> None:
+def imitate_in_files(at: ArmPaths, profile: Profile, device: torch.device, deadline: Deadline = NEVER) -> None:
     """Train `at.adapter` on `at.lessons`, with checkpoints and a line of metrics a step beside them; go on where an
     earlier call was ended."""
     files = Files(at.folder, updates_per_step=1)
     last = files.last()
-    metrics = MetricsFile(at.metrics, progress_of(last).step)
-    imitate(
-        profile,
-        read_lessons(at.lessons),
-        device,
-        on_step=metrics.append,
-        on_checkpoint=files.on_checkpoint,
-        resume_from=last,
-    )
+    taken = progress_of(last).step
+    metrics = MetricsFile(at.metrics, taken)
+    with contextlib.closing(Board(at.tensorboard, "imitation", taken)) as board:
+
+        def on_step(taken: StepMetrics) -> None:
+            metrics.append(taken)
+            board.append(taken)
+
+        imitate(
+            profile,
+            read_lessons(at.lessons),
+            device,
+            deadline=deadline,
+            on_step=on_step,
+            on_checkpoint=files.on_checkpoint,
+            resume_from=last,
+        )
     done = files.last()
     assert done is not None, "the last step is always a checkpoint"
     make_whole(at.adapter, lambda place: shutil.copytree(done / ADAPTER, place, dirs_exist_ok=True))

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from app.corpus.shard_files import IDENTITY, is_made
 from app.errors import UserError
+from app.files.durable import flush
 from app.files.text import one_line
 from app.records import Problem, ProblemStyle
 from app.reward.problems.hardening import MAX_ADDED, VERSION, Hardened, hardened
@@ -113,6 +114,7 @@ def write(path: Path, problems: Iterable[Hardened], identity: str = "") -> Harde
     beside = path.with_name(f".{path.name}.tmp")
     table = pa.Table.from_pylist([_row(one) for one in held], SCHEMA.with_metadata(facts))
     pq.write_table(table, beside, compression="zstd", compression_level=19)
+    flush(beside)
     beside.rename(path)
     return counts
 

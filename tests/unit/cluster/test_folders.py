@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from app.cluster.folders import BELOW, LONGEST_SOCKET, choose_temporary_folder, make_private_token
+from app.cluster.folders import (
+    BELOW,
+    LONGEST_SOCKET,
+    choose_temporary_folder,
+    make_private_token,
+    object_store_folder,
+)
 from app.errors import UserError
 
 
@@ -64,3 +70,20 @@ def test_a_token_of_the_home_directory_is_made_once_and_kept(monkeypatch: pytest
     make_private_token()
     assert (tmp_path / ".ray/auth_token").read_text() == first and "RAY_AUTH_TOKEN_PATH" not in os.environ
     assert (tmp_path / ".ray/auth_token").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("free", "place", "says"),
+    [
+        (1 << 30, None, ""),
+        (64 << 20, "/tmp", "/dev/shm has 64 MiB free: Ray's object store lies in /tmp"),
+        (None, "/tmp", "this machine has no /dev/shm: Ray's object store lies in /tmp"),
+    ],
+)
+def test_objects_lie_on_disk_where_shared_memory_has_no_room_for_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], free: int | None, place: str | None, says: str
+) -> None:
+    monkeypatch.setenv("TMPDIR", "/tmp")
+    monkeypatch.setattr("app.cluster.folders._free_bytes", lambda folder: free)
+    assert object_store_folder(200 << 20) == place
+    assert says in capsys.readouterr().err

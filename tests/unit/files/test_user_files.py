@@ -22,6 +22,7 @@ from app.models.base import ensure_model
 from app.overrides import with_overrides
 from app.problem_sets.problem_files import rows
 from app.profiles import smoke
+from app.runs import runs_root
 
 ROWS = [{"task_id": "HumanEval/0", "completion": "    return 'é\u2028'"}, {"task_id": "HumanEval/1", "completion": "x"}]
 TEXT = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).encode()
@@ -177,6 +178,16 @@ def test_a_tilde_is_a_home_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert user_path("~/x") == tmp_path / "x" and user_path("a~b") == Path("a~b")
     with pytest.raises(UserError, match="'~nosuchuser/x' is unknown"):
         user_path("~nosuchuser/x")
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/run", "gs://bucket", "file:///run", "S3://bucket/run", "https://x/y"])
+def test_a_url_is_no_path(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be a folder `s3:` here, which a job's nodes don't share."""
+    monkeypatch.setenv("POCKETCODER_RUNS", url)
+    for ask in (lambda: user_path(url), runs_root):
+        with pytest.raises(UserError, match=f"'{url}' is a URL, and a path is needed.*docs/cluster.md") as caught:
+            ask()
+        assert "\n" not in str(caught.value)
 
 
 def test_a_link_that_leads_back_to_itself_gets_one_sentence(tmp_path: Path) -> None:

@@ -11,15 +11,18 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from app.deadlines import time_words
 from app.errors import UserError
 from app.files.json_files import append_json_line, read_json, write_json
 from app.ide import run_views
-from app.ide.planned import Planned, Plans, plan_of
+from app.ide.planned import Plans
 from app.ide.run_list import RunList
-from app.ide.run_progress import State, is_at_work, progress, shown, time_words
+from app.ide.run_progress import shown
 from app.ide.run_tabs import RunTabs
+from app.planning.of_run import plan_of
 from app.profiles import smoke
 from app.runs import Run, open_run, update_info
+from app.status import Planned, State, is_at_work, progress
 from tests.unit.evolution.made_run import write_evolution
 from tests.unit.test_report import META, figures
 

@@ -83,9 +83,16 @@ def test_weights_are_stored_as_they_will_be_loaded(tmp_path: Path) -> None:
     assert (exact / "config.json").read_bytes() == (rounded / "config.json").read_bytes()
 
 
+def no_lock(context: object) -> None:
+    raise FileNotFoundError(2, "No such file or directory")
+
+
+@pytest.mark.parametrize("can_share_locks", [True, False], ids=["", "without /dev/shm"])
 def test_pieces_of_a_tensor_in_several_files_and_processes_make_the_same_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_share_locks: bool
 ) -> None:
+    if not can_share_locks:  # of which the first thing that a pool of processes makes is one
+        monkeypatch.setattr("multiprocessing.context.BaseContext.Lock", no_lock)
     monkeypatch.setattr(gguf_weights, "SHARD_BYTES", 64 << 10)
     monkeypatch.setattr(gguf_weights, "PIECE", 1000)
     monkeypatch.setattr(gguf_weights, "ALONE", 0)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from app.deadlines import NEVER, Deadline
 from app.overrides import with_overrides
 from app.profiles import smoke
 from app.records import Draft, Generator, Judge, Problem, Prompt, Sampling, Status, Verdict
@@ -77,11 +78,17 @@ def profile_of(model: Path, *settings: str) -> Profile:
 
 
 def learn(
-    folder: Path, engine: Generator, profile: Profile, judge: Judge | None = None, *, validates: bool = False
+    folder: Path,
+    engine: Generator,
+    profile: Profile,
+    judge: Judge | None = None,
+    *,
+    validates: bool = False,
+    deadline: Deadline = NEVER,
 ) -> list[dict[str, float]]:
     """Lines of metrics.jsonl."""
     held_out = HELD_OUT if validates else []
-    learning.learn(folder, profile, PROBLEMS, engine, judge or LikesVowels(), CPU, held_out=held_out)
+    learning.learn(folder, profile, PROBLEMS, engine, judge or LikesVowels(), CPU, held_out=held_out, deadline=deadline)
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 

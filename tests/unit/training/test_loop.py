@@ -10,6 +10,8 @@ from peft import PeftModel
 from torch import nn
 from transformers import AutoModelForCausalLM
 
+from app.files.json_files import read_json
+from app.models.adapters import CONFIG
 from app.profiles import smoke
 from app.records import IGNORE
 from app.settings import SftSettings
@@ -68,7 +70,12 @@ def data(epoch: int) -> Iterator[Batch]:
 
 
 def run(
-    model: PeftModel, steps: int, tmp_path: Path, resume_from: Path | None = None, settings: SftSettings = SETTINGS
+    model: PeftModel,
+    steps: int,
+    tmp_path: Path,
+    resume_from: Path | None = None,
+    settings: SftSettings = SETTINGS,
+    stopped_after: int = 0,
 ) -> list[StepMetrics]:
     rows: list[StepMetrics] = []
 
@@ -78,7 +85,17 @@ def run(
         save(folder)  # type: ignore[operator]
 
     source = epochs(data, settings, steps)
-    train(model, source, settings, steps, device=CPU, on_step=rows.append, on_checkpoint=keep, resume_from=resume_from)
+    train(
+        model,
+        source,
+        settings,
+        steps,
+        device=CPU,
+        on_step=rows.append,
+        on_checkpoint=keep,
+        resume_from=resume_from,
+        is_stopped=lambda: len(rows) == stopped_after,
+    )
     return rows
 
 
@@ -104,13 +121,15 @@ def test_a_training_stopped_after_any_step_goes_on_to_the_same_bits(
     smoke_model: Path, tmp_path: Path, ways: dict[str, Any], stopped: int
 ) -> None:
     """With dropout, by fused layers, and with ranks that are drawn."""
-    settings = SETTINGS.model_copy(update=ways | {"checkpoint_every": 1})
+    settings = SETTINGS.model_copy(update=ways | {"checkpoint_every": 6})
 
     def fresh() -> PeftModel:
         return lora.attach(AutoModelForCausalLM.from_pretrained(smoke_model, dtype=torch.float32), settings, seed=0)
 
     whole = run(fresh(), 6, tmp_path / "whole", settings=settings)
-    rest = run(fresh(), 6, tmp_path / "rest", tmp_path / f"whole/step-{stopped}", settings)
+    assert len(run(fresh(), 6, tmp_path / "cut", settings=settings, stopped_after=stopped)) == stopped
+    assert [place.name for place in (tmp_path / "cut").iterdir()] == [f"step-{stopped}"]
+    rest = run(fresh(), 6, tmp_path / "rest", tmp_path / f"cut/step-{stopped}", settings)
     assert [row.step for row in rest] == list(range(stopped + 1, 7))
     for a, b in zip(whole[stopped:], rest, strict=True):
         assert (a.loss, a.grad_norm, a.tokens, a.learning_rate) == (b.loss, b.grad_norm, b.tokens, b.learning_rate)
@@ -132,6 +151,8 @@ def test_the_adapter_loads_with_plain_peft_and_gives_the_same_logits(smoke_model
     assert not torch.allclose(ours, untouched, atol=1e-3)
     targets = {name.split(".")[-4] for name, _ in model.named_parameters() if "lora_A" in name}
     assert targets == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    written = read_json(tmp_path / "step-3/adapter" / CONFIG)["target_modules"]
+    assert written == sorted(written), "the same bytes in each process, whatever its order of hashes"
 
 
 def test_gradient_accumulation_equals_one_large_batch(smoke_model: Path, tmp_path: Path) -> None:

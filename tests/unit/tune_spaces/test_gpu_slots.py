@@ -127,6 +127,17 @@ def test_of_several_cards_the_engine_has_one_for_itself(
     slots = slots_for(card_24, peak_gib=7.6, declared=declared, cards=cards)
     assert shown(slots) == expected
     assert not slots.takes_turns and not slots.beside_trainer and "the engine has another one" in slots.reason
+    assert slots.engines == 1
+
+
+@pytest.mark.parametrize(("wanted", "engines", "trained_on"), [(1, 1, 3), (2, 2, 2), (3, 3, 1), (9, 3, 1)])
+def test_of_several_cards_engines_have_as_many_as_are_asked_for_and_trainings_at_least_one(
+    card_24: Profile, wanted: int, engines: int, trained_on: int
+) -> None:
+    profile = with_overrides(card_24, [f"generation.num_workers={wanted}"])
+    slots = slots_for(profile, peak_gib=12.0, declared=None, cards=4)
+    assert (slots.engines, slots.number) == (engines, trained_on)
+    assert f"on {trained_on} card(s), and " in slots.reason and (f"{engines} others" in slots.reason) == (engines > 1)
 
 
 def test_an_engine_without_a_card_leaves_all_of_it_and_a_core(card_24: Profile) -> None:
@@ -151,7 +162,14 @@ def test_without_a_card_slots_are_shares_of_a_core_as_declared() -> None:
     one, four = (slots_for(laptop(), peak_gib=None, declared=declared, cards=0) for declared in (None, 4))
     assert shown(one) == (1, 0.0, 0.0, {"CPU": 1.0}) and shown(four) == (4, 0.0, 0.0, {"CPU": 0.25})
     assert one.beside_trainer and not one.takes_turns and profile_in(four, laptop()) == laptop()
-    assert four.reason == "4 slots on the core that drafting leaves, without a card: evolve.slots says so"
+    assert four.reason == "4 slots on one core that drafting leaves, without a card: evolve.slots says so"
+
+
+@pytest.mark.parametrize(("cores", "share"), [(2, 0.5), (4, 1.0), (9, 1.0)])
+def test_without_a_card_slots_have_a_core_each_where_other_machines_have_them(cores: int, share: float) -> None:
+    slots = slots_for(laptop(), peak_gib=None, declared=4, cards=0, cores=cores)
+    assert slots.resources == {"CPU": share}
+    assert slots_for(laptop(), peak_gib=None, declared=4, cards=0, started=slots) == slots
 
 
 def test_a_share_is_granted_as_often_as_there_are_slots_and_not_once_more() -> None:

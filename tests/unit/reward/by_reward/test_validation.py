@@ -10,6 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from app import deadlines
+from app.deadlines import Deadline
 from app.errors import UserError
 from app.files.json_files import read_json, read_json_lines
 from app.generation.transformers_engine import TransformersEngine
@@ -108,6 +110,17 @@ def test_a_run_that_collapsed_keeps_its_best_checkpoint(
     assert len(learn(tmp_path, engine, validated(letters, "grm.most_length=0.01"), validates=True)) == 4
     best = Watch([], read_validations(tmp_path / "validation.jsonl")).best_step
     assert best in (2, 4) and not (tmp_path / "fallback.json").exists()
+    assert (tmp_path / "adapter" / WEIGHTS).read_bytes() == (tmp_path / "best/adapter" / WEIGHTS).read_bytes()
+
+
+def test_a_training_that_its_deadline_ends_keeps_its_best_checkpoint(
+    engine: TransformersEngine, letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count(1)  # asked before each step but the first
+    monkeypatch.setattr(deadlines, "now", lambda: next(clock))
+    assert len(learn(tmp_path, engine, validated(letters), validates=True, deadline=Deadline(at=3.0))) == 3
+    assert read_json(tmp_path / "cut.json") == {"steps": 3}
+    assert Watch([], read_validations(tmp_path / "validation.jsonl")).best_step in (0, 2)
     assert (tmp_path / "adapter" / WEIGHTS).read_bytes() == (tmp_path / "best/adapter" / WEIGHTS).read_bytes()
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from app.arm_paths import ArmPaths
+from app.deadlines import NEVER, Deadline
 from app.errors import UserError
 from app.generation.transformers_engine import TransformersEngine
 from app.models.adapters import WEIGHTS
@@ -38,7 +39,12 @@ class Toy:
     engine: TransformersEngine
 
     def learn(
-        self, folder: Path, *settings: str, ends_at: int = -1, given: Path | None = None
+        self,
+        folder: Path,
+        *settings: str,
+        ends_at: int = -1,
+        given: Path | None = None,
+        deadline: Deadline = NEVER,
     ) -> tuple[list[RoundFigures], Counter[str]]:
         profile = with_overrides(self.profile, list(settings))
         engine = Counting(self.engine, ends_at)
@@ -50,6 +56,7 @@ class Toy:
             LikesSums(),
             lambda at: imitate_in_files(at, profile, CPU),
             given=read_drafts(given) if given else (),
+            deadline=deadline,
         )
         return figures, engine.drawn
 
@@ -118,6 +125,15 @@ def test_what_was_ended_goes_on_exactly_and_draws_only_what_is_missing(
     ]
     assert (tmp_path / "adapter" / WEIGHTS).read_bytes() == (folder / "adapter" / WEIGHTS).read_bytes()
     assert not toy.learn(tmp_path)[1], "all is there"
+
+
+def test_past_the_deadline_no_further_round_begins_and_the_last_ones_adapter_is_kept(toy: Toy, tmp_path: Path) -> None:
+    figures, _ = toy.learn(tmp_path, *ONE_STEP, deadline=Deadline(at=0.0))
+    at, first = ArmPaths(tmp_path), ArmPaths(tmp_path).round(1)
+    assert len(figures) == 1 and at.cut.exists()
+    assert (at.adapter / WEIGHTS).read_bytes() == (first.adapter / WEIGHTS).read_bytes()
+    again, drawn = toy.learn(tmp_path, *ONE_STEP)
+    assert again == figures and not drawn, "what was cut stays so"
 
 
 def test_drafts_that_are_there_are_not_drawn_again(

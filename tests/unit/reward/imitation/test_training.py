@@ -18,7 +18,7 @@ from app.reward.imitation.training import imitate, imitate_in_files, source_of, 
 from app.reward.records import Lesson, LessonKind
 from app.settings import Profile
 from app.training.loop import StepMetrics
-from app.training.state import Progress
+from app.training.state import ADAPTER, MOMENTS, PROGRESS, Progress
 from tests.tiny_model import write_model
 
 CPU = torch.device("cpu")
@@ -62,7 +62,9 @@ class EndedError(Exception):
     pass
 
 
-def test_a_training_that_was_ended_goes_on_exactly(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cut_off", ["", MOMENTS, PROGRESS, f"{ADAPTER}/{WEIGHTS}"])
+def test_a_training_that_was_ended_goes_on_exactly(tmp_path: Path, cut_off: str) -> None:
+    """cut_off: a file of the newest checkpoint of which a power cut left half; the one before serves then."""
     (tmp_path / "model").mkdir()
     write_model(tmp_path / "model", list("abcdef"))
     profile = profile_of("model.source=path", f"model.name={tmp_path / 'model'}", "grm.checkpoint_every=3")
@@ -77,10 +79,13 @@ def test_a_training_that_was_ended_goes_on_exactly(tmp_path: Path) -> None:
 
     with pytest.raises(EndedError):
         imitate(profile, LESSONS, CPU, on_step=end, on_checkpoint=Files(cut.folder, 1).on_checkpoint)
+    if cut_off:
+        torn = cut.folder / "checkpoints" / "00006" / cut_off
+        torn.write_bytes(torn.read_bytes()[: torn.stat().st_size // 2])
     imitate_in_files(cut, profile, CPU)
     assert (whole.adapter / WEIGHTS).read_bytes() == (cut.adapter / WEIGHTS).read_bytes()
     rows, others = read_json_lines(cut.metrics), read_json_lines(whole.metrics)
-    assert [row["step"] for row in rows] == [7, 8, 9, 10] and [row["loss"] for row in rows] == [
-        row["loss"] for row in others[6:]
-    ]
+    first = 3 if cut_off else 6
+    assert [row["step"] for row in rows] == list(range(first + 1, 11))
+    assert [row["loss"] for row in rows] == [row["loss"] for row in others[first:]]
     assert others[0]["loss"] > others[-1]["loss"] and others[1]["learning_rate"] > others[-1]["learning_rate"]
