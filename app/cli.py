@@ -122,8 +122,7 @@ def _profile(arguments: argparse.Namespace) -> Any:
     from app.overrides import with_overrides
     from app.run_settings import chosen_profile
 
-    profile = with_overrides(chosen_profile(arguments.run, arguments.profile), arguments.overrides)
-    return profile.model_copy(update={"corpus": from_anywhere(profile.corpus)})
+    return from_anywhere(with_overrides(chosen_profile(arguments.run, arguments.profile), arguments.overrides))
 
 
 def _pull(arguments: argparse.Namespace) -> None:

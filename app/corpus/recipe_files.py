@@ -11,7 +11,7 @@ from app.errors import UserError
 from app.files.user_files import user_path
 from app.overrides import parse_settings, read_yaml
 from app.runs import REPOSITORY
-from app.settings import CorpusSettings
+from app.settings import CorpusSettings, Profile
 
 
 def located(path_text: str) -> Path:
@@ -21,13 +21,14 @@ def located(path_text: str) -> Path:
     return path.resolve() if path.exists() else REPOSITORY / path
 
 
-def from_anywhere(settings: CorpusSettings) -> CorpusSettings:
+def from_anywhere(profile: Profile) -> Profile:
     """The settings with a recipe that was found from the working directory written out, since a run may go on from
     another; from the repository's root it stays as it is."""
-    path = user_path(settings.recipe)
+    path = user_path(profile.corpus.recipe)
     if path.is_absolute() or not path.exists() or Path.cwd() == REPOSITORY:
-        return settings
-    return settings.model_copy(update={"recipe": str(path.resolve())})
+        return profile
+    corpus = profile.corpus.model_copy(update={"recipe": str(path.resolve())})
+    return profile.model_copy(update={"corpus": corpus})
 
 
 def load_recipe(settings: CorpusSettings | str) -> Recipe:

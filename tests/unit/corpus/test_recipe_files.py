@@ -10,6 +10,8 @@ from app.corpus.recipes import Recipe, split_of
 from app.corpus.sources.distributions import Distribution
 from app.corpus.sources.find import find_distributions
 from app.errors import UserError
+from app.overrides import with_overrides
+from app.profiles import smoke
 from app.settings import CorpusSettings
 from tests.unit.corpus.sources.test_find import GOOD
 
@@ -47,7 +49,8 @@ def test_a_folder_counts_from_the_working_directory(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     (source,) = load_recipe("mine").sources
     assert source.model_dump()["path"] == str(tmp_path / "mine")
-    assert from_anywhere(CorpusSettings(recipe="mine")).recipe == str(tmp_path / "mine"), "a run may go on elsewhere"
+    profile = from_anywhere(with_overrides(smoke(), ["corpus.recipe=mine"]))
+    assert profile.corpus.recipe == str(tmp_path / "mine"), "a run may go on elsewhere"
     assert load_recipe("datasets/recipes/smoke.yaml").name == "smoke", "ours are found from everywhere"
 
 
