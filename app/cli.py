@@ -118,20 +118,21 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
 
 
 def _profile(arguments: argparse.Namespace) -> Any:
+    from app.corpus.recipe_files import from_anywhere
     from app.overrides import with_overrides
     from app.run_settings import chosen_profile
 
-    return with_overrides(chosen_profile(arguments.run, arguments.profile), arguments.overrides)
+    return from_anywhere(with_overrides(chosen_profile(arguments.run, arguments.profile), arguments.overrides))
 
 
 def _pull(arguments: argparse.Namespace) -> None:
     profile = _profile(arguments)
-    from app.corpus.recipes import load_recipe
+    from app.corpus.recipe_files import load_recipe
     from app.models.base import load_tokenizer, pull
     from app.planning.reward_models import models_beside
     from app.prompting.turn_ends import is_taught_to_answer
 
-    load_recipe(profile.corpus.recipe)
+    load_recipe(profile.corpus)
     others = models_beside(profile.grm)
     base = pull(profile.model)
     print(f"base model {profile.model.name} is at {base}")
@@ -193,14 +194,14 @@ def _corpus(arguments: argparse.Namespace) -> None:
         _check_confinement(arguments.unsafe)
         return _stage(arguments)
     from app.corpus.recipe_check import check_recipe, network_needs
-    from app.corpus.recipes import load_recipe
+    from app.corpus.recipe_files import load_recipe
     from app.profiles import profile_of_machine
 
     if arguments.run is None:
         arguments.profile = arguments.profile or profile_of_machine()
     profile = _profile(arguments)
     settings = profile.corpus
-    recipe = load_recipe(settings.recipe)
+    recipe = load_recipe(settings)
     for need in network_needs(recipe):
         print(need)
     if problems := check_recipe(recipe, profile.seed):
@@ -270,9 +271,9 @@ def _check_confinement(unsafe: bool) -> None:
 
 def _check_inputs(profile: Any) -> None:
     """What can be found wrong before a run directory is made or Ray is started."""
-    from app.corpus.recipes import load_recipe
+    from app.corpus.recipe_files import load_recipe
 
-    load_recipe(profile.corpus.recipe)
+    load_recipe(profile.corpus)
 
 
 def _check_problems(folder: Path, profile: Any, stages: Sequence[str]) -> None:

@@ -24,7 +24,12 @@ the logits of a prompt. Measured with 0.26 on an H200: 1.5 while it draws, 1.6 w
 
 class CorpusSettings(Settings):
     recipe: str = "datasets/recipes/installed_python.yaml"
-    """Recipe file; a relative path counts from the repository root."""
+    """Recipe file, or a folder of your own code; a relative path counts from the working directory, else from the
+    repository's root."""
+    licence: str = ""
+    """Of a folder given as recipe: under what you, its owner, give whatever in it names no licence. An SPDX expression
+    such as MIT, or LicenseRef-Own for code that is yours and under no public licence; empty: what names none is left
+    out."""
     seq_len: int = Field(default=2048, ge=32, le=32768)
     max_files: int | None = Field(default=None, ge=1)
     """Use this many files, drawn by hash over all accepted distributions; None: all."""

@@ -35,11 +35,11 @@ def check_chat_uses(profile: Profile) -> Any:
 
 def _check_dialogues(profile: Profile) -> Any:
     """The base model's tokenizer, if it can show the recipe's dialogues."""
-    from app.corpus.recipes import load_recipe
+    from app.corpus.recipe_files import load_recipe
     from app.corpus.rows.render import check_forms
 
     tokenizer = load_tokenizer(ensure_model(profile.model))
-    check_forms(tokenizer, load_recipe(profile.corpus.recipe).forms.model_dump())
+    check_forms(tokenizer, load_recipe(profile.corpus).forms.model_dump())
     return tokenizer
 
 

@@ -22,8 +22,7 @@ from pathlib import Path
 from app.corpus.mining import STAGES, check_candidates, find_candidates, standard_library
 from app.corpus.recipes import Recipe, split_of
 from app.corpus.sources import packages
-from app.corpus.sources.find import read_source
-from app.corpus.sources.packages import Distribution
+from app.corpus.sources.distributions import Distribution, read_source
 from app.files.json_files import write_json, write_json_lines
 from app.settings import SandboxSettings
 

@@ -32,7 +32,7 @@ import pyarrow.parquet as pq
 from app.corpus.draws import bits, by_hash
 from app.corpus.examples.forms import document_examples
 from app.corpus.examples.tool_dialogues import tool_example
-from app.corpus.recipes import load_recipe
+from app.corpus.recipe_files import load_recipe
 from app.corpus.records import FUNCTION, Document, Example, Origin
 from app.corpus.rows.assemble import TRAIN_SCHEMA
 from app.corpus.rows.packing import Sample, num_learnt, pack, packing_stats, too_long
@@ -79,7 +79,7 @@ def build(arguments: argparse.Namespace) -> None:
 
 def mixes(arguments: argparse.Namespace) -> None:
     run, profile = Run(arguments.run), _profile(arguments.run)
-    shares = load_recipe(profile.corpus.recipe).forms.model_dump()
+    shares = load_recipe(profile.corpus).forms.model_dump()
     paths = sorted((run.corpus_work / "samples").glob("*.parquet"))
     tokenizer = load_tokenizer(ensure_model(profile.model))
     for name, changes in MIXES.items():

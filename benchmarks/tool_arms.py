@@ -36,7 +36,7 @@ import torch
 from app.arm_paths import ArmPaths
 from app.corpus.clean.decontamination import Decontaminator
 from app.corpus.draws import by_hash
-from app.corpus.recipes import load_recipe
+from app.corpus.recipe_files import load_recipe
 from app.errors import UserError
 from app.evaluation.guarded_suites import guard_for
 from app.evaluation.stage import BASE

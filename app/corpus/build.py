@@ -58,13 +58,14 @@ from app.corpus.mining.storage import (
     write_problems,
 )
 from app.corpus.recipe_check import check_recipe, network_needs
-from app.corpus.recipes import SPLITS, Recipe, StandardLibrary, TaskSource, load_recipe, split_of
+from app.corpus.recipe_files import load_recipe
+from app.corpus.recipes import SPLITS, Recipe, StandardLibrary, TaskSource, split_of
 from app.corpus.records import Origin
 from app.corpus.rows.assemble import AssembleJob, assemble_shards
 from app.corpus.rows.samples import HELD_OUT, RenderJob, render_shard
 from app.corpus.rows.shares import choose
+from app.corpus.sources.distributions import Distribution, SourceFile, under_others
 from app.corpus.sources.find import draw_files, find_distributions, selected
-from app.corpus.sources.packages import Distribution, SourceFile
 from app.corpus.sources.task_files import RejectedProblem, file_of, given_problems
 from app.errors import UserError
 from app.files.home import cache_root
@@ -186,7 +187,7 @@ def current_sources(run: Run, profile: Profile) -> dict[str, str]:
 def _plan(run: Run, profile: Profile) -> BuildPlan:
     if run.corpus_work.exists():
         say(f"  going on with what is in {run.corpus_work}")
-    recipe = load_recipe(profile.corpus.recipe)
+    recipe = load_recipe(profile.corpus)
     for need in network_needs(recipe):
         say(f"  {need}")
     if problems := check_recipe(recipe, profile.seed):
@@ -199,7 +200,8 @@ def _plan(run: Run, profile: Profile) -> BuildPlan:
     if not chosen:
         raise UserError(f"recipe {recipe.name!r} finds no Python file under an approved licence: add a source to it")
     size = profile.corpus.files_per_shard
-    files = [_shard_file(distribution, file) for distribution, file in chosen]
+    others = {d.name: under_others(d) for d in trained if d.files}
+    files = [_shard_file(d, file, others[d.name].get(file.licence, frozenset())) for d, file in chosen]
     shards = [tuple(files[start : start + size]) for start in range(0, len(files), size)]
     mined = _with_files_to_mine(distributions, recipe, profile)
     read = [to_mine if to_mine.files else found for to_mine, found in zip(mined, distributions, strict=True)]
@@ -210,9 +212,10 @@ def _plan(run: Run, profile: Profile) -> BuildPlan:
     return BuildPlan(recipe=recipe, distributions=mined, shards=shards, sources=source_digests(read, names) | given)
 
 
-def _shard_file(d: Distribution, file: SourceFile) -> ShardFile:
-    origin = Origin(distribution=d.name, version=d.version, licence=d.verdict.licence, path=file.path)
-    return ShardFile(origin=origin, file=file, source=d.source)
+def _shard_file(d: Distribution, file: SourceFile, others: frozenset[str]) -> ShardFile:
+    licence = file.licence or d.verdict.licence
+    origin = Origin(distribution=d.name, version=d.version, licence=licence, path=file.path)
+    return ShardFile(origin=origin, file=file, source=d.source, under_others=others)
 
 
 def _with_files_to_mine(distributions: list[Distribution], recipe: Recipe, profile: Profile) -> list[Distribution]:

@@ -20,8 +20,9 @@ from typing import Any
 
 from app.corpus.clean.extract import OF_FUNCTIONS, ShardFile
 from app.corpus.clean.guard import Guard
-from app.corpus.recipes import Recipe, load_recipe
-from app.corpus.sources.packages import Distribution, SourceFile
+from app.corpus.recipe_files import load_recipe
+from app.corpus.recipes import Recipe
+from app.corpus.sources.distributions import Distribution, SourceFile
 from app.corpus.sources.untrusted import MAX_FILE_BYTES
 from app.errors import UserError
 from app.files.json_files import read_json
@@ -31,7 +32,7 @@ from app.run_settings import DECISIVE_SANDBOX
 from app.runs import Run
 from app.settings import Profile
 
-VERSIONS = {"plan": 2, "extract": 3, "mine": 4, "prove": 3, "render": 3, "assemble": 2}
+VERSIONS = {"plan": 3, "extract": 4, "mine": 5, "prove": 3, "render": 3, "assemble": 2}
 """The code version of each stage: raised by hand when its bytes change."""
 DECISIVE = ("seq_len", "max_files", "max_mined_files", "files_per_shard")
 """Corpus settings that decide bytes, beside the recipe."""
@@ -150,7 +151,10 @@ def source_digests(distributions: Iterable[Distribution], read: Iterable[str]) -
     found: dict[str, str] = {}
     for d in held:
         facts = [d.name, d.version, d.author, d.homepage, dataclasses.asdict(d.verdict), d.weight, d.rejected]
-        files = [[file.path, file.location if file.archive else "", contents.get(_place(file), "")] for file in d.files]
+        files = [
+            [f.path, f.location if f.archive else "", f.licence, f.evidence, contents.get(_place(f), "")]
+            for f in d.files
+        ]
         found[d.name] = digest([found.get(d.name, ""), facts, files])[:16]
     return found
 
@@ -208,7 +212,7 @@ def check_complete(
     with sources given, which a command asks for that is to build a corpus, anything that differs is refused.
     """
     held = read_json(run.corpus_manifest)
-    now = identify(profile, load_recipe(profile.corpus.recipe), model, guard, sources or {})
+    now = identify(profile, load_recipe(profile.corpus), model, guard, sources or {})
     record = _of_older(held, now) | held.get("identity", {}) | _recipe_of(held)
     names = [name for name in SET_BY_USER if name in record]
     drifting = [name for name in ("guard", "versions") if name in record and (name != "guard" or guard)]

@@ -19,11 +19,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from app.corpus.clean.duplicates import Duplicates
+from app.corpus.clean.extract import ShardFile
 from app.corpus.recipes import SPLITS, non_osi_sources
 from app.corpus.records import Origin, Rejected
 from app.corpus.rows.assemble import ShardCounts
 from app.corpus.rows.shares import shortfalls
 from app.corpus.shard_files import REJECTED_SCHEMA, part
+from app.corpus.sources.distributions import Distribution
 from app.corpus.sources.packages import UNJUDGED
 from app.files.json_files import write_atomic
 from app.runs import Run, git_commit
@@ -166,6 +168,12 @@ def write_attribution(path: Path, rows: Iterable[Attributed]) -> None:
     write_atomic(path, table.getvalue())
 
 
+def _evidence(held: ShardFile | None, d: Distribution, licence: str) -> str:
+    """What says that a file, or a problem that was mined from it, is under the licence."""
+    told = (held.file.evidence if held else "") or d.verdict.evidence
+    return told if held is None or held.origin.licence == licence else f"{told} and header"
+
+
 def _write_attribution(run: Run, plan: "BuildPlan", counts: list[ShardCounts]) -> dict[str, dict[str, int]]:
     """Write attribution.csv: who wrote what the shards hold, a row a distribution and licence, with the files kept.
     Returns distributions, files and tokens by licence."""
@@ -176,12 +184,14 @@ def _write_attribution(run: Run, plan: "BuildPlan", counts: list[ShardCounts]) -
             tokens[distribution, licence] += num_tokens
             files[distribution, licence].add(path)
     by_name = {d.name: d for d in reversed(plan.distributions)}  # of one name the one that is used comes first
+    given = {(h.origin.distribution, h.origin.path): h for shard in plan.shards for h in shard}
     rows: list[Attributed] = []
     licences: dict[str, dict[str, int]] = {}
     for distribution, licence in sorted(tokens):
         d = by_name.get(distribution)
-        facts = (d.version, licence, d.verdict.evidence, d.author, d.homepage) if d else ("", licence, "recipe", "", "")
         held = sorted(files[distribution, licence])
+        told = "; ".join(sorted({_evidence(given.get((distribution, path)), d, licence) for path in held})) if d else ""
+        facts = (d.version, licence, told, d.author, d.homepage) if d else ("", licence, "recipe", "", "")
         rows.append(Attributed(distribution, *facts, tokens=tokens[distribution, licence], files=held))
         total = licences.setdefault(licence, {"distributions": 0, "files": 0, "tokens": 0})
         for key, value in (("distributions", 1), ("files", len(held)), ("tokens", tokens[distribution, licence])):

@@ -17,12 +17,14 @@ from app.corpus.recipes import (
     Recipe,
     TaskSource,
     TheStackV2,
+    Tree,
     matches,
     paths_match,
     split_of,
 )
 from app.corpus.sources import packages, tables, task_files, the_stack
-from app.corpus.sources.packages import Distribution
+from app.corpus.sources.distributions import Distribution
+from app.corpus.sources.licences import is_spdx, judge_stated
 from app.errors import UserError
 from app.problem_sets.task import Task
 
@@ -38,6 +40,8 @@ def check_recipe(recipe: Recipe, seed: int = 0) -> list[str]:
             found.append(f"sources.{number} ({source.kind}): {error}")
     if not any(isinstance(source, CodeSource) for source in recipe.sources):
         found.append("sources: none of them gives files: add one, such as installed_python")
+    if unknown := [spdx for spdx in recipe.licences.also_allow if not is_spdx(spdx)]:
+        found.append(f"licences.also_allow: {', '.join(unknown)} is no SPDX id: see https://spdx.org/licenses")
     if not any(recipe.forms.model_dump().values()):
         found.append("forms: all of them are 0, so nothing would be learnt: give one a share")
     is_known = not any(isinstance(source, _TABLES) for source in recipe.sources)
@@ -51,6 +55,11 @@ def check_recipe(recipe: Recipe, seed: int = 0) -> list[str]:
     return found
 
 
+OWN_RIGHTS = (
+    "if the code is yours, state it by `licence: LicenseRef-Own` at the source, or by "
+    "--set corpus.licence=LicenseRef-Own for a folder given as corpus.recipe (or an SPDX expression such as MIT, where "
+    "you give it to everybody)"
+)
 _TABLES = (JsonLines, ParquetTable, TheStackV2)
 
 
@@ -86,6 +95,9 @@ def _problems(source: CodeSource | TaskSource, recipe: Recipe, usable: list[Dist
                         yield f"columns.{key} = {column!r} is no field of {path}: it has {', '.join(known) or 'none'}"
         case CodeSource():
             allow = frozenset(recipe.licences.also_allow)
+            stated = source.licence if isinstance(source, Tree) else ""
+            if stated and not (verdict := judge_stated(stated, also_allow=allow)).approved:
+                yield f"licence {stated!r}: {verdict.reason} {OWN_RIGHTS}"
             yield from _local_problems(source, list(packages.local_distributions(source, allow)), usable)
 
 
@@ -103,4 +115,5 @@ def _local_problems(source: CodeSource, distributions: list[Distribution], usabl
     usable += approved
     if not approved:
         reason = next((d.verdict.reason for d in taken if d.verdict.reason), "")
-        yield f"no Python file under an approved licence is left{f' ({reason})' if reason else ''}"
+        way_out = f": {OWN_RIGHTS}" if isinstance(source, Tree) and taken and not source.licence else ""
+        yield f"no Python file under an approved licence is left{f' ({reason})' if reason else ''}{way_out}"

@@ -1,7 +1,7 @@
 """A corpus recipe: the sources, which licences are taken, how it is split, cleaned and shown to the model.
 
-A recipe is a YAML file (datasets/recipes/*.yaml), read by `load_recipe`; `app.corpus.recipe_check` tells what is wrong
-with one before anything is built. docs/corpus.md explains every key.
+A recipe is a YAML file (datasets/recipes/*.yaml) or a folder of one's own code, read by `app.corpus.recipe_files`;
+`app.corpus.recipe_check` tells what is wrong with one before anything is built. docs/corpus.md explains every key.
 """
 
 import fnmatch
@@ -10,10 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from app.corpus.draws import uniform
-from app.errors import UserError, did_you_mean
-from app.files.user_files import user_path
-from app.overrides import parse_settings, read_yaml
-from app.runs import REPOSITORY
+from app.errors import did_you_mean
 from app.settings_base import Settings
 
 SPLITS = ("train", "validation", "test")
@@ -83,6 +80,9 @@ class Tree(CodeSource):
 
     kind: Literal["tree"]
     path: str
+    licence: str = ""
+    """What its owner states for whatever in it names no licence: an SPDX expression, LicenseRef-NAME for rights of
+    one's own (`sources.licences.judge_stated`)."""
 
 
 class Columns(RecipePart):
@@ -247,7 +247,7 @@ class Forms(RecipePart):
 
 
 class Recipe(RecipePart):
-    """A corpus: its sources, licence policy, split, thresholds and forms. Read from YAML by `load_recipe`."""
+    """A corpus: its sources, licence policy, split, thresholds and forms. Read by `app.corpus.recipe_files`."""
 
     name: str = Field(min_length=1)
     sources: tuple[Source, ...] = Field(min_length=1)
@@ -257,19 +257,10 @@ class Recipe(RecipePart):
     forms: Forms = Forms()
 
 
-def load_recipe(path_text: str) -> Recipe:
-    """The recipe in a YAML file; a relative path counts from the repository's root, `~` is a home directory. Raises
-    UserError naming the file and the key."""
-    path, what = REPOSITORY / user_path(path_text), f"recipe {path_text!r}"
-    if not path.exists():
-        ours = sorted(str(p.relative_to(REPOSITORY)) for p in (REPOSITORY / "datasets/recipes").glob("*.yaml"))
-        raise UserError(f"{what} does not exist: set corpus.recipe to one of {', '.join(ours)}, or to a file of yours")
-    return parse_settings(Recipe, read_yaml(path, what, "mend the file"), what)
-
-
 def split_of(name: str, seed: int, recipe: Recipe) -> str:
-    """The side of a distribution, or of a problem that belongs to none: "train", "validation" or "test"."""
-    draw = uniform(f"{seed}:split:{canonical(name)}")
+    """The side of a distribution, or of a problem that belongs to none: "train", "validation" or "test". Projects of
+    one name, which `sources.find` tells apart by their folders, are on one side."""
+    draw = uniform(f"{seed}:split:{canonical(name).partition(' (')[0]}")
     if draw < recipe.split.train:
         return "train"
     return "validation" if draw < recipe.split.train + recipe.split.validation else "test"

@@ -8,10 +8,11 @@ what does not fit a row is left out.
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.corpus.recipes import SPLITS, JsonLines, ParquetTable, TheStackV2, load_recipe, split_of
+from app.corpus.recipe_files import load_recipe
+from app.corpus.recipes import SPLITS, JsonLines, ParquetTable, TheStackV2, split_of
 from app.corpus.records import RejectedFileError
-from app.corpus.sources.find import draw_files, find_distributions, read_source
-from app.corpus.sources.packages import SourceFile
+from app.corpus.sources.distributions import SourceFile, read_source
+from app.corpus.sources.find import draw_files, find_distributions
 from app.errors import UserError
 from app.files.home import cache_root
 from app.files.json_files import read_json
@@ -47,7 +48,7 @@ def size_of(profile: Profile, run: Path | None) -> CorpusSize | None:
     settings, seq_len = profile.corpus, profile.corpus.seq_len
     if run is not None:
         return _of_manifest(run, seq_len)
-    recipe = load_recipe(settings.recipe)
+    recipe = load_recipe(settings)
     if any(isinstance(source, JsonLines | ParquetTable | TheStackV2) for source in recipe.sources):
         return None
     found = [d for d in find_distributions(recipe, cache_root() / "sources") if d.verdict.approved and d.files]

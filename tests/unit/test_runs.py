@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.corpus.recipes import load_recipe
+from app.corpus.recipe_files import load_recipe
 from app.errors import UserError
 from app.files.home import cache_root
 from app.files.json_files import (

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.corpus.recipes import load_recipe
+from app.corpus.recipe_files import load_recipe
 from app.errors import UserError
 from app.overrides import differences, with_overrides
 from app.profiles import PROFILES, get_profile
@@ -27,7 +27,7 @@ def test_every_recipe_parses(path: Path) -> None:
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_every_profile_names_a_recipe_that_exists(name: str) -> None:
-    load_recipe(get_profile(name).corpus.recipe)
+    load_recipe(get_profile(name).corpus)
 
 
 LOOKS_LIKE_ANOTHER_TYPE = (
@@ -116,7 +116,7 @@ def test_a_mistyped_profile_is_answered_with_the_nearest_one() -> None:
         ("name: x\nsources: [{kind: telepathy}]\n", "telepathy"),
         ("name: x\nsources: []\n", "sources"),
         ("name: [unclosed\n", "can't be read"),
-        ("", "the file"),
+        ("", "holds no keys"),
     ],
 )
 def test_an_unreadable_recipe_gives_one_sentence(tmp_path: Path, text: str, words: str) -> None:

@@ -24,9 +24,8 @@ from app.corpus.jobs import Job
 from app.corpus.recipes import CodeSource, Recipe
 from app.corpus.records import FILE, Document, Origin, Rejected, RejectedFileError
 from app.corpus.shard_files import IDENTITY, ORIGIN_FIELDS, TEXT, is_made, write_rejected, write_rows
-from app.corpus.sources.find import read_source
+from app.corpus.sources.distributions import SourceFile, read_source
 from app.corpus.sources.folders import vendored_in
-from app.corpus.sources.packages import SourceFile
 from app.corpus.sources.untrusted import failure, leads_out
 from app.files.python_source import parsed
 
@@ -46,6 +45,8 @@ class ShardFile:
     file: SourceFile
     source: int = -1
     """Number of the recipe's source that the file belongs to; -1: unknown."""
+    under_others: frozenset[str] = frozenset()
+    """Paths of its distribution that are under other licences: their code is not shown beside it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +142,10 @@ def _documents(
     if not any(getattr(recipe.forms, form) for form in OF_FUNCTIONS):
         return
     source = recipe.sources[held.source] if held.source >= 0 else None
-    takes = source.takes_path if isinstance(source, CodeSource) else lambda path: True
+
+    def takes(path: str) -> bool:
+        return path not in held.under_others and (not isinstance(source, CodeSource) or source.takes_path(path))
+
     siblings = Siblings(held.file, functools.partial(_sibling, held.origin, recipe, guard), takes)
     shown = siblings if recipe.forms.multi_file else None
     docstring = recipe.cleaning.min_docstring_chars

@@ -27,7 +27,7 @@ from app.corpus.mining.statement import (
 )
 from app.corpus.recipes import Cleaning
 from app.corpus.records import PROBLEM, Origin, Rejected, RejectedFileError
-from app.corpus.sources.packages import Distribution, SourceFile
+from app.corpus.sources.distributions import Distribution, SourceFile
 from app.corpus.sources.untrusted import failure
 from app.files.python_source import parsed
 
@@ -102,7 +102,8 @@ def _modules(
         reason = at(f"{distribution.name}: {file.path}")
         try:
             if not reason:
-                cleaned = clean(read(file), file.path, rules, also_allow, distribution.verdict.licence)
+                licence = file.licence or distribution.verdict.licence
+                cleaned = clean(read(file), file.path, rules, also_allow, licence)
                 yield Module(file.path, cleaned.text, cleaned.tree, cleaned.licence)
         except (RejectedFileError, OSError, RecursionError):
             continue

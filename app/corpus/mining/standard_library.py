@@ -5,7 +5,7 @@ import sysconfig
 from pathlib import Path
 
 from app.corpus.sources import packages
-from app.corpus.sources.packages import Distribution, SourceFile
+from app.corpus.sources.distributions import Distribution, SourceFile
 
 
 def standard_library(allow: frozenset[str]) -> Distribution:

@@ -28,8 +28,7 @@ from app.corpus.mining.validation import UnprovedError, prove, short
 from app.corpus.recipes import SPLITS
 from app.corpus.records import PROBLEM, Bug, Origin, Rejected, SolvedProblem
 from app.corpus.shard_files import IDENTITY, ORIGIN_FIELDS, TEXT, is_made, part, write_rejected, write_rows
-from app.corpus.sources.find import read_source
-from app.corpus.sources.packages import Distribution
+from app.corpus.sources.distributions import Distribution, read_source
 from app.corpus.sources.untrusted import failure
 from app.errors import UserError
 from app.records import Problem, ProblemStyle

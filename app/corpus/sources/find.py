@@ -8,9 +8,7 @@ paths. Files are read one at a time by `read_source`.
 """
 
 import dataclasses
-import functools
 import math
-import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -23,13 +21,12 @@ from app.corpus.recipes import (
     Recipe,
     TaskSource,
     TheStackV2,
+    Tree,
     canonical,
 )
-from app.corpus.records import RejectedFileError
 from app.corpus.sources import packages, tables, the_stack
+from app.corpus.sources.distributions import Distribution, SourceFile
 from app.corpus.sources.licences import LicenceVerdict, judge_expression
-from app.corpus.sources.packages import Distribution, SourceFile
-from app.corpus.sources.untrusted import MAX_FILE_BYTES, read_member, read_regular, why
 
 
 def find_distributions(recipe: Recipe, cache: Path) -> list[Distribution]:
@@ -50,6 +47,8 @@ def find_distributions(recipe: Recipe, cache: Path) -> list[Distribution]:
             if not source.takes(distribution.name):
                 continue
             distribution = dataclasses.replace(distribution, source=number)
+            if isinstance(source, Tree):
+                distribution = _told_apart(distribution, found | own)
             name, first = canonical(distribution.name), own.get(canonical(distribution.name))
             if first is None:
                 own[name] = selected(distribution, source)
@@ -61,6 +60,17 @@ def find_distributions(recipe: Recipe, cache: Path) -> list[Distribution]:
         refused += [_duplicate(own[name], found[name], "an earlier source") for name in own if name in found]
         found = own | found
     return sorted([*found.values(), *refused], key=lambda d: (canonical(d.name), not d.files, d.version))
+
+
+def _told_apart(tree: Distribution, known: dict[str, Distribution]) -> Distribution:
+    """A tree under a name of its own: with that of its folder, and a number, where another tree has the name."""
+    first = known.get(canonical(tree.name))
+    if first is None or not first.folder or first.folder == tree.folder:
+        return tree
+    names = (
+        f"{tree.name} ({Path(tree.folder).name}{number})" for number in ("", *(f", {n}" for n in range(2, 1 << 20)))
+    )
+    return dataclasses.replace(tree, name=next(name for name in names if canonical(name) not in known))
 
 
 def distributions_of(source: CodeSource, licences: LicencePolicy, cache: Path) -> Iterator[Distribution]:
@@ -91,26 +101,6 @@ def draw_files(
             keyed.append((-math.log1p(-uniform(key)) / distribution.weight, by_hash(key), distribution, file))
     keyed.sort(key=lambda item: item[:2])
     return [(distribution, file) for _, _, distribution, file in keyed[:max_files]]
-
-
-def read_source(file: SourceFile, max_bytes: int = MAX_FILE_BYTES) -> bytes:
-    """The file's bytes. Raises RejectedFileError with the reason for one that can't be read, isn't a regular file, or
-    is larger."""
-    if not file.archive:
-        return read_regular(file.location, max_bytes)
-    try:
-        if file.archive.endswith(".parquet"):
-            return tables.read_row(file.archive, int(file.location))
-        return read_member(_archive(file.archive), file.location, max_bytes)
-    except RejectedFileError:
-        raise
-    except Exception as error:  # an archive can be damaged in as many ways as its readers have errors
-        raise RejectedFileError(why(error)) from None
-
-
-@functools.lru_cache(maxsize=8)
-def _archive(path: str) -> zipfile.ZipFile:
-    return zipfile.ZipFile(path)
 
 
 def selected(distribution: Distribution, source: CodeSource) -> Distribution:
@@ -145,6 +135,9 @@ def _of_tables(paths: list[Path], allow: frozenset[str]) -> Iterator[Distributio
             author=first.author,
             homepage=first.homepage,
             verdict=verdict,
-            files=tuple(SourceFile(path=r.path, location=str(r.number), archive=r.archive) for r in kept),
+            files=tuple(
+                SourceFile(path=r.path, location=str(r.number), archive=r.archive, licence=r.licence, evidence="table")
+                for r in kept
+            ),
             rejected=tuple((row.path, row.reason) for row in rows if row.reason),
         )

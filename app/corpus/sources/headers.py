@@ -12,6 +12,7 @@ many authors. Notices are told by words, paragraph by paragraph.
 import functools
 import re
 
+from app.corpus.sources.agreement import covered
 from app.corpus.sources.licences import (
     LicenceVerdict,
     bare_words,
@@ -23,6 +24,7 @@ from app.corpus.sources.licences import (
     licensing,
     parsed,
 )
+from app.corpus.sources.notices import later_notices, names_in, terms_in
 
 MAX_HEAD_CHARS = 12_000
 _BLOCK = r"(?:[ \t]*(?:#[^\n]*)?\n)*"
@@ -30,6 +32,7 @@ _STRING = r"[rRuU]?(?:\"\"\"[\s\S]*?\"\"\"|'''[\s\S]*?'''|\"[^\"\n]*\"|'[^'\n]*'
 _HEAD = re.compile(rf"({_BLOCK})((?:{_STRING}[ \t]*(?:#[^\n]*)?\n)?)({_BLOCK})")
 _TELLING = re.compile(
     r"licen[cs]|copyright|\bl?gpl\b|proprietary|confidential|permission|redistribut|prohibited|unauthori|vendored"
+    r"|use only|purposes only|personal use|commercial|released|under|A?GPL|Elastic"
     r"|copied|taken (?:from|verbatim)|borrowed|creative ?commons|secret|distribut|mozilla",
     re.I,
 )
@@ -42,12 +45,13 @@ _NOTICE = re.compile(
     re.I | re.M,
 )
 _RULE = re.compile(r"[\s#*=~_+/-]*")
-_GNU = re.compile(r"(A|L)?GPL-")
 
 
 def judge_header(text: str, package_licence: str, also_allow: frozenset[str] = frozenset()) -> LicenceVerdict:
     """Whether the file's own words allow its use; `licence` is then that of the file: the package's, and its own beside
     it where that is another permissive one. Without `package_licence` any approved licence will do."""
+    own = _own_rights(package_licence)
+    also_allow |= own
     stated = [match[1].strip() for match in _SPDX.finditer(text)]
     if "__licen" in text:
         stated += [spdx for match in _DUNDER.finditer(text) if (spdx := expression_of(match[1]))]
@@ -55,10 +59,21 @@ def judge_header(text: str, package_licence: str, also_allow: frozenset[str] = f
         if not (verdict := judge_expression(expression, also_allow=also_allow)).approved:
             return _header(False, verdict.licence, verdict.reason)
     head = _head_of(text)
-    words = bare_words(head) if _TELLING.search(head) else ""
-    if phrase := first_phrase(licence_table()["header_restrictions"], words):
-        return _header(False, "", f"The head holds a restriction: '{phrase}'.")
-    return _judge_stated((*stated, *_named_licences(words)), package_licence, also_allow)
+    notice = (head if _TELLING.search(head) else "") + later_notices(text, len(head))
+    if not own and (terms := terms_in(notice)):
+        return _header(False, "", f"The head holds a restriction: '{terms}'.")
+    named, unknown = names_in(notice)
+    if unknown and not own:
+        return _header(False, "", f"The licence '{unknown}' is not known.")
+    return _judge_stated((*stated, *_named_licences(bare_words(notice)), *named), package_licence, also_allow)
+
+
+@functools.lru_cache(maxsize=64)
+def _own_rights(package: str) -> frozenset[str]:
+    """LicenseRef-* of a package that its owner has stated: "confidential" in its files is the owner's own word then."""
+    if "LicenseRef-" not in package or (node := parsed(package)) is None:
+        return frozenset()
+    return frozenset(key for key in licensing().license_keys(node) if key.startswith("LicenseRef-"))
 
 
 def copied_from(text: str) -> str:
@@ -87,7 +102,7 @@ def _head_of(text: str) -> str:
 @functools.lru_cache(maxsize=4096)
 def _named_licences(words: str) -> tuple[str, ...]:
     """SPDX expressions of the texts and names in the words of a head. Cached: a package repeats its head."""
-    if not words:
+    if not words.strip():
         return ()
     found, left = cut_texts(words)
     for spdx, phrases in licence_table()["header_phrases"].items():
@@ -106,31 +121,14 @@ def _judge_stated(stated: tuple[str, ...], package: str, also_allow: frozenset[s
         verdict = judge_expression(expression, also_allow=also_allow)
         if not verdict.approved:
             return _header(False, verdict.licence, verdict.reason)
-        if not _covered(verdict.licence, package, frozenset()):
-            if package and not _covered(verdict.licence, package, licence_table()["permissive"]):
+        if not covered(verdict.licence, package):
+            if package and not covered(verdict.licence, package, licence_table()["permissive"]):
                 return _header(False, verdict.licence, f"{verdict.licence} in a package under {package}.")
             further.append(verdict.licence)
     if not further:
         return _header(True, package, "")
     both = licensing().parse(" AND ".join(f"({part})" for part in (package, *further) if part))
     return _header(True, str(both.simplify()), "")
-
-
-def _covered(licence: str, package: str, permissive: frozenset[str]) -> bool:
-    """Whether the package declares what the expression asks for, or it is permissive. A GNU licence named without its
-    version counts as the package's version."""
-    node, declared = parsed(licence), parsed(package) if package else None
-    keys = frozenset() if declared is None else frozenset(licensing().license_keys(declared))
-    families = frozenset(match[0] for key in keys if (match := _GNU.match(key)))
-
-    def covered(part: object) -> bool:
-        if arguments := getattr(part, "args", ()):
-            return (all if isinstance(part, licensing().AND) else any)(map(covered, arguments))
-        key = str(part).split(" WITH ")[0].removesuffix("+")
-        family = _GNU.match(key)
-        return key in keys or key in permissive or (family is not None and family[0] in families)
-
-    return covered(node)
 
 
 def _without_comments(block: str) -> str:

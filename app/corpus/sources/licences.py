@@ -48,7 +48,8 @@ FILLER |= {"osi", "approved"}
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LicenceVerdict:
     """`licence`: normalised SPDX expression relied on (or refused), "" when unknown. `evidence`: what decided, one of
-    "expression", "classifier", "field", "file", "header", "none". `reason`: "" when approved, else one sentence."""
+    "expression", "classifier", "field", "file", "header", "table", "stated" (by the owner, in the recipe), "none", or
+    the path of what names a part's licence. `reason`: "" when approved, else one sentence."""
 
     approved: bool
     licence: str
@@ -74,6 +75,7 @@ def licence_table() -> dict[str, Any]:
 
     table: dict[str, Any] = yaml.safe_load(TABLE_PATH.read_text(encoding="utf-8"))
     table["aliases"] = {name_key(alias): spdx for spdx, names in table["aliases"].items() for alias in names}
+    table["silent_names"] = frozenset(table["silent_fields"])
     table["silent_fields"] = {name_key(name) for name in table["silent_fields"]}
     table["rest"]["never"] = frozenset(table["rest"]["never"])
     table["permissive"] = frozenset(table["permissive"])
@@ -139,6 +141,15 @@ def judge_expression(expression: str, *, also_allow: frozenset[str] = frozenset(
     return _judge([expression], "expression", also_allow)
 
 
+def judge_stated(stated: str, *, also_allow: frozenset[str] = frozenset()) -> LicenceVerdict:
+    """Verdict on what an owner states for code of their own: an approved licence, or LicenseRef-NAME, which stands for
+    rights that the owner has anyway."""
+    expression = expression_of(stated) or stated
+    node = parsed(expression)
+    keys = licensing().license_keys(node) if node is not None else []
+    return _judge([expression], "stated", also_allow | {key for key in keys if key.startswith("LicenseRef-")})
+
+
 def _judge(expressions: Sequence[str], evidence: str, also_allow: frozenset[str]) -> LicenceVerdict:
     """Verdict on the AND of `expressions`."""
     shown = _shown(" AND ".join(expressions))
@@ -180,12 +191,12 @@ def expression_of(value: str) -> str | None:
         return _recognised_text(value)
     if alias := licence_table()["aliases"].get(name_key(value)):
         return alias
-    if _is_spdx(value):
+    if is_spdx(value):
         return value
     # "MIT / Apache-2.0" leaves open whether it means AND or OR: all of them have to hold.
     parts = re.split(r"\s*[/,;|&]\s*|\s+(?:and|or)\s+", value, flags=re.IGNORECASE)
     if len(parts) > 1 and all(parts):
-        found = [licence_table()["aliases"].get(name_key(part)) or (part if _is_spdx(part) else None) for part in parts]
+        found = [licence_table()["aliases"].get(name_key(part)) or (part if is_spdx(part) else None) for part in parts]
         return None if None in found else " AND ".join(f"({spdx})" for spdx in found)
     return None
 
@@ -194,7 +205,7 @@ def _is_text(value: str) -> bool:
     return len(value) > LONGEST_NAME or "\n" in value
 
 
-def _is_spdx(value: str) -> bool:
+def is_spdx(value: str) -> bool:
     """Whether the value is an SPDX expression of known ids or LicenseRef-* only, rather than a free-text name."""
     node = parsed(value)
     keys = [] if node is None else licensing().license_keys(node)

@@ -5,13 +5,13 @@ Paths inside a distribution keep their package-relative form for the attribution
 licences than its distribution, so it is left out. Read by `app.corpus.sources.find`.
 """
 
-import fnmatch
+import dataclasses
+import functools
+import os
 import platform
 import sysconfig
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from email.message import Message
 from email.parser import HeaderParser
 from importlib import metadata
 from pathlib import Path
@@ -19,18 +19,22 @@ from typing import TypeVar
 
 from app.corpus.recipes import CodeSource, InstalledPython, StandardLibrary, Tree, Wheels
 from app.corpus.records import RejectedFileError
-from app.corpus.sources.folders import FOREIGN, folders_of, vendored_in
-from app.corpus.sources.licences import LicenceVerdict, judge_expression, judge_licence
+from app.corpus.sources.agreement import judge_package
+from app.corpus.sources.distributions import Distribution, SourceFile, distribution_of
+from app.corpus.sources.folders import FOREIGN, folders_of
+from app.corpus.sources.licences import LicenceVerdict, judge_expression, judge_stated
 from app.corpus.sources.package_headers import (
-    field,
+    METADATA,
+    declared,
     info_header,
     info_text,
     named_by_folder,
-    pyproject_header,
     recorded,
 )
+from app.corpus.sources.rights import Rights, is_licence, is_rights_file
 from app.corpus.sources.untrusted import (
     MAX_TEXT_BYTES,
+    found_files,
     odd_path,
     python_files,
     python_members,
@@ -54,49 +58,12 @@ NOT_LIBRARY = (
     "lib-dynload",
 )
 """Folders of Lib that teach nothing about the library: its tests and their data, demos, and tables made by programs."""
-AUTHOR_FIELDS = ("Author", "Author-Email", "Maintainer", "Maintainer-Email")
-MAX_FIELD_CHARS = 1000
-HOMEPAGE_LABELS = ("homepage", "home", "repository", "source", "source code", "github", "documentation")
-LICENCE_FILES = ("LICEN[CS]E*", "COPYING*", "UNLICENSE*")
-UNJUDGED = ("duplicate", "unreadable")
+UNJUDGED = ("duplicate", "unreadable", "empty")
 """Kinds of reasons of distributions whose licence was not looked at."""
-TREE_MARKS = ("pyproject.toml", "setup.py", "setup.cfg", "PKG-INFO")
+TREE_MARKS = (*METADATA, "requirements.txt", "Pipfile", "tox.ini", "environment.yml", ".git", "LICENSES", "REUSE.toml")
 
 
 _Item = TypeVar("_Item")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceFile:
-    """One file: its path inside the distribution, and where to read it.
-
-    `location` is a path; a member's name when `archive` is a wheel; a row's number when `archive` is a Parquet file.
-    """
-
-    path: str
-    location: str
-    archive: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Distribution:
-    """A distribution, its licence verdict and its Python files. Made here; read by the corpus build.
-
-    One that is not to be used has a verdict that says why, and no files.
-    """
-
-    name: str
-    version: str
-    author: str
-    homepage: str
-    verdict: LicenceVerdict
-    files: tuple[SourceFile, ...]
-    weight: float = 1.0
-    """Weight of its source, for `draw_files`."""
-    rejected: tuple[tuple[str, str], ...] = ()
-    """Path and reason of the files that were refused unread: vendored code, links, pipes, rows of a table."""
-    source: int = -1
-    """Number of the recipe's source that it is of; -1: of none."""
 
 
 def local_distributions(source: CodeSource, allow: frozenset[str]) -> Iterator[Distribution]:
@@ -109,7 +76,8 @@ def local_distributions(source: CodeSource, allow: frozenset[str]) -> Iterator[D
         case Wheels():
             yield from _each(wheels_in(source.path), wheel, lambda path: path.name.partition("-")[0], allow)
         case Tree():
-            yield from _each(trees_in(source.path), source_tree, lambda path: path.name, allow)
+            tree = functools.partial(source_tree, stated=source.licence)
+            yield from _each(trees_in(source.path), tree, lambda path: path.name, allow)
 
 
 def _each(
@@ -140,13 +108,15 @@ def _installed(item: metadata.Distribution, allow: frozenset[str]) -> Distributi
     name, version = named_by_folder(item)
     header = info_header(item)
     paths = recorded(info_text(item, "RECORD")) or [str(file) for file in item.files or ()]
-    texts = [Path(str(item.locate_file(path))) for path in paths if _is_own_licence(path)]
+    places = {path: Path(str(item.locate_file(path))) for path in paths if is_rights_file(path) and not odd_path(path)}
+    rights = {path: read_text(place) for path, place in places.items() if place.is_file()}
     python = [
         (SourceFile(path=shown(path), location=str(item.locate_file(path))), odd_path(path))
         for path in paths
         if _is_python(path) or (path.endswith(".py") and odd_path(path))
     ]
-    return _distribution(header, [read_text(t) for t in texts if t.is_file()], python, allow, name, version)
+    verdict = judge_package(header, [text for path, text in rights.items() if _is_own_licence(path)], allow)
+    return distribution_of(header, verdict, python, Rights(verdict, rights, allow), name, version)
 
 
 def standard_library(allow: frozenset[str]) -> Distribution:
@@ -175,20 +145,28 @@ def trees_in(path_text: str) -> list[Path]:
     folder = _folder(path_text)
     if is_tree(folder):
         return [folder]
-    found = [child for child in _children(folder) if child.is_dir() and not child.name.startswith(".")]
+    found = [
+        child
+        for child in _children(folder)
+        if (child.is_dir() or child.is_symlink()) and not child.name.startswith(".")
+    ]
     if not found:
         raise UserError(f"source path {path_text!r} holds no Python and no folder: give a source tree")
     return found
 
 
 def is_tree(folder: Path) -> bool:
-    """Whether a folder is a source tree: it has a packaging, licence or Python file at its top. Else the folders in it
-    are."""
-    return any(
-        child.name in TREE_MARKS or child.suffix == ".py" or _is_licence(child.name)
-        for child in _children(folder)
-        if child.is_file()
-    )
+    """Whether a folder is a source tree: it has a packaging, licence or Python file at its top, a folder src, or a
+    README and no project in it. Else the folders in it are."""
+    if _is_project(folder) or any(c.name == "src" or (c.suffix == ".py" and c.is_file()) for c in _children(folder)):
+        return True
+    has_readme = any(child.name.upper().startswith("README") for child in _children(folder))
+    readable = (c for c in _children(folder) if c.is_dir() and os.access(c, os.R_OK | os.X_OK))
+    return has_readme and not any(map(_is_project, readable))
+
+
+def _is_project(folder: Path) -> bool:
+    return any(c.name in TREE_MARKS or (is_licence(c.name) and c.is_file()) for c in _children(folder))
 
 
 def _folder(path_text: str) -> Path:
@@ -215,87 +193,62 @@ def wheel(path: Path, allow: frozenset[str]) -> Distribution:
         if not infos:
             raise RejectedFileError("unreadable: no METADATA")
         header = HeaderParser().parsestr(_member_text(archive, infos[0]))
-        texts = [_member_text(archive, name) for name in dict.fromkeys(names) if _is_own_licence(name)]
+        rights = {name: _member_text(archive, name) for name in dict.fromkeys(names) if is_rights_file(name)}
         members = list(python_members(archive.infolist()))
     files = [
         (SourceFile(path=shown(name.replace("\\", "/").rstrip("/")), location=name, archive=str(path)), reason)
         for name, reason in members
         if reason or _is_python(name)
     ]
-    return _distribution(header, texts, files, allow, *path.name.split("-")[:2])
+    verdict = judge_package(header, [text for name, text in rights.items() if _is_own_licence(name)], allow)
+    return distribution_of(header, verdict, files, Rights(verdict, rights, allow), *path.name.split("-")[:2])
 
 
 def _member_text(archive: zipfile.ZipFile, name: str) -> str:
     return read_member(archive, name, MAX_TEXT_BYTES).decode("utf-8-sig", "replace")
 
 
-def source_tree(path: Path, allow: frozenset[str]) -> Distribution:
-    """The distribution in a source tree. Raises RejectedFileError and OSError for one whose metadata or licence can't
-    be read."""
-    header = Message()
-    if (path / "PKG-INFO").is_file():
-        header = HeaderParser().parsestr(read_text(path / "PKG-INFO"))
-    elif (path / "pyproject.toml").is_file():
-        header = pyproject_header(path / "pyproject.toml")
-    texts = [read_text(file) for file in sorted(path.iterdir()) if file.is_file() and _is_licence(file.name)]
+def source_tree(path: Path, allow: frozenset[str], stated: str = "") -> Distribution:
+    """The distribution in a source tree. stated: what its owner says of the licence (`Tree.licence`). Raises
+    RejectedFileError and OSError for one whose metadata or licence can't be read."""
+    rights = {name: read_text(path / name) for name in found_files(path, FOREIGN, is_rights_file)}
+    header, named = declared({name: text for name, text in rights.items() if "/" not in name})
+    texts = {name: text for name, text in rights.items() if "/" not in name and is_licence(name)}
+    for pattern in named:
+        if not odd_path(pattern):
+            texts |= {str(file): read_text(file) for file in sorted(path.glob(pattern)) if file.is_file()}
     found = [
         (SourceFile(path=shown(relative), location=str(path / relative)), reason)
         for relative, reason in python_files(path, FOREIGN)
     ]
-    return _distribution(header, texts, found, allow, shown(path.name))
+    if not found:
+        raise RejectedFileError("empty: no Python file")
+    verdict = judge_package(header, _once(texts.values()), allow)
+    if stated and not verdict.approved:
+        verdict = _stated(stated, verdict, allow)
+    made = distribution_of(header, verdict, found, Rights(verdict, rights, allow), shown(path.name))
+    return dataclasses.replace(made, folder=str(path))
 
 
-def _distribution(
-    header: Message,
-    texts: list[str],
-    files: list[tuple[SourceFile, str]],
-    allow: frozenset[str],
-    name: str,
-    version: str = "",
-) -> Distribution:
-    """A distribution, its licence judged. files: each with the reason why it can't be used, if any. name, version:
-    where the header has none."""
-    verdict = judge_licence(
-        expression=field(header, "License-Expression"),
-        classifiers=[str(c) for c in header.get_all("Classifier", [])],
-        field=field(header, "License"),
-        licence_texts=texts,
-        also_allow=allow,
-    )
-    labelled = [str(url).partition(",") for url in header.get_all("Project-URL", [])]
-    urls = {label.strip().lower(): url.strip() for label, _, url in labelled}
-    best = next((urls[label] for label in HOMEPAGE_LABELS if label in urls), next(iter(urls.values()), ""))
-    files = sorted(files, key=lambda file: file[0].path)
-    judged = [(file, reason or _vendored(file.path)) for file, reason in files]
-    return Distribution(
-        name=one_line(field(header, "Name") or "") or one_line(name) or "(no name)",
-        version=one_line(field(header, "Version") or version),
-        author=one_line(next(filter(None, (field(header, name) for name in AUTHOR_FIELDS)), ""), MAX_FIELD_CHARS),
-        homepage=one_line(field(header, "Home-Page") or best, MAX_FIELD_CHARS),
-        verdict=verdict,
-        files=tuple(file for file, reason in judged if not reason),
-        rejected=tuple((file.path, reason) for file, reason in judged if reason),
-    )
+def _once(texts: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(texts))
 
 
-def _vendored(path: str) -> str:
-    return f"vendored: in {folder}" if (folder := vendored_in(path)) else ""
-
-
-def _is_licence(name: str) -> bool:
-    return any(fnmatch.fnmatch(name.upper(), pattern) for pattern in LICENCE_FILES)
+def _stated(stated: str, found: LicenceVerdict, allow: frozenset[str]) -> LicenceVerdict:
+    """What an owner states, for a tree that names no licence or keeps all rights. An open licence is not believed where
+    the tree's own words say otherwise."""
+    verdict = judge_stated(stated, also_allow=allow)
+    if verdict.approved and "LicenseRef-" not in verdict.licence and found.evidence != "none":
+        return dataclasses.replace(found, reason=f"The recipe states {verdict.licence}, but: {found.reason}")
+    return verdict
 
 
 def _is_own_licence(path: str) -> bool:
     """Whether it is NAME.dist-info/LICENSE or NAME.dist-info/licenses/LICENSE (PEP 639); deeper ones belong to bundled
     code."""
-    parts = Path(path).parts
-    folder = parts[:-1]
+    *folders, name = path.replace("\\", "/").split("/")
     return (
-        bool(folder)
-        and _is_licence(parts[-1])
-        and folder[0].endswith(".dist-info")
-        and folder[1:] in ((), ("licenses",))
+        bool(folders) and folders[0].endswith(".dist-info") and folders[1:] in ([], ["licenses"]) and is_licence(name)
     )
 
 

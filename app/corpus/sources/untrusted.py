@@ -7,10 +7,11 @@ file is not read beyond its limit, an archive's member is not unpacked beyond it
 import os
 import stat
 import zipfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from app.corpus.records import RejectedFileError
+from app.corpus.sources.folders import FOREIGN
 from app.files.text import has_surrogates, one_line
 
 MAX_FILE_BYTES = 64 << 20
@@ -123,6 +124,8 @@ def python_files(root: Path, skipped: Collection[str]) -> Iterator[tuple[str, st
     top = os.path.realpath(root)
     failed: list[OSError] = []
     for folder, folders, names in os.walk(top, onerror=failed.append):
+        for name in sorted(set(folders) & {*skipped} & {*FOREIGN}):
+            yield os.path.relpath(os.path.join(folder, name), top), "vendored: an environment or other people's code"
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in skipped)
         for name in [*folders, *sorted(names)]:
             whole = os.path.join(folder, name)
@@ -134,6 +137,19 @@ def python_files(root: Path, skipped: Collection[str]) -> Iterator[tuple[str, st
                     yield path, reason
     for error in failed:
         yield os.path.relpath(os.fspath(error.filename or top), top), why(error)
+
+
+def found_files(root: Path, skipped: Collection[str], is_wanted: Callable[[str], bool]) -> list[str]:
+    """Paths below the root of the regular files that are wanted, by their paths; folders as `python_files` has them,
+    and .reuse."""
+    top, found = os.path.realpath(root), []
+    for folder, folders, names in os.walk(top):
+        folders[:] = [n for n in folders if n not in skipped and (not n.startswith(".") or n == ".reuse")]
+        for name in names:
+            path = os.path.relpath(os.path.join(folder, name), top)
+            if is_wanted(path) and not odd_path(path) and os.path.isfile(os.path.join(folder, name)):
+                found.append(path)
+    return sorted(found)
 
 
 def _odd_file(whole: str, path: str, top: str, *, is_link_only: bool) -> str:

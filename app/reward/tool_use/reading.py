@@ -20,8 +20,8 @@ from app.corpus.examples.quality import parsed
 from app.corpus.manifest import Attributed, write_attribution
 from app.corpus.recipes import Recipe, split_of
 from app.corpus.records import Document, Origin, RejectedFileError
-from app.corpus.sources.find import draw_files, find_distributions, read_source
-from app.corpus.sources.packages import Distribution
+from app.corpus.sources.distributions import Distribution, read_source
+from app.corpus.sources.find import draw_files, find_distributions
 from app.progress import progress
 from app.reward.tool_use.functions import ToolFunction, content_words, tool_of
 from app.reward.tool_use.names import forms_of, last_name

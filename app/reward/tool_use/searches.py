@@ -22,7 +22,7 @@ from app.corpus.draws import Draws, by_hash, uniform
 from app.corpus.examples.tool_facts import Fact, described
 from app.corpus.examples.tool_words import Words, load_words
 from app.corpus.records import FUNCTION, Document, Origin
-from app.corpus.sources.packages import Distribution
+from app.corpus.sources.distributions import Distribution
 from app.docsearch.found import Answer
 from app.docsearch.marking import tool_text
 from app.docsearch.ranking import Entry

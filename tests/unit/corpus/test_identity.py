@@ -15,9 +15,11 @@ from app.corpus.identity import check_complete, identify, of_mined, of_shard, so
 from app.corpus.jobs import Job, discard_others
 from app.corpus.mining import find_candidates
 from app.corpus.mining.storage import CANDIDATE_SCHEMA
-from app.corpus.recipes import Cleaning, Recipe, load_recipe
+from app.corpus.recipe_files import load_recipe
+from app.corpus.recipes import Cleaning, Recipe
 from app.corpus.shard_files import IDENTITY, is_made, part, write_rows
-from app.corpus.sources.find import find_distributions, read_source
+from app.corpus.sources.distributions import read_source
+from app.corpus.sources.find import find_distributions
 from app.errors import UserError
 from app.files.json_files import write_json
 from app.overrides import with_overrides
@@ -84,7 +86,7 @@ def run(tmp_path: Path) -> Run:
 
 
 def complete(run: Run, profile: Profile, model: Path) -> None:
-    identity = identify(profile, load_recipe(profile.corpus.recipe), model, guard_of({}), sources_of(run, profile))
+    identity = identify(profile, load_recipe(profile.corpus), model, guard_of({}), sources_of(run, profile))
     write_json(run.corpus_manifest, {"identity": identity.facts()})
 
 
@@ -105,7 +107,7 @@ DECIDING += ("sandbox.timeout_s", "sandbox.memory_bytes")
 
 
 def test_the_settings_of_an_identity_are_tried_below(write: Callable[..., Profile], model: Path) -> None:
-    settings = identify(write(), load_recipe(write().corpus.recipe), model, None).settings
+    settings = identify(write(), load_recipe(write().corpus), model, None).settings
     assert {*settings} == {key.removeprefix("corpus.") for key in DECIDING}
 
 
@@ -256,7 +258,7 @@ def test_a_manifest_of_an_older_version_is_compared_by_what_it_holds(
     run: Run, write: Callable[..., Profile], model: Path
 ) -> None:
     profile = write()
-    recipe = load_recipe(profile.corpus.recipe).model_dump(mode="json")
+    recipe = load_recipe(profile.corpus).model_dump(mode="json")
     write_json(run.corpus_manifest, {"settings": profile.corpus.model_dump(), "recipe": recipe, "seed": 0})
     assert refusal(run, profile, model) == ""
     assert "recipe.forms.file" in refusal(run, write(forms={"file": 0.5}), model)
@@ -314,12 +316,12 @@ def test_a_part_s_identity_is_all_that_decides_it_and_no_more(
 
 def test_a_pipe_among_the_sources_does_not_hold_up_the_plan(write: Callable[..., Profile], tree: Path) -> None:
     os.mkfifo(tree / "pipe.py")
-    distributions = find_distributions(load_recipe(write().corpus.recipe), tree.parent / "cache")
+    distributions = find_distributions(load_recipe(write().corpus), tree.parent / "cache")
     assert source_digests(distributions, ["tree"]).keys() == {"tree"}
 
 
 def test_mining_goes_by_the_recipe_s_cleaning(tree: Path, write: Callable[..., Profile]) -> None:
-    (distribution,) = find_distributions(load_recipe(write().corpus.recipe), tree.parent / "cache")
+    (distribution,) = find_distributions(load_recipe(write().corpus), tree.parent / "cache")
 
     def names(rules: Cleaning) -> list[str]:
         mined = find_candidates(distribution, read_source, "train", rules=rules)

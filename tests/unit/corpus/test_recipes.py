@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from app.corpus.recipe_check import check_recipe, network_needs
-from app.corpus.recipes import Recipe, load_recipe, non_osi_sources, split_of
+from app.corpus.recipe_files import load_recipe
+from app.corpus.recipes import Recipe, non_osi_sources, split_of
 from app.errors import UserError
 from app.runs import REPOSITORY
 from tests.unit.corpus.sources.test_find import COLUMNS, row, write_lines, write_tree, write_wheel

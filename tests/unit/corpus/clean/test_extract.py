@@ -19,7 +19,7 @@ from app.corpus.rows.assemble import AssembleJob, ShardCounts, assemble_shard
 from app.corpus.rows.samples import HELD_OUT, RenderJob, render_shard
 from app.corpus.rows.shares import choose
 from app.corpus.shard_files import part, write_rows
-from app.corpus.sources.packages import SourceFile
+from app.corpus.sources.distributions import SourceFile
 from app.evaluation.suites import humaneval
 from app.files.json_files import write_atomic
 from app.models.base import load_tokenizer

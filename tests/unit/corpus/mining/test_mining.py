@@ -11,8 +11,8 @@ from app.corpus.mining import Candidate, Mined, check_candidates, find_candidate
 from app.corpus.mining.recording import _rows as recorder_rows
 from app.corpus.mining.records import NoProblemError
 from app.corpus.records import SolvedProblem
+from app.corpus.sources.distributions import Distribution, SourceFile
 from app.corpus.sources.licences import judge_expression
-from app.corpus.sources.packages import Distribution, SourceFile
 from app.records import ProblemStyle, Status
 from app.sandbox.supervisor import Supervisor
 from app.settings import SandboxSettings

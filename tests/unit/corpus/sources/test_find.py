@@ -15,10 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from app.corpus.clean.cleaning import clean
-from app.corpus.recipes import Cleaning, Recipe, TheStackV2, load_recipe
+from app.corpus.recipe_files import load_recipe
+from app.corpus.recipes import Cleaning, Recipe, TheStackV2
 from app.corpus.records import RejectedFileError
 from app.corpus.sources import tables, the_stack
-from app.corpus.sources.find import Distribution, SourceFile, draw_files, find_distributions, read_source
+from app.corpus.sources.distributions import Distribution, SourceFile, read_source
+from app.corpus.sources.find import draw_files, find_distributions
 from app.corpus.sources.licences import LicenceVerdict
 from app.errors import UserError
 

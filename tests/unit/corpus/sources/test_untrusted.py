@@ -19,8 +19,8 @@ from app.corpus.recipe_check import check_recipe
 from app.corpus.recipes import LeetCodeTrain, MbppTrain
 from app.corpus.records import RejectedFileError
 from app.corpus.sources import packages, untrusted
-from app.corpus.sources.find import draw_files, find_distributions, read_source
-from app.corpus.sources.packages import Distribution
+from app.corpus.sources.distributions import Distribution, read_source
+from app.corpus.sources.find import draw_files, find_distributions
 from app.corpus.sources.task_files import RejectedProblem, solved_problems
 from app.errors import UserError
 from app.files import table_rows
@@ -145,12 +145,13 @@ def test_a_tree_that_can_not_be_read_is_rejected_and_the_next_one_is_read(tmp_pa
     assert all(found[name].verdict.approved for name in ("good", "pipe", "folder"))
 
 
-def test_of_two_trees_of_one_name_the_second_has_its_row(tmp_path: Path) -> None:
+def test_two_trees_of_one_name_are_both_kept(tmp_path: Path) -> None:
     (tmp_path / "trees").mkdir()
     for folder in ("a", "b"):
         write_tree(tmp_path / folder, "demo").rename(tmp_path / "trees" / folder)
-    used, refused = found_in("tree", tmp_path / "trees")
-    assert used.files and refused.verdict.reason == "duplicate: this source has demo 2"
+    first, second = found_in("tree", tmp_path / "trees")
+    assert (first.name, second.name) == ("demo", "demo (b)") and first.files and second.files
+    assert first.verdict.approved and second.verdict.approved
 
 
 def test_of_one_name_the_one_under_an_approved_licence_is_used_whichever_comes_first(tmp_path: Path) -> None:
