@@ -6,7 +6,8 @@ licences that it finds there (SPDX keys) are compared with our verdict. Each pai
 code, references, guesses); `we_refuse` (ours is a rejection, with its reason's kind). Prints one JSON line with the
 counts and, for each kind but `same`, examples to explain.
 
-The oracle goes into a virtual environment of its own: python -m venv FOLDER; FOLDER/bin/pip install scancode-toolkit.
+The oracle goes into a virtual environment of its own:
+    python -m venv FOLDER; FOLDER/bin/pip install scancode-toolkit-mini "pluggy<1.6"
 Run: python -m benchmarks.licences --scancode FOLDER/bin/scancode [--distributions 60] [--heads 5]
 """
 

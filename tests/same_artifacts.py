@@ -23,7 +23,7 @@ PLACES_BY_CHANCE = (
 """Ray's and TensorBoard's own files, and pictures, whose figures are compared where they come from."""
 UNLIKE = ("stages", "deadlines", "peak_memory_bytes", "run_id")
 """Of run.json: times, memory and the run's name."""
-TOLD_TIMES = re.compile(r"made 20|tokens/s| took \d|\d s\b|GiB|^\| [\w ]+ \| \d+ \|( [\d.]+ (min|h|days) \|)?$")
+TOLD_TIMES = re.compile(r"made 20|tokens/s| took \d|\d s\b|GiB|^\| [\w ]+ \| \d+ \|( [\w. ]* \|)?$")
 """Lines of the report that tell of them."""
 
 

@@ -35,6 +35,9 @@ def apart(spans: Iterable[Span]) -> list[Span]:
 
 
 def lowered(text: str) -> str:
-    """The text in lower case, each character at its place: 'İ' for one becomes two characters otherwise."""
+    """The text in lower case, each character at its place: 'İ' for one becomes two characters otherwise. Half a
+    surrogate pair, which no UTF-8 has, becomes a question mark."""
     low = text.lower()
-    return low if len(low) == len(text) else "".join(c.lower() if c.isascii() else c for c in text)
+    if len(low) != len(text):
+        low = "".join(c.lower() if c.isascii() else c for c in text)
+    return low if low.isascii() else low.encode("utf-8", "replace").decode("utf-8")

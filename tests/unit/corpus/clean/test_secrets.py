@@ -212,3 +212,10 @@ def test_no_secret_is_missed_for_want_of_its_anchor() -> None:
 def test_letters_that_change_their_length_in_lower_case_move_no_mask() -> None:
     text = "# İİİ\npassword = 'Tr0ub4dor&3xyz'\n"
     assert learnt(text) == "# İİİ\npassword = '<PASSWORD>'\n"
+
+
+def test_half_a_surrogate_pair_hides_nothing_and_ends_nothing() -> None:
+    key, phone = f"sk-proj-{drawn(48)}", "+49 30 901820"
+    text = f'icon = "\ud83d"  # \ude00\nOPENAI_API_KEY = "{key}"\nphone = "{phone}"\n'
+    spans = apart([*find_secrets(text), *find_personal(text)])
+    assert [text[start:end] for start, end, _ in spans] == [key, phone]
