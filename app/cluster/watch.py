@@ -16,7 +16,7 @@ from app.errors import first_line
 
 LOOK_EVERY_S = 1.0
 ASK_EVERY_S = 3.0
-"""Of a cluster that was joined, over the network."""
+"""How often a cluster that was joined is asked: that goes over the network."""
 SILENT_S = 60.0
 """How long a cluster that was joined may answer nothing: one that is busy, or restarts its head, needs a moment."""
 HEAD = ("raylet", "gcs_server")
@@ -99,7 +99,7 @@ class _Joined:
         self._answered = time.monotonic()
         if self._node in {node.hex() for node in alive}:
             return ""
-        return f"this machine is no longer a node of the Ray cluster at {self._address}, because its raylet has ended"
+        return f"this machine is no longer a node of the Ray cluster at {self._address}: its raylet has ended"
 
 
 def _end(sentence: str) -> None:

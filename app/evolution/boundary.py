@@ -167,7 +167,7 @@ def _order(boundary: Boundary, names: Sequence[str]) -> list[str]:
 
 
 def _coverage(run: Run, generation: int, around: Surroundings) -> Coverage | None:
-    """Of the drafts that individuals have learnt from so far, beside as many of one of them."""
+    """Problems that all individuals' drafts have solved so far, beside those of as many drafts of one individual."""
     pool = pooled(draft_files(run.evolve_individuals, generation), {one.given.id for one in around.problems})
     return coverage(generation, pool.own)
 

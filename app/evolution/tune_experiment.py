@@ -138,8 +138,8 @@ def _last_line(path: Path) -> str:
 
 
 def _places(path: Path) -> list[tuple[int, str, str]]:
-    """Of Tune's log of exploits: the tags of the trial and of its donor, their times, two configs. A tag begins with
-    the trial's number."""
+    """What Tune's log of exploits says, a line for each: the tags of the trial that lost its place and of its donor,
+    their times and two configs. A tag begins with its trial's number."""
     if not path.exists():
         return []
     found = []

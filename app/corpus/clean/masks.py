@@ -3,6 +3,7 @@
 A placeholder stands inside the string or comment that held the value, so the code still parses.
 """
 
+import functools
 from collections.abc import Iterable
 from typing import TypeAlias
 
@@ -34,6 +35,7 @@ def apart(spans: Iterable[Span]) -> list[Span]:
     return kept
 
 
+@functools.lru_cache(maxsize=1)  # secrets, addresses and telephone numbers are looked for in the same text
 def lowered(text: str) -> str:
     """The text in lower case, each character at its place: 'İ' for one becomes two characters otherwise. Half a
     surrogate pair, which no UTF-8 has, becomes a question mark."""

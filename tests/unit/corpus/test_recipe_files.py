@@ -111,7 +111,7 @@ def test_every_folder_that_gives_nothing_is_named_with_the_reason(tmp_path: Path
     found = {project.name: project for project in found_in(own(tmp_path / "all"))}
     assert found["notes"].verdict.reason == "empty: no Python file"
     assert found["good"].rejected == (("env", "vendored: an environment or other people's code"),)
-    assert not found["gone"].verdict.approved or found["gone"].rejected
+    assert found["gone"].rejected == ((".", "unreadable: FileNotFoundError"),)
 
 
 def test_ids_that_do_not_exist_and_an_empty_recipe_are_one_sentence(tmp_path: Path) -> None:
