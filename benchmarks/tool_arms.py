@@ -33,6 +33,7 @@ from typing import Any
 
 import torch
 
+from app import rights
 from app.arm_paths import ArmPaths
 from app.corpus.clean.decontamination import Decontaminator
 from app.corpus.draws import by_hash
@@ -86,7 +87,8 @@ def rows(arguments: argparse.Namespace) -> None:
     profile, recipe = get_profile("laptop"), load_recipe(arguments.recipe)
     tasks = get_suite("tooluse").load(arguments.tooluse)
     told = profile.evaluation.model_copy(update={"problems": (f"tooluse={arguments.tooluse}",)})
-    guard = Decontaminator(signs=guard_for(told).signs())
+    guarded = guard_for(told)
+    guard = Decontaminator(signs=guarded.signs())
     folder = arguments.out / "rows"
     folder.mkdir(parents=True, exist_ok=True)
     found = found_functions(
@@ -103,7 +105,7 @@ def rows(arguments: argparse.Namespace) -> None:
         write_problems(folder / f"{side}.jsonl", made[side])
         forms = Counter(one.form for one in made[side])
         say(arguments, side=side, functions=len(own), rows=len(kept), near=len(problems) - len(kept), forms=forms)
-    write_whose(folder / "attribution.csv", [one for held in made.values() for one in held], found.distributions)
+    write_whose(folder / "attribution.csv", [one for held in made.values() for one in held], found, guarded.facts())
     say(arguments, files=arguments.files, functions=len(found.functions), left_out=dict(found.left_out.most_common()))
 
 
@@ -116,6 +118,7 @@ def sft(arguments: argparse.Namespace) -> None:
     start = time.perf_counter()
     if not at.adapter.exists():
         imitate_in_files(at, profile, device)
+    write_rights(arguments, at.adapter)
     losses = [row["loss"] for row in read_json_lines(at.metrics)]
     seconds = round(time.perf_counter() - start, 1)
     say(arguments, steps=len(losses), loss=dict(ends_of(losses)), seconds=seconds, adapter=str(at.adapter))
@@ -138,12 +141,21 @@ def grpo(arguments: argparse.Namespace) -> None:
         held_out=judged(held_out)[: profile.grm.validation_problems],
         facts={"model": profile.model.model_dump()},
     )
+    write_rights(arguments, folder / ADAPTER, arguments.start)
     figures = read_json_lines(folder / "metrics.jsonl")
     told = {name: dict(ends_of([row[key] for row in figures])) for name, key in FIGURES.items()}
     seconds = {key: round(sum(row[f"{key}_seconds"] for row in figures), 1) for key in ("drafting", "training")}
     validation = {one.step: round(one.mean, 4) for one in read_validations(folder / "validation.jsonl")}
     whole = round(time.perf_counter() - start, 1)
     say(arguments, steps=len(figures), **told, validation=validation, seconds_of=seconds, seconds=whole)
+
+
+def write_rights(arguments: argparse.Namespace, adapter: Path, parent: str = "") -> None:
+    """Put what travels with an adapter beside it: the rows' own, and that of the one that it began with."""
+    folder = arguments.out / "rows"
+    before = arguments.out / "adapters" / parent / ADAPTER
+    told = [held for place in ([before] if parent else []) + [folder] if (held := rights.read(place))]
+    rights.write(adapter, rights.union(*told), {"tools": folder / "attribution.csv"})
 
 
 FIGURES = {"reward": "reward_mean", "varied": "share_with_variance", "entropy": "entropy", "tokens": "mean_tokens"}

@@ -27,6 +27,7 @@ from app.progress import forward_to, say
 from app.runs import Run, git_commit
 from app.settings import Profile
 from app.training.memory import ALLOCATOR, choose_keep, give_back, shape_of, step_memory
+from app.training.model_card import write_card
 from app.training.ray_train import fit, is_stopped, last_checkpoint, replace_folder, salvage, set_up_device
 from app.training.reports import MetricsPlaces, Reporter, send, shown, told
 from app.training.saved_activations import Keep
@@ -59,23 +60,22 @@ def run_sft(run: Run, profile: Profile, deadline: Deadline = NEVER) -> None:
     checkpoint = Path(result.checkpoint.path)
     replace_folder(checkpoint / "adapter", run.sft_adapter)
     last = read_json_lines(run.sft_metrics)[-1]
-    write_json(
-        run.sft_meta,
-        {
-            "settings": profile.sft.model_dump(),
-            "model": profile.model.model_dump(),
-            "parent": str(run.corpus_manifest),
-            "seed": profile.seed,
-            "commit": git_commit(),
-            "steps": last["step"],
-            "cut": cut_short(last["step"], steps, deadline) if last["step"] < steps else "",
-            "tokens": last["tokens"],
-            "effective_epochs": last["effective_epochs"],
-            "flop_epochs": last["flop_epochs"],
-            "final_loss": last["loss"],
-            "held_out_loss": [row["loss"] for row in read_json_lines(run.sft_held_out)],
-        },
-    )
+    meta = {
+        "settings": profile.sft.model_dump(),
+        "model": profile.model.model_dump(),
+        "parent": str(run.corpus_manifest),
+        "seed": profile.seed,
+        "commit": git_commit(),
+        "steps": last["step"],
+        "cut": cut_short(last["step"], steps, deadline) if last["step"] < steps else "",
+        "tokens": last["tokens"],
+        "effective_epochs": last["effective_epochs"],
+        "flop_epochs": last["flop_epochs"],
+        "final_loss": last["loss"],
+        "held_out_loss": [row["loss"] for row in read_json_lines(run.sft_held_out)],
+    }
+    write_card(run, meta)
+    write_json(run.sft_meta, meta)
     shutil.rmtree(run.sft_work)
 
 
