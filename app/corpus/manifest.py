@@ -184,4 +184,5 @@ def _write_attribution(
 
 
 def _place(document: tuple[str, str, str, int]) -> tuple[str, str, str]:
-    return document[:3]
+    distribution, licence, path, _ = document  # of JSON, so it may be a list
+    return distribution, licence, path

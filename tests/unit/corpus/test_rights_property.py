@@ -50,6 +50,7 @@ TEXTS: dict[str, tuple[bytes | None, bool | None]] = {
     "EULA": (EULA.encode(), False),
     "EULA in UTF-16": (EULA.encode("utf-16"), False),
     "EULA in UTF-16 without its mark": (EULA.encode("utf-16-le"), False),
+    "terms in Chinese": ("本软件为专有软件。未经书面许可,不得复制、修改、分发或以任何方式使用。".encode() * 3, False),
     "GPL": (standin(GPL).encode(), True),
 }
 HEADS = {
@@ -214,7 +215,7 @@ def check(run: Run, made: Sequence[Project]) -> None:
 
 
 @given(made=st.lists(projects, min_size=8, max_size=16))
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
 def test_every_training_row_traces_to_a_record_with_a_licence(
     made: list[Project], without_ray: None, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
