@@ -145,7 +145,7 @@ def notices_text(notices: Sequence[Notice]) -> str:
     with_text = [one for one in notices if one.text]
     parts = [
         f"Licence and copyright notices of what was learnt from: {len(with_text)} texts, each once, below the names "
-        "and copyright lines of those whom it belongs to. Who is named for which files or problems: attribution/.\n"
+        "and copyright lines of those whom it belongs to. Who is named for which files or problems is in the attribution tables.\n"
     ]
     numbers: dict[str, int] = {}
     for number, one in enumerate(with_text, 1):
@@ -240,8 +240,10 @@ def section(rights: Rights, stages: Sequence[str]) -> str:
         parts.append(f"Whom to name for what is in {named}.")
     if rights.notices:
         texts = sum(bool(one.text) for one in rights.notices)
-        parts.append(f"`{NOTICES}` has the {texts} licence texts, with the copyright lines of each source; both belong "
-                     "to whatever is passed on.")  # fmt: skip
+        parts.append(
+            f"`{NOTICES}` has the licence texts ({texts}) and the copyright lines of each source: it goes with whatever "
+            "is passed on."
+        )
     return "\n\n".join(parts)
 
 

@@ -100,7 +100,7 @@ def corpus_rights(
     stated = sorted({(n, of) for n, of in files if (d := distributions.get(n)) and d.verdict.evidence == "stated"})
     told = []
     if stated:
-        names = [f"{name} ({licence})" for name, licence in stated[:MAX_NAMED]]
+        names = [f"`{name.replace('`', '')}` ({licence})" for name, licence in stated[:MAX_NAMED]]
         more = f" and {len(stated) - MAX_NAMED} more" if len(stated) > MAX_NAMED else ""
         told = [f"By the word of who built the corpus, not by a licence file: {', '.join(names)}{more}."]
     return union(

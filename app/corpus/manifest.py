@@ -173,7 +173,8 @@ def _write_attribution(
         d, credit = by_name.get(distribution), credit_of(distribution)
         held = sorted(files[distribution, licence])
         told = "; ".join(sorted({_evidence(given.get((distribution, path)), d, licence) for path in held})) if d else ""
-        facts = (d.version, licence, told, d.author, d.homepage) if d else ("", licence, "recipe", *credit)
+        given_by = ("", licence, "recipe", credit.author, credit.homepage)
+        facts = (d.version, licence, told, d.author, d.homepage) if d else given_by
         rows.append(Attributed(distribution, *facts, tokens=tokens[distribution, licence], files=held))
         if number := learnt[distribution, licence]:
             total = licences.setdefault(licence, {"distributions": 0, "files": 0, "tokens": 0})

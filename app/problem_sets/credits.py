@@ -12,6 +12,8 @@ class Credit(NamedTuple):
 
     author: str
     homepage: str
+    terms: str = ""
+    """Further ones, which the data set's licence does not cover."""
 
 
 CREDITS = {
@@ -20,10 +22,14 @@ CREDITS = {
         homepage="https://github.com/google-research/google-research/tree/master/mbpp",
     ),
     "leetcode": Credit(
-        author="Yunhui Xia et al., arXiv 2504.14655", homepage=f"https://huggingface.co/datasets/{leetcode.HUB}"
+        author="Yunhui Xia et al., arXiv 2504.14655",
+        homepage=f"https://huggingface.co/datasets/{leetcode.HUB}",
+        terms="the statements' own terms are LeetCode's",
     ),
     "apps": Credit(
-        author="Dan Hendrycks et al., arXiv 2105.09938", homepage=f"https://huggingface.co/datasets/{apps.HUB}"
+        author="Dan Hendrycks et al., arXiv 2105.09938",
+        homepage=f"https://huggingface.co/datasets/{apps.HUB}",
+        terms="the statements' own terms are those of the contest sites",
     ),
     "pocketcoder": Credit(author="the pocketcoder developers", homepage=""),
 }

@@ -105,7 +105,9 @@ def rights_of(profile: Profile, stage: str, learnt: Sequence[Asked], mined: Sequ
     notices = tuple(notice_of(source, licence) for source, licence in given)
     guard = guard_of({}, shipped_suites()).facts()
     guards = (GuardedBy(stage=stage, suites=tuple(guard["suites"])),)
-    own = Rights(guards=guards, notices=notices)
+    terms = {source: credit.terms for source, _ in given if (credit := credit_of(source)).terms}
+    remarks = tuple(f"Problems of {source}: {words}." for source, words in terms.items())
+    own = Rights(guards=guards, notices=notices, remarks=remarks)
     return union(problems_told(stage, counts), *_teacher(profile, stage), own, *of_corpora)
 
 

@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from app.corpus.sources.licences import LONGEST_NAME, bare_words, cut_texts, licensing, parsed
 from app.corpus.sources.package_headers import field
 from app.corpus.sources.rights import INFO, is_licence, is_notice
+from app.files.text import one_line
 from app.rights import Holder, Notice
 
 COPYRIGHT = re.compile(
@@ -21,13 +22,15 @@ COPYRIGHT = re.compile(
     r"|Copyright (?!License|Notice|Law|Owner|Holder|Act\b)[A-Z])[^\n]*)$",
     re.M,
 )
+MAX_TEXTS = 1 << 21
+"""Characters of all texts of a distribution; the longest seen, of PyArrow, has 106,000."""
 MAX_LINE, MAX_LINES = 300, 20
 """Characters of a copyright line from a file's head, and lines of one head."""
 
 
 def copyright_lines(text: str) -> list[str]:
     """The copyright lines of a text, each on one line."""
-    return list(dict.fromkeys(" ".join(match[1].split())[:MAX_LINE] for match in COPYRIGHT.finditer(text)))
+    return list(dict.fromkeys(one_line(match[1], MAX_LINE) for match in COPYRIGHT.finditer(text)))
 
 
 def kept_texts(rights: Mapping[str, str], header: Message | None = None) -> tuple[tuple[str, str], ...]:
@@ -37,7 +40,13 @@ def kept_texts(rights: Mapping[str, str], header: Message | None = None) -> tupl
     stated = (field(header, "License") or "").strip() if header is not None else ""
     if "\n" in stated or len(stated) > LONGEST_NAME:
         found.append(("METADATA", stated))
-    return tuple(sorted((path, text) for path, text in found if text.strip()))
+    kept, room = [], MAX_TEXTS
+    for path, text in sorted(found):
+        if len(text) > room:
+            text = f"(The text {path} has {len(text):,} characters, too many to be repeated here: see the source.)"
+        room -= len(text)
+        kept += [(path, text)] if text.strip() else []
+    return tuple(kept)
 
 
 def notices_of(
