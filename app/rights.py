@@ -145,7 +145,7 @@ def notices_text(notices: Sequence[Notice]) -> str:
     with_text = [one for one in notices if one.text]
     parts = [
         f"Licence and copyright notices of what was learnt from: {len(with_text)} texts, each once, below the names "
-        "and copyright lines of those whom it belongs to. Who is named for which files or problems is in the attribution tables.\n"
+        "and copyright lines of those whom it belongs to. Who is named for which files is in the attribution tables.\n"
     ]
     numbers: dict[str, int] = {}
     for number, one in enumerate(with_text, 1):
@@ -241,8 +241,8 @@ def section(rights: Rights, stages: Sequence[str]) -> str:
     if rights.notices:
         texts = sum(bool(one.text) for one in rights.notices)
         parts.append(
-            f"`{NOTICES}` has the licence texts ({texts}) and the copyright lines of each source: it goes with whatever "
-            "is passed on."
+            f"`{NOTICES}` has the licence texts ({texts}) and the copyright lines of each source: it goes with "
+            "whatever is passed on."
         )
     return "\n\n".join(parts)
 
