@@ -169,9 +169,10 @@ def _of_source(
     if name not in _READERS:
         raise UserError(f"unknown source of problems {source!r}: {did_you_mean(name, _READERS, f'name {KNOWN}')}")
     given = [one for one in _READERS[name](path, split) if split == "train" or half_of(one.task.problem.id) == half]
-    allow = _allowed_beside(user_path(path)) if name == MINED else frozenset()
-    for one in given:
-        _check_licence(source, one.task.problem, allow)
+    if split == "train":
+        allow = _allowed_beside(user_path(path)) if name == MINED else frozenset()
+        for one in given:
+            _check_licence(source, one.task.problem, allow)
     kept = [one for one in given if not repeats_a_test_problem(one.task)]
     if len(kept) < len(given):
         say(f"  {name}: {len(given) - len(kept)} of {len(given)} problems left out, because test suites hold the like")
@@ -226,7 +227,7 @@ def _asked(one: _Given, words: str = "") -> TrainingProblem:
 def _ours(path: str, split: str) -> Iterator[_Given]:
     for task in own.tasks_of(user_path(path) if path else own.FOLDER):
         if task.problem.split == split:
-            if not task.problem.licence:
+            if split == "train" and not task.problem.licence:
                 raise UserError(
                     f"ours={path}: the file of {task.problem.id!r} names no licence, and nothing without one is learnt "
                     "from: write `licence: MIT`, or LicenseRef-Own for problems of yours, beside its theme"
