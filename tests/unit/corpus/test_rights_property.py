@@ -255,7 +255,11 @@ def test_mined_problems_and_their_questions_are_of_projects_with_a_licence(witho
     begun(tmp_path, made)
     tree = tmp_path / "trees" / f"p{mark(0)}"
     (tree / "pkg" / "bsd.py").write_text(f"# SPDX-License-Identifier: BSD-3-Clause\nLIMIT_{mark(90)} = 7\n# A limit.\n")
-    using = source(91, "").replace("return product", f"product += LIMIT_{mark(90)}\n    return product")
+    using = (
+        source(91, "")
+        .replace("return product", f"product += LIMIT_{mark(90)}\n    return product")
+        .replace("564", "1222")
+    )
     (tree / "pkg" / "using.py").write_text(f"from pkg.bsd import LIMIT_{mark(90)}\n{using}")
     (tree / "tests").mkdir()
     test = f"from pkg.p{mark(0)} import area_{mark(0)}\n\n\ndef test_it():\n    assert area_{mark(0)}(987, 1) == 2961\n"
