@@ -36,15 +36,18 @@ def by_licence(licences: Mapping[str, Mapping[str, int]]) -> tuple[tuple[Any, ..
 
 def of_corpus(manifest: Mapping[str, Any], told: Iterable[str] = ()) -> Rights:
     """What a corpus' manifest tells by itself. told: further sentences."""
-    words = f"{STAGES['sft']}: {manifest['tokens']:,} tokens of {manifest['documents']:,} files and problems."
+    words = f"{STAGES['sft']}."
+    if "tokens" in manifest:
+        words = f"{STAGES['sft']}: {manifest['tokens']:,} tokens of {manifest['documents']:,} files and problems."
     if others := manifest.get("non_osi_sources"):
         words += f" **Not open source:** {'; '.join(map(str, others))}."
     guard = manifest.get("guard") or {"suites": (), "unguarded": ()}
-    rows = by_licence(manifest["licences"])
+    licences = manifest.get("licences", {})
+    rows = by_licence(licences)
     return Rights(
         learnt=(Material(stage="sft", told=" ".join([words, *told]), columns=LICENCE_COLUMNS, rows=rows),),
         guards=(GuardedBy(stage="sft", suites=tuple(guard["suites"]), unguarded=tuple(guard["unguarded"])),),
-        remarks=private(manifest["licences"]),
+        remarks=private(licences),
     )
 
 

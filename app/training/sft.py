@@ -20,7 +20,8 @@ from app.cluster.signals import STOP_S
 from app.corpus.shard_files import check_rows, read_whole
 from app.deadlines import NEVER, Deadline, cut_short
 from app.errors import UserError
-from app.files.json_files import read_json, read_json_lines, write_json
+from app.files.json_files import of_this_version, read_json, read_json_lines, write_json
+from app.learnt_from import of_run_corpus
 from app.models.base import ensure_model
 from app.models.sizes import GIB
 from app.progress import forward_to, say
@@ -52,6 +53,8 @@ def run_sft(run: Run, profile: Profile, deadline: Deadline = NEVER) -> None:
             "lower sft.grad_accumulation or add sources to the recipe"
         )
     ensure_model(profile.model)
+    with of_this_version(run.corpus):
+        of_run_corpus(run)  # what the adapter's card will tell: a file that is broken is told before days of training
     workers = profile.sft.num_workers
     say(f"  {manifest['rows']} rows of {profile.corpus.seq_len} tokens, {steps} steps on {workers} worker(s)")
     salvage(run.sft_work)
