@@ -1,8 +1,9 @@
 """Shared fixtures. Weights are made once a session in a cache of their own; commands run as a user runs them."""
 
+import gc
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,17 @@ times as long."""
 
 GROUPS = {"Ray": ON_RAY, "vLLM": ("unit/generation/test_vllm",)}
 """Files that share more than their own fixtures."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What collecting the tests makes is there to the end: garbage is looked for afterwards, once."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist then puts the groups into the tests' names

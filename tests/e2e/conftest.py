@@ -80,13 +80,13 @@ def started_cluster(runs: Path, *workers_import: str, token: str = "") -> Iterat
 
 
 def _wait_for(url: str, head: BaseProcess) -> None:
-    for _ in range(120):
+    for _ in range(600):
         assert head.exitcode is None, "ray start ended"
         try:
             urllib.request.urlopen(url, timeout=2)
             return
         except OSError:
-            time.sleep(1)
+            time.sleep(0.2)
     raise TimeoutError(f"{url} did not answer within two minutes")
 
 
