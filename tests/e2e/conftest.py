@@ -6,7 +6,6 @@ import os
 import random
 import secrets
 import shutil
-import signal
 import socket
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from tests import commands
 from tests.conftest import made_once
 from tests.e2e import documented
 from tests.e2e.documented import Person
+from tests.processes import end_group
 
 BIN = Path(sys.executable).parent
 
@@ -71,11 +71,8 @@ def started_cluster(runs: Path, *workers_import: str, token: str = "") -> Iterat
         yield Cluster(address, env)
     finally:
         assert head.pid
-        os.killpg(head.pid, signal.SIGTERM)
-        head.join(timeout=5)
-        if head.exitcode is None:
-            os.killpg(head.pid, signal.SIGKILL)
-            head.join()
+        end_group(head.pid)  # at SIGTERM it would wait for a node that ends with it
+        head.join()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -11,7 +11,7 @@ from tests.conftest import Cli
 from tests.library import write_library
 
 SEED = 20
-"""Of the campaign: a driver in its training, and a worker of evolution."""
+"""Of the campaign: a driver in its training or soon after it, and in evolution one of Ray's own processes."""
 
 
 @pytest.mark.timeout(900)
