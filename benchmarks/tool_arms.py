@@ -33,6 +33,7 @@ from typing import Any
 
 import torch
 
+from app import rights
 from app.arm_paths import ArmPaths
 from app.corpus.clean.decontamination import Decontaminator
 from app.corpus.draws import by_hash
@@ -42,8 +43,9 @@ from app.evaluation.guarded_suites import guard_for
 from app.evaluation.stage import BASE
 from app.evaluation.statistics import compare
 from app.evaluation.suites.registry import get_suite
-from app.files.json_files import read_json, read_json_lines
+from app.files.json_files import read_json, read_json_lines, write_atomic
 from app.models.base import ensure_model, load_tokenizer
+from app.models.licences import public_name
 from app.overrides import with_overrides
 from app.profiles import get_profile
 from app.reward.by_reward.learning import learn
@@ -86,7 +88,8 @@ def rows(arguments: argparse.Namespace) -> None:
     profile, recipe = get_profile("laptop"), load_recipe(arguments.recipe)
     tasks = get_suite("tooluse").load(arguments.tooluse)
     told = profile.evaluation.model_copy(update={"problems": (f"tooluse={arguments.tooluse}",)})
-    guard = Decontaminator(signs=guard_for(told).signs())
+    guarded = guard_for(told)
+    guard = Decontaminator(signs=guarded.signs())
     folder = arguments.out / "rows"
     folder.mkdir(parents=True, exist_ok=True)
     found = found_functions(
@@ -103,7 +106,7 @@ def rows(arguments: argparse.Namespace) -> None:
         write_problems(folder / f"{side}.jsonl", made[side])
         forms = Counter(one.form for one in made[side])
         say(arguments, side=side, functions=len(own), rows=len(kept), near=len(problems) - len(kept), forms=forms)
-    write_whose(folder / "attribution.csv", [one for held in made.values() for one in held], found.distributions)
+    write_whose(folder / "attribution.csv", [one for held in made.values() for one in held], found, guarded.facts())
     say(arguments, files=arguments.files, functions=len(found.functions), left_out=dict(found.left_out.most_common()))
 
 
@@ -116,6 +119,7 @@ def sft(arguments: argparse.Namespace) -> None:
     start = time.perf_counter()
     if not at.adapter.exists():
         imitate_in_files(at, profile, device)
+    write_rights(arguments, profile, at.adapter)
     losses = [row["loss"] for row in read_json_lines(at.metrics)]
     seconds = round(time.perf_counter() - start, 1)
     say(arguments, steps=len(losses), loss=dict(ends_of(losses)), seconds=seconds, adapter=str(at.adapter))
@@ -139,12 +143,41 @@ def grpo(arguments: argparse.Namespace) -> None:
         held_out=judged(held_out)[: profile.grm.validation_problems],
         facts={"model": profile.model.model_dump()},
     )
+    write_rights(arguments, profile, folder / ADAPTER, arguments.start)
     figures = read_json_lines(folder / "metrics.jsonl")
     told = {name: dict(ends_of([row[key] for row in figures])) for name, key in FIGURES.items()}
     seconds = {key: round(sum(row[f"{key}_seconds"] for row in figures), 1) for key in ("drafting", "training")}
     validation = {one.step: round(one.mean, 4) for one in read_validations(folder / "validation.jsonl")}
     whole = round(time.perf_counter() - start, 1)
     say(arguments, steps=len(figures), **told, validation=validation, seconds_of=seconds, seconds=whole)
+
+
+CARD = """\
+---
+library_name: peft
+tags: [lora, code]
+---
+
+# Adapter of {base}, which was taught to call tools (`{name}`)
+
+## What it learnt from
+
+{section}
+
+The licence of {base} holds for its weights.
+"""
+
+
+def write_rights(arguments: argparse.Namespace, profile: Profile, adapter: Path, parent: str = "") -> None:
+    """Write a card, and what travels with an adapter: the rows' own, and that of the adapter that it began with."""
+    folder = arguments.out / "rows"
+    before = arguments.out / "adapters" / parent / ADAPTER
+    told = [held for place in ([before] if parent else []) + [folder] if (held := rights.read(place))]
+    held = rights.union(*told)
+    rights.write(adapter, held, {"tools": folder / "attribution.csv"})
+    section = rights.section(held, list(rights.tables(adapter)))
+    base = public_name(profile.model)
+    write_atomic(adapter / "README.md", CARD.format(base=base, name=arguments.name, section=section))
 
 
 FIGURES = {"reward": "reward_mean", "varied": "share_with_variance", "entropy": "entropy", "tokens": "mean_tokens"}

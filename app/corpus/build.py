@@ -154,7 +154,7 @@ def build_corpus(
         assembling.append(AssembleJob(identity=made_of, build=build, **own))
     discard_others(run.train_shards, assembling)
     counts = assemble_shards(assembling, at_once)
-    write_json(run.corpus_manifest, manifest.write_tables(run, profile, plan, copies, mined, counts) | facts)
+    write_json(run.corpus_manifest, manifest.write_tables(run, profile, plan, copies, mined, counts, facts))
     shutil.rmtree(run.corpus_work)
 
 
@@ -256,7 +256,8 @@ def _mine(run: Run, profile: Profile, plan: BuildPlan, build: BuildSettings) -> 
     for index, distribution in enumerate(plan.mined):
         split = split_of(distribution.name, profile.seed, plan.recipe)
         identity = of_mined(distribution, split, plan.recipe, plan.sources, build.guard_sha256)
-        mining.append(MineJob(index=index, identity=identity, build=build, distribution=distribution, split=split))
+        bare = dataclasses.replace(distribution, texts=())  # which a task has no use for
+        mining.append(MineJob(index=index, identity=identity, build=build, distribution=bare, split=split))
     discard_others(run.corpus_work / "candidates", mining, run.corpus_work / "rejected_candidates")
     funnel: Counter[str] = Counter()
     at_once = profile.corpus.num_workers

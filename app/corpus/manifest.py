@@ -6,20 +6,19 @@ examples that the shares had no room for. Every distribution that something was 
 licence and its files.
 """
 
-import csv
-import io
 import json
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from app import rights
 from app.corpus.clean.duplicates import Duplicates
 from app.corpus.clean.extract import ShardFile
+from app.corpus.credits import Attributed, Files, corpus_rights, kept_files, write_attribution
 from app.corpus.recipes import SPLITS, non_osi_sources
 from app.corpus.records import Origin, Rejected
 from app.corpus.rows.assemble import ShardCounts
@@ -27,7 +26,7 @@ from app.corpus.rows.shares import shortfalls
 from app.corpus.shard_files import REJECTED_SCHEMA, part
 from app.corpus.sources.distributions import Distribution
 from app.corpus.sources.packages import UNJUDGED
-from app.files.json_files import write_atomic
+from app.problem_sets.credits import credit_of
 from app.runs import Run, git_commit
 from app.settings import Profile
 
@@ -38,12 +37,20 @@ NOWHERE = Origin(distribution="", version="", licence="", path="")
 
 
 def write_tables(
-    run: Run, profile: Profile, plan: "BuildPlan", copies: Duplicates, mined: "MinedProblems", counts: list[ShardCounts]
+    run: Run,
+    profile: Profile,
+    plan: "BuildPlan",
+    copies: Duplicates,
+    mined: "MinedProblems",
+    counts: list[ShardCounts],
+    facts: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Write the two tables and return the manifest."""
+    """Write the two tables, and what travels with whatever is learnt; return the manifest. facts: further ones of it,
+    the guard's among them."""
     rejected = _write_rejected(run, plan, copies, mined)
-    licences = _write_attribution(run, plan, counts)
-    return {
+    by_name = {d.name: d for d in reversed(plan.distributions)}  # of one name the one that is used comes first
+    licences, files = _write_attribution(run, plan, counts, by_name)
+    made = {
         "settings": profile.corpus.model_dump(),
         "recipe": plan.recipe.model_dump(mode="json"),
         "non_osi_sources": non_osi_sources(plan.recipe),
@@ -58,7 +65,10 @@ def write_tables(
         "problems": {split: dict(mined.counts[split]) for split in SPLITS},
         "funnel": mined.funnel,
         "licences": licences,
+        **facts,
     }
+    rights.write(run.corpus, corpus_rights(run, made, by_name, files, len(plan.mined)))
+    return made
 
 
 def _totals(counts: list[ShardCounts], seq_len: int, shares: dict[str, float]) -> dict[str, Any]:
@@ -142,59 +152,38 @@ def _of_distributions(plan: "BuildPlan") -> Iterator[Rejected]:
             yield Rejected(origin=replace(origin, path=path), name="", what="file", reason=reason)
 
 
-class Attributed(NamedTuple):
-    """A row of attribution.csv: what was learnt from, and whose it is."""
-
-    distribution: str
-    """Or the source of problems."""
-    version: str
-    licence: str
-    evidence: str
-    """What says that this is its licence."""
-    author: str
-    homepage: str
-    tokens: int
-    files: Sequence[str]
-    """Or the problems' ids."""
-
-
-def write_attribution(path: Path, rows: Iterable[Attributed]) -> None:
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(Attributed._fields)
-    for *facts, files in rows:
-        cells = [" ".join(str(cell).split()) for cell in facts]
-        writer.writerow([*cells, " ".join(name.replace(" ", "%20") for name in files)])
-    write_atomic(path, table.getvalue())
-
-
 def _evidence(held: ShardFile | None, d: Distribution, licence: str) -> str:
     """What says that a file, or a problem that was mined from it, is under the licence."""
     told = (held.file.evidence if held else "") or d.verdict.evidence
     return told if held is None or held.origin.licence == licence else f"{told} and header"
 
 
-def _write_attribution(run: Run, plan: "BuildPlan", counts: list[ShardCounts]) -> dict[str, dict[str, int]]:
-    """Write attribution.csv: who wrote what the shards hold, a row a distribution and licence, with the files kept.
-    Returns distributions, files and tokens by licence."""
-    tokens: Counter[tuple[str, str]] = Counter()
-    files: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
-    for shard in counts:
-        for distribution, licence, path, num_tokens in shard.documents:
-            tokens[distribution, licence] += num_tokens
-            files[distribution, licence].add(path)
-    by_name = {d.name: d for d in reversed(plan.distributions)}  # of one name the one that is used comes first
+def _write_attribution(
+    run: Run, plan: "BuildPlan", counts: list[ShardCounts], by_name: Mapping[str, Distribution]
+) -> tuple[dict[str, dict[str, int]], Files]:
+    """Write attribution.csv: who wrote what the shards and problems hold, a row a distribution and licence, with the
+    files kept. Returns distributions, files and tokens of the shards by licence, and the files."""
+    of_rows = [document for shard in counts for document in shard.documents]
+    learnt = Counter((distribution, licence) for distribution, licence, *_ in dict.fromkeys(map(_place, of_rows)))
+    tokens, files = kept_files(run, of_rows)
     given = {(h.origin.distribution, h.origin.path): h for shard in plan.shards for h in shard}
     rows: list[Attributed] = []
     licences: dict[str, dict[str, int]] = {}
-    for distribution, licence in sorted(tokens):
-        d = by_name.get(distribution)
+    for distribution, licence in sorted(files):
+        d, credit = by_name.get(distribution), credit_of(distribution)
         held = sorted(files[distribution, licence])
         told = "; ".join(sorted({_evidence(given.get((distribution, path)), d, licence) for path in held})) if d else ""
-        facts = (d.version, licence, told, d.author, d.homepage) if d else ("", licence, "recipe", "", "")
+        given_by = ("", licence, "recipe", credit.author, credit.homepage)
+        facts = (d.version, licence, told, d.author, d.homepage) if d else given_by
         rows.append(Attributed(distribution, *facts, tokens=tokens[distribution, licence], files=held))
-        total = licences.setdefault(licence, {"distributions": 0, "files": 0, "tokens": 0})
-        for key, value in (("distributions", 1), ("files", len(held)), ("tokens", tokens[distribution, licence])):
-            total[key] += value
+        if number := learnt[distribution, licence]:
+            total = licences.setdefault(licence, {"distributions": 0, "files": 0, "tokens": 0})
+            for key, value in (("distributions", 1), ("files", number), ("tokens", tokens[distribution, licence])):
+                total[key] += value
     write_attribution(run.attribution, rows)
-    return licences
+    return licences, files
+
+
+def _place(document: tuple[str, str, str, int]) -> tuple[str, str, str]:
+    distribution, licence, path, _ = document  # of JSON, so it may be a list
+    return distribution, licence, path

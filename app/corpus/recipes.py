@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from app.corpus.draws import uniform
 from app.errors import did_you_mean
+from app.problem_sets.credits import CREDITS
 from app.settings_base import Settings
 
 SPLITS = ("train", "validation", "test")
@@ -153,7 +154,7 @@ class TaskSource(Selection):
 class LeetCodeTrain(TaskSource):
     kind: Literal["leetcode"]
     licence = "MIT"
-    terms = "the statements' own terms are LeetCode's"
+    terms = CREDITS["leetcode"].terms
 
 
 class MbppTrain(TaskSource):
@@ -164,7 +165,7 @@ class MbppTrain(TaskSource):
 class AppsTrain(TaskSource):
     kind: Literal["apps"]
     licence = "MIT"
-    terms = "the statements' own terms are those of the contest sites"
+    terms = CREDITS["apps"].terms
 
 
 Source = Annotated[

@@ -18,8 +18,8 @@ from app.files.text import one_line
 TEXT = pa.string()
 ORIGIN_FIELDS = [(name, TEXT) for name in Origin.__slots__]
 REJECTED_SCHEMA = pa.schema([*ORIGIN_FIELDS, *((name, TEXT) for name in ("name", "what", "reason"))])
-IDENTITY = b"identity"
-"""Key in a part's metadata."""
+IDENTITY, COPYRIGHT = b"identity", b"copyright"
+"""Keys in a part's metadata: what it was made from; copyright lines of the files in it, by distribution and path."""
 
 
 def part(work: str | Path, folder: str, index: int) -> Path:

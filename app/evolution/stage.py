@@ -45,7 +45,7 @@ from app.reward.drafts.asking import Asked, asked
 from app.reward.drafts.audit import audit
 from app.reward.drafts.files import read_columns
 from app.reward.model_card import write_evolved_card
-from app.reward.preparing import facts_of, hardened, write_whose
+from app.reward.preparing import facts_of, hardened, write_rights
 from app.reward.problems.find import licences, of_arm
 from app.reward.records import TrainingProblem
 from app.runs import Run, git_commit
@@ -104,10 +104,9 @@ def run_evolve(
         left = _left_by_selection(ruled, around)
         fresh = _measured_again(run, winner, around, left)
     replace_folder(state_of(run, winner) / ADAPTER, run.evolve_adapter)
-    run.evolve_lora.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(run.evolve_adapter / WEIGHTS, run.evolve_lora)
     learnt = _learnt_from(run, chosen)
-    write_whose(run.evolve_attribution, learnt)
+    parent = GRM if began_with == "self-reward" else ""
+    write_rights(run.evolve_adapter, run, profile, "evolve", learnt, parent)
     taught = [one.problem for one in held]
     found = audit(run.evolve_audit, run.evolve_drafts(), taught, profile.sandbox, confinement(), seed=profile.seed)
     meta = _meta(run, profile, winner) | {
@@ -120,7 +119,16 @@ def run_evolve(
         "seconds": round(time.monotonic() - start, 1),
     }
     write_evolved_card(run.evolve_adapter, meta)
+    _copy_weights(run)
     write_json(run.evolve_meta, meta)
+
+
+def _copy_weights(run: Run) -> None:
+    """The weights under the name by which they are looked for, with the card and all that travels with them."""
+    folder = run.evolve_lora.parent
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(run.evolve_adapter, folder, ignore=shutil.ignore_patterns(CONFIG, WEIGHTS))
+    shutil.copyfile(run.evolve_adapter / WEIGHTS, run.evolve_lora)
 
 
 def populate(run: Run, profile: Profile, around: Surroundings, population: Population) -> tuple[Lived, str]:

@@ -5,20 +5,22 @@ It names no path of the machine: models and files of the user's go by their last
 """
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from app import rights
 from app.evaluation.gate import read_decision
 from app.evaluation.stage import CandidateComparison, against_base, outdated, read_result
 from app.export.choice import BASE, Chosen
 from app.files.json_files import of_this_version, read_json, write_atomic
-from app.models.gguf_source import SOURCES, short_name
+from app.learnt_from import of_adapter
+from app.models.gguf_source import SOURCES
+from app.models.licences import model_notices, public_name
 from app.records import SuiteResult
 from app.runs import Run
-from app.settings import ModelSettings, Profile
+from app.settings import Profile
 
 NAME = "README.md"
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
@@ -41,33 +43,28 @@ class Facts:
     """`share_kept` of types that round, where an adapter was merged."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """What one stage learnt from, as a table."""
-
-    stage: str
-    told: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[Any]]
-    attribution: Path
-
-
 def gathered(run: Run, profile: Profile, chosen: Chosen) -> dict[str, Any]:
     """What the run says of the model, for `write_card`. Raises UserError for a file of the run that is broken: it is
     rendered here already, since `write_card` comes after the weights."""
     with of_this_version(run.root):
-        sources = list(_sources(run, chosen.name))
-        attributed = {source.stage: source.attribution for source in sources if source.attribution.exists()}
-        found = _of_run(run, profile, chosen) | {"sources": sources, "attributed": attributed}
+        of_base = tuple(model_notices(profile.model))
+        held, tables = (rights.Rights(), {}) if chosen.name == BASE else of_adapter(run, chosen.name)
+        held = rights.union(held, rights.Rights(notices=of_base))
+        told = _of_run(run, profile, chosen)
+        section = rights.section(held, list(tables))
+        if chosen.name == BASE:
+            section = f"Nothing was learnt here: these are the weights of {told['base']}.\n\n{section}"
+        found = told | {
+            "rights": held, "attributed": tables, "section": section, "licence": of_base[0].licence,
+            "has_text": bool(of_base[0].text),
+        }  # fmt: skip
         _rendered(found, Facts())
     return found
 
 
 def write_card(folder: Path, of_run: Mapping[str, Any], facts: Facts) -> None:
-    """Write README.md, and attribution/ beside it. of_run: what `gathered` gave."""
-    for stage, path in of_run["attributed"].items():
-        (folder / "attribution").mkdir(exist_ok=True)
-        shutil.copyfile(path, folder / "attribution" / f"{stage}.csv")
+    """Write README.md, and what travels with the weights (`app.rights`) beside it. of_run: what `gathered` gave."""
+    rights.write(folder, of_run["rights"], of_run["attributed"])
     write_atomic(folder / NAME, _rendered(of_run, facts))
 
 
@@ -77,11 +74,6 @@ def _rendered(of_run: Mapping[str, Any], facts: Facts) -> str:
     told = {**of_run, **_of_files(facts, is_base=of_run["is_base"])}
     templates = jinja2.Environment(undefined=jinja2.StrictUndefined, loader=jinja2.FileSystemLoader(TEMPLATE.parent))
     return templates.get_template(TEMPLATE.name).render(told) + "\n"
-
-
-def public_name(model: ModelSettings) -> str:
-    """The Hub's name of a model, or the last part of its path."""
-    return model.name if model.source == "hub" else short_name(model.name)
 
 
 def _of_files(facts: Facts, *, is_base: bool) -> dict[str, Any]:
@@ -125,39 +117,6 @@ def _stages(run: Run, name: str) -> list[str]:
     if name == "evolve" and read_json(run.evolve_meta).get("start") == "self-reward":
         return ["grm", "evolve"]
     return [name] if name in STAGES else []
-
-
-def _sources(run: Run, name: str) -> Iterator[Source]:
-    for stage in _stages(run, name):
-        if stage == "sft":
-            yield _corpus(run)
-            continue
-        meta = read_json(run.grm_meta if stage == "grm" else run.evolve_meta)
-        yield Source(
-            stage=stage,
-            told=f"{STAGES[stage].capitalize()}: the model's own programs, as answers to these problems. No solution "
-            "that a person wrote was learnt from, unless the settings name a teacher or imitation.",
-            columns=("source of problems", "licence of their text", "problems"),
-            rows=[(row["source"], row["licence"], f"{row['learnt']:,}") for row in meta["problems"] if row["learnt"]],
-            attribution=run.grm_attribution if stage == "grm" else run.evolve_attribution,
-        )
-
-
-def _corpus(run: Run) -> Source:
-    held = read_json(run.corpus_manifest)
-    told = f"{STAGES['sft'].capitalize()}: {held['tokens']:,} tokens of {held['documents']:,} files and problems."
-    if others := held.get("non_osi_sources"):
-        told += f" **Not open source:** {'; '.join(map(str, others))}."
-    return Source(
-        stage="sft",
-        told=told,
-        columns=("licence", "distributions", "files", "tokens"),
-        rows=[
-            (licence, *(f"{row[key]:,}" for key in ("distributions", "files", "tokens")))
-            for licence, row in sorted(held["licences"].items(), key=lambda item: -item[1]["tokens"])
-        ],
-        attribution=run.attribution,
-    )
 
 
 def _results(run: Run, name: str) -> list[tuple[str, SuiteResult]]:

@@ -4,7 +4,7 @@ README.md                 the model card
 adapter_*                 without --merged and --gguf: the adapter, as `peft` and vLLM load it beside the base
 config.json *.safetensors tokenizer...        --merged
 NAME-TYPE.gguf Modelfile                      --gguf TYPE
-attribution/<stage>.csv   whose code and problems were learnt from
+attribution/<stage>.csv NOTICES.txt rights.json   whose code and problems were learnt from, licence texts (`app.rights`)
 """
 
 import shutil
@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import UserError
-from app.export.card import Facts, gathered, public_name, write_card
+from app.export.card import Facts, gathered, write_card
 from app.export.choice import Chosen, choose
 from app.export.gguf_types import check_type, num_bytes, type_of
 from app.export.place import check_room, check_target, new_folder
 from app.files.json_files import read_json, write_json
 from app.models.adapters import CONFIG, WEIGHTS, check_adapter, tensor_shapes
 from app.models.base import ensure_model, load_tokenizer
+from app.models.licences import public_name
 from app.models.sizes import BYTES
 from app.progress import say
 from app.run_settings import stored_profile

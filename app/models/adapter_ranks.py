@@ -39,9 +39,18 @@ def truncate_command(adapter: Path, rank: int, out: Path | None) -> str:
         raise UserError(f"the adapter {adapter} has rank {rank} already: give a lower --rank")
     if rank > before:
         grow(adapter, target, rank)
+        _tell(target, before, rank)
         return f"rank {rank} is more than the adapter's {before}, so it was filled up and does the same: {target}"
     error = svd_truncate(adapter, target, rank)
+    _tell(target, before, rank)
     return f"adapter of rank {rank} from {before}, {error:.2%} off what the whole one adds (Frobenius norm): {target}"
+
+
+def _tell(adapter: Path, before: int, rank: int) -> None:
+    """Say on the card, which was copied with all that travels with the weights, that they are others now."""
+    card = adapter / "README.md"
+    if card.exists():
+        card.write_text(f"{card.read_text()}\nThis copy was taken from rank {before} to rank {rank}.\n")
 
 
 def svd_truncate(source: Path, target: Path, rank: int, *, same_scale: bool = False) -> float:

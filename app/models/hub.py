@@ -11,6 +11,8 @@ from app.settings import ModelSettings
 
 T = TypeVar("T")
 WEIGHT_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
+RIGHTS_FILES = ("LICENSE*", "LICENCE*", "NOTICE*", "README.md")
+"""What says under which licence a model is (`app.models.licences`)."""
 
 
 def hub_folder(settings: ModelSettings) -> Path:
@@ -19,7 +21,9 @@ def hub_folder(settings: ModelSettings) -> Path:
 
     folder = _fetched(
         settings,
-        lambda: Path(snapshot_download(settings.name, revision=settings.revision, allow_patterns=list(WEIGHT_FILES))),
+        lambda: Path(
+            snapshot_download(settings.name, revision=settings.revision, allow_patterns=[*WEIGHT_FILES, *RIGHTS_FILES])
+        ),
     )
     if not list(folder.glob("*.safetensors")):
         raise UserError(

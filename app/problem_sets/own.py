@@ -25,6 +25,8 @@ from app.records import BenchmarkText, Problem
 from app.runs import REPOSITORY
 from app.settings_base import Settings
 
+USER = "user"
+"""`Problem.source` of what a user brings."""
 FOLDER = REPOSITORY / "datasets" / "problems"
 _SAME = '''\
 def same(answer, expected):
@@ -105,6 +107,8 @@ class OwnProblem(Settings):
     """How many of the first tests the prompt shows; of a class none is shown."""
     inputs: str = ""
     """How the arguments of generated tests are drawn; only `tests.own_problems` reads it."""
+    licence: str = ""
+    """SPDX expression; empty: that of its file."""
     generated: str = ""
     """Further tests, with the reference's answers."""
 
@@ -166,6 +170,8 @@ class _File(Settings):
 
     theme: str = Field(min_length=1)
     """What they are about, in a few words."""
+    licence: str = ""
+    """SPDX expression of a user's own file. Those that come with the project are under its licence."""
     problems: tuple[OwnProblem, ...] = Field(min_length=1)
 
 
@@ -180,22 +186,29 @@ def read_problems(path: Path = FOLDER) -> list[OwnProblem]:
         for problem in held.problems:
             if problem.id in found:
                 raise UserError(f"{file}: the problem {problem.id!r} is there twice: give one of them another id")
-            found[problem.id] = problem
+            found[problem.id] = problem.model_copy(update={"licence": problem.licence or held.licence})
     return list(found.values())
 
 
 def tasks_of(path: Path = FOLDER) -> list[Task]:
-    """The same as problems with tests, of both splits."""
-    return [task_of(problem) for problem in read_problems(path)]
+    """The same as problems with tests, of both splits. A user's keep the licence that their file names, if any."""
+    if is_of_project(path):
+        return [task_of(problem) for problem in read_problems(path)]
+    return [task_of(problem, source=USER, licence=problem.licence) for problem in read_problems(path)]
 
 
-def task_of(problem: OwnProblem) -> OwnTask:
+def is_of_project(path: Path) -> bool:
+    """Whether a file or folder of problems is one that comes with the project."""
+    return path.resolve() == FOLDER or FOLDER in path.resolve().parents
+
+
+def task_of(problem: OwnProblem, source: str = "pocketcoder", licence: str = "MIT") -> OwnTask:
     lines = [f"    assert same(candidate({case.arguments}), {case.answer})\n" for case in problem.cases]
     return OwnTask(
         problem=Problem(
             id=problem.id,
-            source="pocketcoder",
-            licence="MIT",
+            source=source,
+            licence=licence,
             prompt=problem.prompt,
             entry_point=problem.entry_point,
             tests=f"{_SAME}def check(candidate):\n{''.join(lines)}",

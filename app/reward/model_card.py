@@ -5,7 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from app import rights
 from app.files.json_files import write_atomic
+from app.models.licences import public_name
+from app.settings import ModelSettings
 
 NAME = "README.md"
 """As the Hub and PEFT name a model's card."""
@@ -25,15 +28,13 @@ tags: [lora, code]
 # Adapter of {base}, trained on its own answers
 
 {made}
-The problems that it was asked, by source and licence of their text:
-
-| source | licence | problems |
-|---|---|---:|
-{rows}
-
-Their ids are in the run's `{stage}/attribution.csv`. Problems of test suites are not among them.
-
 {audited} Whether the adapter solves more than the base model{of_test}, the run's report says.
+
+## What it learnt from
+
+{section}
+
+The licence of {base} holds for its weights.
 """
 BY_REWARD = """\
 A LoRA adapter, r={rank}, by self-reward (`{arm}`): {steps:,} steps, {drafts:,} drafts. The model learnt from programs
@@ -52,17 +53,24 @@ points ({low:+.1f} to {high:+.1f}, 95 %) from the base model's.{of_choice}"""
 
 
 def write_card(adapter: Path, meta: Mapping[str, Any]) -> None:
-    """Of what self-reward made. meta: what grm/meta.json holds."""
-    write_atomic(adapter / NAME, card_of(meta))
+    """Of what self-reward made. meta: what grm/meta.json holds. What travels with the adapter (`app.rights`) lies in
+    its folder already."""
+    write_atomic(adapter / NAME, card_of(meta, _section(adapter)))
 
 
 def write_evolved_card(adapter: Path, meta: Mapping[str, Any]) -> None:
-    """Of what evolution made. meta: what evolve/meta.json holds."""
-    write_atomic(adapter / NAME, evolved_card_of(meta))
+    """Of what evolution made. meta: what evolve/meta.json holds. What travels with it: as `write_card` has it."""
+    write_atomic(adapter / NAME, evolved_card_of(meta, _section(adapter)))
 
 
-def card_of(meta: Mapping[str, Any]) -> str:
-    """The card as Markdown, with the head that the Hub reads."""
+def _section(adapter: Path) -> str:
+    held = rights.read(adapter)
+    assert held is not None, f"{adapter} has no {rights.FACTS}"
+    return rights.section(held, list(rights.tables(adapter)))
+
+
+def card_of(meta: Mapping[str, Any], section: str) -> str:
+    """The card as Markdown, with the head that the Hub reads. section: what it learnt from."""
     untested, given = (sum(row[name] for row in meta["problems"]) for name in ("untested", "given"))
     ranking = meta.get("ranking") if untested else None
     made = BY_REWARD.format(
@@ -73,10 +81,10 @@ def card_of(meta: Mapping[str, Any]) -> str:
         judge="a ranking" if ranking and untested == given else JUDGES[meta["arm"]],
         ranked=RANKED.format(untested=untested, given=given, used=ranking["used"]) if ranking else "",
     )
-    return _card(meta, "grm", made)
+    return _card(meta, made, section)
 
 
-def evolved_card_of(meta: Mapping[str, Any]) -> str:
+def evolved_card_of(meta: Mapping[str, Any], section: str) -> str:
     """The same of the winner of a population."""
     winner, fresh = meta["winner"], meta["fresh"]
     told = "No fresh draft could be judged, so nothing is said of it beside the base model."
@@ -95,22 +103,20 @@ def evolved_card_of(meta: Mapping[str, Any]) -> str:
         generations=meta["generations"],
         fresh=told,
     )
-    return _card(meta, "evolve", made, of_test=" on test suites")
+    return _card(meta, made, section, of_test=" on test suites")
 
 
-def _card(meta: Mapping[str, Any], stage: str, made: str, of_test: str = "") -> str:
-    model, audit = meta["model"], meta["audit"]
+def _card(meta: Mapping[str, Any], made: str, section: str, of_test: str = "") -> str:
+    model, audit = ModelSettings.model_validate(meta["model"]), meta["audit"]
     audited = "None of the drafts that passed could be judged a second time."
     if audit["audited"]:
         false, number = audit["false_passes"], audit["audited"]
         audited = f"Of {number:,} drafts that had passed, {false:,} failed a second judge on fresh inputs."
-    rows = [f"| {row['source']} | {row['licence']} | {row['learnt']:,} |" for row in meta["problems"] if row["learnt"]]
     return CARD.format(
-        base_on_hub=f"base_model: {model['name']}\n" if model["source"] == "hub" else "",
-        base=model["name"],
+        base_on_hub=f"base_model: {model.name}\n" if model.source == "hub" else "",
+        base=public_name(model),
         made=made,
-        rows="\n".join(rows),
-        stage=stage,
+        section=section,
         audited=audited,
         of_test=of_test,
     )

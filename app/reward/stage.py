@@ -29,7 +29,7 @@ from app.reward.drafts.drafting import check_asked
 from app.reward.drafts.headroom import Headroom, measured
 from app.reward.drafts.solve_rates import bands
 from app.reward.model_card import write_card
-from app.reward.preparing import facts_of, hardened, write_whose
+from app.reward.preparing import facts_of, hardened, write_rights
 from app.reward.problems.find import licences, of_arm
 from app.reward.problems.store import HardeningCounts, counts_of
 from app.reward.records import TrainingProblem
@@ -101,10 +101,10 @@ def run_grm(
     replace_folder(run.arm(grm.arm).adapter, run.grm_adapter)
     taught = [one.problem for one in held]
     found = audit(run.grm_audit, run.grm_drafts(), taught, profile.sandbox, confinement(), seed=profile.seed)
-    write_whose(run.grm_attribution, learnt.problems)
     meta = _meta(run, profile, problems, learnt, counts, headroom) | {"audit": asdict(found)}
     if validating:
         meta["hardening_of_validation"] = asdict(of_validation)
+    write_rights(run.grm_adapter, run, profile, "grm", learnt.problems)
     write_card(run.grm_adapter, meta)
     write_json(run.grm_meta, meta)
     shutil.rmtree(run.grm_work, ignore_errors=True)

@@ -20,13 +20,15 @@ from app.cluster.signals import STOP_S
 from app.corpus.shard_files import check_rows, read_whole
 from app.deadlines import NEVER, Deadline, cut_short
 from app.errors import UserError
-from app.files.json_files import read_json, read_json_lines, write_json
+from app.files.json_files import of_this_version, read_json, read_json_lines, write_json
+from app.learnt_from import of_run_corpus
 from app.models.base import ensure_model
 from app.models.sizes import GIB
 from app.progress import forward_to, say
 from app.runs import Run, git_commit
 from app.settings import Profile
 from app.training.memory import ALLOCATOR, choose_keep, give_back, shape_of, step_memory
+from app.training.model_card import write_card
 from app.training.ray_train import fit, is_stopped, last_checkpoint, replace_folder, salvage, set_up_device
 from app.training.reports import MetricsPlaces, Reporter, send, shown, told
 from app.training.saved_activations import Keep
@@ -51,6 +53,8 @@ def run_sft(run: Run, profile: Profile, deadline: Deadline = NEVER) -> None:
             "lower sft.grad_accumulation or add sources to the recipe"
         )
     ensure_model(profile.model)
+    with of_this_version(run.corpus):
+        of_run_corpus(run)  # what the adapter's card will tell: a file that is broken is told before days of training
     workers = profile.sft.num_workers
     say(f"  {manifest['rows']} rows of {profile.corpus.seq_len} tokens, {steps} steps on {workers} worker(s)")
     salvage(run.sft_work)
@@ -59,23 +63,22 @@ def run_sft(run: Run, profile: Profile, deadline: Deadline = NEVER) -> None:
     checkpoint = Path(result.checkpoint.path)
     replace_folder(checkpoint / "adapter", run.sft_adapter)
     last = read_json_lines(run.sft_metrics)[-1]
-    write_json(
-        run.sft_meta,
-        {
-            "settings": profile.sft.model_dump(),
-            "model": profile.model.model_dump(),
-            "parent": str(run.corpus_manifest),
-            "seed": profile.seed,
-            "commit": git_commit(),
-            "steps": last["step"],
-            "cut": cut_short(last["step"], steps, deadline) if last["step"] < steps else "",
-            "tokens": last["tokens"],
-            "effective_epochs": last["effective_epochs"],
-            "flop_epochs": last["flop_epochs"],
-            "final_loss": last["loss"],
-            "held_out_loss": [row["loss"] for row in read_json_lines(run.sft_held_out)],
-        },
-    )
+    meta = {
+        "settings": profile.sft.model_dump(),
+        "model": profile.model.model_dump(),
+        "parent": str(run.corpus_manifest),
+        "seed": profile.seed,
+        "commit": git_commit(),
+        "steps": last["step"],
+        "cut": cut_short(last["step"], steps, deadline) if last["step"] < steps else "",
+        "tokens": last["tokens"],
+        "effective_epochs": last["effective_epochs"],
+        "flop_epochs": last["flop_epochs"],
+        "final_loss": last["loss"],
+        "held_out_loss": [row["loss"] for row in read_json_lines(run.sft_held_out)],
+    }
+    write_card(run, meta)
+    write_json(run.sft_meta, meta)
     shutil.rmtree(run.sft_work)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from app import rights
 from app.files.json_files import read_json, read_json_lines
 from app.runs import Run
 from tests.conftest import Cli
@@ -30,6 +31,11 @@ def test_the_corpus_names_its_sources_and_its_rejections(job: tuple[Path, str]) 
         rows = list(csv.DictReader(file))
     assert sum(int(row["tokens"]) for row in rows) == manifest["tokens"]
     assert all(row["licence"] and row["distribution"] and row["version"] for row in rows)
+    held = rights.read(run.sft_adapter)
+    assert held and held.guards[0].suites and (run.sft_adapter / "attribution" / "sft.csv").exists()
+    named = {holder.who for notice in held.notices for holder in notice.holders}
+    assert named == {row["distribution"] for row in rows}
+    assert "`NOTICES.txt` has the licence texts" in (run.sft_adapter / "README.md").read_text()
     shards = pq.read_table(run.train_shards)
     assert shards.num_rows == manifest["rows"]
     assert {len(ids) for ids in shards["input_ids"].to_pylist()} == {128}

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from app import rights
 from app.errors import UserError
 from app.evaluation.gate import Decision
 from app.evaluation.stage import CandidateComparison
 from app.evaluation.statistics import Comparison
 from app.files.json_files import append_json_line, write_json
+from app.learnt_from import of_problems
 from app.profiles import smoke
 from app.report import TRAINED, headline, write_report
 from app.reward.by_reward.watch import StepFigures, step_figures
@@ -183,7 +185,7 @@ def test_rankings_are_told_with_what_they_are_worth_and_why_one_was_used(run: Ru
         "Measured on 90 drafts of 9 problems that no critic has learnt from, of which 7 have right and wrong drafts",
     ):
         assert line in text, line
-    write_card(run.grm, of_rft)
+    card_beside(run.grm, of_rft)
     card = (run.grm / "README.md").read_text()
     assert "8 of the 40 problems that it was given have no tests" in card and "`critic` put first." in card
     without = ranking | {"measured": table | {"against": {}}, "learnt": None}
@@ -192,13 +194,22 @@ def test_rankings_are_told_with_what_they_are_worth_and_why_one_was_used(run: Ru
     write_report(run)
     text = run.report_md.read_text()
     assert "which a ranking has judged (`rft`" in text and "best of 10 is right |\n|---|---:|---:|---|\n" in text
-    write_card(run.grm, alone)
+    card_beside(run.grm, alone)
     assert "that it wrote itself and that a ranking had judged;" in (run.grm / "README.md").read_text()
+
+
+def learnt(meta: dict[str, Any]) -> dict[tuple[str, str], int]:
+    return {(row["source"], row["licence"]): row["learnt"] for row in meta["problems"]}
+
+
+def card_beside(folder: Path, meta: dict[str, Any]) -> None:
+    rights.write(folder, of_problems("grm", learnt(meta)))
+    write_card(folder, meta)
 
 
 def test_the_card_lists_whose_problems_were_learnt_from(tmp_path: Path) -> None:
     unused = {"source": "user", "licence": "MIT", "given": 3, "learnt": 0, "untested": 3, "solve_rates": {}}
-    write_card(tmp_path, META | {"problems": [*META["problems"], unused]})
+    card_beside(tmp_path, META | {"problems": [*META["problems"], unused]})
     card = (tmp_path / "README.md").read_text()
     assert card.startswith("---\nbase_model: some/model\nlibrary_name: peft\n")
     assert "| mbpp | CC-BY-4.0 | 11 |\n| pocketcoder | MIT | 5 |\n" in card and "user" not in card
@@ -290,12 +301,13 @@ def test_the_first_sentence_is_of_the_latest_adapter_that_is_kept(
 
 
 def test_the_card_of_an_evolved_adapter_tells_how_it_was_chosen(tmp_path: Path) -> None:
+    rights.write(tmp_path, of_problems("evolve", learnt(evolution_meta())))
     write_evolved_card(tmp_path, evolution_meta())
     card = (tmp_path / "README.md").read_text()
     assert card.startswith("---\nbase_model: some/model\n") and "| mbpp | CC-BY-4.0 | 130 |" in card
     assert "r=32, by evolution: the individual `e_00002.3`, of a population that drew 20,000 drafts in 3" in card
     assert "differs by +4.1\npoints (+1.2 to +7.1, 95 %) from the base model's." in card
-    assert "`evolve/attribution.csv`" in card and "Of 50 drafts that had passed, 1 failed" in card
+    assert "Of 50 drafts that had passed, 1 failed" in card
     imitation = {"id": "imitation.3", "generation": 3, "is_imitation": True, "config": {}}
     write_evolved_card(tmp_path, evolution_meta() | {"winner": imitation, "fresh": None})
     card = (tmp_path / "README.md").read_text()

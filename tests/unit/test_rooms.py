@@ -34,6 +34,7 @@ LEVELS = (
     ("app.problem_tests",),
     ("app.corpus.build",),
     ("app.corpus.identity", "app.corpus.manifest", "app.corpus.recipe_check"),
+    ("app.corpus.credits",),
     ("app.corpus.rows",),
     ("app.corpus.examples",),
     ("app.corpus.mining",),
@@ -85,7 +86,7 @@ def test_the_root_of_app_holds_what_no_room_does() -> None:
     modules = {path.stem for path in (ROOT / "app").glob("*.py")}
     assert modules == {
         *("__init__", "__main__", "cli", "pipeline", "report", "report_plots", "stages"),
-        *("arm_paths", "attempts", "deadlines", "errors", "hardware", "heartbeat", "metrics", "overrides", "profiles"),
-        *("progress", "records", "run_settings", "runs", "status"),
+        *("arm_paths", "attempts", "deadlines", "errors", "hardware", "heartbeat", "learnt_from", "metrics"),
+        *("overrides", "profiles", "progress", "records", "rights", "run_settings", "runs", "status"),
         *("settings", "settings_base", "settings_docsearch", "settings_evolve", "settings_grm", "settings_model"),
     }

@@ -24,7 +24,7 @@ from app.corpus.clean.secrets import find_secrets
 from app.corpus.clean.tables_in_code import table_share
 from app.corpus.recipes import Cleaning
 from app.corpus.records import RejectedFileError
-from app.corpus.sources.headers import copied_from, judge_header, without_notices
+from app.corpus.sources.headers import copied_from, copyright_in, judge_header, without_notices
 
 GENERATED_NAME = re.compile(r"(_pb2(_grpc)?|_version|versioneer|_generated|parsetab|lextab|_pb2_nanopb)\.py$")
 GENERATED_TEXT = re.compile(
@@ -58,6 +58,8 @@ class Cleaned:
     num_secrets: int
     num_personal: int
     """Places that were masked."""
+    copyright: tuple[str, ...] = ()
+    """Copyright lines of its head, which are cut off with the notices and named with what is learnt."""
 
 
 def clean(
@@ -87,6 +89,7 @@ def clean(
         raise RejectedFileError(f"vendored: {phrase!r}")
     if not (verdict := judge_header(text, package_licence, also_allow)).approved:
         raise RejectedFileError(f"licence header: {verdict.reason}")
+    copyright = copyright_in(text)
     text = without_notices(text)
     if len(text) < rules.min_chars:
         raise RejectedFileError(f"too short: {len(text)} characters without its notices")
@@ -101,6 +104,7 @@ def clean(
         licence=verdict.licence,
         num_secrets=(num_secrets := len(set(spans) & set(secrets))),
         num_personal=len(spans) - num_secrets,
+        copyright=copyright,
     )
 
 

@@ -8,7 +8,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -23,7 +23,7 @@ from app.corpus.clean.tables_in_code import table_share_of
 from app.corpus.jobs import Job
 from app.corpus.recipes import CodeSource, Recipe
 from app.corpus.records import FILE, Document, Origin, Rejected, RejectedFileError
-from app.corpus.shard_files import IDENTITY, ORIGIN_FIELDS, TEXT, is_made, write_rejected, write_rows
+from app.corpus.shard_files import COPYRIGHT, IDENTITY, ORIGIN_FIELDS, TEXT, is_made, write_rejected, write_rows
 from app.corpus.sources.distributions import SourceFile, read_source
 from app.corpus.sources.folders import vendored_in
 from app.corpus.sources.untrusted import failure, leads_out
@@ -94,34 +94,42 @@ def extract_shard(job: ExtractJob) -> None:
         return
     kept: list[dict[str, Any]] = []
     rejected: list[Rejected] = []
-    masked = {"secrets": 0, "personal data": 0}
+    notes = _Notes()
     with uncollected():
         for held in job.files:
-            for item in _answered(held, job.build.recipe, guard_of_build(job.build), masked):
+            for item in _answered(held, job.build.recipe, guard_of_build(job.build), notes):
                 if isinstance(item, Rejected):
                     rejected.append(item)
                 else:
                     kept.append(item)
     at("")
     write_rejected(job.part("rejected"), rejected)
-    write_rows(target, kept, DOCUMENT_SCHEMA.with_metadata({"masked": json.dumps(masked), IDENTITY: job.identity}))
+    facts = {"masked": json.dumps(notes.masked), COPYRIGHT: json.dumps(notes.copyright), IDENTITY: job.identity}
+    write_rows(target, kept, DOCUMENT_SCHEMA.with_metadata(facts))
 
 
-def _answered(
-    held: ShardFile, recipe: Recipe, guard: Decontaminator, masked: dict[str, int]
-) -> list[dict[str, Any] | Rejected]:
+@dataclass(slots=True)
+class _Notes:
+    """What is told of a shard's files beside their documents."""
+
+    masked: dict[str, int] = field(default_factory=lambda: {"secrets": 0, "personal data": 0})
+    copyright: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
+    """Copyright lines by distribution and path."""
+
+
+def _answered(held: ShardFile, recipe: Recipe, guard: Decontaminator, notes: _Notes) -> list[dict[str, Any] | Rejected]:
     """The `_documents` of a file; the reason alone for one that makes it fail."""
     reason = at(f"{held.origin.distribution}: {held.origin.path}")
     if not reason:
         try:
-            return list(_documents(held, recipe, guard, masked))
+            return list(_documents(held, recipe, guard, notes))
         except Exception as error:  # whatever a file holds is its own matter: it ends no build
             reason = failure(error)
     return [Rejected(origin=held.origin, name="", what=FILE, reason=reason)]
 
 
 def _documents(
-    held: ShardFile, recipe: Recipe, guard: Decontaminator, masked: dict[str, int]
+    held: ShardFile, recipe: Recipe, guard: Decontaminator, notes: _Notes
 ) -> Iterator[dict[str, Any] | Rejected]:
     """The documents of one file, as rows, and what was rejected of it."""
     try:
@@ -129,8 +137,10 @@ def _documents(
     except RejectedFileError as error:
         yield Rejected(origin=held.origin, name="", what=FILE, reason=str(error))
         return
-    masked["secrets"] += cleaned.num_secrets
-    masked["personal data"] += cleaned.num_personal
+    notes.masked["secrets"] += cleaned.num_secrets
+    notes.masked["personal data"] += cleaned.num_personal
+    if cleaned.copyright:
+        notes.copyright.setdefault(held.origin.distribution, {})[held.origin.path] = cleaned.copyright
     origin = replace(held.origin, licence=cleaned.licence)
 
     def refused(document: Document, reason: str) -> Rejected:
@@ -146,7 +156,7 @@ def _documents(
     def takes(path: str) -> bool:
         return path not in held.under_others and (not isinstance(source, CodeSource) or source.takes_path(path))
 
-    siblings = Siblings(held.file, functools.partial(_sibling, held.origin, recipe, guard), takes)
+    siblings = Siblings(held.file, functools.partial(_sibling, held.origin, origin.licence, recipe, guard), takes)
     shown = siblings if recipe.forms.multi_file else None
     docstring = recipe.cleaning.min_docstring_chars
     for document in functions(cleaned.text, cleaned.tree, docstring, held.origin.path, shown):
@@ -167,13 +177,15 @@ def names_in(document: Document) -> list[str]:
     return [document.name, *(defined_names(context) if context else ())]
 
 
-def _sibling(origin: Origin, recipe: Recipe, guard: Decontaminator, file: SourceFile) -> str:
+def _sibling(origin: Origin, licence: str, recipe: Recipe, guard: Decontaminator, file: SourceFile) -> str:
     """Text of another file of the distribution. origin: of the file beside it, which is not charged with what reading
-    this one does. Raises RejectedFileError."""
+    this one does; licence: under which that file is learnt. Raises RejectedFileError, for one under another too."""
     try:
         if reason := at(f"{origin.distribution}: {file.path}"):
             raise RejectedFileError(reason)
         cleaned = _cleaned(file, origin, recipe)
+        if cleaned.licence != licence:
+            raise RejectedFileError(f"licence: {cleaned.licence}, beside a file under {licence}")
         if reason := guard.hit(cleaned.text, defined_names(cleaned.tree)):
             raise RejectedFileError(f"benchmark {reason}")
         return cleaned.text

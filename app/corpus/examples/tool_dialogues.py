@@ -10,7 +10,7 @@ Limits: passages are one or two sentences; no dialogue makes two calls in one tu
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal, TypeVar, cast
 
 from app.corpus.draws import Draws
 from app.corpus.examples.forms import Reject, drawn, without_docstring
@@ -27,10 +27,16 @@ from app.prompting.tool_schema import MAX_QUERY, SEARCH_DOCS_TOOL, SOURCES, Sour
 
 CASES = ("found",) * 9 + ("source",) * 3 + ("two",) * 3 + ("unknown",) * 2 + ("missing",) * 2 + ("no_search",) * 3
 """Drawn with equal chances."""
+_Item = TypeVar("_Item")
 NOT_FOUND = ("unknown", "missing")
 """Cases that say what a library's documentation has not: of an invented one, since the real one may have it."""
 OTHERS = 5
 """Passages beside the one that answers."""
+
+
+def near(documents: Sequence[_Item], place: int) -> list[_Item]:
+    """Those whose passages may stand beside that of the one at this place."""
+    return [documents[(place + step) % len(documents)] for step in (1, -1, 2, -2, 3, 7, 11)]
 
 
 def tool_example(
@@ -47,8 +53,7 @@ def tool_example(
     distribution, document = documents[place]
     if drawn(forms, "tool_use", document.text, seed):
         draws = Draws(f"{seed}:dialogue:{document.text}")
-        near = [documents[(place + step) % len(documents)] for step in (1, -1, 2, -2, 3, 7, 11)]
-        others = [pair for pair in near if pair[1].name != document.name]
+        others = [pair for pair in near(documents, place) if pair[1].name != document.name]
         maker = _Maker(draws, load_words())
         if example := maker.example(distribution, document, others):
             yield example

@@ -93,6 +93,8 @@ class Package:
     def _take(self, user: Module, name: str, statement: Statement, chosen: _Chosen) -> list[tuple[Module, str]]:
         """Add a statement, or what it imports from a sibling. Returns the names that it needs."""
         if isinstance(statement.node, ast.ImportFrom) and (sibling := self._sibling(user, statement.node)):
+            if sibling.licence != user.licence:
+                raise NotSelfContainedError(f"uses code under another licence: {sibling.licence}")
             original = statement.node.names[0].name
             if original not in sibling.definitions:
                 raise NotSelfContainedError(f"imports a sibling: {original}")

@@ -28,6 +28,7 @@ from app.corpus.mining.statement import (
 from app.corpus.recipes import Cleaning
 from app.corpus.records import PROBLEM, Origin, Rejected, RejectedFileError
 from app.corpus.sources.distributions import Distribution, SourceFile
+from app.corpus.sources.headers import judge_header
 from app.corpus.sources.untrusted import failure
 from app.files.python_source import parsed
 
@@ -71,7 +72,7 @@ def find_candidates(
     package = Package(modules)
     functions = [_Function(module=module, node=node) for module in modules for node in module.functions]
     mined.counts[_SEEN] = len(functions)
-    called = _calls_in_tests(functions, _tests(distribution, read, mined))
+    called = _calls_in_tests(functions, _tests(distribution, read, also_allow, mined))
     digests: set[str] = set()
     for function, calls in zip(functions, called, strict=True):
         path, name = function.module.path, function.node.name
@@ -104,6 +105,8 @@ def _modules(
             if not reason:
                 licence = file.licence or distribution.verdict.licence
                 cleaned = clean(read(file), file.path, rules, also_allow, licence)
+                if cleaned.copyright:
+                    mined.copyright[file.path] = cleaned.copyright
                 yield Module(file.path, cleaned.text, cleaned.tree, cleaned.licence)
         except (RejectedFileError, OSError, RecursionError):
             continue
@@ -122,8 +125,11 @@ def _origin(d: Distribution, path: str, licence: str = "") -> Origin:
     return Origin(distribution=d.name, version=d.version, licence=licence or d.verdict.licence, path=path)
 
 
-def _tests(distribution: Distribution, read: Read, mined: Mined) -> Iterator[ast.Module]:
-    """Syntax trees of the test files, one at a time. They are read for calls and never shown, so nothing is cleaned."""
+def _tests(
+    distribution: Distribution, read: Read, also_allow: frozenset[str], mined: Mined
+) -> Iterator[tuple[ast.Module, str]]:
+    """Syntax trees and licences of the test files, one at a time. They are read for calls, so nothing is cleaned; one
+    whose head names a licence that is not taken is left out."""
     for file in distribution.files:
         if is_test(file.path):
             if reason := at(f"{distribution.name}: {file.path}"):
@@ -134,22 +140,27 @@ def _tests(distribution: Distribution, read: Read, mined: Mined) -> Iterator[ast
             except (RejectedFileError, OSError):
                 continue
             if len(raw) <= MAX_TEST_BYTES and (tree := parsed(raw)):
-                yield tree
+                licence = file.licence or distribution.verdict.licence
+                verdict = judge_header(raw.decode("utf-8", "replace"), licence, also_allow)
+                if verdict.approved:
+                    yield tree, verdict.licence
 
 
-def _calls_in_tests(functions: list[_Function], tests: Iterable[ast.Module]) -> list[list[Call]]:
-    """The calls of each function in tests that import it from where it is, or from a package above."""
+def _calls_in_tests(functions: list[_Function], tests: Iterable[tuple[ast.Module, str]]) -> list[list[Call]]:
+    """The calls of each function in tests under its licence that import it from where it is, or from a package
+    above."""
     by_name: dict[str, list[int]] = {}
     for index, function in enumerate(functions):
         by_name.setdefault(function.node.name, []).append(index)
     found: list[list[Call]] = [[] for _ in functions]
-    for tree in tests:
+    for tree, licence in tests:
         try:
             calls = list(from_tests(tree))
         except Exception:  # a test file that can't be understood gives no calls
             continue
         for module, name, call in calls:
-            places = [i for i in by_name.get(name, ()) if _may_be(module, dotted(functions[i].module.path))]
+            modules = ((place, functions[place].module) for place in by_name.get(name, ()))
+            places = [i for i, one in modules if one.licence == licence and _may_be(module, dotted(one.path))]
             if len(places) == 1 and len(found[places[0]]) < MAX_CALLS:
                 found[places[0]].append(call)
     return found

@@ -66,4 +66,6 @@ class Mined:
     candidates: list[Candidate] = field(default_factory=list)
     problems: list[SolvedProblem] = field(default_factory=list)
     rejections: list[Rejected] = field(default_factory=list)
+    copyright: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Copyright lines of files' heads, by path."""
     counts: Counter[str] = field(default_factory=Counter)

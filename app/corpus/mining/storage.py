@@ -27,7 +27,7 @@ from app.corpus.mining.find import refused
 from app.corpus.mining.validation import UnprovedError, prove, short
 from app.corpus.recipes import SPLITS
 from app.corpus.records import PROBLEM, Bug, Origin, Rejected, SolvedProblem
-from app.corpus.shard_files import IDENTITY, ORIGIN_FIELDS, TEXT, is_made, part, write_rejected, write_rows
+from app.corpus.shard_files import COPYRIGHT, IDENTITY, ORIGIN_FIELDS, TEXT, is_made, part, write_rejected, write_rows
 from app.corpus.sources.distributions import Distribution, read_source
 from app.corpus.sources.untrusted import failure
 from app.errors import UserError
@@ -98,7 +98,10 @@ def mine_distribution(job: MineJob) -> dict[str, int]:
 
 
 def _counted(schema: pa.Schema, mined: Mined, job: Job) -> pa.Schema:
-    return schema.with_metadata({"counts": json.dumps(mined.counts), IDENTITY: job.identity})
+    facts = {"counts": json.dumps(mined.counts), IDENTITY: job.identity}
+    if isinstance(job, MineJob):
+        facts[COPYRIGHT] = json.dumps({job.distribution.name: mined.copyright})
+    return schema.with_metadata(facts)
 
 
 def _funnel(path: Path) -> dict[str, int]:

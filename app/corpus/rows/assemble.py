@@ -52,7 +52,7 @@ class ShardCounts(PackingStats):
     learnable_tokens_by_form: dict[str, int]
     """Learnable tokens over all samples, chosen or not."""
     documents: list[tuple[str, str, str, int]]
-    """Distribution, licence, path and tokens of each file."""
+    """Distribution, licence, path and tokens of each file; 0 where it is only shown beside another."""
 
 
 def assemble_shards(jobs: Sequence[AssembleJob], at_once: int | None) -> list[ShardCounts]:
@@ -117,6 +117,7 @@ def _write(target: Path, job: AssembleJob) -> None:
         learned[row["form"]] += num_learnt(sample.labels, seq_len)
         examples[row["form"]] += 1
         tokens[Origin.of(row)] += len(sample.input_ids)
+        tokens.update({Origin.of(beside): 0 for beside in row["beside"]})
     rows = pack(samples, seq_len, load_tokenizer_once(job.build.model).pad_token_id or 0)
     salt = str(job.build.seed).encode()
     rows.sort(key=lambda row: by_hash(salt + row.input_ids.tobytes()))  # packing sorts by length

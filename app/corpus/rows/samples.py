@@ -10,7 +10,7 @@ import functools
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,15 @@ from app.corpus.clean.decontamination import Decontaminator
 from app.corpus.clean.extract import COPY_FIELDS, DOCUMENT_SCHEMA
 from app.corpus.draws import Draws, bits
 from app.corpus.examples.forms import document_examples, problem_examples
-from app.corpus.examples.tool_dialogues import tool_example
+from app.corpus.examples.tool_dialogues import near, tool_example
 from app.corpus.jobs import Job
 from app.corpus.mining.storage import read_problems
 from app.corpus.recipes import SPLITS
-from app.corpus.records import FUNCTION, Document, Example, Origin, Rejected, SolvedProblem
+from app.corpus.records import FUNCTION, PROBLEM, Document, Example, Origin, Rejected, SolvedProblem
 from app.corpus.rows.packing import Sample, num_learnt, too_long
 from app.corpus.rows.render import fills_in, tokenise_all, unrolled
 from app.corpus.shard_files import IDENTITY, ORIGIN_FIELDS, TEXT, is_made, write_rejected, write_table
+from app.corpus.sources.admission import not_admitted
 from app.corpus.sources.untrusted import failure
 from app.files.text import has_surrogates
 from app.models.base import ensure_model, load_tokenizer
@@ -42,6 +43,7 @@ HELD_OUT = "held_out.json"
 SAMPLE_SCHEMA = pa.schema(
     [*ORIGIN_FIELDS, ("form", TEXT), ("draw", pa.int64()), ("learnt", pa.int32()), ("is_whole", pa.bool_())]
     + [(name, pa.list_(pa.int32())) for name in ("input_ids", "labels")]
+    + [("beside", pa.list_(pa.struct(ORIGIN_FIELDS)))]
 )
 BATCH = 256
 """Examples whose tokens are lists of Python's at a time."""
@@ -56,6 +58,8 @@ class _Source:
     origin: Origin
     name: str
     draw: int
+    beside: tuple[Origin, ...] = ()
+    """Of others whose words it shows too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +82,7 @@ def render_shard(job: RenderJob) -> None:
     tokenizer, seq_len = load_tokenizer_once(job.build.model), job.build.seq_len
     rejected: list[Rejected] = []
     sources = [
-        _Source(example=example, origin=source.origin, name=source.name, draw=source.draw)
+        replace(source, example=example)
         for source in _sources(job, fills_in(tokenizer), rejected)
         for example in unrolled(source.example, tokenizer)
     ]
@@ -103,7 +107,7 @@ def render_shard(job: RenderJob) -> None:
 def _row(source: _Source, sample: Sample, seq_len: int) -> dict[str, Any]:
     own = {"form": source.example.form, "draw": source.draw, "learnt": num_learnt(sample.labels, seq_len)}
     tokens: dict[str, Any] = {name: np.array(getattr(sample, name), np.int32) for name in ("input_ids", "labels")}
-    tokens["is_whole"] = sample.is_whole
+    tokens |= {"is_whole": sample.is_whole, "beside": [origin.row for origin in source.beside]}
     return source.origin.row | own | tokens
 
 
@@ -152,8 +156,12 @@ def _sources(job: RenderJob, with_tokens: bool, rejected: list[Rejected]) -> Ite
         made = functools.partial(tool_example, told, place, forms, seed, leave)
         name = f"{origin.distribution}: {origin.path}: {document.name}: tool_use"
         for example in _answered(name, "tool_use", made, leave):
-            yield source(example, origin, document.name, document.text)
+            made_of = source(example, origin, document.name, document.text)
+            yield replace(made_of, beside=_beside(example, near(documented, place), origin))
     for solved in _problems(job.build.problems, job.num_shards, job.inputs)[job.index]:
+        if reason := not_admitted(solved.origin, job.build.recipe):
+            rejected.append(Rejected(origin=solved.origin, name=solved.problem.id, what=PROBLEM, reason=reason))
+            continue
 
         def refuse(form: str, why: str, solved: SolvedProblem = solved) -> None:
             rejected.append(Rejected(origin=solved.origin, name=solved.problem.id, what=form, reason=why))
@@ -161,6 +169,12 @@ def _sources(job: RenderJob, with_tokens: bool, rejected: list[Rejected]) -> Ite
         made = functools.partial(problem_examples, solved, forms, seed, fills_in=with_tokens, reject=refuse)
         for example in _answered(solved.problem.id, "problem", made, refuse):
             yield source(example, solved.origin, solved.problem.entry_point, solved.problem.id)
+
+
+def _beside(example: Example, others: Sequence[tuple[Origin, Document]], own: Origin) -> tuple[Origin, ...]:
+    """The origins of the other functions whose documentation a dialogue shows."""
+    shown = "\n".join(str(turn["content"]) for turn in example.turns if turn["role"] == "tool")
+    return tuple(dict.fromkeys(o for o, document in others if o != own and f" {document.name}(" in shown))
 
 
 def _answered(name: str, kind: str, make: Callable[[], Iterator[Example]], reject: Reject) -> list[Example]:
@@ -176,14 +190,17 @@ def _answered(name: str, kind: str, make: Callable[[], Iterator[Example]], rejec
 
 
 def _documents(job: RenderJob, rejected: list[Rejected]) -> Iterator[tuple[Origin, Document]]:
-    """The shard's documents that are not copies and touch no problem that is measured on."""
+    """The shard's documents that are not copies, touch no problem that is measured on, and are under a licence that is
+    taken."""
     guard = _held_out(job.build.work, job.inputs)
     names = [name for name in DOCUMENT_SCHEMA.names if name not in {field for field, _ in COPY_FIELDS}]
     table = pq.read_table(job.part("documents"), columns=names)
     for row in table.take(pa.array(job.keep, pa.int64())).to_pylist():
         origin = Origin.of(row)
         document = Document(**{name: row[name] for name in Document.__slots__})
-        if guard and (reason := guard.hit(f"{document.context}\n{document.text}", [])):
+        if reason := not_admitted(origin, job.build.recipe):
+            rejected.append(Rejected(origin=origin, name=document.name, what=document.kind, reason=reason))
+        elif guard and (reason := guard.hit(f"{document.context}\n{document.text}", [])):
             why = f"held-out problem: {reason}"
             rejected.append(Rejected(origin=origin, name=document.name, what=document.kind, reason=why))
         else:

@@ -71,9 +71,14 @@ def contradiction(texts: tuple[str, ...], licence: str) -> str:
             return f"The metadata name {licence}, a licence text holds a restriction: '{phrase}'."
         if is_short and (limit := _LIMIT.search(left)):
             return f"The metadata name {licence}, a licence text holds a further condition: '{limit[0].strip()}'."
-        if not found and len(left.split()) > SHORT and not _names(text, left, licence):
+        if not found and len(left.split()) + _foreign(text) > SHORT and not _names(text, left, licence):
             return f"The metadata name {licence}, a licence text is another: '{' '.join(text.split())[:76]}'."
     return ""
+
+
+def _foreign(text: str) -> int:
+    """About how many words a text has in other letters than those by which licences are told."""
+    return 0 if text.isascii() else sum(c.isalpha() and not c.isascii() for c in text) // 4
 
 
 def _names(text: str, words: str, licence: str) -> bool:

@@ -15,6 +15,7 @@ from app.corpus.sources.folders import vendored_in
 from app.corpus.sources.licences import LicenceVerdict
 from app.corpus.sources.package_headers import field
 from app.corpus.sources.rights import Rights
+from app.corpus.sources.texts import kept_texts
 from app.corpus.sources.untrusted import MAX_FILE_BYTES, read_member, read_regular, why
 from app.files.text import one_line
 
@@ -58,6 +59,8 @@ class Distribution:
     """Weight of its source, for `draw_files`."""
     rejected: tuple[tuple[str, str], ...] = ()
     """Path and reason of the files that were refused unread: vendored code, links, pipes, rows of a table."""
+    texts: tuple[tuple[str, str], ...] = ()
+    """Paths and texts of its licence and notice files (`sources.texts`)."""
     folder: str = ""
     """Where a source tree lies; empty for anything else."""
     source: int = -1
@@ -118,6 +121,7 @@ def distribution_of(
         verdict=verdict,
         files=tuple(file for file, reason in judged if not reason),
         rejected=tuple((file.path, reason) for file, reason in judged if reason),
+        texts=kept_texts(rights.texts, header),
     )
 
 

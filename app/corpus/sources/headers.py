@@ -25,6 +25,7 @@ from app.corpus.sources.licences import (
     parsed,
 )
 from app.corpus.sources.notices import later_notices, names_in, terms_in
+from app.corpus.sources.texts import MAX_LINES, copyright_lines
 
 MAX_HEAD_CHARS = 12_000
 _BLOCK = r"(?:[ \t]*(?:#[^\n]*)?\n)*"
@@ -44,6 +45,7 @@ _NOTICE = re.compile(
     r"|^\W*(?:-\*-.*)?(?:en)?coding[:=]|vim?:\s*set",
     re.I | re.M,
 )
+_CLAIM = re.compile(r"copyright|©|\(c\)", re.I)
 _RULE = re.compile(r"[\s#*=~_+/-]*")
 
 
@@ -80,6 +82,12 @@ def copied_from(text: str) -> str:
     """The words by which the head says that the file is another project's; empty where it doesn't."""
     head = _head_of(text)
     return first_phrase(licence_table()["copied_phrases"], head) or "" if _TELLING.search(head) else ""
+
+
+def copyright_in(text: str) -> tuple[str, ...]:
+    """The copyright lines of the head."""
+    head = _head_of(text)
+    return tuple(copyright_lines(head)[:MAX_LINES]) if _CLAIM.search(head) else ()
 
 
 def without_notices(text: str) -> str:

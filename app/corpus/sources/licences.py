@@ -40,6 +40,7 @@ TABLE_PATH = Path(__file__).resolve().parents[3] / "datasets" / "licenses.yaml" 
 OSI_PATH = TABLE_PATH.with_name("osi_approved.yaml")
 # A License field longer than any name, or of several lines, holds the licence itself.
 LONGEST_NAME = 200
+OWN_RIGHTS = re.compile(r"LicenseRef-[A-Za-z0-9.-]*[A-Za-z0-9]")
 # Words that do not tell one licence name from another.
 FILLER = {"the", "license", "licenses", "licence", "licences", "licensed", "under", "version", "ver", "terms", "of"}
 FILLER |= {"osi", "approved"}
@@ -147,7 +148,8 @@ def judge_stated(stated: str, *, also_allow: frozenset[str] = frozenset()) -> Li
     expression = expression_of(stated) or stated
     node = parsed(expression)
     keys = licensing().license_keys(node) if node is not None else []
-    return _judge([expression], "stated", also_allow | {key for key in keys if key.startswith("LicenseRef-")})
+    own = {key for key in keys if OWN_RIGHTS.fullmatch(key) and key.lower() in stated.lower()}  # no name for "closed"
+    return _judge([expression], "stated", also_allow | own)
 
 
 def _judge(expressions: Sequence[str], evidence: str, also_allow: frozenset[str]) -> LicenceVerdict:

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import os
 import platform
+import sys
 import sysconfig
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
@@ -34,6 +35,7 @@ from app.corpus.sources.package_headers import (
 from app.corpus.sources.rights import Rights, is_licence, is_rights_file
 from app.corpus.sources.untrusted import (
     MAX_TEXT_BYTES,
+    decoded,
     found_files,
     odd_path,
     python_files,
@@ -131,7 +133,15 @@ def standard_library(allow: frozenset[str]) -> Distribution:
         verdict=judge_expression("PSF-2.0", also_allow=allow),
         files=tuple(SourceFile(path=path, location=str(folder / path)) for path, reason in found if not reason),
         rejected=tuple((shown(path), reason) for path, reason in found if reason),
+        texts=_texts_of_python(folder),
     )
+
+
+def _texts_of_python(folder: Path) -> tuple[tuple[str, str], ...]:
+    """Python's licence, where its installation has it; else its copyright lines."""
+    places = [place / name for place in (folder, Path(sys.base_prefix)) for name in ("LICENSE.txt", "LICENSE")]
+    there = next((place for place in places if place.is_file()), None)
+    return (("LICENSE", read_text(there) if there else sys.copyright),)
 
 
 def wheels_in(path_text: str) -> list[Path]:
@@ -205,7 +215,7 @@ def wheel(path: Path, allow: frozenset[str]) -> Distribution:
 
 
 def _member_text(archive: zipfile.ZipFile, name: str) -> str:
-    return read_member(archive, name, MAX_TEXT_BYTES).decode("utf-8-sig", "replace")
+    return decoded(read_member(archive, name, MAX_TEXT_BYTES))
 
 
 def source_tree(path: Path, allow: frozenset[str], stated: str = "") -> Distribution:
@@ -227,7 +237,8 @@ def source_tree(path: Path, allow: frozenset[str], stated: str = "") -> Distribu
     if stated and not verdict.approved:
         verdict = _stated(stated, verdict, allow)
     made = distribution_of(header, verdict, found, Rights(verdict, rights, allow), shown(path.name))
-    return dataclasses.replace(made, folder=str(path))
+    named_texts = [(Path(name).name, text) for name, text in texts.items() if name not in rights and text.strip()]
+    return dataclasses.replace(made, folder=str(path), texts=(*made.texts, *named_texts))
 
 
 def _once(texts: Iterable[str]) -> list[str]:

@@ -28,8 +28,9 @@ NO_TEXT = re.compile(
     r"\.(?:pyi?|pyc|so|pyd|jsx?|tsx?|css|map|json|ya?ml|toml|cfg|ini|xml|csv|html?|h|c|cc|cpp|hpp|rs|go|sh|png|svg|gz|zip)$",
     re.I,
 )
+NOTICE_FILE = re.compile(r"NOTICES?(?:\.(?:txt|md|rst))?", re.I)
 REUSE_FILES = ("REUSE.toml", ".reuse/dep5")
-_INFO = re.compile(r"^[^/]+\.dist-info/licenses/(?:src/|lib/)?(?=[^/]+/)")
+INFO = re.compile(r"^[^/]+\.dist-info/licenses/(?:src/|lib/)?(?=[^/]+/)")
 
 
 def is_licence(name: str) -> bool:
@@ -37,10 +38,15 @@ def is_licence(name: str) -> bool:
     return bool(LICENCE_FILE.fullmatch(name)) and not NO_TEXT.search(name)
 
 
+def is_notice(name: str) -> bool:
+    """Whether it is a NOTICE file, which Apache-2.0 (section 4d) asks to be passed on. It names no licence."""
+    return bool(NOTICE_FILE.fullmatch(name))
+
+
 def is_rights_file(path: str) -> bool:
-    """Whether a file of that path says under what others lie."""
+    """Whether a file of that path says under what others lie, or what has to be passed on with them."""
     name = path.rpartition("/")[2]
-    return name in METADATA or is_licence(name) or path.endswith((".py.license", *REUSE_FILES))
+    return name in METADATA or is_licence(name) or is_notice(name) or path.endswith((".py.license", *REUSE_FILES))
 
 
 class Rights:
@@ -48,12 +54,12 @@ class Rights:
 
     def __init__(self, top: LicenceVerdict, texts: Mapping[str, str], also_allow: frozenset[str]) -> None:
         """Take what rights files hold. top: of the whole; texts: by path, those of the top may be among them."""
-        self._top, self._allow = top, also_allow
+        self._top, self._allow, self.texts = top, also_allow, texts
         self._of_file = {path: text for path, text in texts.items() if path.endswith(".py.license")}
         self._folders: dict[str, dict[str, str]] = {}
         self._annotated: list[tuple[str, re.Pattern[str], str]] = []
         for path, text in texts.items():
-            place = _INFO.sub("", path) if _INFO.match(path) else path
+            place = INFO.sub("", path) if INFO.match(path) else path
             folder, _, name = place.rpartition("/")
             if path.endswith(REUSE_FILES):
                 self._annotated += _annotations(path, text)

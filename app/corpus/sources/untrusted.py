@@ -4,6 +4,7 @@ Every function gives a reason instead of trusting: a named pipe is not opened, a
 file is not read beyond its limit, an archive's member is not unpacked beyond it, a name is shown as it can be written.
 """
 
+import codecs
 import os
 import stat
 import zipfile
@@ -26,6 +27,12 @@ _KINDS = {
     stat.S_IFBLK: "a device",
     stat.S_IFLNK: "a link",
 }
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """Methods of packing whose output can be bounded while it is unpacked."""
 
@@ -75,7 +82,16 @@ def read_regular(path: str | Path, max_bytes: int = MAX_FILE_BYTES) -> bytes:
 
 def read_text(path: str | Path) -> str:
     """Metadata or a licence, in whatever encoding: what isn't UTF-8 becomes replacement characters."""
-    return read_regular(path, MAX_TEXT_BYTES).decode("utf-8-sig", "replace")
+    return decoded(read_regular(path, MAX_TEXT_BYTES))
+
+
+def decoded(raw: bytes) -> str:
+    """UTF-8, unless a byte-order mark or zeros in every other byte say UTF-16 (or 32): terms that are written so would
+    else be no words at all. Half surrogate pairs become question marks."""
+    wide = next((name for mark, name in _MARKS if raw.startswith(mark)), "")
+    if not wide and raw and 3 * raw.count(0) > len(raw):
+        wide = "utf-16-le" if raw[1::2].count(0) >= raw[::2].count(0) else "utf-16-be"
+    return raw.decode(wide or "utf-8-sig", "replace").encode(errors="replace").decode()
 
 
 def read_member(archive: zipfile.ZipFile, name: str, max_bytes: int = MAX_FILE_BYTES) -> bytes:

@@ -23,10 +23,12 @@ from typing import Any
 
 from app.corpus.mining.check import SOURCE as MINED
 from app.corpus.mining.storage import read_problems
+from app.corpus.sources.admission import judge_content
 from app.errors import NothingToLearnError, UserError, did_you_mean
 from app.evaluation.guarded_suites import measured_problems
 from app.evaluation.suites.registry import get_suite
 from app.evaluation.suites.splits import Half, half_of, repeats_a_test_problem, with_leetcode_splits
+from app.files.json_files import read_json
 from app.files.table_rows import read_lines, strict_rows
 from app.files.user_files import user_path
 from app.problem_sets import leetcode, mbpp, own
@@ -113,7 +115,9 @@ def _rows_of_user(sources: Sequence[str]) -> Iterator[dict[str, Any]]:
 
 def given_source(source: str) -> str:
     """What `Problem.source` of a source's problems is. Two files of one kind have the same."""
-    return USER if is_of_user(source) else _GIVEN[source.partition("=")[0]]
+    name, _, path = source.partition("=")
+    is_own = name == "ours" and bool(path) and not own.is_of_project(user_path(path))
+    return USER if is_own or is_of_user(source) else _GIVEN[name]
 
 
 def is_of_user(source: str) -> bool:
@@ -165,6 +169,10 @@ def _of_source(
     if name not in _READERS:
         raise UserError(f"unknown source of problems {source!r}: {did_you_mean(name, _READERS, f'name {KNOWN}')}")
     given = [one for one in _READERS[name](path, split) if split == "train" or half_of(one.task.problem.id) == half]
+    if split == "train":
+        allow = _allowed_beside(user_path(path)) if name == MINED else frozenset()
+        for one in given:
+            _check_licence(source, one.task.problem, allow)
     kept = [one for one in given if not repeats_a_test_problem(one.task)]
     if len(kept) < len(given):
         say(f"  {name}: {len(given) - len(kept)} of {len(given)} problems left out, because test suites hold the like")
@@ -174,6 +182,23 @@ def _of_source(
         what = "to learn from" if split == "train" else "to validate by"
         raise UserError(f"{source} holds no problem {what}: give another, or leave it out")
     return [_asked(one) for one in kept]
+
+
+def _allowed_beside(folder: Path) -> frozenset[str]:
+    """Licences that the recipe of mined problems' corpus takes beside the OSI's."""
+    manifest = folder.parent / "manifest.json"
+    recipe = read_json(manifest).get("recipe", {}) if manifest.exists() else {}
+    return frozenset(recipe.get("licences", {}).get("also_allow", ()))
+
+
+def _check_licence(source: str, problem: Problem, also_allow: frozenset[str]) -> None:
+    """Raise UserError for a problem whose text is under no licence by which it may be learnt from."""
+    verdict = judge_content(problem.licence, also_allow)
+    if not verdict.approved:
+        raise UserError(
+            f"{source}: the problem {problem.id!r} is under {problem.licence or 'no licence'!r}, and may not be learnt "
+            f"from ({verdict.reason.rstrip('.')}): leave it out, or name the licence that its text has"
+        )
 
 
 def _of_user(row: UserProblem) -> TrainingProblem:
@@ -202,6 +227,11 @@ def _asked(one: _Given, words: str = "") -> TrainingProblem:
 def _ours(path: str, split: str) -> Iterator[_Given]:
     for task in own.tasks_of(user_path(path) if path else own.FOLDER):
         if task.problem.split == split:
+            if split == "train" and not task.problem.licence:
+                raise UserError(
+                    f"ours={path}: the file of {task.problem.id!r} names no licence, and nothing without one is learnt "
+                    "from: write `licence: MIT`, or LicenseRef-Own for problems of yours, beside its theme"
+                )
             whole = f"{task.problem.prompt}{task.canonical_solution}"
             yield _Given(suite="ours", task=task, reference=whole)
 

@@ -11,7 +11,8 @@
                   program has to define to be learnt, and it may be missing where the prompt is a question
     tests         assertions that call the entry point by its name, or `def check(candidate):` with assertions; without
                   them drafts can't be judged, only ranked (`app.reward.critic.choice`)
-    licence       SPDX expression of the problem's text
+    licence       SPDX expression of the problem's text: an open licence, one for open content (CC-BY-4.0, CC0-1.0), or
+                  LicenseRef-NAME for a text that is yours and under no public licence
     reference     a program that passes; without one the problem keeps the tests that it has
 
 Nothing is guessed: a row of another form ends the reading with one sentence. So does a problem of a test suite, or one
@@ -26,18 +27,20 @@ from pathlib import Path
 from typing import Any
 
 from app.corpus.clean.decontamination import Decontaminator
+from app.corpus.sources.admission import judge_content
 from app.errors import UserError, did_you_mean
 from app.evaluation.suites.splits import repeats, repeats_a_test_problem
 from app.files.python_source import parse, parse_expression, parsed
 from app.files.table_rows import read_lines
 from app.files.text import has_surrogates
+from app.problem_sets import own
 from app.problem_sets.task import Task
 from app.prompting.replies import defines
 from app.records import Problem, ProblemStyle
 from app.sandbox.marks import BrokenTestsError, mark_assertions
 from app.sandbox.splitting import needs_own_objects
 
-SOURCE = "user"
+SOURCE = own.USER
 REQUIRED = ("id", "prompt", "licence")
 OPTIONAL = ("entry_point", "tests", "reference")
 SUITE_IDS = re.compile(r"(human-?eval|mbpp|apps|leetcode|bigcodebench|livecodebench|bfcl)(?![a-z])", re.I)
@@ -102,7 +105,7 @@ def _problem(row: dict[str, Any]) -> UserProblem:
     problem = Problem(
         id=row["id"],
         source=SOURCE,
-        licence=row["licence"].strip(),
+        licence=_licence(row["licence"]),
         prompt=prompt,
         entry_point=entry_point,
         tests=tests,
@@ -142,6 +145,16 @@ def _check_fields(row: dict[str, Any]) -> None:
             raise _BadRowError(f"{field} is empty: " + ("leave it out" if field in OPTIONAL else "fill it in"))
         if has_surrogates(value):
             raise _BadRowError(f"{field} holds half a surrogate pair, which no file can hold: write it as UTF-8")
+
+
+def _licence(stated: str) -> str:
+    verdict = judge_content(stated)
+    if not verdict.approved:
+        raise _BadRowError(
+            f"licence {stated[:60]!r} is none under which a problem may be learnt from ({verdict.reason.rstrip('.')}): "
+            "give an SPDX expression such as MIT or CC-BY-4.0, or LicenseRef-Own for a text of yours"
+        )
+    return verdict.licence
 
 
 def _called(entry_point: str) -> str:

@@ -11,22 +11,31 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from app import rights
 from app.corpus.clean.cleaning import clean
 from app.corpus.clean.decontamination import Decontaminator, defined_names
 from app.corpus.clean.documents import functions
+from app.corpus.credits import Attributed, notices, write_attribution
 from app.corpus.draws import bits
 from app.corpus.examples.quality import parsed
-from app.corpus.manifest import Attributed, write_attribution
 from app.corpus.recipes import Recipe, split_of
 from app.corpus.records import Document, Origin, RejectedFileError
+from app.corpus.sources.admission import not_admitted
 from app.corpus.sources.distributions import Distribution, read_source
 from app.corpus.sources.find import draw_files, find_distributions
+from app.learnt_from import of_problems
 from app.progress import progress
 from app.reward.tool_use.functions import ToolFunction, content_words, tool_of
 from app.reward.tool_use.names import forms_of, last_name
 from app.reward.tool_use.records import ToolProblem
 
+STAGE = "tools"
+TOLD = (
+    "Calling tools: dialogues put together by rule from documented functions and documentation of these licences, of "
+    "which the last turn was learnt or rewarded."
+)
 DOTTED = 4
 """One in so many names is offered with its module."""
 FEW = 3
@@ -42,6 +51,8 @@ class Found:
     """By name, those of the training side whose licence allows it."""
     left_out: Counter[str]
     """How many functions and files by the reason."""
+    heads: dict[tuple[str, str], tuple[str, ...]]
+    """Copyright lines of the files' heads, by distribution and path."""
 
 
 def found_functions(
@@ -51,7 +62,7 @@ def found_functions(
     it."""
     usable = [one for one in find_distributions(recipe, cache) if one.verdict.approved]
     usable = [one for one in usable if split_of(one.name, seed, recipe) == "train"]
-    left_out = Counter[str]()
+    left_out, heads = Counter[str](), dict[tuple[str, str], tuple[str, ...]]()
     taken, owners = dict[str, ToolFunction](), defaultdict[str, set[str]](set)
     drawn = draw_files(usable, seed, max_files)
     with progress("functions as tools", len(drawn), "files") as update:
@@ -60,12 +71,12 @@ def found_functions(
             origin = Origin(
                 distribution=distribution.name,
                 version=distribution.version,
-                licence=distribution.verdict.licence,
+                licence=file.licence or distribution.verdict.licence,
                 path=file.path,
             )
             try:
                 raw = read_source(file, recipe.cleaning.max_bytes)
-                documents = list(_documents(raw, origin, recipe, guard))
+                documents = list(_documents(raw, origin, recipe, guard, heads))
             except RejectedFileError as error:
                 left_out[f"file: {str(error).partition(':')[0]}"] += 1
                 continue
@@ -76,15 +87,19 @@ def found_functions(
     kept = _familiar(taken.values(), owners)
     left_out["in words that few use"] = len(taken) - len(kept)
     left_out.pop("", None)
-    return Found(functions=kept, distributions={one.name: one for one in usable}, left_out=left_out)
+    return Found(functions=kept, distributions={one.name: one for one in usable}, left_out=left_out, heads=heads)
 
 
 def _documents(
-    raw: bytes, origin: Origin, recipe: Recipe, guard: Decontaminator
+    raw: bytes, origin: Origin, recipe: Recipe, guard: Decontaminator, heads: dict[tuple[str, str], tuple[str, ...]]
 ) -> Iterator[tuple[Document, Origin, str]]:
-    """The documented functions of a file, each with the benchmark that it touches, if any. Raises RejectedFileError."""
+    """The documented functions of a file, each with the benchmark that it touches, if any; its copyright lines are
+    noted in `heads`. Raises RejectedFileError."""
     cleaned = clean(raw, origin.path, recipe.cleaning, frozenset(recipe.licences.also_allow), origin.licence)
     origin = replace(origin, licence=cleaned.licence)
+    if reason := not_admitted(origin, recipe):
+        raise RejectedFileError(reason)
+    heads[origin.distribution, origin.path] = cleaned.copyright
     is_near = guard.hit(cleaned.text, defined_names(cleaned.tree))  # else none of its functions is
     for document in functions(cleaned.text, cleaned.tree, recipe.cleaning.min_docstring_chars, origin.path):
         yield document, origin, guard.hit(document.text, [document.name]) if is_near else ""
@@ -126,20 +141,30 @@ def untouched(problems: list[ToolProblem], guard: Decontaminator) -> list[ToolPr
     return [one for one in problems if not guard.hit(f"{one.problem.prompt}\n{one.reply}", (), renamed=False)]
 
 
-def write_whose(path: Path, problems: list[ToolProblem], found: dict[str, Distribution]) -> None:
-    """attribution.csv, as the corpus writes it: a row a distribution and licence, with the files and the problems made
-    of them in place of tokens."""
+def write_whose(path: Path, problems: list[ToolProblem], found: Found, guard: Mapping[str, Any]) -> None:
+    """attribution.csv, as the corpus writes it (a row a distribution and licence, with the files and the problems made
+    of them in place of tokens), and what travels with what is learnt (`app.rights`) beside it. guard: what was kept
+    out, as `app.corpus.clean.guard.Guard.facts` tells it."""
     number = Counter[tuple[str, str, str]]()
-    files: dict[tuple[str, str, str], set[str]] = {}
+    files: defaultdict[tuple[str, str, str], set[str]] = defaultdict(set)
     for problem in problems:
         for origin in problem.origins:
             key = origin.distribution, origin.version, origin.licence
             number[key] += 1
-            files.setdefault(key, set()).add(origin.path)
+            files[key].add(origin.path)
     rows = []
     for key in sorted(number):
         name, version, licence = key
-        held = found.get(name)
-        facts = (held.verdict.evidence, held.author, held.homepage) if held else ("", "", "")
-        rows.append(Attributed(name, version, licence, *facts, tokens=number[key], files=sorted(files[key])))
+        held = found.distributions.get(name)
+        evidence, author, homepage = (held.verdict.evidence, held.author, held.homepage) if held else ("", "", "")
+        where = sorted(files[key])
+        rows.append(Attributed(name, version, licence, evidence, author, homepage, tokens=number[key], files=where))
     write_attribution(path, rows)
+    counts = Counter((problem.problem.source, problem.problem.licence) for problem in problems)
+    of_files = {(name, licence): held for (name, _, licence), held in files.items()}
+    suites, unguarded = tuple(guard["suites"]), tuple(guard["unguarded"])
+    own = rights.Rights(
+        guards=(rights.GuardedBy(stage=STAGE, suites=suites, unguarded=unguarded),),
+        notices=notices(of_files, found.distributions, found.heads),
+    )
+    rights.write(path.parent, rights.union(of_problems(STAGE, counts, TOLD), own))

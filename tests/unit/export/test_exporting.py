@@ -18,6 +18,7 @@ from peft import PeftModel
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
+from app import rights
 from app.errors import UserError
 from app.evaluation.stored_results import ADAPTER_KEY, BASE_KEY, VERDICTS, VERDICTS_KEY, adapter_sha256
 from app.export import place
@@ -28,6 +29,7 @@ from app.export.gguf_shape import hyper_parameters
 from app.export.gguf_types import TYPES
 from app.export.merging import TOLERANCE
 from app.files.json_files import read_json, write_json
+from app.learnt_from import OLDER
 from app.models.adapters import check_adapter
 from app.models.base import load_tokenizer, weights_sha256
 from app.models.gguf_source import unpack
@@ -273,6 +275,7 @@ def test_the_card_tells_base_licences_results_and_settings_and_no_path(own: Run)
     assert "mbpp-chat" not in text
     assert str(own.root.parent) not in text and str(base_of(own).parent) not in text
     assert (own.export / "sft-merged-Q8_0/attribution/sft.csv").read_text() == own.attribution.read_text()
+    assert OLDER in text, "the run's adapter has nothing beside it"
 
 
 @pytest.mark.parametrize(("source", "said"), [("gguf", True), ("package", True), ("path", False), ("hub", False)])
@@ -291,6 +294,57 @@ def test_an_adapter_alone_names_its_base_and_fits_it(qwen: Run, tmp_path: Path) 
     assert read_json(folder / "adapter_config.json")["base_model_name_or_path"] == "base"
     check_adapter(folder, base_of(qwen))
     assert ModelCard((folder / "README.md").read_text()).data.library_name == "peft"
+
+
+HELD = rights.Rights(
+    learnt=(
+        rights.Material(stage="sft", told="Supervised fine-tuning: 9 tokens.", columns=("licence",), rows=(("MIT",),)),
+    ),
+    guards=(
+        rights.GuardedBy(
+            stage="sft", suites=({"suite": "humaneval", "problems": 164, "sha256": "cd" * 32, "by": "text"},)
+        ),
+    ),
+    notices=(
+        rights.Notice(
+            licence="MIT",
+            text="Permission is hereby granted.",
+            holders=(rights.Holder(who="áttrs", version="1", lines=("Copyright 2015 Hynek",)),),
+        ),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    "wanted", [Wanted(), Wanted(gguf="Q8_0"), Wanted(merged=True, gguf="F16", dtype="bfloat16")], ids=str
+)
+def test_every_export_carries_what_its_adapter_learnt_from_though_the_corpus_is_gone(own: Run, wanted: Wanted) -> None:
+    rights.write(own.sft_adapter, HELD, {"sft": own.attribution})
+    shutil.rmtree(own.corpus)
+    folder = made(export_run(own.root, wanted))
+    card, texts = (folder / "README.md").read_text(), (folder / "NOTICES.txt").read_text()
+    assert "| humaneval | 164 | `cdcdcdcdcdcdcdcd` | sft |" in card and "NOTICES.txt" in card and OLDER not in card
+    assert "Permission is hereby granted." in texts and "áttrs 1\n    Copyright 2015 Hynek" in texts
+    assert (folder / "attribution" / "sft.csv").read_text().endswith("attrs,25.1,MIT\n")
+    held = rights.read(folder)
+    assert held and held.learnt == HELD.learnt and held.guards == HELD.guards
+    assert "It brings no licence here: look it up" in card
+
+
+def test_a_base_alone_is_exported_with_its_own_licence_and_says_that_nothing_was_learnt(own: Run) -> None:
+    base = own.root.parent / "own-base"
+    shutil.copytree(base_of(own), base)
+    (base / "LICENSE").write_text("The licence of the base.")
+    (base / "README.md").write_text("---\nlicense: apache-2.0\n---\n\nlicense: not this one\n")
+    info = read_json(own.info)
+    info["settings"]["model"]["name"] = str(base)
+    write_json(own.info, info)
+    folder = made(export_run(own.root, Wanted(merged=True, adapter="base")))
+    card = (folder / "README.md").read_text()
+    assert "Nothing was learnt here: these are the weights of own-base." in card
+    assert "it calls it apache-2.0, whose text is in `NOTICES.txt`." in card
+    assert "own-base (model)\n\nThe licence of the base." in (folder / "NOTICES.txt").read_text()
+    assert not (folder / "attribution").exists()
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ def test_answers_are_compared_with_their_types(tmp_path: Path) -> None:
     (tmp_path / "jam.yaml").write_text(OWN)
     jam, pot = tasks_of(tmp_path)
     assert (jam.problem.split, pot.problem.split, pot.problem.entry_point) == ("validation", "train", "use_Pot")
-    assert (jam.problem.source, jam.problem.licence, jam.problem.difficulty) == ("pocketcoder", "MIT", "easy")
+    assert (jam.problem.source, jam.problem.licence, jam.problem.difficulty) == ("user", "", "easy"), "nobody says more"
     assert jam.problem.prompt == (
         'def sweetest(jars: list[int]) -> bool:\n    """Tell whether "\\\\n" or the last jar is the sweetest.\n\n'
         '    >>> sweetest([1, 3])\n    True\n    """\n'

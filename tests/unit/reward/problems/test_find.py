@@ -105,17 +105,20 @@ def test_what_a_test_suite_holds_is_left_out_and_said(tmp_path: Path, capsys: py
     assert "mbpp: 1 of 2 problems left out, because test suites hold the like" in capsys.readouterr().err
 
 
+MINED = Problem(
+    id="mined/pkg/f",
+    source="mined",
+    licence="BSD-3-Clause",
+    prompt='LIMIT = 3\n\n\ndef trimmed_words(text):\n    """Return the first words of the text."""\n',
+    entry_point="trimmed_words",
+    tests="assert trimmed_words('a b c d') == ['a', 'b', 'c']\n",
+    style=ProblemStyle.ASSERTIONS,
+    split="train",
+)
+
+
 def test_mined_problems_of_the_training_side_are_asked_for_as_training_shows_them(tmp_path: Path) -> None:
-    given = Problem(
-        id="mined/pkg/f",
-        source="mined",
-        licence="BSD-3-Clause",
-        prompt='LIMIT = 3\n\n\ndef trimmed_words(text):\n    """Return the first words of the text."""\n',
-        entry_point="trimmed_words",
-        tests="assert trimmed_words('a b c d') == ['a', 'b', 'c']\n",
-        style=ProblemStyle.ASSERTIONS,
-        split="train",
-    )
+    given = MINED
     others = [
         dataclasses.replace(given, id="two-sum", source="leetcode"),
         dataclasses.replace(given, id="mined/pkg/C", entry_point="C"),
@@ -309,3 +312,47 @@ def test_the_real_training_splits(capsys: pytest.CaptureFixture[str]) -> None:
     problems = load([f"{name}={path}" for name, path in files.items()])
     assert licences(problems) == {("mbpp", "CC-BY-4.0"): 218, ("leetcode", "MIT"): 1427}
     assert sum(bool(problem.constraints) for problem in problems) == 1408
+
+
+@pytest.mark.parametrize(
+    "licence",
+    ["NONE", "NOASSERTION", "unknown", "proprietary", "CC-BY-NC-4.0", "MIT AND Own-1.0", "\uff2d\uff29\uff34", "()"],
+)
+def test_a_user_s_problem_under_no_licence_that_is_taken_ends_the_reading(licence: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="line 1: licence .* is none under which a problem may be learnt from"):
+        load([str(jsonl(tmp_path, USER | {"licence": licence}))])
+
+
+@pytest.mark.parametrize(
+    ("licence", "held"),
+    [("mit", "MIT"), (" MIT ", "MIT"), ("CC-BY-4.0", "CC-BY-4.0"), ("LicenseRef-Own", "LicenseRef-Own"),
+     ("MIT OR CC-BY-NC-4.0", "MIT")],
+)  # fmt: skip
+def test_a_user_s_problem_keeps_the_licence_that_is_relied_on(licence: str, held: str, tmp_path: Path) -> None:
+    (problem,) = load([str(jsonl(tmp_path, USER | {"licence": licence}))])
+    assert problem.given.licence == held
+
+
+@pytest.mark.parametrize("licence", ["", "   ", "LicenseRef-", "Own-1.0", "CC-BY-NC-4.0"])
+def test_mined_problems_without_a_licence_that_is_taken_are_refused(licence: str, tmp_path: Path) -> None:
+    problem = dataclasses.replace(MINED, licence=licence)
+    origin = Origin(distribution="pkg", version="1", licence=licence, path="pkg.py")
+    solved = SolvedProblem(problem=problem, solution=MINED.prompt, description="", bugs=(), origin=origin)
+    write_rows(tmp_path / "problems" / "train.parquet", [problem_row(solved)], PROBLEM_SCHEMA)
+    with pytest.raises(UserError, match=r"the problem 'mined/pkg/f' is under .*, and may not be learnt from"):
+        load([f"mined={tmp_path / 'problems'}"])
+    if licence.startswith(("Own", "CC")):
+        recipe = {"licences": {"also_allow": ["CC-BY-NC-4.0"]}}
+        (tmp_path / "manifest.json").write_text(json.dumps({"recipe": recipe}))
+        if licence.startswith("CC"):
+            assert load([f"mined={tmp_path / 'problems'}"]), "its corpus' recipe takes it"
+
+
+def test_own_problems_of_a_user_have_the_licence_that_their_file_names_and_none_is_none(tmp_path: Path) -> None:
+    text = (own.FOLDER / "basics.yaml").read_text()
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(UserError, match="names no licence, and nothing without one is learnt from: write"):
+        load([f"ours={tmp_path / 'mine.yaml'}"])
+    (tmp_path / "mine.yaml").write_text(f"licence: LicenseRef-Own\n{text}")
+    source = f"ours={tmp_path / 'mine.yaml'}"
+    assert set(licences(load([source]))) == {("user", "LicenseRef-Own")} and given_source(source) == "user"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from app import rights
 from app.corpus.clean.decontamination import Decontaminator
 from app.corpus.recipes import Recipe, Split, Tree
 from app.records import BenchmarkText
@@ -75,7 +76,10 @@ def test_a_problem_that_touches_a_suite_is_dropped_and_the_others_have_their_own
     guard = Decontaminator([BenchmarkText(problem_id="b/2", entry_point="", text=text)])
     kept = untouched(problems, guard)
     assert problems[0] not in kept and len(kept) > 40
-    write_whose(tmp_path / "attribution.csv", kept, found.distributions)
+    write_whose(tmp_path / "attribution.csv", kept, found, {"suites": [], "unguarded": ["b"]})
     rows = list(csv.DictReader((tmp_path / "attribution.csv").open()))
     assert {row["licence"] for row in rows} == {"MIT"} and {row["author"] for row in rows} == {"Lena"}
     assert sum(int(row["tokens"]) for row in rows) == sum(len(one.origins) for one in kept)
+    held = rights.read(tmp_path)
+    assert held and held.guards[0].unguarded == ("b",) and held.learnt[0].stage == "tools"
+    assert {holder.who for notice in held.notices for holder in notice.holders} == {row["distribution"] for row in rows}
