@@ -15,8 +15,7 @@ from email.message import Message
 
 from app.corpus.sources.licences import (
     LicenceVerdict,
-    bare_words,
-    cut_texts,
+    cut_file,
     expression_of,
     first_phrase,
     judge_licence,
@@ -59,7 +58,7 @@ def judge_package(header: Message, texts: Sequence[str], also_allow: frozenset[s
 def contradiction(texts: tuple[str, ...], licence: str) -> str:
     """Why the licence texts do not fit the expression that the metadata name; empty where they do."""
     table, permissive = licence_table(), licence_table()["permissive"]
-    looked = [(text, *cut_texts(bare_words(text))) for text in texts]
+    looked = [(text, *cut_file(text)) for text in texts]
     is_there = any(covered(spdx, licence) for _, found, _ in looked for spdx in found)
     for text, found, left in looked:
         for spdx in found:
@@ -82,7 +81,8 @@ def _names(text: str, words: str, licence: str) -> bool:
         expression_of(text),
         *(spdx for spdx, phrases in licence_table()["header_phrases"].items() if first_phrase(phrases, text)),
     ]
-    begins = [known.licence for known in licence_table()["texts"] if known.licence and f" {known.begin} " in words]
+    known = [text for text in licence_table()["texts"] if text.licence]
+    begins = [one.licence for one in known if any(f" {phrase} " in words for phrase in one.begin)]
     return any(covered(spdx, licence) for spdx in (*named, *begins) if spdx)
 
 

@@ -24,6 +24,7 @@ taken as "-only". ``licence_texts`` is for licence files proper, all of which co
 README.
 """
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,13 +60,15 @@ class LicenceVerdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LicenceText:
-    """Landmarks of one licence text, as `bare_words` gives them; `words` is the range of its word count."""
+    """Landmarks of one licence text, as `bare_words` gives them: from one of `begin` to one of `end`. `words` is the
+    range of its word count; it has every phrase of `holds` and none of `lacks`."""
 
     licence: str
-    begin: str
-    end: str
+    begin: Sequence[str]
+    end: Sequence[str]
     words: Sequence[int]
     holds: Sequence[str] = ()
+    lacks: Sequence[str] = ()
 
 
 @cache
@@ -79,8 +82,14 @@ def licence_table() -> dict[str, Any]:
     table["silent_fields"] = {name_key(name) for name in table["silent_fields"]}
     table["rest"]["never"] = frozenset(table["rest"]["never"])
     table["permissive"] = frozenset(table["permissive"])
-    table["texts"] = [LicenceText(**entry) for entry in table["texts"]]
+    for key in ("texts", "appendices"):
+        table[key] = [_licence_text(**entry) for entry in table[key]]
     return table
+
+
+def _licence_text(*, licence: str = "", begin: str | list[str], end: str | list[str], **marks: Any) -> LicenceText:
+    begins, ends = ([phrases] if isinstance(phrases, str) else phrases for phrases in (begin, end))
+    return LicenceText(licence=licence, begin=begins, end=ends, **marks)
 
 
 def name_key(name: str) -> frozenset[str]:
@@ -215,7 +224,7 @@ def is_spdx(value: str) -> bool:
 def _recognised_text(text: str) -> str | None:
     """The AND of the licences whose texts make up the whole text; None when it holds anything else."""
     rest = licence_table()["rest"]
-    found, left = cut_texts(bare_words(text))
+    found, left = cut_file(text)
     # A condition may hide in a copyright line, so all that is left is searched for one, before those lines go.
     if not found or not rest["never"].isdisjoint(left.split()):
         return None
@@ -224,6 +233,14 @@ def _recognised_text(text: str) -> str | None:
     if len(left.split()) > rest["words"]:
         return None
     return " AND ".join(dict.fromkeys(found))
+
+
+def cut_file(text: str) -> tuple[list[str], str]:
+    """The SPDX ids of the licence texts in a licence file, and its bare words without them and their appendices."""
+    found, words = cut_texts(bare_words(text))
+    for appendix in licence_table()["appendices"] if found else ():
+        words = _without(appendix, words)
+    return found, words
 
 
 def cut_texts(words: str) -> tuple[list[str], str]:
@@ -239,14 +256,19 @@ def cut_texts(words: str) -> tuple[list[str], str]:
 
 def _without(licence: LicenceText, words: str) -> str:
     """The words less every span that is this licence."""
-    begin, end, position = f" {licence.begin} ", f" {licence.end} ", 0
-    while (start := words.find(begin, position)) >= 0 and (stop := words.find(end, start)) >= 0:
-        span = words[start : stop + len(end)]
-        position = start + 1
-        fits = licence.words[0] <= len(span.split()) <= licence.words[1]
-        if fits and all(phrase in span for phrase in licence.holds):
-            words, position = f"{words[:start]} {words[start + len(span) :]}", 0
+    for begin, end in itertools.product(licence.begin, licence.end):
+        position = 0
+        while (start := words.find(f" {begin} ", position)) >= 0 and (stop := words.find(f" {end} ", start)) >= 0:
+            span = words[start : stop + len(end) + 2]
+            position = start + 1
+            if _is_text_of(licence, span):
+                words, position = f"{words[:start]} {words[start + len(span) :]}", 0
     return words
+
+
+def _is_text_of(licence: LicenceText, span: str) -> bool:
+    fits = licence.words[0] <= len(span.split()) <= licence.words[1]
+    return fits and all(p in span for p in licence.holds) and not any(f" {p} " in span for p in licence.lacks)
 
 
 def bare_words(text: str) -> str:

@@ -12,7 +12,7 @@ from app.corpus.sources.distributions import Distribution, read_source, under_ot
 from app.corpus.sources.find import find_distributions
 from app.corpus.sources.headers import judge_header
 from tests.unit.corpus.sources.test_find import COLUMNS, GOOD, row, write_lines
-from tests.unit.corpus.sources.test_licences import BSD_3, COMMONS_CLAUSE, MIT, standin
+from tests.unit.corpus.sources.texts import BSD_3, COMMONS_CLAUSE, MIT, standin
 
 EULA = "ACME END USER LICENSE AGREEMENT\n\nThis software is proprietary. You may not copy, modify or distribute it.\n"
 ENTERPRISE = "The Acme Enterprise license\n\nIt may only be used in production with a valid subscription.\n"
