@@ -13,16 +13,8 @@ import re
 from collections.abc import Sequence
 from email.message import Message
 
-from app.corpus.sources.licences import (
-    LicenceVerdict,
-    cut_file,
-    expression_of,
-    first_phrase,
-    judge_licence,
-    licence_table,
-    licensing,
-    parsed,
-)
+from app.corpus.sources.licence_texts import cut_file, first_phrase, licence_table
+from app.corpus.sources.licences import LicenceVerdict, expression_of, judge_licence, licensing, parsed
 from app.corpus.sources.package_headers import field
 
 SHORT, LONG = 12, 300
@@ -30,7 +22,8 @@ SHORT, LONG = 12, 300
 _GNU = re.compile(r"(A|L)?GPL-")
 _USE = r"(?:use|used|copy|copied|modify|modified|distribute|distributed|redistributed?|sell|sold|sublicense)"
 _LIMIT = re.compile(
-    rf" (?:(?:may|must|shall|can|do|does|will|are|is) not|cannot|never) (?:be |to |otherwise )*{_USE}"
+    rf" (?:(?:(?:may|must|shall|can|do|does|will) not|cannot|never) (?:be |to |otherwise )*"
+    rf"|(?:are|is) not (?:to|permitted|allowed|authori[sz]ed|licen[cs]ed) (?:to |be )*){_USE}"
     r"(?! (?:\w+ ){0,4}?(?:endorse|advertising|promote|compliance))(?: \w+){0,4}"
     r"| (?:used|use|licensed|available|provided|granted) (?:only|solely|exclusively)(?: \w+){0,4}"
     r"| (?:only|solely|exclusively) be used(?: \w+){0,4}| no (?:other )?(?:rights?|permission|licen[cs]e) (?:is|are) "

@@ -13,17 +13,8 @@ import functools
 import re
 
 from app.corpus.sources.agreement import covered
-from app.corpus.sources.licences import (
-    LicenceVerdict,
-    bare_words,
-    cut_texts,
-    expression_of,
-    first_phrase,
-    judge_expression,
-    licence_table,
-    licensing,
-    parsed,
-)
+from app.corpus.sources.licence_texts import bare_words, cut_texts, first_phrase, licence_table
+from app.corpus.sources.licences import LicenceVerdict, expression_of, judge_expression, licensing, parsed
 from app.corpus.sources.notices import later_notices, names_in, terms_in
 
 MAX_HEAD_CHARS = 12_000

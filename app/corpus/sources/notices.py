@@ -9,7 +9,8 @@ a version anywhere; what points elsewhere ("License: see LICENSE") says nothing.
 import functools
 import re
 
-from app.corpus.sources.licences import expression_of, first_phrase, licence_table
+from app.corpus.sources.licence_texts import first_phrase, licence_table
+from app.corpus.sources.licences import expression_of
 
 _HINTS = ("licen", "gpl", "confidential", "proprietary", "copyright", "(c) 2")
 _LATER = re.compile(

@@ -17,7 +17,8 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from app.corpus.sources.agreement import contradiction, covered, judge_package
-from app.corpus.sources.licences import LicenceVerdict, judge_expression, licence_table
+from app.corpus.sources.licence_texts import licence_table
+from app.corpus.sources.licences import LicenceVerdict, judge_expression
 from app.corpus.sources.package_headers import METADATA, declared
 
 SPDX = re.compile(r"SPDX-License-Identifier:\s*([^\r\n#*\"']+)")

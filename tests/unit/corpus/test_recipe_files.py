@@ -68,8 +68,16 @@ def test_code_that_names_no_licence_is_refused_until_its_owner_states_one(tmp_pa
     (problem,) = check_recipe(own(folder, ""))
     assert "names a licence" in problem and "corpus.licence=LicenseRef-Own" in problem and "\n" not in problem
     assert check_recipe(own(folder, "MIT")) == []
-    (problem, *_) = check_recipe(own(folder, "CC-BY-NC-4.0"))
+    (problem,) = check_recipe(own(folder, "CC-BY-NC-4.0"))
     assert "CC-BY-NC-4.0" in problem and "LicenseRef-Own" in problem
+
+
+@pytest.mark.parametrize(
+    ("stated", "near"), [("MTI", "'MIT'"), ("LicenceRef-Own", "'LicenseRef-Own'"), (" ", "spdx.org")]
+)
+def test_a_licence_that_is_misspelt_is_told_from_one_that_is_not_open(tmp_path: Path, stated: str, near: str) -> None:
+    (problem,) = check_recipe(own(write(tmp_path / "mine", core_py=GOOD), stated))
+    assert repr(stated) in problem and "no SPDX expression" in problem and near in problem
 
 
 @pytest.mark.parametrize(

@@ -5,16 +5,8 @@ import sys
 
 import pytest
 
-from app.corpus.sources.licences import (
-    OSI_PATH,
-    TABLE_PATH,
-    LicenceVerdict,
-    bare_words,
-    judge_expression,
-    judge_licence,
-    licence_table,
-    name_key,
-)
+from app.corpus.sources.licence_texts import OSI_PATH, TABLE_PATH, bare_words, licence_table, name_key
+from app.corpus.sources.licences import LicenceVerdict, judge_expression, judge_licence
 from tests.unit.corpus.sources.texts import (
     APACHE_HEADER,
     APPENDICES,

@@ -56,6 +56,10 @@ LEFT_OUT = {
     "MIT with one more condition": ({**project('"MIT"'), "LICENSE": ONE_MORE}, AT),
     "the GPL under an MIT expression": ({**project('"MIT"'), "LICENSE": GPL}, AT),
     "the GPL beside the MIT text": ({**project('"MIT"'), "LICENSE": MIT, "COPYING": GPL}, AT),
+    "terms that take distribution away": (
+        {**project('"MIT"'), "LICENSE": MIT + "\nIt is not to be distributed.\n"},
+        AT,
+    ),
     "a text of nobody knows what": ({**project('"MIT"'), "LICENSE": "Look at it, and be happy. " * 9}, AT),
     "a GPL folder": ({"LICENSE": MIT, "contrib/foo/COPYING": GPL}, "contrib/foo/core.py"),
     "a GPL folder by its file's ending": ({"LICENSE": MIT, "pkg/bundled/LICENSE.GPL": GPL}, "pkg/bundled/deep/core.py"),
@@ -112,6 +116,14 @@ TAKEN = {
     "setup.py": ({"setup.py": "import setuptools\nsetuptools.setup(name='x', license='MIT')\n"}, "MIT"),
     "a named file": ({**project('{file = "legal/terms.txt"}'), "legal/terms.txt": MIT}, "MIT"),
     "named files": ({"setup.cfg": "[metadata]\nlicense_files = legal/*.txt\n", "legal/terms.txt": MIT}, "MIT"),
+    "authors named as a licence file": (
+        {**project('"MIT"\nlicense-files = ["LICENSE", "AUTHORS"]'), "LICENSE": MIT, "AUTHORS": "Jane Doe\n" * 9},
+        "MIT",
+    ),
+    "a word on what a release leaves out": (
+        {**project('"MIT"'), "LICENSE": MIT + "\nFiles in the sandbox are not distributed with releases.\n"},
+        "MIT",
+    ),
     "a byte-order mark": ({"pyproject.toml": b"\xef\xbb\xbf" + project('"MIT"')["pyproject.toml"].encode()}, "MIT"),
     "a choice with the GPL text": (
         {**project('"MIT OR GPL-3.0-only"'), "LICENSE": MIT, "COPYING": GPL},

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from app.corpus.sources.licences import licence_table
+from app.corpus.sources.licence_texts import licence_table
 
 APPENDICES = Path(__file__).with_name("appendices")
 MIT = """MIT License
