@@ -29,13 +29,15 @@ NO_TEXT = re.compile(
     r"\.(?:pyi?|pyc|so|pyd|jsx?|tsx?|css|map|json|ya?ml|toml|cfg|ini|xml|csv|html?|h|c|cc|cpp|hpp|rs|go|sh|png|svg|gz|zip)$",
     re.I,
 )
+_BESIDE = re.compile(r"\.\w+\.license$")
+"""REUSE's FILE.license, which speaks of that file alone."""
 REUSE_FILES = ("REUSE.toml", ".reuse/dep5")
 _INFO = re.compile(r"^[^/]+\.dist-info/licenses/(?:src/|lib/)?(?=[^/]+/)")
 
 
 def is_licence(name: str) -> bool:
     """Whether a file of that name holds a licence's text."""
-    return bool(LICENCE_FILE.fullmatch(name)) and not NO_TEXT.search(name)
+    return bool(LICENCE_FILE.fullmatch(name)) and not NO_TEXT.search(name) and not _BESIDE.search(name)
 
 
 def is_rights_file(path: str) -> bool:

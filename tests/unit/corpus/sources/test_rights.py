@@ -131,6 +131,7 @@ TAKEN = {
     ),
     "the LGPL with the GPL that it refers to": ({**project('"LGPL-3.0-only"'), "COPYING": GPL}, "LGPL-3.0-only"),
     "a permissive folder": ({**project('"Apache-2.0"'), "pkg/LICENSE": BSD_3}, "BSD-3-Clause"),
+    "a table's own licence beside it": ({"LICENSE": MIT, "pkg/table.json.license": TAG.format("CC0-1.0")}, "MIT"),
     "a copy of the whole's licence": ({"LICENSE": MIT, "pkg/LICENSE": MIT}, "MIT"),
     "inner metadata that name no licence": ({"LICENSE": MIT, "pkg/pyproject.toml": "[tool.ruff]\n"}, "MIT"),
 }
@@ -231,3 +232,20 @@ def test_an_owners_own_words_hold_nothing_back_but_other_peoples_licences_do() -
     assert judge_header("# License: MIT\n", own).licence == "LicenseRef-Own AND MIT"
     for line in ("Licensed under GPLv3", "License: CC BY-NC 4.0"):
         assert not judge_header(f"# {line}\n", own).approved
+
+
+@pytest.mark.parametrize(
+    ("notice", "licence"),
+    [
+        ("GNU General Public License as published by the Free Software\n# Foundation, version 3", "GPL-3.0-only"),
+        (
+            "GNU Lesser General\n# Public License; either\n# version 2.1 of the License, or any later",
+            "LGPL-2.1-or-later",
+        ),
+        ("GNU Lesser General Public License version 3 or (at your option) any later version", "LGPL-3.0-or-later"),
+        ("Licensed under the LGPL: https://www.gnu.org/licenses/old-licenses/lgpl-2.1.en.html", "LGPL-2.1-only"),
+        ("Licensed under the GPL", "GPL-2.0-or-later"),
+    ],
+)
+def test_a_gnu_licence_in_a_head_has_the_version_that_the_notice_names(notice: str, licence: str) -> None:
+    assert judge_header(f"# Distributed under the terms of the {notice}.\nimport os\n", "").licence == licence
