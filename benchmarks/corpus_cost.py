@@ -1,9 +1,10 @@
 """What a whole corpus build costs in this checkout beside another one: CPU seconds, one after the other in turn.
 
 Builds the same recipe under the same settings by both checkouts, A B A B, `--pairs` times, with the interpreter that
-runs this. The figure is user and system time of all processes of a build, Ray's and the sandbox's among them: other
-work on the machine lengthens the wall time, which is given beside it. A process that ends between two looks is counted
-where its parent waits for it. Prints one JSON line with every build and the ratio of the medians.
+runs this. The figure is user and system time of all processes of a build, the sandbox's among them. Other work on the
+machine lengthens the wall time, which is given beside it, and with it what Ray's own daemons use while they wait: their
+time is left out and given beside it too. A process that ends between two looks is counted where its parent waits for
+it. Prints one JSON line with every build and the ratio of the medians.
 
 The other checkout: `git worktree add FOLDER COMMIT`.
 Run: python -m benchmarks.corpus_cost --against FOLDER [--pairs 3] [--profile laptop] [--set KEY=VALUE ...]
@@ -12,6 +13,7 @@ Run: python -m benchmarks.corpus_cost --against FOLDER [--pairs 3] [--profile la
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -24,6 +26,7 @@ from typing import Any, TypeAlias
 import psutil
 
 LOOK_S = 0.25
+DAEMONS = re.compile(r"gcs_server|/raylet|ray/dashboard|log_monitor|monitor\.py|ray::\w*Agent|runtime_env/agent")
 Key: TypeAlias = tuple[int, float]
 """Number and start of a process: numbers are given again."""
 
@@ -33,6 +36,7 @@ class Seen:
     """A process: its own CPU seconds and those of the children that it has waited for."""
 
     process: psutil.Process
+    is_daemon: bool = False
     own: float = 0.0
     waited: float = 0.0
     children: list[Key] = field(default_factory=list)
@@ -63,18 +67,20 @@ class ProcessTree:
             seen = self._seen[key]
             try:
                 used = seen.process.cpu_times()
+                seen.is_daemon = seen.is_daemon or bool(DAEMONS.search(" ".join(seen.process.cmdline())))
             except psutil.Error:
                 del self._alive[pid]
                 continue
             seen.own, seen.waited = used.user + used.system, used.children_user + used.children_system
 
-    def cpu_seconds(self) -> float:
-        """Of all processes seen, and of those that came and went between two looks."""
-        return self._used(self._root)
+    def cpu_seconds(self) -> tuple[float, float]:
+        """Of the work, with what came and went between two looks; and of Ray's daemons."""
+        daemons = sum(seen.own for seen in self._seen.values() if seen.is_daemon)
+        return self._used(self._root), daemons
 
     def _used(self, key: Key) -> float:
         seen = self._seen[key]
-        return seen.own + max(seen.waited, sum(map(self._used, seen.children)))
+        return (0 if seen.is_daemon else seen.own) + max(seen.waited, sum(map(self._used, seen.children)))
 
 
 def _key(process: psutil.Process) -> Key:
@@ -101,7 +107,8 @@ def build(checkout: Path, profile: str, settings: list[str]) -> dict[str, Any]:
                 print(said.read()[-2000:], file=sys.stderr)
                 raise subprocess.CalledProcessError(started.returncode, command)
         manifest = json.loads((run / "corpus" / "manifest.json").read_text())
-    figures = {"cpu_s": round(tree.cpu_seconds(), 1), "wall_s": round(wall, 1)}
+    used, waiting = (round(seconds, 1) for seconds in tree.cpu_seconds())
+    figures = {"cpu_s": used, "daemons_cpu_s": waiting, "wall_s": round(wall, 1)}
     return figures | {key: manifest[key] for key in ("documents", "tokens")}
 
 
