@@ -26,7 +26,7 @@ from typing import Any, TypeAlias
 import psutil
 
 LOOK_S = 0.25
-DAEMONS = re.compile(r"gcs_server|/raylet|ray/dashboard|log_monitor|monitor\.py|ray::\w*Agent|runtime_env/agent")
+DAEMONS = re.compile(r"gcs_server|raylet/raylet|ray/dashboard|log_monitor|/monitor\.py|ray::\w*Agent|runtime_env/agent")
 Key: TypeAlias = tuple[int, float]
 """Number and start of a process: numbers are given again."""
 
@@ -67,7 +67,9 @@ class ProcessTree:
             seen = self._seen[key]
             try:
                 used = seen.process.cpu_times()
-                seen.is_daemon = seen.is_daemon or bool(DAEMONS.search(" ".join(seen.process.cmdline())))
+                seen.is_daemon = bool(
+                    DAEMONS.search(" ".join(seen.process.cmdline()[:3]))
+                )  # workers name them further on
             except psutil.Error:
                 del self._alive[pid]
                 continue
