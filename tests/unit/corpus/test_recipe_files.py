@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from app.corpus.manifest import require_something
 from app.corpus.recipe_check import check_recipe
 from app.corpus.recipe_files import from_anywhere, load_recipe
 from app.corpus.recipes import Recipe, split_of
@@ -12,6 +13,7 @@ from app.corpus.sources.find import find_distributions
 from app.errors import UserError
 from app.overrides import with_overrides
 from app.profiles import smoke
+from app.runs import Run
 from app.settings import CorpusSettings
 from tests.unit.corpus.sources.test_find import GOOD
 
@@ -139,3 +141,11 @@ def test_a_python_file_or_a_licence_beside_a_recipe_file_is_one_sentence(tmp_pat
         load_recipe(str(tmp_path / "core.py"))
     with pytest.raises(UserError, match=r"corpus\.licence = 'MIT' .* sources of the kind tree"):
         load_recipe(CorpusSettings(recipe=str(tmp_path / "r.yaml"), licence="MIT"))
+
+
+def test_a_folder_of_which_nothing_is_learnt_is_one_sentence_with_the_reasons(tmp_path: Path) -> None:
+    made = {"rows": 0, "problems": {"train": {"mined": 0}}, "rejected": {"test": 24}, "recipe": {"name": "mine"}}
+    with pytest.raises(UserError, match=r"'mine' gives nothing to learn.*\(test 24\).*rejected\.parquet"):
+        require_something(Run(tmp_path), made)
+    require_something(Run(tmp_path), made | {"rows": 1})
+    require_something(Run(tmp_path), made | {"problems": {"train": {"mined": 1}}})
