@@ -154,7 +154,9 @@ def build_corpus(
         assembling.append(AssembleJob(identity=made_of, build=build, **own))
     discard_others(run.train_shards, assembling)
     counts = assemble_shards(assembling, at_once)
-    write_json(run.corpus_manifest, manifest.write_tables(run, profile, plan, copies, mined, counts, facts))
+    made = manifest.write_tables(run, profile, plan, copies, mined, counts, facts)
+    manifest.require_something(run, made)
+    write_json(run.corpus_manifest, made)
     shutil.rmtree(run.corpus_work)
 
 

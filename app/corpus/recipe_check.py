@@ -24,8 +24,9 @@ from app.corpus.recipes import (
 )
 from app.corpus.sources import packages, tables, task_files, the_stack
 from app.corpus.sources.distributions import Distribution
-from app.corpus.sources.licences import is_spdx, judge_stated
-from app.errors import UserError
+from app.corpus.sources.licence_texts import approved_ids
+from app.corpus.sources.licences import expression_of, is_spdx, judge_stated
+from app.errors import UserError, did_you_mean
 from app.problem_sets.task import Task
 
 
@@ -97,8 +98,17 @@ def _problems(source: CodeSource | TaskSource, recipe: Recipe, usable: list[Dist
             allow = frozenset(recipe.licences.also_allow)
             stated = source.licence if isinstance(source, Tree) else ""
             if stated and not (verdict := judge_stated(stated, also_allow=allow)).approved:
-                yield f"licence {stated!r}: {verdict.reason} {OWN_RIGHTS}"
+                yield f"licence {stated!r}: {_meant(stated) or verdict.reason} {OWN_RIGHTS}"
+                return
             yield from _local_problems(source, list(packages.local_distributions(source, allow)), usable)
+
+
+def _meant(stated: str) -> str:
+    """A sentence for what is no licence's name, with the nearest one; empty for a licence that is known."""
+    if is_spdx(expression_of(stated) or stated):
+        return ""
+    near = did_you_mean(stated, (*approved_ids(), "LicenseRef-Own"), "https://spdx.org/licenses has them")
+    return f"this is no SPDX expression of licences ({near});"
 
 
 def _local_problems(source: CodeSource, distributions: list[Distribution], usable: list[Distribution]) -> Iterator[str]:

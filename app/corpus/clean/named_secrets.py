@@ -39,6 +39,8 @@ _NO_SECRET = re.compile(
     r"column|prefix|suffix|arn|algorithm|alg|policy|link|model|template|hint|description|expected_output)s?(?:$|_)"
 )
 """Names that hold a secret's word for something else."""
+_CURSOR = re.compile(r"(?:page|next|continuation|pagination)[_ -]?$")
+"""Before `token`: a place in a list."""
 _TAIL = re.compile(r"[\w-]{0,40}")
 _HEAD = re.compile(r"[\w-]{0,40}$")
 _QUOTED = re.compile(
@@ -57,6 +59,7 @@ _QUOTED = re.compile(
 _BARE = re.compile(
     r"""(?x) \\?["'`]?\s*(?:=|:|\bis\b|%3[dD])[ ]*(?P<value>(?:[^\s"'`\\,;&<>()\[\]|]|&(?!\w+=)){7,200})"""
 )
+_COMPARED = re.compile(r"\w+(?:[=!<>]=)\w+")
 _COMMA = re.compile(r"^[^,=(]*,\s*\S{0,4}$")
 _OPTION = re.compile(r"[ =]+[\"']?(?P<value>(?!-)[^\s\"'`\\,;&<>(){}\[\]|=]{7,200})")
 _VALUES = {
@@ -101,6 +104,8 @@ def _behind(text: str, low: str, word: str, start: int, end: int) -> Iterator[Sp
         yield from _login(text, low, word, start, end)
         return
     if word in _WORDS and (low[end : end + 1].isalnum() or (start and low[start - 1].isalnum())):
+        return
+    if word == "token" and _CURSOR.search(low, max(0, start - 14), start):
         return
     if word == _KEY and not _KEY_OF.search(low, max(0, start - 14), start):
         return
@@ -148,6 +153,8 @@ def _quoted(text: str, found: re.Match[str], is_pass: bool) -> Iterator[Span]:
 
 def _bare(found: re.Match[str], is_pass: bool, kinds: int = 2) -> Iterator[Span]:
     value = found["value"].rstrip(".:?}{")
+    if _COMPARED.fullmatch(value):
+        return
     start = found.start("value")
     if is_key(value):
         yield start, start + len(value), PASSWORD if is_pass else API_KEY

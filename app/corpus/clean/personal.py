@@ -17,9 +17,15 @@ import ahocorasick_rs
 
 from app.corpus.clean.masks import CARD, EMAIL, IBAN, IP_ADDRESS, PHONE, Span, apart, lowered
 
-_DOMAIN = re.compile(r"@(?<=[\w+-]@)([\w-]+(?:\.[\w-]+)*\.[^\W\d_]{2,18})(?![\w-]|\.\w|\()")
+_DOMAIN = re.compile(r"@(?<=[\w+-]@)(?!\d{1,2}\.)([\w-]+(?:\.[\w-]+)*\.[^\W\d_]{2,18})(?![\w-]|\.\w|\(|/+\w)")
+"""What a path follows is part of an address, and `foo@1.bar` counts something."""
 _LOCAL = re.compile(r"[\w.%+-]+$")
-_RESERVED = re.compile(r"(?i)(?:.*\.)?(?:example\.(?:com|org|net|edu)|test|invalid|localhost|example|local)$")
+_RESERVED = re.compile(
+    r"(?i)(?:.*\.)?(?:example\.(?:com|org|net|edu)|test|invalid|localhost|example|local)$"
+    r"|(?:[a-pr-wy]|foo|bar|baz|foobar|(?:my|your)?-?domain|host)\.(?:com|org|net)$|openssh\.com$|libssh\.org$"
+)
+"""Domains for examples (RFC 2606), of one letter, and written for one; and the ends of names that SSH gives
+its algorithms (RFC 4251, section 6)."""
 _FILE = re.compile(r"(?i)\.(?:py|txt|json|ya?ml|pkl|zip|png|jpg|html?|md|jit|mt)$")
 """Name@version.pkl and the like."""
 _AT, _DOT = (
@@ -35,10 +41,10 @@ _IPV4 = re.compile(r"(?<![\w.-])(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|\.\d|/\d)")
 _IPV4_HINT = re.compile(r"\.\d{1,3}\.\d{1,3}\.\d")
 _IPV6 = re.compile(r"(?<![\w:.])[0-9a-fA-F]{1,4}:[0-9a-fA-F:]{2,40}(?:\d+\.\d+\.\d+\.\d+)?(?![\w:]|/\d)")
 _IPV6_HINT = re.compile(r":[0-9a-fA-F]{1,4}:[0-9a-fA-F]{0,4}:")
-_UNICAST = ipaddress.ip_network("2000::/3")
-"""All addresses of machines that IANA has given out."""
-_WELL_KNOWN = {"2001:4860:4860::8888", "2001:4860:4860::8844", "2606:4700:4700::1111"}
-"""Resolvers that are open to everybody."""
+_UNICAST, _SIX_TO_FOUR = ipaddress.ip_network("2000::/3"), ipaddress.ip_network("2002::/16")
+"""All addresses of machines that IANA has given out; and those among them that stand for one of IPv4 (RFC 3056)."""
+_WELL_KNOWN = {"2001:4860:4860::8888", "2001:4860:4860::8844", "2606:4700:4700::1111", "123.45.67.89"}
+"""Resolvers that are open to everybody, and digits in a row."""
 _VERSION = re.compile(r"(?i)(?:version|release|v\.|ver|firmware|build|oid|objectid|==|>=|<=|~=)[^\n]{0,30}$")
 _PLUS = re.compile(r"\+(?<![\w+]\+)(?=[1-9])[\d ()./-]{7,24}\d(?![\w.])")
 _NATIONAL = re.compile(r"(?<![\w.+-])(?:\(\d{3}\) ?|\d{3}[-. ])\d{3}[-.]\d{4}(?![\w-]|\.\d)")
@@ -116,7 +122,7 @@ def _is_public(address: str) -> bool:
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return False
-    is_unicast = parsed.version == 4 or parsed in _UNICAST
+    is_unicast = parsed.version == 4 or (parsed in _UNICAST and parsed not in _SIX_TO_FOUR)
     return parsed.is_global and not parsed.is_multicast and is_unicast and address not in _WELL_KNOWN
 
 

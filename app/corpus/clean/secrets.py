@@ -31,8 +31,11 @@ from app.corpus.clean.secret_values import is_key, is_shown
 FORMS_PATH = Path(__file__).resolve().parents[3] / "datasets" / "secret_forms.yaml"
 _AROUND = 200
 """Characters on both sides of an anchor in which a pattern is searched that begins before it."""
-_URL = re.compile(r"://(?:((?:[^\s:/@\"'<>{}%$|\\]|%[0-9A-Fa-f]{2}){0,60}):)?([^\s/\"'<>{}|\\]{3,120})@(?=[\w\[{-])")
-"""User and password of an address; what has no colon is a token, as in Sentry's."""
+_URL = re.compile(
+    r"(?<!github)://(?:((?:[^\s:/@\"'<>{}%$|\\]|%[0-9A-Fa-f]{2}){0,60}):)?([^\s/\"'<>{}|\\]{3,120})@(?=[\w\[{-])"
+)
+"""User and password of an address; what has no colon is a token, as in Sentry's. fsspec's github://OWNER:REPOSITORY@REF
+holds none."""
 _SHOWN = re.compile(
     r"(?i)[x*.#]+|redacted|\[?(?:my|your|the|some|a|db)?[-_]?(?:pass|passwd|password|pwd|secret|token|key|pw)_?\d*\]{0,2}|\$\{?\w+\}?|%\w+%?"
 )

@@ -6,14 +6,8 @@ import functools
 
 from app.corpus.recipes import Recipe, TaskSource, Tree
 from app.corpus.records import Origin
-from app.corpus.sources.licences import (
-    LicenceVerdict,
-    judge_expression,
-    judge_stated,
-    licence_table,
-    licensing,
-    parsed,
-)
+from app.corpus.sources.licence_texts import licence_table
+from app.corpus.sources.licences import LicenceVerdict, judge_expression, judge_stated, licensing, parsed
 
 
 def not_admitted(origin: Origin, recipe: Recipe) -> str:

@@ -13,17 +13,8 @@ import re
 from collections.abc import Sequence
 from email.message import Message
 
-from app.corpus.sources.licences import (
-    LicenceVerdict,
-    bare_words,
-    cut_texts,
-    expression_of,
-    first_phrase,
-    judge_licence,
-    licence_table,
-    licensing,
-    parsed,
-)
+from app.corpus.sources.licence_texts import cut_file, first_phrase, licence_table
+from app.corpus.sources.licences import LicenceVerdict, expression_of, judge_licence, licensing, parsed
 from app.corpus.sources.package_headers import field
 
 SHORT, LONG = 12, 300
@@ -31,7 +22,8 @@ SHORT, LONG = 12, 300
 _GNU = re.compile(r"(A|L)?GPL-")
 _USE = r"(?:use|used|copy|copied|modify|modified|distribute|distributed|redistributed?|sell|sold|sublicense)"
 _LIMIT = re.compile(
-    rf" (?:(?:may|must|shall|can|do|does|will|are|is) not|cannot|never) (?:be |to |otherwise )*{_USE}"
+    rf" (?:(?:(?:may|must|shall|can|do|does|will) not|cannot|never) (?:be |to |otherwise )*"
+    rf"|(?:are|is) not (?:to|permitted|allowed|authori[sz]ed|licen[cs]ed) (?:to |be )*){_USE}"
     r"(?! (?:\w+ ){0,4}?(?:endorse|advertising|promote|compliance))(?: \w+){0,4}"
     r"| (?:used|use|licensed|available|provided|granted) (?:only|solely|exclusively)(?: \w+){0,4}"
     r"| (?:only|solely|exclusively) be used(?: \w+){0,4}| no (?:other )?(?:rights?|permission|licen[cs]e) (?:is|are) "
@@ -59,7 +51,7 @@ def judge_package(header: Message, texts: Sequence[str], also_allow: frozenset[s
 def contradiction(texts: tuple[str, ...], licence: str) -> str:
     """Why the licence texts do not fit the expression that the metadata name; empty where they do."""
     table, permissive = licence_table(), licence_table()["permissive"]
-    looked = [(text, *cut_texts(bare_words(text))) for text in texts]
+    looked = [(text, *cut_file(text)) for text in texts]
     is_there = any(covered(spdx, licence) for _, found, _ in looked for spdx in found)
     for text, found, left in looked:
         for spdx in found:
@@ -87,7 +79,8 @@ def _names(text: str, words: str, licence: str) -> bool:
         expression_of(text),
         *(spdx for spdx, phrases in licence_table()["header_phrases"].items() if first_phrase(phrases, text)),
     ]
-    begins = [known.licence for known in licence_table()["texts"] if known.licence and f" {known.begin} " in words]
+    known = [text for text in licence_table()["texts"] if text.licence]
+    begins = [one.licence for one in known if any(f" {phrase} " in words for phrase in one.begin)]
     return any(covered(spdx, licence) for spdx in (*named, *begins) if spdx)
 
 

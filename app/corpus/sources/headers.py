@@ -13,18 +13,9 @@ import functools
 import re
 
 from app.corpus.sources.agreement import covered
-from app.corpus.sources.licences import (
-    LicenceVerdict,
-    bare_words,
-    cut_texts,
-    expression_of,
-    first_phrase,
-    judge_expression,
-    licence_table,
-    licensing,
-    parsed,
-)
-from app.corpus.sources.notices import later_notices, names_in, terms_in
+from app.corpus.sources.licence_texts import bare_words, cut_texts, first_phrase, licence_table
+from app.corpus.sources.licences import LicenceVerdict, expression_of, judge_expression, licensing, parsed
+from app.corpus.sources.notices import gnu_versions, later_notices, names_in, terms_in
 from app.corpus.sources.texts import MAX_LINES, copyright_lines
 
 MAX_HEAD_CHARS = 12_000
@@ -67,7 +58,10 @@ def judge_header(text: str, package_licence: str, also_allow: frozenset[str] = f
     named, unknown = names_in(notice)
     if unknown and not own:
         return _header(False, "", f"The licence '{unknown}' is not known.")
-    return _judge_stated((*stated, *_named_licences(bare_words(notice)), *named), package_licence, also_allow)
+    told = (*_named_licences(bare_words(notice)), *named)
+    if versions := gnu_versions(notice):
+        told = tuple(versions.get(spdx.partition("-")[0], spdx) for spdx in told)
+    return _judge_stated((*stated, *told), package_licence, also_allow)
 
 
 @functools.lru_cache(maxsize=64)

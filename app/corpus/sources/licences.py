@@ -16,34 +16,29 @@ Use::
 
 Sources: what the OSI approves is in ``datasets/osi_approved.yaml``, made from the flags of the SPDX licence list;
 expressions are parsed by ``license-expression``; names, classifiers and texts are looked up in
-``datasets/licenses.yaml``. What single files say of themselves is read by `headers`.
+``datasets/licenses.yaml`` (`licence_texts`). What single files say of themselves is read by `headers`.
 
 Limits: no legal advice. Metadata is believed when it names a licence. A name for several licences ("BSD") is given as
-an OR of those it may mean. Texts are told by landmarks and word counts, not compared word by word; a GPL text alone is
-taken as "-only". ``licence_texts`` is for licence files proper, all of which count (AND), not for NOTICE, AUTHORS or
-README.
+an OR of those it may mean. ``licence_texts`` is for licence files proper, all of which count (AND), not for NOTICE,
+AUTHORS or README.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+from app.corpus.sources.licence_texts import approved_ids, first_phrase, licence_table, name_key, recognised_text
 
 if TYPE_CHECKING:
     from license_expression import LicenseSymbol, LicenseWithExceptionSymbol, Licensing, RenderableFunction
 
     Node: TypeAlias = RenderableFunction | LicenseSymbol | LicenseWithExceptionSymbol
 
-TABLE_PATH = Path(__file__).resolve().parents[3] / "datasets" / "licenses.yaml"  # `app.runs` loads pydantic
-OSI_PATH = TABLE_PATH.with_name("osi_approved.yaml")
 # A License field longer than any name, or of several lines, holds the licence itself.
 LONGEST_NAME = 200
 OWN_RIGHTS = re.compile(r"LicenseRef-[A-Za-z0-9.-]*[A-Za-z0-9]")
-# Words that do not tell one licence name from another.
-FILLER = {"the", "license", "licenses", "licence", "licences", "licensed", "under", "version", "ver", "terms", "of"}
-FILLER |= {"osi", "approved"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,40 +51,6 @@ class LicenceVerdict:
     licence: str
     evidence: str
     reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LicenceText:
-    """Landmarks of one licence text, as `bare_words` gives them; `words` is the range of its word count."""
-
-    licence: str
-    begin: str
-    end: str
-    words: Sequence[int]
-    holds: Sequence[str] = ()
-
-
-@cache
-def licence_table() -> dict[str, Any]:
-    """The yaml table with its names as word sets (`name_key`) and its texts as `LicenceText`."""
-    import yaml
-
-    table: dict[str, Any] = yaml.safe_load(TABLE_PATH.read_text(encoding="utf-8"))
-    table["aliases"] = {name_key(alias): spdx for spdx, names in table["aliases"].items() for alias in names}
-    table["silent_names"] = frozenset(table["silent_fields"])
-    table["silent_fields"] = {name_key(name) for name in table["silent_fields"]}
-    table["rest"]["never"] = frozenset(table["rest"]["never"])
-    table["permissive"] = frozenset(table["permissive"])
-    table["texts"] = [LicenceText(**entry) for entry in table["texts"]]
-    return table
-
-
-def name_key(name: str) -> frozenset[str]:
-    """The words that tell a licence name from others: "GNU GPL v3+" and "GNU GPL (version 3.0 or later)" are one."""
-    spaced = re.sub(r"(?<=[a-z])v?(?=\d)|\bv\.?\s*(?=\d)", " ", name.lower().replace("non-", "non"))
-    spaced = re.sub(r"\+|>=", " or later ", spaced)
-    words = re.findall(r"\d+(?:\.\d+)*|[a-z]+", spaced)
-    return frozenset(re.sub(r"^(\d+)\.0$", r"\1", word) for word in words) - FILLER
 
 
 def judge_licence(
@@ -159,7 +120,7 @@ def _judge(expressions: Sequence[str], evidence: str, also_allow: frozenset[str]
     if len(nodes) < len(expressions):
         return _rejected(evidence, f"'{shown}' can't be parsed as an SPDX expression.")
     node = nodes[0] if len(nodes) == 1 else licensing().AND(*nodes)
-    kept, refused = _approved_part(node, _approved_ids() | {spdx.lower() for spdx in also_allow})
+    kept, refused = _approved_part(node, _approved_lower() | {spdx.lower() for spdx in also_allow})
     if kept is None:
         reason = f"The OSI does not approve {', '.join(dict.fromkeys(refused))} (read from the {evidence}: '{shown}')."
         return _rejected(evidence, reason, str(node.simplify()))
@@ -190,7 +151,7 @@ def expression_of(value: str) -> str | None:
     """SPDX expression that a name, an expression or a licence text means."""
     value = value.strip()
     if _is_text(value):
-        return _recognised_text(value)
+        return recognised_text(value)
     if alias := licence_table()["aliases"].get(name_key(value)):
         return alias
     if is_spdx(value):
@@ -212,54 +173,6 @@ def is_spdx(value: str) -> bool:
     node = parsed(value)
     keys = [] if node is None else licensing().license_keys(node)
     return bool(keys) and all(key.startswith("LicenseRef-") or key in licensing().known_symbols for key in keys)
-
-
-def _recognised_text(text: str) -> str | None:
-    """The AND of the licences whose texts make up the whole text; None when it holds anything else."""
-    rest = licence_table()["rest"]
-    found, left = cut_texts(bare_words(text))
-    # A condition may hide in a copyright line, so all that is left is searched for one, before those lines go.
-    if not found or not rest["never"].isdisjoint(left.split()):
-        return None
-    for line in re.findall(r"^\W*(?:\(c\)|©|copyright|all rights reserved).*$", text, re.IGNORECASE | re.MULTILINE):
-        left = left.replace(bare_words(line), " ", 1)
-    if len(left.split()) > rest["words"]:
-        return None
-    return " AND ".join(dict.fromkeys(found))
-
-
-def cut_texts(words: str) -> tuple[list[str], str]:
-    """The SPDX ids of the licence texts in `words` (made by `bare_words`), and the words without them."""
-    found = []
-    for licence in licence_table()["texts"]:
-        shorter = _without(licence, words)
-        if shorter != words and licence.licence:
-            found.append(licence.licence)
-        words = shorter
-    return found, words
-
-
-def _without(licence: LicenceText, words: str) -> str:
-    """The words less every span that is this licence."""
-    begin, end, position = f" {licence.begin} ", f" {licence.end} ", 0
-    while (start := words.find(begin, position)) >= 0 and (stop := words.find(end, start)) >= 0:
-        span = words[start : stop + len(end)]
-        position = start + 1
-        fits = licence.words[0] <= len(span.split()) <= licence.words[1]
-        if fits and all(phrase in span for phrase in licence.holds):
-            words, position = f"{words[:start]} {words[start + len(span) :]}", 0
-    return words
-
-
-def bare_words(text: str) -> str:
-    """The bare words, each between single spaces: layout, bullets, quotes and section numbers fall away."""
-    return f" {' '.join(re.findall(r'[a-z]{2,}|[0-9]+[.][0-9]+|[0-9]{4}', text.lower()))} "
-
-
-def first_phrase(phrases: Sequence[str], text: str) -> str | None:
-    """The first of the phrases (bare words) that the text holds."""
-    words = bare_words(text)
-    return next((phrase for phrase in phrases if f" {phrase} " in words), None)
 
 
 def _rejected(evidence: str, reason: str, licence: str = "") -> LicenceVerdict:
@@ -291,8 +204,5 @@ def licensing() -> "Licensing":
 
 
 @cache
-def _approved_ids() -> frozenset[str]:
-    import yaml
-
-    held = yaml.safe_load(OSI_PATH.read_text(encoding="utf-8"))
-    return frozenset(spdx.lower() for spdx in held["ids"])
+def _approved_lower() -> frozenset[str]:
+    return frozenset(map(str.lower, approved_ids()))

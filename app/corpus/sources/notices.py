@@ -9,7 +9,8 @@ a version anywhere; what points elsewhere ("License: see LICENSE") says nothing.
 import functools
 import re
 
-from app.corpus.sources.licences import expression_of, first_phrase, licence_table
+from app.corpus.sources.licence_texts import first_phrase, licence_table
+from app.corpus.sources.licences import expression_of, is_spdx
 
 _HINTS = ("licen", "gpl", "confidential", "proprietary", "copyright", "(c) 2")
 _LATER = re.compile(
@@ -33,6 +34,12 @@ _UNDER = re.compile(
     re.I,
 )
 _GNU = re.compile(r"\b[AL]?GPL[- ]?v?\d(?:\.\d)?(?:\+|[- ]or[- ]later|[- ]only)?(?![\w.])")
+_GNU_OF = re.compile(
+    r"\bGNU\s+(?:(Lesser|Library|Affero)\s+)?General\s+Public\s+Licen[cs]e\b(?:(?!\bGNU\b)[\s\S]){0,160}?\bversion\s+(\d(?:\.\d)?)\b([\s\S]{0,60})"
+    r"|gnu\.org/licenses/(?:old-licenses/)?(a|l)?gpl-(\d\.\d)",
+    re.I,
+)
+"""A GNU licence and its version, as the notice that the FSF proposes has them, or by the address of the text."""
 _TERMS = re.compile(
     r"(?-i:\bCONFIDENTIAL\b|\bPROPRIETARY\b)|\b(?:strictly|company|highly) confidential\b"
     r"|\b(?:internal|academic|research|educational|personal|private|evaluation|non[- ]?commercial|in-house)"
@@ -99,6 +106,21 @@ def names_in(notice: str) -> tuple[tuple[str, ...], str]:
                 return tuple(dict.fromkeys(expressions)), unknown
             expressions += [known] if known else []
     return tuple(dict.fromkeys(expressions)), ""
+
+
+@functools.lru_cache(maxsize=4096)
+def gnu_versions(notice: str) -> dict[str, str]:
+    """SPDX id by family (GPL, LGPL, AGPL) of the GNU licences whose version a notice names."""
+    found: dict[str, str] = {}
+    for match in _GNU_OF.finditer(_unmarked(notice)):
+        word, version, after, letter, of_address = match.groups()
+        family = {"l": "LGPL", "a": "AGPL"}.get((word or letter or "")[:1].lower(), "GPL")
+        number = version or of_address
+        later = "or-later" if re.search(r"\bany\s+later|\bor\s+(?:newer|later)", after or "", re.I) else "only"
+        spdx = f"{family}-{number if '.' in number else f'{number}.0'}-{later}"
+        if is_spdx(spdx):
+            found.setdefault(family, spdx)
+    return found
 
 
 def _unmarked(notice: str) -> str:

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import os
 import platform
+import re
 import sys
 import sysconfig
 import zipfile
@@ -62,6 +63,8 @@ NOT_LIBRARY = (
 """Folders of Lib that teach nothing about the library: its tests and their data, demos, and tables made by programs."""
 UNJUDGED = ("duplicate", "unreadable", "empty")
 """Kinds of reasons of distributions whose licence was not looked at."""
+ABOUT_PEOPLE = re.compile(r"(?i)(?:AUTHORS|CONTRIBUTORS|CREDITS|MAINTAINERS|NOTICE|README|THANKS)(?:\W|$)")
+"""Files that packaging metadata name among the licence files and that hold no terms."""
 TREE_MARKS = (*METADATA, "requirements.txt", "Pipfile", "tox.ini", "environment.yml", ".git", "LICENSES", "REUSE.toml")
 
 
@@ -226,7 +229,10 @@ def source_tree(path: Path, allow: frozenset[str], stated: str = "") -> Distribu
     texts = {name: text for name, text in rights.items() if "/" not in name and is_licence(name)}
     for pattern in named:
         if not odd_path(pattern):
-            texts |= {str(file): read_text(file) for file in sorted(path.glob(pattern)) if file.is_file()}
+            files = [
+                file for file in sorted(path.glob(pattern)) if file.is_file() and not ABOUT_PEOPLE.match(file.name)
+            ]
+            texts |= {str(file): read_text(file) for file in files}
     found = [
         (SourceFile(path=shown(relative), location=str(path / relative)), reason)
         for relative, reason in python_files(path, FOREIGN)

@@ -17,7 +17,8 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from app.corpus.sources.agreement import contradiction, covered, judge_package
-from app.corpus.sources.licences import LicenceVerdict, judge_expression, licence_table
+from app.corpus.sources.licence_texts import licence_table
+from app.corpus.sources.licences import LicenceVerdict, judge_expression
 from app.corpus.sources.package_headers import METADATA, declared
 
 SPDX = re.compile(r"SPDX-License-Identifier:\s*([^\r\n#*\"']+)")
@@ -29,13 +30,15 @@ NO_TEXT = re.compile(
     re.I,
 )
 NOTICE_FILE = re.compile(r"NOTICES?(?:\.(?:txt|md|rst))?", re.I)
+_BESIDE = re.compile(r"\.\w+\.license$")
+"""REUSE's FILE.license, which speaks of that file alone."""
 REUSE_FILES = ("REUSE.toml", ".reuse/dep5")
 INFO = re.compile(r"^[^/]+\.dist-info/licenses/(?:src/|lib/)?(?=[^/]+/)")
 
 
 def is_licence(name: str) -> bool:
     """Whether a file of that name holds a licence's text."""
-    return bool(LICENCE_FILE.fullmatch(name)) and not NO_TEXT.search(name)
+    return bool(LICENCE_FILE.fullmatch(name)) and not NO_TEXT.search(name) and not _BESIDE.search(name)
 
 
 def is_notice(name: str) -> bool:

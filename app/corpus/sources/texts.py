@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from email.message import Message
 from pathlib import PurePosixPath
 
-from app.corpus.sources.licences import LONGEST_NAME, bare_words, cut_texts, licensing, parsed
+from app.corpus.sources.licence_texts import bare_words, cut_texts
+from app.corpus.sources.licences import LONGEST_NAME, licensing, parsed
 from app.corpus.sources.package_headers import field
 from app.corpus.sources.rights import INFO, is_licence, is_notice
 from app.files.text import one_line

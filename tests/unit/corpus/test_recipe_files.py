@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from app.corpus.manifest import require_something
 from app.corpus.recipe_check import check_recipe
 from app.corpus.recipe_files import from_anywhere, load_recipe
 from app.corpus.recipes import Recipe, split_of
@@ -12,6 +13,7 @@ from app.corpus.sources.find import find_distributions
 from app.errors import UserError
 from app.overrides import with_overrides
 from app.profiles import smoke
+from app.runs import Run
 from app.settings import CorpusSettings
 from tests.unit.corpus.sources.test_find import GOOD
 
@@ -68,8 +70,16 @@ def test_code_that_names_no_licence_is_refused_until_its_owner_states_one(tmp_pa
     (problem,) = check_recipe(own(folder, ""))
     assert "names a licence" in problem and "corpus.licence=LicenseRef-Own" in problem and "\n" not in problem
     assert check_recipe(own(folder, "MIT")) == []
-    (problem, *_) = check_recipe(own(folder, "CC-BY-NC-4.0"))
+    (problem,) = check_recipe(own(folder, "CC-BY-NC-4.0"))
     assert "CC-BY-NC-4.0" in problem and "LicenseRef-Own" in problem
+
+
+@pytest.mark.parametrize(
+    ("stated", "near"), [("MTI", "'MIT'"), ("LicenceRef-Own", "'LicenseRef-Own'"), (" ", "spdx.org")]
+)
+def test_a_licence_that_is_misspelt_is_told_from_one_that_is_not_open(tmp_path: Path, stated: str, near: str) -> None:
+    (problem,) = check_recipe(own(write(tmp_path / "mine", core_py=GOOD), stated))
+    assert repr(stated) in problem and "no SPDX expression" in problem and near in problem
 
 
 @pytest.mark.parametrize(
@@ -131,3 +141,11 @@ def test_a_python_file_or_a_licence_beside_a_recipe_file_is_one_sentence(tmp_pat
         load_recipe(str(tmp_path / "core.py"))
     with pytest.raises(UserError, match=r"corpus\.licence = 'MIT' .* sources of the kind tree"):
         load_recipe(CorpusSettings(recipe=str(tmp_path / "r.yaml"), licence="MIT"))
+
+
+def test_a_folder_of_which_nothing_is_learnt_is_one_sentence_with_the_reasons(tmp_path: Path) -> None:
+    made = {"rows": 0, "problems": {"train": {"mined": 0}}, "rejected": {"test": 24}, "recipe": {"name": "mine"}}
+    with pytest.raises(UserError, match=r"'mine' gives nothing to learn.*\(test 24\).*rejected\.parquet"):
+        require_something(Run(tmp_path), made)
+    require_something(Run(tmp_path), made | {"rows": 1})
+    require_something(Run(tmp_path), made | {"problems": {"train": {"mined": 1}}})

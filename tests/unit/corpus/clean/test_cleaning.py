@@ -171,7 +171,7 @@ def test_line_ends_inside_strings_are_not_made_up() -> None:
 
 
 def test_a_gpl_file_in_an_mit_package_is_rejected() -> None:
-    assert reason(GPL_HEAD + GOOD).startswith("licence header: GPL-2.0-or-later in a package under MIT")
+    assert reason(GPL_HEAD + GOOD).startswith("licence header: GPL-3.0-or-later in a package under MIT")
     assert reason(GPL_HEAD.replace("General", "Lesser General") + GOOD).startswith("licence header: LGPL")
     assert reason("# SPDX-License-Identifier: GPL-3.0-only\n" + GOOD).startswith("licence header: GPL-3.0-only")
     assert reason(GOOD + "__license__ = 'GPLv3'\n").startswith("licence header: GPL-3.0")

@@ -5,90 +5,23 @@ import sys
 
 import pytest
 
-from app.corpus.sources.licences import (
-    OSI_PATH,
-    TABLE_PATH,
-    LicenceVerdict,
-    bare_words,
-    judge_expression,
-    judge_licence,
-    licence_table,
-    name_key,
-)
-
-MIT = """MIT License
-
-Copyright (c) 2021 Jane Doe and other contributors
-
-Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated
-documentation files (the "Software"), to deal in the Software without restriction, including without limitation the
-rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit
-persons to whom the Software is furnished to do so, subject to the following conditions:
-
-The above copyright notice and this permission notice shall be included in all copies or substantial portions of the
-Software.
-
-THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE
-WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR
-COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR
-OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
-"""
-BSD_CLAUSES = """
-Redistribution and use in source and binary forms, with or without modification, are permitted provided that the
-following conditions are met:
-
-1. Redistributions of source code must retain the above copyright notice, this list of conditions and the following
-   disclaimer.
-2. Redistributions in binary form must reproduce the above copyright notice, this list of conditions and the following
-   disclaimer in the documentation and/or other materials provided with the distribution.
-"""
-BSD_ADVERTISING = """
-3. All advertising materials mentioning features or use of this software must display the following acknowledgement:
-   This product includes software developed by the organization.
-"""
-BSD_ENDORSEMENT = """
-* Neither the name of the copyright holder nor the names of its contributors may be used to endorse or promote products
-  derived from this software without specific prior written permission.
-"""
-BSD_DISCLAIMER = """
-THIS SOFTWARE IS PROVIDED BY THE COPYRIGHT HOLDERS AND CONTRIBUTORS "AS IS" AND ANY EXPRESS OR IMPLIED WARRANTIES,
-INCLUDING, BUT NOT LIMITED TO, THE IMPLIED WARRANTIES OF MERCHANTABILITY AND FITNESS FOR A PARTICULAR PURPOSE ARE
-DISCLAIMED. IN NO EVENT SHALL THE COPYRIGHT HOLDER OR CONTRIBUTORS BE LIABLE FOR ANY DIRECT, INDIRECT, INCIDENTAL,
-SPECIAL, EXEMPLARY, OR CONSEQUENTIAL DAMAGES (INCLUDING, BUT NOT LIMITED TO, PROCUREMENT OF SUBSTITUTE GOODS OR
-SERVICES; LOSS OF USE, DATA, OR PROFITS; OR BUSINESS INTERRUPTION) HOWEVER CAUSED AND ON ANY THEORY OF LIABILITY,
-WHETHER IN CONTRACT, STRICT LIABILITY, OR TORT (INCLUDING NEGLIGENCE OR OTHERWISE) ARISING IN ANY WAY OUT OF THE USE OF
-THIS SOFTWARE, EVEN IF ADVISED OF THE POSSIBILITY OF SUCH DAMAGE.
-"""
-BSD_2 = "Copyright (c) 2020, Jane Doe\nAll rights reserved.\n" + BSD_CLAUSES + BSD_DISCLAIMER
-BSD_3 = "BSD 3-Clause License\n\nCopyright (c) 2020, Jane Doe\n" + BSD_CLAUSES + BSD_ENDORSEMENT + BSD_DISCLAIMER
-BSD_4 = "Copyright (c) 1990 Jane Doe\n" + BSD_CLAUSES + BSD_ADVERTISING + BSD_ENDORSEMENT + BSD_DISCLAIMER
-ISC = """ISC License
-
-Copyright (c) 2018, Jane Doe
-
-Permission to use, copy, modify, and distribute this software for any purpose with or without fee is hereby granted,
-provided that the above copyright notice and this permission notice appear in all copies.
-
-THE SOFTWARE IS PROVIDED "AS IS" AND THE AUTHOR DISCLAIMS ALL WARRANTIES WITH REGARD TO THIS SOFTWARE INCLUDING ALL
-IMPLIED WARRANTIES OF MERCHANTABILITY AND FITNESS. IN NO EVENT SHALL THE AUTHOR BE LIABLE FOR ANY SPECIAL, DIRECT,
-INDIRECT, OR CONSEQUENTIAL DAMAGES OR ANY DAMAGES WHATSOEVER RESULTING FROM LOSS OF USE, DATA OR PROFITS, WHETHER IN AN
-ACTION OF CONTRACT, NEGLIGENCE OR OTHER TORTIOUS ACTION, ARISING OUT OF OR IN CONNECTION WITH THE USE OR PERFORMANCE OF
-THIS SOFTWARE.
-"""
-APACHE_HEADER = """Copyright 2020 Jane Doe
-
-Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with the
-License. You may obtain a copy of the License at
-
-    http://www.apache.org/licenses/LICENSE-2.0
-
-Unless required by applicable law or agreed to in writing, software distributed under the License is distributed on an
-"AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific
-language governing permissions and limitations under the License.
-"""
-JSON_LICENCE = MIT.replace("THE SOFTWARE IS", "The Software shall be used for Good, not Evil.\n\nTHE SOFTWARE IS")
-COMMONS_CLAUSE = (
-    '"Commons Clause" License Condition: the License does not grant to you the right to Sell the Software.\n'
+from app.corpus.sources.licence_texts import OSI_PATH, TABLE_PATH, bare_words, licence_table, name_key
+from app.corpus.sources.licences import LicenceVerdict, judge_expression, judge_licence
+from tests.unit.corpus.sources.texts import (
+    APACHE_HEADER,
+    APPENDICES,
+    BSD_2,
+    BSD_3,
+    BSD_4,
+    BSD_ADVERTISING,
+    BSD_CLAUSES,
+    BSD_DISCLAIMER,
+    COMMONS_CLAUSE,
+    ISC,
+    JSON_LICENCE,
+    MIT,
+    standin,
+    with_appendix,
 )
 
 OSI = "License :: OSI Approved :: "
@@ -112,14 +45,6 @@ def judge(
         licence_texts=licence_texts,
         also_allow=also_allow,
     )
-
-
-def standin(licence: str) -> str:
-    """A text with the landmarks and the word count of a long licence, which is not worth quoting in full."""
-    entry = next(entry for entry in licence_table()["texts"] if entry.licence == licence and entry.words[1] > 500)
-    marks = f"{entry.begin} {' '.join(entry.holds)} {entry.end}"
-    filling = " word" * ((entry.words[0] + entry.words[1]) // 2 - len(marks.split()))
-    return f"{entry.begin} {' '.join(entry.holds)}{filling} {entry.end}"
 
 
 @pytest.mark.parametrize(
@@ -230,6 +155,50 @@ def test_long_licence_texts_are_told_apart(licence: str) -> None:
     assert judge(licence_texts=(standin(licence),)).licence == licence
 
 
+@pytest.mark.parametrize("licence", sorted(path.stem for path in APPENDICES.iterdir()))
+def test_a_licence_text_with_its_appendix_is_that_licence(licence: str) -> None:
+    text = with_appendix(licence)
+    assert judge(licence_texts=(text,)).licence == licence
+    assert judge(licence_texts=(f"Copyright (c) 2020 Jane Doe\n\n{text}",)).licence == licence
+    assert not judge(licence_texts=(text + "\nYou may not sell the program.",)).approved
+    assert not judge(licence_texts=((APPENDICES / f"{licence}.txt").read_text().split("\n\n", 2)[-1],)).approved
+
+
+def test_the_notice_that_an_appendix_proposes_may_stand_before_the_text_but_is_no_licence_file_alone() -> None:
+    lines = (APPENDICES / "GPL-3.0-only.txt").read_text()
+    notice = lines[lines.index("This program is free") : lines.index("Also add")]
+    assert judge(licence_texts=(notice + standin("GPL-3.0-only"),)).licence == "GPL-3.0-only"
+    assert not judge(licence_texts=(notice,)).approved
+    with_exception = notice.replace("GNU General Public License for", "exception below, GNU General Public License for")
+    assert not judge(licence_texts=(with_exception + standin("GPL-3.0-only"),)).approved
+
+
+@pytest.mark.parametrize(
+    ("text", "old", "new"),
+    [
+        (MIT, "and/or sell copies", "but not sell copies"),
+        (MIT, "Software without restriction", "Software with restriction"),
+        (MIT, "THE SOFTWARE IS PROVIDED", "The Software must remain free.\n\nTHE SOFTWARE IS PROVIDED"),
+        (BSD_2, "are permitted provided", "are not permitted provided"),
+        (BSD_2, "retain the above copyright notice,", "retain the above copyright notice unmodified,"),
+        (BSD_3, "* Neither", "* Redistribution is permitted only with our microcontroller.\n* Neither"),
+        ("short" + BSD_CLAUSES + BSD_DISCLAIMER, "THIS SOFTWARE IS", BSD_ADVERTISING + "THIS SOFTWARE IS"),
+    ],
+    ids=[
+        "no sale",
+        "with restriction",
+        "must remain free",
+        "not permitted",
+        "unmodified",
+        "one product",
+        "advertising",
+    ],
+)
+def test_a_word_that_takes_a_right_away_makes_a_known_text_another(text: str, old: str, new: str) -> None:
+    assert old in text
+    assert not judge(licence_texts=(text.replace(old, new),)).approved
+
+
 def test_further_terms_after_or_inside_a_long_licence_text_are_noticed() -> None:
     gpl = standin("GPL-3.0-only")
     assert not judge(licence_texts=(gpl + " the engine is not covered",)).approved
@@ -279,7 +248,11 @@ def test_no_two_aliases_of_one_key_stand_for_different_licences() -> None:
 
 def test_phrases_of_the_table_are_bare_words_that_can_match() -> None:
     table = licence_table()
-    marks = [mark for text in table["texts"] for mark in (text.begin, text.end, *text.holds)]
+    marks = [
+        mark
+        for text in (*table["texts"], *table["appendices"])
+        for mark in (*text.begin, *text.end, *text.holds, *text.lacks)
+    ]
     marks += [phrase for phrases in table["header_phrases"].values() for phrase in phrases]
     marks += [*table["header_restrictions"], *table["copied_phrases"]]
     for phrase in (*marks, *table["restrictions"], *table["restricted_fields"], *table["rest"]["never"]):

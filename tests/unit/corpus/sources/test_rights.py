@@ -12,7 +12,7 @@ from app.corpus.sources.distributions import Distribution, read_source, under_ot
 from app.corpus.sources.find import find_distributions
 from app.corpus.sources.headers import judge_header
 from tests.unit.corpus.sources.test_find import COLUMNS, GOOD, row, write_lines
-from tests.unit.corpus.sources.test_licences import BSD_3, COMMONS_CLAUSE, MIT, standin
+from tests.unit.corpus.sources.texts import BSD_3, COMMONS_CLAUSE, MIT, standin
 
 EULA = "ACME END USER LICENSE AGREEMENT\n\nThis software is proprietary. You may not copy, modify or distribute it.\n"
 ENTERPRISE = "The Acme Enterprise license\n\nIt may only be used in production with a valid subscription.\n"
@@ -56,6 +56,10 @@ LEFT_OUT = {
     "MIT with one more condition": ({**project('"MIT"'), "LICENSE": ONE_MORE}, AT),
     "the GPL under an MIT expression": ({**project('"MIT"'), "LICENSE": GPL}, AT),
     "the GPL beside the MIT text": ({**project('"MIT"'), "LICENSE": MIT, "COPYING": GPL}, AT),
+    "terms that take distribution away": (
+        {**project('"MIT"'), "LICENSE": MIT + "\nIt is not to be distributed.\n"},
+        AT,
+    ),
     "a text of nobody knows what": ({**project('"MIT"'), "LICENSE": "Look at it, and be happy. " * 9}, AT),
     "a GPL folder": ({"LICENSE": MIT, "contrib/foo/COPYING": GPL}, "contrib/foo/core.py"),
     "a GPL folder by its file's ending": ({"LICENSE": MIT, "pkg/bundled/LICENSE.GPL": GPL}, "pkg/bundled/deep/core.py"),
@@ -112,6 +116,14 @@ TAKEN = {
     "setup.py": ({"setup.py": "import setuptools\nsetuptools.setup(name='x', license='MIT')\n"}, "MIT"),
     "a named file": ({**project('{file = "legal/terms.txt"}'), "legal/terms.txt": MIT}, "MIT"),
     "named files": ({"setup.cfg": "[metadata]\nlicense_files = legal/*.txt\n", "legal/terms.txt": MIT}, "MIT"),
+    "authors named as a licence file": (
+        {**project('"MIT"\nlicense-files = ["LICENSE", "AUTHORS"]'), "LICENSE": MIT, "AUTHORS": "Jane Doe\n" * 9},
+        "MIT",
+    ),
+    "a word on what a release leaves out": (
+        {**project('"MIT"'), "LICENSE": MIT + "\nFiles in the sandbox are not distributed with releases.\n"},
+        "MIT",
+    ),
     "a byte-order mark": ({"pyproject.toml": b"\xef\xbb\xbf" + project('"MIT"')["pyproject.toml"].encode()}, "MIT"),
     "a choice with the GPL text": (
         {**project('"MIT OR GPL-3.0-only"'), "LICENSE": MIT, "COPYING": GPL},
@@ -119,6 +131,7 @@ TAKEN = {
     ),
     "the LGPL with the GPL that it refers to": ({**project('"LGPL-3.0-only"'), "COPYING": GPL}, "LGPL-3.0-only"),
     "a permissive folder": ({**project('"Apache-2.0"'), "pkg/LICENSE": BSD_3}, "BSD-3-Clause"),
+    "a table's own licence beside it": ({"LICENSE": MIT, "pkg/table.json.license": TAG.format("CC0-1.0")}, "MIT"),
     "a copy of the whole's licence": ({"LICENSE": MIT, "pkg/LICENSE": MIT}, "MIT"),
     "inner metadata that name no licence": ({"LICENSE": MIT, "pkg/pyproject.toml": "[tool.ruff]\n"}, "MIT"),
 }
@@ -219,3 +232,20 @@ def test_an_owners_own_words_hold_nothing_back_but_other_peoples_licences_do() -
     assert judge_header("# License: MIT\n", own).licence == "LicenseRef-Own AND MIT"
     for line in ("Licensed under GPLv3", "License: CC BY-NC 4.0"):
         assert not judge_header(f"# {line}\n", own).approved
+
+
+@pytest.mark.parametrize(
+    ("notice", "licence"),
+    [
+        ("GNU General Public License as published by the Free Software\n# Foundation, version 3", "GPL-3.0-only"),
+        (
+            "GNU Lesser General\n# Public License; either\n# version 2.1 of the License, or any later",
+            "LGPL-2.1-or-later",
+        ),
+        ("GNU Lesser General Public License version 3 or (at your option) any later version", "LGPL-3.0-or-later"),
+        ("Licensed under the LGPL: https://www.gnu.org/licenses/old-licenses/lgpl-2.1.en.html", "LGPL-2.1-only"),
+        ("Licensed under the GPL", "GPL-2.0-or-later"),
+    ],
+)
+def test_a_gnu_licence_in_a_head_has_the_version_that_the_notice_names(notice: str, licence: str) -> None:
+    assert judge_header(f"# Distributed under the terms of the {notice}.\nimport os\n", "").licence == licence
