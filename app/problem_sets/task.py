@@ -21,7 +21,7 @@ class Task:
         completed = problem.prompt + solution
         return BenchmarkText(
             problem_id=problem.id,
-            entry_point=problem.entry_point.rpartition(".")[2],  # of a method: Solution().minimumCost
+            entry_point=problem.entry_point,
             text="\n".join((problem.prompt, solution, problem.tests)),
             solution=completed if parsed(completed) else solution,
             tests=problem.tests,

@@ -1,4 +1,4 @@
-"""The guard that keeps benchmark problems out of the training data: the union of four signs, each found by hashed
+"""The guard that keeps benchmark problems out of the training data: the union of six signs, each found by hashed
 n-grams.
 
 - "exact": a paragraph or line of a problem, of 6 to 9 words and 32 characters or more, white space and case normalised
@@ -9,10 +9,11 @@ n-grams.
 - "entry point": a function of the same name (OpenCoder). A name of one word ("add", "solve", "encode") is anybody's: it
   counts only with five words in a row of its problem.
 
-Measured with nine suites (5,400 problems). False alarms: 48 of 4,000 files of installed packages, 38 of them renamed;
-20 of their 6,916 documented functions, 15 renamed and 5 entry points. Found with every name changed and the docstring
-gone: 128 of 164 HumanEval solutions, 291 of 500 of MBPP, 173 of 200 of LeetCode; the others are mostly shorter than 22
-tokens. Prompts of MBPP in a docstring: all. Speed: 10 MB/s of files on one core.
+- "parts": short runs of code, of which a share of one solution's is close together (PART_SHARES): a solution in pieces;
+- "tests": values of a problem's tests or inputs (`app.corpus.clean.value_signs`).
+
+What they find and what not, and false alarms: docs/corpus.md ("The guard"), measured by `benchmarks.contamination`.
+Speed: 8 MB/s of files on one core. What is hidden is looked at too (`app.corpus.clean.disguises`).
 
 `app.corpus.clean.signs` makes the hashes and says which n-grams are evidence.
 
@@ -52,7 +53,7 @@ from app.corpus.clean.value_signs import INPUT_VALUES, RUN_VALUES, value_grams, 
 from app.records import BenchmarkText
 
 ENTRY_POINT, EXACT, WORDS, RENAMED, PARTS, TESTS = "entry point", "exact", "10-gram", "renamed", "parts", "tests"
-PART_SHARES = ((5, 0.8), (8, 0.7), (12, 0.4), (16, 0.3))
+PART_SHARES = ((6, 0.85), (8, 0.8), (14, 0.45), (16, 0.3))
 """Short grams of a solution that say it is here in pieces: at least so many and such a share of all, close together."""
 MIN_INPUTS, MIN_CONSTANTS, INPUT_ROOM = ((3, 0),), ((4, 0),), 300
 """Inputs of one problem that say its tests are here, known by several values or by one, among so many values."""
@@ -257,9 +258,7 @@ class Decontaminator:
 
 
 def defined_names(tree: ast.Module) -> list[str]:
-    """Functions at module level and methods of classes there."""
-    held = [inner for node in tree.body for inner in (node, *(node.body if isinstance(node, ast.ClassDef) else ()))]
-    return [node.name for node in held if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
 
 
 def _closest(found: Sequence[tuple[int, int]], room: int) -> int:

@@ -26,8 +26,10 @@ MAX_REVEALED = 1 << 20
 """Characters of what is decoded or unpacked, at most."""
 MIN_ENCODED, MIN_WORD = 40, 32
 """Shortest run of base64 or hexadecimal digits, and of letters and digits in it."""
-MIN_PIECES, MIN_ESCAPES, MIN_LINES = 6, 20, 3
-"""Fewest pieces of a word apart, escaped letters, and escaped line ends before an indentation, that are looked at."""
+MIN_PIECES, MIN_ESCAPES, MIN_LINES = 3, 20, 2
+"""Fewest pieces of a word apart, escaped letters, and escaped line ends before an indentation, to look at."""
+ROOM = 2000
+"""Characters that are looked at before and after such places."""
 MAX_STRANGE = 0.1
 """Share of bytes of a text that are no ASCII text."""
 _TEXT = bytes([*range(32, 127), *b"\t\n\r"])
@@ -46,7 +48,8 @@ _LISTED_PIECE = re.compile(r"(?<=\w)[\"'],\s*[\"'](?=\w)")
 _SEAM = re.compile(r"[\"']\s*(?:\+\s*)?(?:\\\n\s*)?[rbufRBUF]?[\"']")
 _LISTED_SEAM = re.compile(r"[\"'],\s*[\"']")
 _ESCAPE = re.compile(r"\\(?:x|u00)([2-7][0-9a-fA-F]|0[9aAdD])")
-_INDENTED = "\\n    "
+_INDENTED = "\\n  "
+_LINE_END = re.compile(r"\\n")
 _DIGIT = re.compile(rb"[0-9]")
 _MAY_FOLLOW = np.zeros(256, bool)
 _MAY_FOLLOW[list(b"+ \n\"'\\")] = True
@@ -69,20 +72,18 @@ def revealed(text: str, tokens: Tokens) -> Iterator[tuple[str, str]]:
     """How each was hidden, and the text. tokens: the words of the text."""
     if not text.isascii() and _STRANGE.search(text):
         yield "under other characters", plain(text)
-    if _may_be_encoded(tokens):
-        for decoded in _decoded(text):
-            yield "encoded", decoded
+    for decoded in _decoded(_around_digits(text, tokens)):
+        yield "encoded", decoded
     if any(sign in text for sign in _ROT13):
         yield "in rot13", codecs.encode(_unescaped(text), "rot13")
-    listed = (".join([" in text or ".join((" in text) and bool(_LISTED.search(text))
-    if (_in_pieces(tokens) >= MIN_PIECES and _many(_PIECE, text, MIN_PIECES)) or (
-        listed and _many(_LISTED_PIECE, text, MIN_PIECES)
-    ):
-        yield "in pieces", _unescaped(_SEAM.sub("", _LISTED_SEAM.sub("", text) if listed else text))
-    elif text.count("\\x") + text.count("\\u00") >= MIN_ESCAPES and _many(_ESCAPE, text, MIN_ESCAPES):
-        yield "escaped", _SEAM.sub("", _ESCAPE.sub(lambda found: chr(int(found[1], 16)), text))
+    if _in_pieces(tokens) >= MIN_PIECES and (held := _around(_PIECE, text, MIN_PIECES)):
+        yield "in pieces", _unescaped(_SEAM.sub("", held))
+    if (".join([" in text or ".join((" in text) and _LISTED.search(text):
+        yield "in pieces", _unescaped(_SEAM.sub("", _LISTED_SEAM.sub("", _around(_LISTED_PIECE, text, MIN_PIECES))))
+    if text.count("\\x") + text.count("\\u00") >= MIN_ESCAPES and (held := _around(_ESCAPE, text, MIN_ESCAPES)):
+        yield "escaped", _SEAM.sub("", _ESCAPE.sub(lambda found: chr(int(found[1], 16)), held))
     elif text.count(_INDENTED) >= MIN_LINES:
-        yield "in one string", _unescaped(text)
+        yield "in one string", _unescaped(_around(_LINE_END, text, MIN_LINES))
 
 
 def plain(text: str) -> str:
@@ -90,11 +91,17 @@ def plain(text: str) -> str:
     return unicodedata.normalize("NFKC", text.translate(_ZERO_WIDTH)).translate(_LOOK_ALIKES)
 
 
-def _may_be_encoded(tokens: Tokens) -> bool:
-    """Whether a long word looks like digits of base64 or of hexadecimal numbers."""
-    long = np.flatnonzero(tokens.ends - tokens.starts >= MIN_WORD)
-    words = (tokens.raw[tokens.starts[place] : tokens.ends[place]] for place in long)
-    return any(word.count(b"_") * 8 < len(word) and _DIGIT.search(word) for word in words)
+def _around_digits(text: str, tokens: Tokens) -> str:
+    """What lies from the first to the last long word that looks like digits of base64 or of hexadecimal numbers, and
+    some more; empty where there is none."""
+    found = []
+    for place in np.flatnonzero(tokens.ends - tokens.starts >= MIN_WORD).tolist():
+        word = tokens.raw[tokens.starts[place] : tokens.ends[place]]
+        if word.count(b"_") * 8 < len(word) and _DIGIT.search(word):
+            found.append(int(tokens.starts[place]))
+    if not found or not text.isascii():  # else the words lie elsewhere in the text than among the tokens
+        return text if found else ""
+    return text[max(0, found[0] - ROOM) : found[-1] + ROOM]
 
 
 def _in_pieces(tokens: Tokens) -> int:
@@ -105,8 +112,10 @@ def _in_pieces(tokens: Tokens) -> int:
     return int(_MAY_FOLLOW[raw[ends[apart] + 1]].sum())
 
 
-def _many(pattern: re.Pattern[str], text: str, least: int) -> bool:
-    return any(number >= least for number, _ in enumerate(pattern.finditer(text), 1))
+def _around(pattern: re.Pattern[str], text: str, least: int) -> str:
+    """What lies from the first to the last match, and some more; empty for fewer than `least`."""
+    found = [match.start() for match in pattern.finditer(text)]
+    return text[max(0, found[0] - ROOM) : found[-1] + ROOM] if len(found) >= least else ""
 
 
 def _unescaped(text: str) -> str:

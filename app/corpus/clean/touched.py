@@ -1,8 +1,8 @@
 """Which functions of a file that touches a benchmark are left out.
 
 A solution may be spread over several functions, of which none touches the benchmark by itself, or only one. So a
-function goes where it touches one with the code that is shown with it, and where only those use it that go. All go
-where no statement of the file is enough by itself.
+function goes where it touches one with the code that is shown with it, and where only those use it that go. Where no
+statement of the file is enough by itself, those go without which the file would not touch a benchmark.
 """
 
 import ast
@@ -29,7 +29,7 @@ def touched(
             if isinstance(part, ast.Name) and part.id != name:
                 users.setdefault(part.id, set()).add(name)
     if not any(reasons.values()) and not any(of_documents):
-        return [reason] * len(documents)
+        return _together(guard, text, documents, reason)
     reasons |= {document.name: own for document, own in zip(documents, of_documents, strict=True) if own}
     while True:
         helpers = [
@@ -40,6 +40,21 @@ def touched(
         if not helpers:
             return [reasons[document.name] for document in documents]
         reasons |= {name: reasons[min(by)] for name, by in helpers}
+
+
+def _together(guard: Decontaminator, text: str, documents: Sequence[Document], reason: str) -> list[str]:
+    """The same where functions touch a benchmark only together. Where none of them can be spared, all go."""
+
+    def touches(without: Sequence[Document]) -> bool:
+        rest = text
+        for document in without:
+            rest = rest.replace(document.text, "\n", 1)
+        return bool(guard.hit(rest, defined_names(parsed(rest) or ast.Module(body=[], type_ignores=[]))))
+
+    if touches(documents):
+        return [""] * len(documents)
+    needed = [not touches([document]) for document in documents]
+    return [reason if is_needed or not any(needed) else "" for is_needed in needed]
 
 
 def names_in(document: Document) -> list[str]:

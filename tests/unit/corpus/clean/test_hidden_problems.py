@@ -144,11 +144,6 @@ def test_tests_in_other_forms_are_found(guard: Decontaminator) -> None:
     assert not found(guard, rewritten_words.assertions(CALLS[::-1])), "another order: these are few and small"
 
 
-def test_a_method_with_the_name_of_an_entry_point_is_found(guard: Decontaminator) -> None:
-    text = "class Tides:\n    def merge_tide_tables(self):\n        return self\n"
-    assert guard.hit(text, defined_names(parse(text))).startswith("entry point")
-
-
 @pytest.mark.parametrize(
     "text", [rewritten_code.BETWEEN, "LOW = [2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37]\n", ORDINARY]
 )
@@ -161,7 +156,7 @@ def left_out(guard: Decontaminator, text: str) -> list[str]:
     tree = parse(text)
     documents = list(functions(text, tree, 10))
     reason = guard.hit(text, defined_names(tree))
-    reasons = touched(guard, text, tree, documents, reason) if reason else []
+    reasons = touched(guard, text, tree, documents, reason) if reason else [""] * len(documents)
     return [document.name for document, own in zip(documents, reasons, strict=True) if own]
 
 
@@ -199,10 +194,14 @@ def ordinary(table):
     assert left_out(guard, text) == ["step_of", "merge_tide_tables"]
 
 
-def test_all_functions_go_where_no_statement_is_enough(guard: Decontaminator) -> None:
-    halves = [f"X{n} = {text}" for n, text in enumerate(INPUTS[2:6])]
-    assert left_out(guard, "\n".join([*halves, ORDINARY])) == ["area"]
-    assert left_out(guard, "\n".join(["X = [", *(f"    {text}," for text in INPUTS[2:6]), "]", ORDINARY])) == []
+def test_functions_that_touch_a_problem_together_go(guard: Decontaminator) -> None:
+    parts = [
+        f'def tide_{n}():\n    """Return what is known of a tide."""\n    return {INPUTS[n]}\n' for n in range(2, 5)
+    ]
+    assert left_out(guard, "\n".join([*parts, ORDINARY])) == ["tide_2", "tide_3", "tide_4"]
+    assert left_out(guard, "\n".join([*parts[:2], ORDINARY])) == []
+    beside = [f"X{n} = {text}" for n, text in enumerate(INPUTS[2:6])]
+    assert left_out(guard, "\n".join([*beside, ORDINARY])) == [], "no function of it"
 
 
 def test_inputs_of_a_real_plus_set_are_found_by_hashes(shipped: Decontaminator) -> None:
