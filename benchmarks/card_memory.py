@@ -15,7 +15,7 @@ class CardMemory:
     """Samples the card's memory in a thread. Figures are what is held beyond the start; NaN without a card."""
 
     def __init__(self) -> None:
-        self._is_there = shutil.which("nvidia-smi") is not None
+        self.is_there = shutil.which("nvidia-smi") is not None
         self.total_gib = self._ask("memory.total")
         self._before = self._peak = self._ask("memory.used")
         self._end = threading.Event()
@@ -42,7 +42,7 @@ class CardMemory:
             self._peak = max(self._peak, self._ask("memory.used"))
 
     def _ask(self, what: str) -> float:
-        if not self._is_there:
+        if not self.is_there:
             return math.nan
         card = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0] or "0"
         command = ["nvidia-smi", f"--id={card}", f"--query-gpu={what}", "--format=csv,noheader,nounits"]

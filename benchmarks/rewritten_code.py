@@ -1,12 +1,11 @@
 """Programs rewritten by rule, for `benchmarks.contamination`: other names, other order, other shape, the same meaning.
 
 Each rule changes a syntax tree in place, or gives None where it finds nothing to change. The program's own names become
-`item_0`, `item_1`, ... in the end (`under_other_names`).
+`item_0`, `item_1`, ... in the end.
 """
 
 import ast
 import builtins
-import copy
 from collections.abc import Iterable
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -89,14 +88,14 @@ _TURNED: dict[type[ast.cmpop], type[ast.cmpop]] = {
 
 
 def _bodies(node: ast.AST) -> Iterable[list[ast.stmt]]:
-    lists = [value for _, value in ast.iter_fields(node) if isinstance(value, list) and value]
-    return [held for held in lists if isinstance(held[0], ast.stmt)]
+    return [
+        held for _, held in ast.iter_fields(node) if isinstance(held, list) and held and isinstance(held[0], ast.stmt)
+    ]
 
 
 def _is_assignment(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Assign | ast.AugAssign) and not any(
-        isinstance(part, ast.Call) for part in ast.walk(node)
-    )
+    calls = any(isinstance(part, ast.Call) for part in ast.walk(node))
+    return isinstance(node, ast.Assign | ast.AugAssign) and not calls
 
 
 def _touch(one: ast.stmt, other: ast.stmt) -> bool:
@@ -275,9 +274,8 @@ def _as_loop(old: ast.Return | ast.Assign, made: ast.ListComp) -> list[ast.stmt]
         for test in reversed(part.ifs):
             loop = [ast.If(test, loop, [])]
         loop = [ast.For(part.target, part.iter, loop, [], None)]
-    last = copy.copy(old)
-    last.value = ast.Name("gathered", ast.Load())
-    return [ast.Assign([ast.Name("gathered", ast.Store())], ast.List([], ast.Load()), lineno=0), *loop, last]
+    old.value = ast.Name("gathered", ast.Load())
+    return [ast.Assign([ast.Name("gathered", ast.Store())], ast.List([], ast.Load()), lineno=0), *loop, old]
 
 
 def _as_comprehension(old: ast.For) -> list[ast.stmt]:
@@ -288,12 +286,11 @@ def _as_comprehension(old: ast.For) -> list[ast.stmt]:
     else:
         body = old.body
     call = body[0].value if len(old.body) == len(body) == 1 and isinstance(body[0], ast.Expr) else None
-    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute) or call.func.attr != "append":
-        return []
-    if not isinstance(call.func.value, ast.Name):
+    method = call.func if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) else None
+    if method is None or method.attr != "append" or not isinstance(method.value, ast.Name):
         return []
     made = ast.ListComp(call.args[0], [ast.comprehension(old.target, old.iter, tests, 0)])
-    return [ast.AugAssign(ast.Name(call.func.value.id, ast.Store()), ast.Add(), made)]
+    return [ast.AugAssign(ast.Name(method.value.id, ast.Store()), ast.Add(), made)]
 
 
 def _as_while(old: ast.For) -> list[ast.stmt]:

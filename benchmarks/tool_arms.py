@@ -125,6 +125,7 @@ def grpo(arguments: argparse.Namespace) -> None:
     profile, device = prepared(arguments, GRPO)
     folder, updates = arguments.out / "adapters" / arguments.name, profile.grm.updates_per_step
     train, held_out = (read_problems(arguments.out / "rows" / f"{side}.jsonl") for side in ("train", "validation"))
+    train = with_fewer_refusals(train, arguments.no_call)
     state = started_from(arguments.out / "adapters" / arguments.start, folder) if arguments.start else None
     start = time.perf_counter()
     learn(
@@ -152,6 +153,14 @@ FIGURES = {"reward": "reward_mean", "varied": "share_with_variance", "entropy": 
 def judged(problems: Sequence[ToolProblem]) -> list[Any]:
     """Those whose replies can be told right from wrong."""
     return [one.training_problem for one in problems if one.problem.tests]
+
+
+def with_fewer_refusals(problems: Sequence[ToolProblem], share: float) -> list[ToolProblem]:
+    """Problems of which at most this share wants no call; those that want one are all kept, in their order."""
+    idle = [one for one in problems if one.problem.tests and json.loads(one.problem.tests)["expect"] == "no call"]
+    kept = idle[: math.floor((len(problems) - len(idle)) * share / (1 - share))]
+    dropped = {one.problem.id for one in idle[len(kept) :]}
+    return [one for one in problems if one.problem.id not in dropped]
 
 
 def started_from(trained: Path, folder: Path) -> Path:
@@ -237,6 +246,8 @@ def main() -> None:
         steps.choices[name].add_argument("--name", required=True)
     steps.choices["sft"].add_argument("--number", type=int, default=800)
     steps.choices["grpo"].add_argument("--start", metavar="NAME", help="an adapter under OUT to go on from")
+    one = steps.choices["grpo"]
+    one.add_argument("--no-call", type=float, default=0.5, metavar="SHARE", help="of the problems, at most")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     arguments.step(arguments)

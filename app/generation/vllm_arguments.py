@@ -10,6 +10,9 @@ from app.files.user_files import user_path
 from app.hardware import card_gib
 from app.settings import NGRAM_LOOKUP, VLLM_BESIDE_GIB, GenerationSettings, ModelSettings
 
+PROMPTS_BESIDE = 1024
+"""Tokens of prompts that a step with a graph can read beside a whole batch."""
+
 
 def length_limit(settings: GenerationSettings, config: Any) -> int:
     """Tokens of prompt and draft together. config: transformers', of the base model."""
@@ -35,6 +38,7 @@ def engine_arguments(
             "gpu_memory_utilization": card_share(settings.vram_gib),
             "max_num_batched_tokens": max(settings.max_num_batched_tokens, settings.batch_size),
             "enable_sleep_mode": True,
+            "cudagraph_capture_sizes": graph_sizes(settings.batch_size),
         }
     if adapters:
         options |= {"enable_lora": True, "max_loras": adapters, "max_lora_rank": settings.max_lora_rank}
@@ -47,6 +51,13 @@ def engine_arguments(
         "enforce_eager": not settings.use_gpu,
         "disable_log_stats": True,
     }
+
+
+def graph_sizes(batch_size: int) -> list[int]:
+    """Tokens of the steps that are captured as CUDA graphs: vLLM's own, which end at 512, up to the whole batch, and
+    coarser ones for steps that read prompts beside it. A step of more tokens has no graph and is slower."""
+    alone = [1, 2, 4, *range(8, 256, 8), *range(256, batch_size, 16)]
+    return [size for size in alone if size < batch_size] + list(range(batch_size, batch_size + PROMPTS_BESIDE + 1, 64))
 
 
 def card_share(vram_gib: float) -> float:

@@ -42,6 +42,9 @@ QUIET = {
 }
 """vLLM reads these when it is imported."""
 
+SHARE_ADMITTED = 8
+"""On a card requests follow when an eighth of the batch is free."""
+
 
 class VllmEngine:
     """An implementation of `records.Generator`."""
@@ -231,19 +234,21 @@ class VllmEngine:
         """Each finished output with what its request brought along, as it finishes."""
         waiting: dict[str, Any] = {}
         finished: deque[Any] = deque()
+        more = True
         try:
-            while True:
+            while more or waiting:
                 with self._turns:
-                    for ids, params, ticket in islice(requests, 2 * self._settings.batch_size - len(waiting)):
+                    room = self._room()
+                    following = list(islice(requests, room))
+                    more = len(following) == room
+                    for ids, params, ticket in following:
                         self._number += 1
                         name = str(self._number)
                         waiting[name], self._owners[name] = ticket, finished
                         self._engine.add_request(name, {"prompt_token_ids": ids}, params, lora_request=lora)
-                    if waiting and not finished:
+                    if self._owners and not finished:
                         for output in self._engine.step():
                             self._owners.pop(output.request_id).append(output)
-                if not waiting:
-                    return
                 while finished:
                     output = finished.popleft()
                     yield output, waiting.pop(output.request_id)
@@ -252,6 +257,13 @@ class VllmEngine:
                 with self._turns:
                     unfinished = [name for name in waiting if self._owners.pop(name, None) is not None]
                     self._engine.abort_request(unfinished)
+
+    def _room(self) -> int:
+        """How many requests may follow now. None waits in vLLM, so that all who draw share its batch. On a card several
+        come at once, since a step that reads prompts beside the drafts is slower than one that only draws."""
+        size = self._settings.batch_size
+        free = size - len(self._owners)
+        return free if free >= (size / SHARE_ADMITTED if self._settings.use_gpu else 1) else 0
 
     def _draft(self, output: Any, prompt: Prompt, sample: int, sampling: Sampling, adapter: str) -> Draft:
         drawn = output.outputs[0]

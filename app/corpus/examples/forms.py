@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 from app.corpus.clean.documents import FILE_MARK
 from app.corpus.draws import Draws
-from app.corpus.examples.quality import MAX_LINES, Function, parsed, poor_docstring, prose_of, unfit_reason
+from app.corpus.examples.quality import MAX_LINES, parsed, poor_docstring, prose_of, unfit_reason
+from app.corpus.examples.shown import MAX_GUESSED, Function, is_cut, unguessable, unshown_reason
 from app.corpus.examples.words import (
     DOCSTRING,
     FILL,
@@ -66,9 +67,11 @@ def document_examples(
         return reject("dialogue", f"code fence: {document.name} holds {FENCE}, which would end its code block")
     own, others = split_context(document.context)
     whole = f"{own}\n\n{document.header}" if own else document.header
-    if drawn(forms, "doc_to_code", document.text, seed):
-        if reason := unfit_reason(dataclasses.replace(document, context=own)):
-            reject("doc_to_code", reason)
+    bodies = [form for form in ("doc_to_code", "completion") if drawn(forms, form, document.text, seed)]
+    unfit = unfit_reason(dataclasses.replace(document, context=own)) if bodies else ""
+    if "doc_to_code" in bodies:
+        if unfit:
+            reject("doc_to_code", unfit)
         else:
             yield _dialogue("doc_to_code", ask(whole), answer(document.text))
     if others and drawn(forms, "multi_file", document.text, seed):
@@ -78,15 +81,13 @@ def document_examples(
             yield _multi_file(document, whole, others, seed)
     function = parsed(document.text)
     if function and drawn(forms, "code_to_doc", document.text, seed):
-        docstring = ast.get_docstring(function) or ""
-        if reason := _undescribed(document.text, docstring):
-            reject("code_to_doc", reason)
-        else:
-            yield _code_to_doc(document.text, function, docstring, seed)
+        yield from _code_to_doc(document.text, function, seed, reject)
     if function and drawn(forms, "fill_in", document.text, seed):
         yield from _fill_in(document.text, function, fills_in, seed, reject)
-    if drawn(forms, "completion", document.text, seed):
+    if "completion" in bodies:
         imports = _imports(own)
+        if reason := unfit or unfit_reason(dataclasses.replace(document, context=imports)):
+            return reject("completion", reason)
         given = f"{imports}\n\n{document.header}" if imports else document.header
         yield _body("completion", given, document.text.removeprefix(document.header))
 
@@ -97,6 +98,7 @@ def problem_examples(
     seed: int,
     *,
     fills_in: bool,
+    reject: Reject = lambda form, why: None,
 ) -> Iterator[Example]:
     """The problem in each form that it is drawn for; no form for a problem that is not on the training side, or whose
     solution would end its own code block. Three of the tests at most are shown, and never all."""
@@ -115,12 +117,10 @@ def problem_examples(
     if not found:
         return
     source, function = found
-    docstring = ast.get_docstring(function)
-    is_described = docstring and _is_apart(function) and not _undescribed(source, docstring)
-    if docstring and is_described and drawn(forms, "code_to_doc", problem.id, seed):
-        yield _code_to_doc(source, function, docstring, seed)
+    if _is_apart(function) and drawn(forms, "code_to_doc", problem.id, seed):
+        yield from _code_to_doc(source, function, seed, reject)
     if drawn(forms, "fill_in", problem.id, seed):
-        yield from _fill_in(source, function, fills_in, seed, lambda form, why: None)
+        yield from _fill_in(source, function, fills_in, seed, reject)
 
 
 def drawn(forms: Mapping[str, float], form: str, key: str, seed: int) -> bool:
@@ -216,26 +216,27 @@ def _multi_file(document: Document, whole: str, files: Mapping[str, str], seed: 
     return _dialogue("multi_file", question, answer(document.text))
 
 
-def _undescribed(source: str, docstring: str) -> str:
-    """Why the docstring is not worth learning; empty when it is."""
-    if source.count("\n") > MAX_LINES:
-        return f"long function: {source.count(chr(10))} lines"
-    reason = poor_docstring(docstring)
-    return f"poor docstring: {reason}" if reason else ""
-
-
-def _code_to_doc(source: str, function: Function, docstring: str, seed: int) -> Example:
+def _code_to_doc(source: str, function: Function, seed: int, reject: Reject) -> Iterator[Example]:
+    if (num_lines := source.count("\n")) > MAX_LINES:
+        return reject("code_to_doc", f"long function: {num_lines} lines")
+    docstring = ast.get_docstring(function) or ""
+    if reason := poor_docstring(docstring):
+        return reject("code_to_doc", f"poor docstring: {reason}")
     draws = Draws(f"{seed}:describe:{source}")
-    values = {"code": fenced(without_docstring(source, function)), "name": function.name}
+    code = without_docstring(source, function)
+    values = {"code": fenced(code), "name": function.name}
     form = draws.below(4)
+    summary = first_sentences(prose_of(docstring))
+    if reason := unshown_reason(docstring if form < 2 else summary, code):
+        return reject("code_to_doc", reason)
     if form == 0:
         said = docstring.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
         end = "\n" if "\n" in said or said.endswith('"') else ""
-        return _dialogue("code_to_doc", worded(DOCSTRING, draws, **values), fenced(f'"""{said}{end}"""'))
-    if form == 1:
-        return _dialogue("code_to_doc", worded(WITH_DOCSTRING, draws, **values), answer(source))
-    said = first_sentences(prose_of(docstring))
-    return _dialogue("code_to_doc", worded(SUMMARY, draws, **values), said[:1].upper() + said[1:])
+        yield _dialogue("code_to_doc", worded(DOCSTRING, draws, **values), fenced(f'"""{said}{end}"""'))
+    elif form == 1:
+        yield _dialogue("code_to_doc", worded(WITH_DOCSTRING, draws, **values), answer(source))
+    else:
+        yield _dialogue("code_to_doc", worded(SUMMARY, draws, **values), summary[:1].upper() + summary[1:])
 
 
 def _is_apart(function: Function) -> bool:
@@ -268,6 +269,13 @@ def _fill_in(source: str, function: Function, fills_in: bool, seed: int, reject:
     end = min(len(lines), start + MIN_FILL_LINES + draws.below(MAX_FILL_LINES))
     while not lines[end - 1].strip():
         end -= 1
+    if all(line.lstrip().startswith("#") for line in lines[start:end] if line.strip()):
+        return reject("fill_in", "comment alone: no code is missing")
+    if not fills_in and is_cut(function, start + 1, end):
+        return reject("fill_in", f"cut statement: lines {start + 1} to {end}")
+    around = "\n".join([*lines[:start], *lines[end:]])
+    if len(guessed := unguessable(function, start + 1, end, around)) > MAX_GUESSED:
+        return reject("fill_in", f"not to be guessed: {', '.join(guessed[:5])}")
     line = lines[start]
     column = len(line) - len(line.lstrip())  # where an editor's cursor may be
     if not fills_in:

@@ -1,45 +1,44 @@
 """The choice of documented functions worth asking for: told so that a reader who knows Python can write them.
 
-A function makes a poor exercise when its docstring says little, when it is long, when it only passes its arguments on,
-or when its body lives on names that the prompt does not explain: classes and helpers of its own package, methods of its
+A function makes a poor exercise when its docstring says little, or little for its code, when it is long, when it only
+passes its arguments on, when it needs constants or imports that nothing shows (`app.corpus.examples.shown`), or when
+its body lives on names that the prompt does not explain: classes and helpers of its own package, methods of its
 framework. `self_contained` is the share of a body's names and attributes that a reader can know.
 Limits: attributes are known by their name alone (`.append` of whatever object); quoted annotations are not looked at.
 """
 
 import ast
 import builtins
-import collections
-import datetime
-import decimal
-import fractions
 import functools
-import io
-import pathlib
 import re
 import sys
 
+from app.corpus.examples.shown import (
+    KNOWN_ATTRIBUTES,
+    MAX_HIDDEN,
+    Function,
+    hidden_imports,
+    hidden_words,
+    nodes_of,
+)
 from app.corpus.mining.statement import is_trivial
 from app.corpus.records import Document
 from app.files import python_source
 
 MAX_LINES = 60
 MIN_WORDS = 5
+LINES_PER_WORD = 2
+"""Lines of code that one word of a docstring can tell of, at most."""
 MIN_SELF_CONTAINED = 0.9
 MAX_UNKNOWN = 2
 """Names and attributes that may be unknown, whatever their share."""
-_KNOWN_TYPES: tuple[type, ...] = (
-    str, bytes, bytearray, int, float, complex, list, dict, set, frozenset, tuple, range, slice, Exception,
-    type(lambda: None), type, re.Match, re.Pattern, io.TextIOWrapper, io.BytesIO, io.StringIO, pathlib.Path,
-    datetime.datetime, datetime.timedelta, decimal.Decimal, fractions.Fraction, collections.deque,
-    collections.OrderedDict, collections.Counter,
-)  # fmt: skip
-KNOWN_ATTRIBUTES = frozenset(name for kind in _KNOWN_TYPES for name in dir(kind))
 _BUILTINS = frozenset(dir(builtins))
 _SECTION = re.compile(
     r"^\s*(?:>>>|:\w+[^:\n]*:|@\w+|\.\. ?\w+|(?:args?|arguments?|params?|parameters?|returns?|yields?|raises?|notes?|"
     r"examples?|usage|see also|references?|inputs?|outputs?|keyword arguments|warnings?)\s*:?\s*$)",
     re.MULTILINE | re.IGNORECASE,
 )
+_WORD = re.compile(r"[^\W\d_]{2,}")
 _SIGNATURE = re.compile(r"\A\w+\([^\n]*\)(?: *->[^\n]*)?\n\s*")
 _POINTS_ELSEWHERE = re.compile(
     r"^\W*(?:see\b|refer to|same as|alias (?:of|for)|(?:thin |simple )?wrapper (?:for|of|around|over)|wraps\b|"
@@ -53,10 +52,10 @@ _UNFINISHED = re.compile(
     r"\b(?:deprecated|todo|fixme|xxx|not implemented|placeholder|legacy|experimental|do not use|probably should)\b",
     re.IGNORECASE,
 )
+_CONDITIONS = ("if", "when", "note")
 _ENGLISH = frozenset(
     "the a an of to in is are for and or with from by on if that this it as at be into given returns return".split()
 )
-Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def unfit_reason(document: Document) -> str:
@@ -71,10 +70,25 @@ def unfit_reason(document: Document) -> str:
         return f"poor docstring: {reason}"
     if isinstance(function, ast.FunctionDef) and is_trivial(function):
         return "trivial function: it only passes on what it gets"
+    if reason := _too_little_told(function):
+        return f"too little told: {reason}"
     share, unknown = self_contained(function, document.context)
     if share < MIN_SELF_CONTAINED or len(unknown) > MAX_UNKNOWN:
         return f"not self-contained: it uses {', '.join(unknown[:5])}"
+    shown = document.header + document.context
+    if imported := hidden_imports(function, shown):
+        return f"hidden imports: {', '.join(imported[:5])}"
+    hidden = hidden_words(function.body[1:], shown)
+    if len(hidden) > MAX_HIDDEN:
+        return f"hidden constants: {', '.join(hidden[:5])}"
     return ""
+
+
+def _too_little_told(function: Function) -> str:
+    """Why the docstring is too short for the code; empty when it is not."""
+    num_words = len(_WORD.findall(ast.get_docstring(function) or ""))
+    lines = {n.lineno for part in function.body[1:] for n in ast.walk(part) if isinstance(n, ast.stmt | ast.expr)}
+    return f"{len(lines)} lines in {num_words} words" if len(lines) > LINES_PER_WORD * num_words else ""
 
 
 @functools.lru_cache(maxsize=4)
@@ -89,10 +103,11 @@ def prose_of(docstring: str) -> str:
     return _SIGNATURE.sub("", _SECTION.split(docstring, maxsplit=1)[0].strip())
 
 
+@functools.lru_cache(maxsize=4)
 def poor_docstring(docstring: str) -> str:
     """Why a function can't be written, or learnt to be described, from its docstring; empty when it can."""
     prose = prose_of(docstring)
-    words = re.findall(r"[^\W\d_]{2,}", prose)
+    words = _WORD.findall(prose)
     if len(words) < MIN_WORDS:
         return f"{len(words)} words of prose"
     letters = [c for c in docstring if c.isalpha()]
@@ -102,6 +117,8 @@ def poor_docstring(docstring: str) -> str:
         return "not English"
     if _POINTS_ELSEWHERE.search(prose):
         return "it points elsewhere"
+    if words[0].lower() in _CONDITIONS:
+        return "it begins with a condition"
     if _UNFINISHED.search(docstring):
         return "deprecated or unfinished"
     return ""
@@ -115,14 +132,14 @@ def self_contained(function: Function, context: str) -> tuple[float, list[str]]:
     """
     modules, shown = _given(context)
     bound = _bound(function)
-    for node in ast.walk(function):
+    for node in nodes_of(function):
         if isinstance(node, ast.Import | ast.ImportFrom):
             modules |= _stdlib_names(node)
             bound -= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
     known: set[str] = set()
     unknown: set[str] = set()
     of_module: set[int] = set()
-    for node in ast.walk(function):  # an attribute comes before what it is an attribute of
+    for node in nodes_of(function):  # an attribute comes before what it is an attribute of
         if isinstance(node, ast.Attribute):
             root: ast.expr = node
             while isinstance(root, ast.Attribute):
@@ -145,7 +162,7 @@ def self_contained(function: Function, context: str) -> tuple[float, list[str]]:
 def _bound(function: Function) -> set[str]:
     """Names that the function gives a meaning: itself, parameters, what it assigns, inner functions."""
     bound = {function.name}
-    for node in ast.walk(function):
+    for node in nodes_of(function):
         match node:
             case ast.arg(arg=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
                 bound.add(name)

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from app.corpus.draws import Draws
-from app.corpus.examples.forms import drawn, without_docstring
+from app.corpus.examples.forms import Reject, drawn, without_docstring
 from app.corpus.examples.quality import parsed
+from app.corpus.examples.shown import unshown_reason
 from app.corpus.examples.tool_facts import Described, Fact, described
 from app.corpus.examples.tool_words import Words, load_words
 from app.corpus.examples.words import fenced
@@ -26,12 +27,18 @@ from app.prompting.tool_schema import MAX_QUERY, SEARCH_DOCS_TOOL, SOURCES, Sour
 
 CASES = ("found",) * 9 + ("source",) * 3 + ("two",) * 3 + ("unknown",) * 2 + ("missing",) * 2 + ("no_search",) * 3
 """Drawn with equal chances."""
+NOT_FOUND = ("unknown", "missing")
+"""Cases that say what a library's documentation has not: of an invented one, since the real one may have it."""
 OTHERS = 5
 """Passages beside the one that answers."""
 
 
 def tool_example(
-    documents: Sequence[tuple[str, Document]], place: int, forms: Mapping[str, float], seed: int
+    documents: Sequence[tuple[str, Document]],
+    place: int,
+    forms: Mapping[str, float],
+    seed: int,
+    reject: Reject = lambda form, why: None,
 ) -> Iterator[Example]:
     """The dialogue about the function at this place, if it is drawn for "tool_use" and says enough.
 
@@ -42,8 +49,11 @@ def tool_example(
         draws = Draws(f"{seed}:dialogue:{document.text}")
         near = [documents[(place + step) % len(documents)] for step in (1, -1, 2, -2, 3, 7, 11)]
         others = [pair for pair in near if pair[1].name != document.name]
-        if example := _Maker(draws, load_words()).example(distribution, document, others):
+        maker = _Maker(draws, load_words())
+        if example := maker.example(distribution, document, others):
             yield example
+        elif maker.reason:
+            reject("tool_use", maker.reason)
 
 
 @dataclass(slots=True)
@@ -61,10 +71,12 @@ class _Maker:
     def __init__(self, draws: Draws, words: Words) -> None:
         self._draws = draws
         self._words = words
+        self.reason = ""
+        """Why there is no example, where a rule of the forms says so."""
 
     def example(self, distribution: str, document: Document, others: Sequence[tuple[str, Document]]) -> Example | None:
         case = self._draws.one_of(CASES)
-        is_invented = bool(self._draws.below(2))
+        is_invented = bool(self._draws.below(2)) or case in NOT_FOUND
         library = self._invented() if is_invented else distribution
         made = described(document, self._draws, is_altered=is_invented)
         if made is None:
@@ -72,11 +84,15 @@ class _Maker:
         if case == "no_search":
             return self._no_search(made, document)
         source = self._source(distribution, is_invented)
-        kin = [d for _, other in others if (d := described(other, self._draws, is_altered=is_invented))]
-        kin = [d for d in {d.name: d for d in kin}.values() if d.name != made.name]
-        around = self._around(library, source, kin)
-        if case == "two" and kin:
-            return self._two(library, source, made, kin[0], around[1:])
+        beside = [
+            (library if is_invented else owner, d)
+            for owner, other in others
+            if (d := described(other, self._draws, is_altered=is_invented))
+        ]
+        beside = [pair for pair in {d.name: (owner, d) for owner, d in beside}.values() if pair[1].name != made.name]
+        around = self._around(library, source, beside, is_invented)
+        if case == "two" and beside and beside[0][0] == library:
+            return self._two(library, source, made, beside[0][1], around[1:])
         if case == "unknown":
             return self._unknown(library, source, made, around)
         if case == "missing":
@@ -152,8 +168,11 @@ class _Maker:
                 return None
             function = parsed(document.text)
             assert function is not None  # else there were nothing described
-            code = fenced(without_docstring(document.text, function))
-            question = f"{self._draws.one_of(words.explain)}\n{code}"
+            code = without_docstring(document.text, function)
+            if reason := unshown_reason(made.summary, code):
+                self.reason = reason
+                return None
+            question = f"{self._draws.one_of(words.explain)}\n{fenced(code)}"
             return self._dialogue(question, [], made.summary)
         fixed = self._draws.one_of(words.fixed)
         return self._dialogue(fixed.question, [], fixed.answer)
@@ -210,11 +229,14 @@ class _Maker:
             return self._draws.one_of(("readthedocs", *SOURCES))
         return {"python": "python", "fastapi": "fastapi", "starlette": "fastapi"}.get(distribution, "readthedocs")
 
-    def _around(self, library: str, source: str, kin: Iterable[Described]) -> list[Passage]:
-        """Passages about other functions, of the same library and of another."""
+    def _around(
+        self, library: str, source: str, beside: Iterable[tuple[str, Described]], is_invented: bool
+    ) -> list[Passage]:
+        """Passages about other functions: real ones of their own library, others of the invented one and of another."""
         around = []
-        for made in kin:
-            owner = library if self._draws.below(4) else self._invented()
+        for owner, made in beside:
+            if is_invented and not self._draws.below(4):
+                owner = self._invented()
             fact = self._draws.one_of(made.facts) if self._draws.below(2) else None
             around.append(_passage(owner, source, made, fact))
         return around[:OTHERS]

@@ -66,7 +66,8 @@ def described(document: Document, draws: Draws, *, is_altered: bool) -> Describe
     except ValueError:  # a number of thousands of digits, half a surrogate pair
         return None
     summary = first_sentences(prose_of(docstring), most=1)
-    if len(signature) > MAX_SIGNATURE or not 15 <= len(summary) <= MAX_TEXT or "::" in summary:
+    is_copied = summary.rstrip(".").lower() in document.text.removeprefix(document.header).lower()
+    if is_copied or len(signature) > MAX_SIGNATURE or not 15 <= len(summary) <= MAX_TEXT or "::" in summary:
         return None
     facts = [Fact(kind="summary", values={"text": summary}, said="")]
     first, _, rest = summary.rstrip(".").partition(" ")

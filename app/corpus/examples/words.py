@@ -46,8 +46,8 @@ WITH_DOCSTRING = (
     "Add a docstring to this function. Reply with the whole function in one code block.\n{code}",
     "Document the function `{name}`: reply with the whole function, with a docstring, in one code block.\n{code}",
 )
-_SENTENCE_END = re.compile(r"(?<!\b[a-zA-Z])(?<!\b(?:vs|cf))(?<!\betc)[.!?](?=\s+[A-Z`])")
-"""The end of a sentence, which is never after a single letter: "e.g.", "s.t.", initials."""
+_SENTENCE_END = re.compile(r"(?<!\b[a-zA-Z])(?<!\b(?:vs|cf))(?<!\betc)(?<!\s\d)[.!?](?=\s+[A-Z`])")
+"""The end of a sentence, which is never after a single letter or digit: "e.g.", initials, the numbers of a list."""
 _BASE_VERBS = frozenset(
     "add apply build calculate capitalize check clean collapse combine compare compute convert count create "
     "decode detect determine divide drop encode escape estimate evaluate expand extract filter find flatten "

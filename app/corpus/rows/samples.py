@@ -149,7 +149,7 @@ def _sources(job: RenderJob, with_tokens: bool, rejected: list[Rejected]) -> Ite
         def leave(form: str, why: str, origin: Origin = origin, name: str = document.name) -> None:
             rejected.append(Rejected(origin=origin, name=name, what=form, reason=why))
 
-        made = functools.partial(tool_example, told, place, forms, seed)
+        made = functools.partial(tool_example, told, place, forms, seed, leave)
         name = f"{origin.distribution}: {origin.path}: {document.name}: tool_use"
         for example in _answered(name, "tool_use", made, leave):
             yield source(example, origin, document.name, document.text)
@@ -158,7 +158,7 @@ def _sources(job: RenderJob, with_tokens: bool, rejected: list[Rejected]) -> Ite
         def refuse(form: str, why: str, solved: SolvedProblem = solved) -> None:
             rejected.append(Rejected(origin=solved.origin, name=solved.problem.id, what=form, reason=why))
 
-        made = functools.partial(problem_examples, solved, forms, seed, fills_in=with_tokens)
+        made = functools.partial(problem_examples, solved, forms, seed, fills_in=with_tokens, reject=refuse)
         for example in _answered(solved.problem.id, "problem", made, refuse):
             yield source(example, solved.origin, solved.problem.entry_point, solved.problem.id)
 

@@ -14,8 +14,8 @@ from app.reward.tool_use.functions import Parameter, ToolFunction
 from app.reward.tool_use.names import words_of
 from app.reward.tool_use.words import Way, Words
 
-OPTIONAL_SHARE = 4
-"""One in so many optional parameters is said."""
+OPTIONAL_SHARE = 2
+"""One in so many optional parameters is said: with one in four, models learnt to leave out what was said (docs/log)."""
 _BARE = re.compile(r"[A-Za-z0-9][\w./:@-]*")
 _ARTICLE = re.compile(r"\A(?:the|a|an)\s+", re.IGNORECASE)
 Arguments = Mapping[str, Any]
@@ -100,6 +100,8 @@ def _told(parameter: Parameter, value: Any, way: Way, draws: Draws) -> str:
         return f"{parameter.name}={json.dumps(value, ensure_ascii=False)}"
     label = label_of(parameter, draws)
     if isinstance(value, bool):
+        if way == "with" and draws.below(2):
+            return label if value else f"no {label}"
         if way == "with":
             return f"{label} switched {'on' if value else 'off'}"
         return f"{label} is to be {str(value).lower()}" if way == "is" else f"{str(value).lower()} as the {label}"
