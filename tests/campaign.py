@@ -28,6 +28,7 @@ import pytest
 from app.files.json_files import BrokenFileError, read_json, read_json_lines
 from app.runs import Run
 from tests import commands
+from tests.library import write_library
 from tests.processes import title
 from tests.same_artifacts import differences
 from tests.sums import SUM, row, sums_settings
@@ -54,12 +55,13 @@ def settings(folder: Path) -> list[str]:
     held.write_text("".join(f"{json.dumps(one)}\n" for one in rows))
     return [
         *sums_settings(folder),
-        "generation.batch_size=1", "corpus.max_files=12", "corpus.max_mined_files=0", "corpus.files_per_shard=4",
-        "sft.max_steps=6", "sft.checkpoint_every=2",
-        "grm.when=always", "grm.rate_drafts=8", "grm.steps=4", "grm.num_drafts=8", "grm.checkpoint_every=1",
+        f"corpus.recipe={write_library(folder)}", "corpus.max_files=12", "corpus.max_mined_files=0",
+        "corpus.files_per_shard=4", "generation.batch_size=1", "sft.max_steps=6", "sft.checkpoint_every=2",
+        "grm.when=always", "grm.rate_drafts=8", "grm.steps=4", "grm.num_drafts=4", "grm.max_new_tokens=24",
+        "grm.checkpoint_every=1",
         "grm.imitate.batch=4", "grm.imitate.learning_rate=0.005", "grm.imitate.replay_share=0",
         "evolve.when=always", "evolve.population=2", "evolve.survivors=1", "evolve.generations=2",
-        "evolve.generation_tokens=1500", "evolve.drafts=2", "evolve.most_drafts=4", "evolve.better_by=0",
+        "evolve.generation_tokens=600", "evolve.drafts=2", "evolve.most_drafts=4", "evolve.better_by=0",
         "evolve.fitness.speed_worth=0", f"evolve.validation=[{held}]",
         "evaluation.num_problems=3", "validation.num_problems=3",
     ]  # fmt: skip

@@ -1,8 +1,9 @@
 """Shared fixtures. Weights are made once a session in a cache of their own; commands run as a user runs them."""
 
+import gc
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
@@ -30,8 +31,24 @@ the limits of time that tests of lost engines have. Beside the other tests the t
 times as long."""
 
 
-GROUPS = {"Ray": ON_RAY, "vLLM": ("unit/generation/test_vllm",)}
+LATE = ("ray/test_cluster", "ray/test_evolve_scheduler", "ray/test_evolve_replay")
+"""Tests on a Ray that keep no more than one core busy. They come last, in the process that has no others left: whole
+runs, the last of those above, leave them that core."""
+
+
+GROUPS = {"late": LATE, "Ray": ON_RAY, "vLLM": ("unit/generation/test_vllm",)}
 """Files that share more than their own fixtures."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What collecting the tests makes is there to the end: garbage is looked for afterwards, once."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist then puts the groups into the tests' names
@@ -40,11 +57,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     other tests go to one process too, in their order, so that what they share is made once."""
     if "PYTEST_XDIST_WORKER" not in os.environ:  # its workers are not told the option, and it is they who sort
         return
-    places = {item: item.path.relative_to(ROOT / "tests").as_posix() for item in items}
-    for item, place in places.items():
-        group = next((name for name, places_of in GROUPS.items() if place.startswith(places_of)), place)
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: not places[item].startswith(ON_RAY))
+    turns = {"Ray": 0, "late": 2}
+    groups = {}
+    for item in items:
+        place = item.path.relative_to(ROOT / "tests").as_posix()
+        groups[item] = next((name for name, places in GROUPS.items() if place.startswith(places)), place)
+        item.add_marker(pytest.mark.xdist_group(groups[item]))
+    items.sort(key=lambda item: turns.get(groups[item], 1))
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:

@@ -26,7 +26,7 @@ for name in (
         "tests.commands",
     ),
     *("actors.generator", "actors.judges", "ray.data", "ray.train.v2.api.data_parallel_trainer"),
-    *("tune_spaces.experiment", "gigatoken"),
+    *("tune_spaces.experiment", "gigatoken", "matplotlib.figure", "matplotlib.backends.backend_agg"),
     *("ray.dashboard.dashboard", "ray.dashboard.agent", "ray._private.runtime_env.agent.main"),
 ):
     importlib.import_module(name)

@@ -6,7 +6,6 @@ import os
 import random
 import secrets
 import shutil
-import signal
 import socket
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from tests import commands
 from tests.conftest import made_once
 from tests.e2e import documented
 from tests.e2e.documented import Person
+from tests.processes import end_group
 
 BIN = Path(sys.executable).parent
 
@@ -71,22 +71,19 @@ def started_cluster(runs: Path, *workers_import: str, token: str = "") -> Iterat
         yield Cluster(address, env)
     finally:
         assert head.pid
-        os.killpg(head.pid, signal.SIGTERM)
-        head.join(timeout=5)
-        if head.exitcode is None:
-            os.killpg(head.pid, signal.SIGKILL)
-            head.join()
+        end_group(head.pid)  # at SIGTERM it would wait for a node that ends with it
+        head.join()
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _wait_for(url: str, head: BaseProcess) -> None:
-    for _ in range(120):
+    for _ in range(600):
         assert head.exitcode is None, "ray start ended"
         try:
             urllib.request.urlopen(url, timeout=2)
             return
         except OSError:
-            time.sleep(1)
+            time.sleep(0.2)
     raise TimeoutError(f"{url} did not answer within two minutes")
 
 

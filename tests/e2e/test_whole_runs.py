@@ -8,9 +8,10 @@ from app.evaluation.gate import read_decision
 from app.runs import Run
 from tests.campaign import Undisturbed, fight_by, undisturbed  # noqa: F401
 from tests.conftest import Cli
+from tests.library import write_library
 
 SEED = 20
-"""Of the campaign: a driver in its training, and a worker of evolution."""
+"""Of the campaign: a driver in its training or soon after it, and in evolution one of Ray's own processes."""
 
 
 @pytest.mark.timeout(900)
@@ -29,7 +30,7 @@ def test_a_stage_that_does_harm_is_not_kept_unless_the_user_says_so(cli: Cli, tm
     for change in (
         "model.source=package",
         "model.name=SmolLM2-135M-Instruct",
-        "corpus.max_files=12",
+        f"corpus.recipe={write_library(tmp_path)}",
         "corpus.max_mined_files=0",
         "corpus.seq_len=64",
         "sft.learning_rate=2e-2",

@@ -6,20 +6,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import ray
 
+from tests import commands
 from tests.conftest import ROOT
 
-JOIN = """
-from app.cluster.session import connected
-from app.settings import ClusterSettings
-with connected(ClusterSettings()):
-    pass
-"""
 START = """
 import os
 import ray
@@ -49,6 +45,28 @@ def run(code: str, *around: str, **env: str) -> subprocess.CompletedProcess[str]
     )
 
 
+@dataclass(frozen=True)
+class Joined:
+    code: int | None
+    last: str
+    """Line that it said."""
+
+
+@pytest.fixture
+def join(tmp_path: Path) -> Callable[..., Joined]:
+    """Try to join a cluster, with these variables, in a process of its own."""
+
+    def call(**env: str) -> Joined:
+        log = tmp_path / "log"
+        everything = os.environ | {"POCKETCODER_CACHE": "/proc"} | env
+        process = commands.started([], everything, [log, log], module="tests.ray.join")
+        process.join(timeout=100)
+        process.kill()
+        return Joined(process.exitcode, log.read_text().strip().splitlines()[-1])
+
+    return call
+
+
 @pytest.fixture
 def silent() -> Iterator[str]:
     """An address that takes connections and never answers, as a cluster does that is stopped."""
@@ -66,27 +84,27 @@ def gone() -> str:
 
 
 @pytest.mark.parametrize("address", ["gone", "silent", "no-such-host.invalid:6379"])
-def test_a_cluster_that_does_not_answer_is_said_within_20_seconds(address: str, request: pytest.FixtureRequest) -> None:
+def test_a_cluster_that_does_not_answer_is_said_within_20_seconds(
+    address: str, request: pytest.FixtureRequest, join: Callable[..., Joined]
+) -> None:
     named = request.getfixturevalue(address) if address in ("gone", "silent") else address
     start = time.monotonic()
-    done = run(JOIN, RAY_ADDRESS=named)
+    last = join(RAY_ADDRESS=named).last
     assert time.monotonic() - start < 20
-    last = done.stderr.strip().splitlines()[-1]
     assert f"the Ray cluster at RAY_ADDRESS='{named}' can't be joined" in last and "unset RAY_ADDRESS" in last
 
 
 @pytest.mark.parametrize("address", ["ray://somewhere:10001", "http://127.0.0.1:8265", "somewhere", ":6379", "host:x"])
-def test_what_is_no_address_of_a_cluster_is_said(address: str) -> None:
-    done = run(JOIN, RAY_ADDRESS=address)
-    assert f"RAY_ADDRESS='{address}' is no cluster address: give HOST:6379" in done.stderr.strip().splitlines()[-1]
+def test_what_is_no_address_of_a_cluster_is_said(address: str, join: Callable[..., Joined]) -> None:
+    assert f"RAY_ADDRESS='{address}' is no cluster address: give HOST:6379" in join(RAY_ADDRESS=address).last
 
 
-def test_v9_without_its_token_a_cluster_takes_nobody(local_ray: None) -> None:
+def test_v9_without_its_token_a_cluster_takes_nobody(local_ray: None, join: Callable[..., Joined]) -> None:
     """Its ports are open to this machine's network, and Ray runs whatever it is sent."""
     address = ray.get_runtime_context().gcs_address
-    done = run(JOIN, RAY_ADDRESS=address, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="0" * 64)
-    last = done.stderr.strip().splitlines()[-1]
-    assert done.returncode and f"the Ray cluster at RAY_ADDRESS='{address}' can't be joined" in last and "token" in last
+    done = join(RAY_ADDRESS=address, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="0" * 64)
+    said = f"the Ray cluster at RAY_ADDRESS='{address}' can't be joined"
+    assert done.code and said in done.last and "token" in done.last
 
 
 def test_ray_starts_under_a_long_temporary_folder_without_a_home_shared_memory_or_a_user_that_has_a_name(

@@ -29,16 +29,13 @@ from app.profiles import smoke
 from app.records import BenchmarkText
 from app.runs import Run, open_run
 from app.settings import Profile
+from tests.library import FILES, write_library
 from tests.unit.corpus.builds import build_in
 
 STAGES = tuple(
     f"ray::{name}" for name in ("extract_shard", "mine_distribution", "check_chunk", "render_shard", "Map(_assembled)")
 )
 """What a worker calls itself while it runs a job."""
-FILES = (
-    "textwrap.py bisect.py colorsys.py statistics.py shlex.py heapq.py difflib.py calendar.py string.py fractions.py "
-    "quopri.py keyword.py html/__init__.py base64.py"
-).split()
 DOCTESTED = '''"""A module whose functions are problems."""
 
 
@@ -76,16 +73,9 @@ def longest_run(text):
 @pytest.fixture(scope="module")
 def profile(tmp_path_factory: pytest.TempPathFactory) -> Profile:
     folder = tmp_path_factory.mktemp("source")
-    tree = folder / "library"
-    for name in FILES:
-        (tree / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(Path(sysconfig.get_path("stdlib")) / name, tree / name)
-    (tree / "runs.py").write_text(DOCTESTED)
-    (tree / "copy_of_runs.py").write_text("# Another comment.\n" + DOCTESTED)
-    (tree / "pyproject.toml").write_text('[project]\nname = "library"\nversion = "1"\nlicense = "MIT"\n')
-    recipe = folder / "recipe.yaml"
-    split = "split: {train: 1, validation: 0, test: 0}"
-    recipe.write_text(f"name: small\nsources:\n  - {{kind: tree, path: {tree}}}\n{split}\n")
+    recipe = write_library(folder)
+    (folder / "library" / "runs.py").write_text(DOCTESTED)
+    (folder / "library" / "copy_of_runs.py").write_text("# Another comment.\n" + DOCTESTED)
     changes = [f"corpus.recipe={recipe}", "corpus.max_files=null", "corpus.max_mined_files=null"]
     return with_overrides(smoke(), [*changes, "corpus.files_per_shard=6", "corpus.seq_len=512"])
 
@@ -169,12 +159,12 @@ def test_a_file_that_kills_or_hangs_every_worker_is_left_out_and_named_and_the_b
     )
     odd = with_overrides(profile, [f"corpus.recipe={recipe}", "corpus.files_per_shard=3"])
     monkeypatch.setattr("app.corpus.build.extract_shard", extract_with_poison)
-    monkeypatch.setattr("app.corpus.build.FILE_S", 6.0)
+    monkeypatch.setattr("app.corpus.build.FILE_S", 3.0)
     built(tmp_path / "run", odd, benchmarks)
     rejected = pq.read_table(tmp_path / "run/corpus/rejected.parquet").to_pylist()
     reasons = {row["path"]: row["reason"] for row in rejected if row["what"] == "file"}
     assert reasons["kills.py"].startswith("crashes: its worker died 3 times")
-    assert reasons["hangs.py"].startswith("hangs: it took longer than 6 s")
+    assert reasons["hangs.py"].startswith("hangs: it took longer than 3 s")
     assert "a named pipe" in reasons["pipe.py"] and reasons.keys() == {"kills.py", "hangs.py", "pipe.py"}
     manifest = read_json(tmp_path / "run/corpus/manifest.json")
     assert manifest["rejected"]["crashes"] == manifest["rejected"]["hangs"] == 1 and manifest["rows"] > 0

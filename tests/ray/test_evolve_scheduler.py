@@ -1,10 +1,9 @@
 """The scheduler of evolution on a real Ray: whoever dies, the population goes on and its lineage is whole."""
 
 import contextlib
+import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +18,7 @@ from app.files.json_files import read_json_lines
 from app.hardware import num_cores
 from app.overrides import with_overrides
 from app.profiles import smoke
-from tests.conftest import ROOT
+from tests import commands
 from tests.ray.evolving import ON_A_CORE, explore_in_slot, restored, tuner
 from tune_spaces import brief_log
 from tune_spaces.gpu_slots import Slots, slots_for
@@ -193,11 +192,10 @@ def test_a_worker_that_is_killed_goes_on_from_its_checkpoint(tmp_path: Path) -> 
 
 def die(work: Path, point: str, generation: int) -> None:
     """Have a driver start or continue the experiment, and end by SIGKILL there."""
-    address = ray.get_runtime_context().gcs_address
-    call = f"from pathlib import Path; from tests.ray.evolving import drive; drive({address!r}, Path({str(work)!r}), "
-    command = [sys.executable, "-c", f"{call}[0.3, 2], {point!r}, {generation})"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=90)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    log, given = work / "driver.log", [ray.get_runtime_context().gcs_address, str(work), point, str(generation)]
+    driver = commands.started(given, os.environ, [log, log], module="tests.ray.driver")
+    driver.join(timeout=90)
+    assert driver.exitcode == -signal.SIGKILL, log.read_text()
     # What the driver kept outside of the experiment's folder: a new Ray would have a new place for it.
     shutil.rmtree(Path(ray._private.worker._global_node.get_session_dir_path()) / "artifacts")
 

@@ -35,6 +35,7 @@ from app.runs import Run, left_out, open_run
 from app.sandbox.local import LocalJudges
 from app.sandbox.tiers import confinement
 from app.settings import Profile
+from tests.library import write_library
 from tests.ray.killing import Killed, kill_a_worker
 from tests.sums import SUM, row, sums
 
@@ -73,7 +74,7 @@ class Disturbed:
 @pytest.fixture(scope="module")
 def disturbed(local_ray: None, profile: Profile, tmp_path_factory: pytest.TempPathFactory) -> Disturbed:
     """A pipeline without SFT, whose training by reward lost its worker."""
-    small = ["corpus.max_files=12", "corpus.max_mined_files=0"]
+    small = [f"corpus.recipe={write_library(tmp_path_factory.mktemp('corpus'))}", "corpus.max_mined_files=0"]
     changed = with_overrides(profile, ["grm.when=always", "sft.when=auto", *small])
     with (
         open_run(tmp_path_factory.mktemp("whole"), changed, resume=False) as run,

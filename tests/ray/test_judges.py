@@ -36,6 +36,12 @@ MEMORY = 512 << 20
 CASES = read_cases(Path(__file__).parents[1] / "cases" / "sandbox.jsonl")
 
 
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None between tries: nothing here is short of memory."""
+    monkeypatch.setattr(judges, "PAUSE_SECONDS", 0.0)
+
+
 @pytest.fixture
 def pool(local_ray: None) -> Iterator[JudgePool]:
     settings = SandboxSettings(timeout_s=0.5, memory_bytes=MEMORY, num_workers=NUM_WORKERS)
@@ -214,7 +220,6 @@ def fragile_pool(local_ray: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[J
     settings = SandboxSettings(timeout_s=0.5, memory_bytes=MEMORY, num_workers=1)
     actor: Any = ray.remote(Fragile)
     monkeypatch.setattr(JudgePool, "_start", lambda self: actor.options(num_cpus=0).remote(settings))
-    monkeypatch.setattr("actors.judges.PAUSE_SECONDS", 0.0)
     with contextlib.closing(JudgePool(settings)) as made:
         yield made
 
@@ -302,7 +307,6 @@ def test_a_node_that_can_not_confine_says_so_in_one_sentence(
         return start(self) if can_first and not self._workers else Unconfined.options(num_cpus=0).remote()
 
     monkeypatch.setattr(JudgePool, "_start", start_there)
-    monkeypatch.setattr("actors.judges.PAUSE_SECONDS", 0.0)
     with pytest.raises(Exception) as caught, contextlib.closing(JudgePool(SandboxSettings(num_workers=2))) as pool:
         list(pool.judge_all([(problem(number), [SORT]) for number in range(9)]))
     assert _sentence(caught.value) == "programs can't be confined on this machine"
