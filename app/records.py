@@ -66,6 +66,12 @@ class BenchmarkText:
     entry_point: str
     text: str
     """Prompt, reference solution and tests."""
+    solution: str = ""
+    """The reference solution as a program by itself; empty where there is none."""
+    tests: str = ""
+    """Assertions with inputs and answers."""
+    inputs: tuple[str, ...] = ()
+    """Inputs beside those of the tests, as source."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

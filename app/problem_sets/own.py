@@ -162,7 +162,10 @@ class OwnTask(Task):
     @property
     def benchmark_text(self) -> BenchmarkText:
         text = f"{self.problem.prompt}\n{self.canonical_solution}"
-        return BenchmarkText(problem_id=self.problem.id, entry_point=self.problem.entry_point, text=text)
+        solution = self.canonical_solution
+        return BenchmarkText(
+            problem_id=self.problem.id, entry_point=self.problem.entry_point, text=text, solution=solution
+        )
 
 
 class _File(Settings):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from app.files.python_source import parsed
 from app.records import BenchmarkText, Problem
 
 
@@ -11,11 +12,21 @@ class Task:
 
     problem: Problem
     canonical_solution: str
+    inputs: tuple[str, ...] = ()
+    """Inputs that the problem's tests don't show, as source."""
 
     @property
     def benchmark_text(self) -> BenchmarkText:
-        text = "\n".join((self.problem.prompt, self.canonical_solution, self.problem.tests))
-        return BenchmarkText(problem_id=self.problem.id, entry_point=self.problem.entry_point, text=text)
+        problem, solution = self.problem, self.canonical_solution
+        completed = problem.prompt + solution
+        return BenchmarkText(
+            problem_id=problem.id,
+            entry_point=problem.entry_point,
+            text="\n".join((problem.prompt, solution, problem.tests)),
+            solution=completed if parsed(completed) else solution,
+            tests=problem.tests,
+            inputs=self.inputs,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

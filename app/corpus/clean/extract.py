@@ -20,6 +20,7 @@ from app.corpus.clean.documents import functions
 from app.corpus.clean.guard import guard_of_build
 from app.corpus.clean.minhash import bands
 from app.corpus.clean.tables_in_code import table_share_of
+from app.corpus.clean.touched import touched
 from app.corpus.jobs import Job
 from app.corpus.recipes import CodeSource, Recipe
 from app.corpus.records import FILE, Document, Origin, Rejected, RejectedFileError
@@ -27,7 +28,6 @@ from app.corpus.shard_files import COPYRIGHT, IDENTITY, ORIGIN_FIELDS, TEXT, is_
 from app.corpus.sources.distributions import SourceFile, read_source
 from app.corpus.sources.folders import vendored_in
 from app.corpus.sources.untrusted import failure, leads_out
-from app.files.python_source import parsed
 
 OF_FUNCTIONS = ("doc_to_code", "code_to_doc", "fill_in", "multi_file", "tool_use", "completion")
 """The forms in which functions are shown."""
@@ -159,22 +159,17 @@ def _documents(
     siblings = Siblings(held.file, functools.partial(_sibling, held.origin, origin.licence, recipe, guard), takes)
     shown = siblings if recipe.forms.multi_file else None
     docstring = recipe.cleaning.min_docstring_chars
-    for document in functions(cleaned.text, cleaned.tree, docstring, held.origin.path, shown):
-        # What a function shares with a benchmark its file shares as well, so only those of such files are looked at.
-        # Its context may hold a helper of another file, which was looked at as well (`_sibling`).
-        own = guard.hit(f"{document.context}\n{document.text}", names_in(document)) if reason else ""
+    documents = list(functions(cleaned.text, cleaned.tree, docstring, held.origin.path, shown))
+    # What a function shares with a benchmark its file shares as well, so only those of such files are looked at.
+    # Its context may hold a helper of another file, which was looked at as well (`_sibling`).
+    reasons = touched(guard, cleaned.text, cleaned.tree, documents, reason) if reason else [""] * len(documents)
+    for document, own in zip(documents, reasons, strict=True):
         if own:
             yield refused(document, f"benchmark {own}")
         elif (share := table_share_of(document.text)) > MAX_LITERAL_SHARE:
             yield refused(document, f"generated: a table is {share:.0%} of it")
         else:
             yield document_row(origin, document)
-
-
-def names_in(document: Document) -> list[str]:
-    """Names that a function and the code shown with it define."""
-    context = parsed(document.context)
-    return [document.name, *(defined_names(context) if context else ())]
 
 
 def _sibling(origin: Origin, licence: str, recipe: Recipe, guard: Decontaminator, file: SourceFile) -> str:

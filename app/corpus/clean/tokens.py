@@ -9,6 +9,7 @@ probability 2^-64. A `#` inside a string ends the line too: finding strings cost
 
 import functools
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -48,11 +49,19 @@ def word_tokens(text: str) -> Tokens:
 
 def grams(hashes: Hashes, length: int) -> Hashes:
     """Hash of each run of `length` tokens; empty for fewer tokens."""
-    count = max(0, len(hashes) - length + 1)
-    total = hashes[:count].copy()
-    for offset in range(1, length):
-        total += hashes[offset : offset + count] * np.uint64(pow(_GRAM_BASE, offset, 2**64))
-    return mixed(total)
+    return next(grams_of_lengths(hashes, [length]))
+
+
+def grams_of_lengths(hashes: Hashes, lengths: Sequence[int]) -> Iterator[Hashes]:
+    """The same for several lengths, which rise: the longer ones are made from the shorter."""
+    total, done = hashes, 1
+    for length in lengths:
+        count = max(0, len(hashes) - length + 1)
+        total = total[:count].copy()
+        for offset in range(done, length):
+            total += hashes[offset : offset + count] * np.uint64(pow(_GRAM_BASE, offset, 2**64))
+        done = length
+        yield mixed(total)
 
 
 def mixed(values: Hashes) -> Hashes:

@@ -124,6 +124,7 @@ def _task(row: dict[str, Any], suite: str, base_only: bool) -> Task:
             tests=_TESTS.format(tolerance=row["atol"], oracle=ORACLES.get(entry_point, "agrees")),
         ),
         canonical_solution=row["canonical_solution"],
+        inputs=tuple(map(repr, inputs)),
     )
 
 

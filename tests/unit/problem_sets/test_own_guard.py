@@ -2,16 +2,20 @@
 one for validation.
 
 The suites whose files are not here are told by the hashes that come with the project; where POCKETCODER_DATA names the
-folder with the files, by all of their text as well.
+folder with the files, by all of their text as well. Left out are the signs that count short pieces of code and inputs:
+exercises of a line or two share those whoever wrote them.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable
 
+import numpy as np
 import pytest
 
 from app.corpus.clean.decontamination import Decontaminator
 from app.corpus.clean.guard import SHIPPED, read_signs, shipped_suites
+from app.corpus.clean.signs import OWNED, Signs, signs_of
 from app.evaluation.suites.registry import get_suite
 from app.problem_sets import apps, leetcode, mbpp
 from app.problem_sets.own import read_problems, task_of
@@ -43,9 +47,19 @@ def near(guard: Decontaminator) -> list[str]:
     return found
 
 
+def guard_of(signs: Iterable[Signs]) -> Decontaminator:
+    """The guard without the signs that count short pieces."""
+    empty = dict.fromkeys(OWNED, np.zeros(0, np.uint64))
+    return Decontaminator(signs=[dataclasses.replace(each, **empty) for each in signs])
+
+
+def of_tasks(tasks: Iterable[Task]) -> Decontaminator:
+    return guard_of(signs_of(task.benchmark_text for task in tasks))
+
+
 @functools.cache
 def shipped(suite: str) -> Decontaminator:
-    return Decontaminator(signs=read_signs(SHIPPED / f"{suite}.parquet")[0])
+    return guard_of(read_signs(SHIPPED / f"{suite}.parquet")[0])
 
 
 @pytest.mark.parametrize("suite", shipped_suites())
@@ -55,12 +69,12 @@ def test_no_problem_is_near_a_suite_by_its_hashes(suite: str) -> None:
 
 @pytest.mark.parametrize("suite", ["humaneval", "repo", "search_docs"])
 def test_no_problem_is_near_a_suite_that_is_always_here(suite: str) -> None:
-    assert near(Decontaminator(task.benchmark_text for task in get_suite(suite).load(None))) == []
+    assert near(of_tasks(get_suite(suite).load(None))) == []
 
 
 @pytest.mark.parametrize("name", OF_FILES)
 def test_no_problem_is_near_a_suite_whose_file_is_given(name: str) -> None:
-    assert near(Decontaminator(task.benchmark_text for task in OF_FILES[name]())) == []
+    assert near(of_tasks(OF_FILES[name]())) == []
 
 
 def test_a_problem_that_is_near_would_be_found() -> None:
@@ -70,7 +84,7 @@ def test_a_problem_that_is_near_would_be_found() -> None:
 
 def test_no_problem_to_train_on_is_near_one_for_validation() -> None:
     tasks = [task_of(problem) for problem in PROBLEMS]
-    guard = Decontaminator(task.benchmark_text for task in tasks if task.problem.split == "validation")
+    guard = of_tasks(task for task in tasks if task.problem.split == "validation")
     train = [task for task in tasks if task.problem.split == "train"]
     hits = {t.problem.id: guard.hit(t.benchmark_text.text, [t.problem.entry_point]) for t in train}
     assert {name: reason for name, reason in hits.items() if reason} == {}
