@@ -14,6 +14,7 @@ from typing import Any
 
 from app import report_plots as plots
 from app.corpus.mining.records import STAGES
+from app.corpus.taken import taken
 from app.deadlines import time_words
 from app.errors import UserError
 from app.evaluation.gate import Decision, read_decision
@@ -142,6 +143,7 @@ def _facts(run: Run) -> dict[str, Any]:
             "speed": sft["tokens"] / sum(row["seconds"] for row in metrics),
         }
     if corpus:
+        facts |= {"taken": taken(run), "cell": _cell}
         facts["licences"] = sorted(corpus["licences"].items(), key=lambda item: -item[1]["tokens"])
         facts["rejected"] = sorted(corpus["rejected"].items(), key=lambda item: -item[1])
         facts["learnt"] = corpus.get("learnt_tokens_by_form", {})  # older corpora don't say

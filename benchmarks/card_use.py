@@ -2,8 +2,8 @@
 
 The card's figure is what NVML says beyond the start, so nothing else may use the card meanwhile; main memory is the sum
 of the processes' own shares (PSS), those of a Ray that the command starts too. Prints one JSON line when the command
-has ended, and its code is this one's: the peaks, what each process had of the card at its fullest moment, and the
-card's peak in each tenth of the time.
+has ended, and its code is this one's: the peaks (null without a card), what each process had of the card at its
+fullest moment, and the card's peak in each tenth of the time.
 
 Run: python -m benchmarks.card_use -- python -m app grm --profile rtx3070 --run RUN ...
 """
@@ -66,8 +66,9 @@ def main() -> int:
     def watch() -> None:
         nonlocal host
         while not ended.wait(EVERY_SECONDS):
-            if card.is_there:
-                moments.append((time.perf_counter() - start, card.now_gib, by_process()))
+            with suppress(subprocess.SubprocessError, ValueError):  # a driver that did not answer once
+                if card.is_there:
+                    moments.append((time.perf_counter() - start, card.now_gib, by_process()))
             with suppress(psutil.Error):
                 host = max(host, shares_gib(process))
 
@@ -80,7 +81,8 @@ def main() -> int:
     ended.set()
     watching.join()
     card.stop()
-    found: dict[str, Any] = {"card_gib": round(card.peak_gib, 2), "host_gib": round(host, 2), "code": code}
+    peak = round(card.peak_gib, 2) if card.is_there else None
+    found: dict[str, Any] = {"card_gib": peak, "host_gib": round(host, 2), "code": code}
     if moments:
         found |= {"at_fullest": max(moments, key=lambda one: one[1])[2], "card_gib_by_tenths": peaks_of_tenths(moments)}
     print(json.dumps({"benchmark": "card_use", **found, "seconds": round(time.perf_counter() - start, 1)}), flush=True)

@@ -44,6 +44,7 @@ from app.evaluation.stage import BASE
 from app.evaluation.statistics import compare
 from app.evaluation.suites.registry import get_suite
 from app.files.json_files import read_json, read_json_lines, write_atomic
+from app.learnt_from import OLDER
 from app.models.base import ensure_model, load_tokenizer
 from app.models.licences import public_name
 from app.overrides import with_overrides
@@ -172,8 +173,8 @@ def write_rights(arguments: argparse.Namespace, profile: Profile, adapter: Path,
     """Write a card, and what travels with an adapter: the rows' own, and that of the adapter that it began with."""
     folder = arguments.out / "rows"
     before = arguments.out / "adapters" / parent / ADAPTER
-    told = [held for place in ([before] if parent else []) + [folder] if (held := rights.read(place))]
-    held = rights.union(*told)
+    own = rights.read(folder) or rights.Rights(remarks=(OLDER,))
+    held = rights.union((parent and rights.read(before)) or rights.Rights(), own)
     rights.write(adapter, held, {"tools": folder / "attribution.csv"})
     section = rights.section(held, list(rights.tables(adapter)))
     base = public_name(profile.model)
@@ -188,8 +189,17 @@ def judged(problems: Sequence[ToolProblem]) -> list[Any]:
     return [one.training_problem for one in problems if one.problem.tests]
 
 
+def share_of(text: str) -> float:
+    """A share from 0 to 1. Raises ValueError, which argparse tells."""
+    if not 0 <= (share := float(text)) <= 1:
+        raise ValueError
+    return share
+
+
 def with_fewer_refusals(problems: Sequence[ToolProblem], share: float) -> list[ToolProblem]:
     """Problems of which at most this share wants no call; those that want one are all kept, in their order."""
+    if share == 1:
+        return [*problems]
     idle = [one for one in problems if one.problem.tests and json.loads(one.problem.tests)["expect"] == "no call"]
     kept = idle[: math.floor((len(problems) - len(idle)) * share / (1 - share))]
     dropped = {one.problem.id for one in idle[len(kept) :]}
@@ -280,7 +290,7 @@ def main() -> None:
     steps.choices["sft"].add_argument("--number", type=int, default=800)
     steps.choices["grpo"].add_argument("--start", metavar="NAME", help="an adapter under OUT to go on from")
     one = steps.choices["grpo"]
-    one.add_argument("--no-call", type=float, default=0.5, metavar="SHARE", help="of the problems, at most")
+    one.add_argument("--no-call", type=share_of, default=0.5, metavar="SHARE", help="of the problems, at most")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     arguments.step(arguments)

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from app.corpus.recipes import SPLITS
 from app.corpus.shard_files import COPYRIGHT, part
-from app.corpus.sources.distributions import Distribution
+from app.corpus.sources.distributions import Distribution, SourceFile
 from app.corpus.sources.texts import notices_of
 from app.files.json_files import write_atomic
 from app.learnt_from import of_corpus, private
@@ -37,12 +37,20 @@ class Attributed(NamedTuple):
     version: str
     licence: str
     evidence: str
-    """What says that this is its licence."""
+    """What says that this is the licence of each of the files: `evidence_of`."""
     author: str
     homepage: str
     tokens: int
     files: Sequence[str]
     """Or the problems' ids."""
+
+
+def evidence_of(held: Distribution, file: SourceFile | None, licence: str) -> str:
+    """What says that a file is under the licence that it is kept under: what `LicenceVerdict` has as evidence, followed
+    by " and header" where a notice in the file changed what that says."""
+    told = (file.evidence if file else "") or held.verdict.evidence
+    before = (file.licence if file else "") or held.verdict.licence
+    return told if before == licence else f"{told} and header"
 
 
 def write_attribution(path: Path, rows: Iterable[Attributed]) -> None:
@@ -109,13 +117,13 @@ def corpus_rights(
     )
 
 
-def kept_files(run: Run, documents: Iterable[tuple[str, str, str, int]]) -> tuple[Counter[tuple[str, str]], Files]:
-    """Tokens, and files, by distribution and licence: of the rows, and of the mined problems that may be learnt.
-    documents: `ShardCounts.documents` of all shards."""
-    tokens: Counter[tuple[str, str]] = Counter()
+def kept_files(run: Run, documents: Iterable[tuple[str, str, str, int]]) -> tuple[Counter[tuple[str, str, str]], Files]:
+    """Tokens by distribution, licence and path, and files by the first two: of the rows, and of the mined problems that
+    may be learnt. documents: `ShardCounts.documents` of all shards."""
+    tokens: Counter[tuple[str, str, str]] = Counter()
     files: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for distribution, licence, path, num_tokens in documents:
-        tokens[distribution, licence] += num_tokens
+        tokens[distribution, licence, path] += num_tokens
         files[distribution, licence].add(path)
     for row in of_problems(run.problems).values():
         files[row["distribution"], row["licence"]].add(row["path"])

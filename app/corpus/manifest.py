@@ -2,12 +2,12 @@
 
 Every distribution, file, function and problem that was looked at and refused is in rejected.parquet with its reason.
 What was never looked at is not (files beyond max_files; those of the validation and test sides, unless mined), nor are
-examples that the shares had no room for. Every distribution that something was kept of is in attribution.csv with its
-licence and its files.
+examples that the shares had no room for. Every distribution that something was kept of is in attribution.csv: a row for
+each licence and what says that its files are under it.
 """
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,7 @@ import pyarrow.parquet as pq
 
 from app import rights
 from app.corpus.clean.duplicates import Duplicates
-from app.corpus.clean.extract import ShardFile
-from app.corpus.credits import Attributed, Files, corpus_rights, kept_files, write_attribution
+from app.corpus.credits import Attributed, Files, corpus_rights, evidence_of, kept_files, write_attribution
 from app.corpus.recipes import SPLITS, non_osi_sources
 from app.corpus.records import Origin, Rejected
 from app.corpus.rows.assemble import ShardCounts
@@ -164,34 +163,32 @@ def _of_distributions(plan: "BuildPlan") -> Iterator[Rejected]:
             yield Rejected(origin=replace(origin, path=path), name="", what="file", reason=reason)
 
 
-def _evidence(held: ShardFile | None, d: Distribution, licence: str) -> str:
-    """What says that a file, or a problem that was mined from it, is under the licence."""
-    told = (held.file.evidence if held else "") or d.verdict.evidence
-    return told if held is None or held.origin.licence == licence else f"{told} and header"
-
-
 def _write_attribution(
     run: Run, plan: "BuildPlan", counts: list[ShardCounts], by_name: Mapping[str, Distribution]
 ) -> tuple[dict[str, dict[str, int]], Files]:
-    """Write attribution.csv: who wrote what the shards and problems hold, a row a distribution and licence, with the
-    files kept. Returns distributions, files and tokens of the shards by licence, and the files."""
+    """Write attribution.csv: who wrote what the shards and problems hold, a row a distribution, licence and evidence,
+    with the files kept. Returns distributions, files and tokens of the shards by licence, and the files."""
     of_rows = [document for shard in counts for document in shard.documents]
     learnt = Counter((distribution, licence) for distribution, licence, *_ in dict.fromkeys(map(_place, of_rows)))
     tokens, files = kept_files(run, of_rows)
-    given = {(h.origin.distribution, h.origin.path): h for shard in plan.shards for h in shard}
+    given = {(d.name, file.path): file for d in plan.mined for file in d.files}
+    given |= {(h.origin.distribution, h.origin.path): h.file for shard in plan.shards for h in shard}
     rows: list[Attributed] = []
     licences: dict[str, dict[str, int]] = {}
-    for distribution, licence in sorted(files):
+    for (distribution, licence), held in sorted(files.items()):
         d, credit = by_name.get(distribution), credit_of(distribution)
-        held = sorted(files[distribution, licence])
-        told = "; ".join(sorted({_evidence(given.get((distribution, path)), d, licence) for path in held})) if d else ""
-        given_by = ("", licence, "recipe", credit.author, credit.homepage)
-        facts = (d.version, licence, told, d.author, d.homepage) if d else given_by
-        rows.append(Attributed(distribution, *facts, tokens=tokens[distribution, licence], files=held))
+        by_evidence: defaultdict[str, list[str]] = defaultdict(list)
+        for path in sorted(held):
+            by_evidence[evidence_of(d, given.get((distribution, path)), licence) if d else "recipe"].append(path)
+        version, author, homepage = (d.version, d.author, d.homepage) if d else ("", credit.author, credit.homepage)
+        for evidence, paths in sorted(by_evidence.items()):
+            total = sum(tokens[distribution, licence, path] for path in paths)
+            rows.append(Attributed(distribution, version, licence, evidence, author, homepage, total, paths))
         if number := learnt[distribution, licence]:
-            total = licences.setdefault(licence, {"distributions": 0, "files": 0, "tokens": 0})
-            for key, value in (("distributions", 1), ("files", number), ("tokens", tokens[distribution, licence])):
-                total[key] += value
+            of_licence = licences.setdefault(licence, {"distributions": 0, "files": 0, "tokens": 0})
+            total = sum(tokens[distribution, licence, path] for path in held)
+            for key, value in (("distributions", 1), ("files", number), ("tokens", total)):
+                of_licence[key] += value
     write_attribution(run.attribution, rows)
     return licences, files
 

@@ -45,7 +45,7 @@ from app.reward.drafts.asking import Asked, asked
 from app.reward.drafts.audit import audit
 from app.reward.drafts.files import read_columns
 from app.reward.model_card import write_evolved_card
-from app.reward.preparing import facts_of, hardened, write_rights
+from app.reward.preparing import facts_of, hardened, mined_from, write_rights
 from app.reward.problems.find import licences, of_arm
 from app.reward.records import TrainingProblem
 from app.runs import Run, git_commit
@@ -89,6 +89,7 @@ def run_evolve(
     run.decision("evolve").unlink(missing_ok=True)  # about an adapter that was there before
     start, profile = time.monotonic(), of_individuals(profile)
     taken = of_arm(problems, "grpo")
+    mined_from(profile.grm.problems, run)
     held = hardened(run.grm_problems, profile, problems, "evolve")
     measuring = hardened(run.evolve_validation_problems, profile, measuring_by, "evolve")
     usable, tokenizer = {one.given.id for one in taken}, load_tokenizer(ensure_model(profile.model))

@@ -78,6 +78,10 @@ class VllmEngine:
         self._merged = adapter_version("")
         self._owners: dict[str, deque[Any]] = {}
         """By request who waits for its output."""
+        self._eager: set[int] = set()
+        """Who waits for a turn and has more requests to come."""
+        self._latest = 0
+        """Whose requests followed last."""
         self._num_versions = 0
         self._asleep = False
         self._number = 0
@@ -234,13 +238,16 @@ class VllmEngine:
         """Each finished output with what its request brought along, as it finishes."""
         waiting: dict[str, Any] = {}
         finished: deque[Any] = deque()
-        more = True
+        own, more = id(finished), True
         try:
             while more or waiting:
+                if more:
+                    self._eager.add(own)
                 with self._turns:
-                    room = self._room()
+                    self._eager.discard(own)
+                    room = self._room(own) if more else 0
                     following = list(islice(requests, room))
-                    more = len(following) == room
+                    more = more and len(following) == room
                     for ids, params, ticket in following:
                         self._number += 1
                         name = str(self._number)
@@ -253,17 +260,24 @@ class VllmEngine:
                     output = finished.popleft()
                     yield output, waiting.pop(output.request_id)
         finally:  # nobody wants the rest
+            self._eager.discard(own)
             if waiting:
                 with self._turns:
                     unfinished = [name for name in waiting if self._owners.pop(name, None) is not None]
                     self._engine.abort_request(unfinished)
 
-    def _room(self) -> int:
+    def _room(self, own: int) -> int:
         """How many requests may follow now. None waits in vLLM, so that all who draw share its batch. On a card several
-        come at once, since a step that reads prompts beside the drafts is slower than one that only draws."""
+        come at once, since a step that reads prompts beside the drafts is slower than one that only draws. Whoever came
+        last leaves the room to those who wait: drafts of one length end together, and could always end before the turn
+        of the same thread."""
         size = self._settings.batch_size
         free = size - len(self._owners)
-        return free if free >= (size / SHARE_ADMITTED if self._settings.use_gpu else 1) else 0
+        is_enough = free >= (size / SHARE_ADMITTED if self._settings.use_gpu else 1)
+        if not is_enough or (self._latest == own and self._eager):
+            return 0
+        self._latest = own
+        return free
 
     def _draft(self, output: Any, prompt: Prompt, sample: int, sampling: Sampling, adapter: str) -> Draft:
         drawn = output.outputs[0]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.errors import UserError
+from app.files.json_files import write_atomic
 from app.models.adapters import CONFIG, WEIGHTS, lora_modules
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def _tell(adapter: Path, before: int, rank: int) -> None:
     """Say on the card, which was copied with all that travels with the weights, that they are others now."""
     card = adapter / "README.md"
     if card.exists():
-        card.write_text(f"{card.read_text()}\nThis copy was taken from rank {before} to rank {rank}.\n")
+        text = card.read_text(encoding="utf-8")
+        write_atomic(card, f"{text}\nThis copy was taken from rank {before} to rank {rank}.\n")
 
 
 def svd_truncate(source: Path, target: Path, rank: int, *, same_scale: bool = False) -> float:

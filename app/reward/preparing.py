@@ -57,21 +57,24 @@ class Mined:
 
     origins: Mapping[str, Mapping[str, str]]
     """Distribution, version, licence and path by problem id."""
-    people: Mapping[tuple[str, str], Mapping[str, str]]
-    """The corpus' attribution by distribution and licence."""
+    people: Mapping[tuple[str, str, str], Mapping[str, str]]
+    """The corpus' attribution by distribution, licence and path; without a path for a file that it does not name."""
     rights: Rights | None
     """None where nothing of it lies beside the problems."""
 
 
 def mined_from(sources: Sequence[str], run: Run) -> list[Mined]:
-    """Of all sources that are mined problems. sources: as `grm.problems` has them."""
+    """Of all sources that are mined problems. sources: as `grm.problems` has them. Raises UserError for a corpus whose
+    tables are broken; a stage calls it before it learns, too, so that this is told before days of it."""
     found = []
     for source in sources:
         name, _, path = source.partition("=")
         if name == OF_RUN:
             folder = user_path(path) if path else run.problems
             table = rights.read_table(folder.parent / run.attribution.name)
-            people = {(row["distribution"], row["licence"]): row for row in table}
+            people = {(row["distribution"], row["licence"], ""): row for row in table}
+            for row in table:
+                people |= {(row["distribution"], row["licence"], path): row for path in rights.paths_of(row)}
             found.append(Mined(origins=of_problems(folder), people=people, rights=rights.read(folder.parent)))
     return found
 
@@ -125,22 +128,20 @@ def _teacher(profile: Profile, stage: str) -> list[Rights]:
 def write_whose(path: Path, learnt: Sequence[Asked], mined: Sequence[Mined] = ()) -> None:
     """Whose problems were learnt from: a row a source, or a distribution that problems were mined from, and licence,
     with their questions' tokens and their ids."""
-    groups = defaultdict[tuple[str, str, str], list[Asked]](list)
-    people: dict[tuple[str, str], Mapping[str, str]] = {}
+    groups = defaultdict[tuple[str, str, str, str, str, str], list[Asked]](list)
     for one in learnt:
         problem = one.problem.given
         held = next((corpus for corpus in mined if problem.id in corpus.origins), None)
-        if held is None:
-            groups[problem.source, "", problem.licence].append(one)
-            continue
-        origin = held.origins[problem.id]
-        groups[origin["distribution"], origin["version"], problem.licence].append(one)
-        people |= held.people
+        name, version, told = problem.source, "", None
+        if held is not None:
+            origin = held.origins[problem.id]
+            name, version = origin["distribution"], origin["version"]
+            places = ((name, problem.licence, place) for place in (origin["path"], ""))
+            told = next((held.people[place] for place in places if place in held.people), None)
+        told = told or {"evidence": "problem", **credit_of(name)._asdict()}
+        groups[name, version, problem.licence, told["evidence"], told["author"], told["homepage"]].append(one)
     rows = []
-    for (name, version, licence), theirs in sorted(groups.items()):
-        told = people.get((name, licence), {"evidence": "problem", **credit_of(name)._asdict()})
-        evidence, author, homepage = (told[key] for key in ("evidence", "author", "homepage"))
+    for facts, theirs in sorted(groups.items()):
         tokens = sum(len(one.prompt_ids) for one in theirs)
-        ids = [one.problem.given.id for one in theirs]
-        rows.append(Attributed(name, version, licence, evidence, author, homepage, tokens=tokens, files=ids))
+        rows.append(Attributed(*facts, tokens=tokens, files=[one.problem.given.id for one in theirs]))
     write_attribution(path, rows)

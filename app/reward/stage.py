@@ -29,7 +29,7 @@ from app.reward.drafts.drafting import check_asked
 from app.reward.drafts.headroom import Headroom, measured
 from app.reward.drafts.solve_rates import bands
 from app.reward.model_card import write_card
-from app.reward.preparing import facts_of, hardened, write_rights
+from app.reward.preparing import facts_of, hardened, mined_from, write_rights
 from app.reward.problems.find import licences, of_arm
 from app.reward.problems.store import HardeningCounts, counts_of
 from app.reward.records import TrainingProblem
@@ -68,6 +68,7 @@ def run_grm(
     run.decision("grm").unlink(missing_ok=True)  # about an adapter that was there before
     grm = profile.grm
     usable = {one.given.id for one in of_arm(problems, grm.arm)}
+    mined_from(grm.problems, run)
     held = hardened(run.grm_problems, profile, problems, "grm")
     counts = counts_of(held)
     say(f"  {_told(counts)}")

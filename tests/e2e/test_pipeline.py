@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from app import rights
+from app.corpus.taken import in_words
 from app.files.json_files import read_json, read_json_lines
 from app.runs import Run
 from tests.conftest import Cli
@@ -31,6 +32,12 @@ def test_the_corpus_names_its_sources_and_its_rejections(job: tuple[Path, str]) 
         rows = list(csv.DictReader(file))
     assert sum(int(row["tokens"]) for row in rows) == manifest["tokens"]
     assert all(row["licence"] and row["distribution"] and row["version"] for row in rows)
+    places = [(row["distribution"], row["licence"], path) for row in rows for path in row["files"].split()]
+    assert len(places) == len(set(places)), "a file is in one row, which says under which right it was taken"
+    report = run.report_md.read_text()
+    assert "### Under which right files were taken" in report
+    most = max(rows, key=lambda row: len(row["files"].split()))
+    assert f"| {most['distribution']} | {most['licence']} | {in_words(most['evidence'])} |" in report
     held = rights.read(run.sft_adapter)
     assert held and held.guards[0].suites and (run.sft_adapter / "attribution" / "sft.csv").exists()
     named = {holder.who for notice in held.notices for holder in notice.holders}

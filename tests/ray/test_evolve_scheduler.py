@@ -195,6 +195,7 @@ def die(work: Path, point: str, generation: int) -> None:
     log, given = work / "driver.log", [ray.get_runtime_context().gcs_address, str(work), point, str(generation)]
     driver = commands.started(given, os.environ, [log, log], module="tests.ray.driver")
     driver.join(timeout=90)
+    driver.kill()  # one that hangs
     assert driver.exitcode == -signal.SIGKILL, log.read_text()
     # What the driver kept outside of the experiment's folder: a new Ray would have a new place for it.
     shutil.rmtree(Path(ray._private.worker._global_node.get_session_dir_path()) / "artifacts")

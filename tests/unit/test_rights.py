@@ -9,8 +9,10 @@ from app.errors import UserError
 from app.files.json_files import write_json
 from app.learnt_from import GONE, OLDER, of_adapter, of_corpus, of_problems
 from app.models.adapter_ranks import truncate_command
+from app.models.licences import model_notices
 from app.rights import GuardedBy, Holder, Material, Notice, Rights, merged, notices_text, section, union
 from app.runs import Run
+from app.settings import ModelSettings
 from benchmarks.random_adapters import write_adapter
 from tests.unit.export.made_run import LICENCES, write_base
 
@@ -149,6 +151,23 @@ def test_what_travels_with_an_adapter_is_there_after_it_is_cut(tmp_path: Path) -
     truncate_command(tmp_path / "adapter", 2, tmp_path / "cut")
     assert rights.read(tmp_path / "cut") == many(2) and list(rights.tables(tmp_path / "cut")) == ["sft"]
     assert (tmp_path / "cut" / "README.md").read_text().endswith("This copy was taken from rank 4 to rank 2.\n")
+
+
+@pytest.mark.parametrize(
+    ("head", "licence"),
+    [
+        ("license: mit", "mit"),
+        ("license:\n- apache-2.0\ntags:\n- code", "apache-2.0"),
+        ("license:\nlibrary_name: peft", ""),
+        ("license: other\nlicense_name: own-terms", "own-terms"),
+    ],
+)
+def test_what_a_base_calls_its_licence_is_read_in_every_form_of_a_cards_head(
+    head: str, licence: str, tmp_path: Path
+) -> None:
+    (tmp_path / "README.md").write_bytes(f"---\n{head}\n---\n".replace("\n", "\r\n").encode())
+    (notice,) = model_notices(ModelSettings(source="path", name=str(tmp_path)))
+    assert notice.licence == licence
 
 
 def test_a_broken_file_is_told_in_a_sentence(tmp_path: Path) -> None:

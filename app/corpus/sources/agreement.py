@@ -18,7 +18,8 @@ from app.corpus.sources.licences import LicenceVerdict, expression_of, judge_lic
 from app.corpus.sources.package_headers import field
 
 SHORT, LONG = 12, 300
-"""Words: fewer point somewhere else ("see ..."); more, beside a known text, are a list of notices."""
+"""Words: fewer that name no licence point somewhere else ("see ..."); more, beside a known text, are a list of
+notices."""
 _GNU = re.compile(r"(A|L)?GPL-")
 _USE = r"(?:use|used|copy|copied|modify|modified|distribute|distributed|redistributed?|sell|sold|sublicense)"
 _LIMIT = re.compile(
@@ -63,7 +64,9 @@ def contradiction(texts: tuple[str, ...], licence: str) -> str:
             return f"The metadata name {licence}, a licence text holds a restriction: '{phrase}'."
         if is_short and (limit := _LIMIT.search(left)):
             return f"The metadata name {licence}, a licence text holds a further condition: '{limit[0].strip()}'."
-        if not found and len(left.split()) + _foreign(text) > SHORT and not _names(text, left, licence):
+        named, is_long = [] if found else _named(text, left), len(left.split()) + _foreign(text) > SHORT
+        beside = frozenset() if is_long else permissive
+        if not found and (is_long or named) and not any(covered(spdx, licence, beside) for spdx in named):
             return f"The metadata name {licence}, a licence text is another: '{' '.join(text.split())[:76]}'."
     return ""
 
@@ -73,15 +76,15 @@ def _foreign(text: str) -> int:
     return 0 if text.isascii() else sum(c.isalpha() and not c.isascii() for c in text) // 4
 
 
-def _names(text: str, words: str, licence: str) -> bool:
-    """Whether a text that is not known names the licence, or begins as texts of it do."""
+def _named(text: str, words: str) -> list[str]:
+    """What a text that is not known names as its licence, or begins with as texts of it do."""
     named = [
-        expression_of(text),
+        expression_of(" ".join(text.split())),
         *(spdx for spdx, phrases in licence_table()["header_phrases"].items() if first_phrase(phrases, text)),
     ]
     known = [text for text in licence_table()["texts"] if text.licence]
     begins = [one.licence for one in known if any(f" {phrase} " in words for phrase in one.begin)]
-    return any(covered(spdx, licence) for spdx in (*named, *begins) if spdx)
+    return [spdx for spdx in (*named, *begins) if spdx]
 
 
 def covered(licence: str, package: str, permissive: frozenset[str] = frozenset()) -> bool:

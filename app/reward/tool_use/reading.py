@@ -17,7 +17,7 @@ from app import rights
 from app.corpus.clean.cleaning import clean
 from app.corpus.clean.decontamination import Decontaminator, defined_names
 from app.corpus.clean.documents import functions
-from app.corpus.credits import Attributed, notices, write_attribution
+from app.corpus.credits import Attributed, evidence_of, notices, write_attribution
 from app.corpus.draws import bits
 from app.corpus.examples.quality import parsed
 from app.corpus.recipes import Recipe, split_of
@@ -142,26 +142,27 @@ def untouched(problems: list[ToolProblem], guard: Decontaminator) -> list[ToolPr
 
 
 def write_whose(path: Path, problems: list[ToolProblem], found: Found, guard: Mapping[str, Any]) -> None:
-    """attribution.csv, as the corpus writes it (a row a distribution and licence, with the files and the problems made
-    of them in place of tokens), and what travels with what is learnt (`app.rights`) beside it. guard: what was kept
-    out, as `app.corpus.clean.guard.Guard.facts` tells it."""
-    number = Counter[tuple[str, str, str]]()
-    files: defaultdict[tuple[str, str, str], set[str]] = defaultdict(set)
+    """attribution.csv, as the corpus writes it, with the problems made of the files in place of tokens, and beside it
+    what travels with what is learnt (`app.rights`). guard: what was kept out, as `Guard.facts` tells it."""
+    number = Counter[tuple[str, str, str, str]]()
+    files: defaultdict[tuple[str, str, str, str], set[str]] = defaultdict(set)
+    given = {(name, file.path): file for name, held in found.distributions.items() for file in held.files}
     for problem in problems:
         for origin in problem.origins:
-            key = origin.distribution, origin.version, origin.licence
+            name = origin.distribution
+            told = evidence_of(found.distributions[name], given.get((name, origin.path)), origin.licence)
+            key = name, origin.version, origin.licence, told
             number[key] += 1
             files[key].add(origin.path)
     rows = []
     for key in sorted(number):
-        name, version, licence = key
-        held = found.distributions.get(name)
-        evidence, author, homepage = (held.verdict.evidence, held.author, held.homepage) if held else ("", "", "")
-        where = sorted(files[key])
-        rows.append(Attributed(name, version, licence, evidence, author, homepage, tokens=number[key], files=where))
+        held = found.distributions[key[0]]
+        rows.append(Attributed(*key, held.author, held.homepage, tokens=number[key], files=sorted(files[key])))
     write_attribution(path, rows)
     counts = Counter((problem.problem.source, problem.problem.licence) for problem in problems)
-    of_files = {(name, licence): held for (name, _, licence), held in files.items()}
+    of_files = defaultdict[tuple[str, str], set[str]](set)
+    for (name, _, licence, _), where in files.items():
+        of_files[name, licence] |= where
     suites, unguarded = tuple(guard["suites"]), tuple(guard["unguarded"])
     own = rights.Rights(
         guards=(rights.GuardedBy(stage=STAGE, suites=suites, unguarded=unguarded),),

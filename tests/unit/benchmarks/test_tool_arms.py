@@ -3,12 +3,14 @@
 import argparse
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import jsonschema
 import pytest
 
 from app.prompting.tool_calls import Call, call_text
-from benchmarks.tool_arms import report
+from benchmarks.tool_arms import report, share_of, with_fewer_refusals
 from benchmarks.tool_form import calls_schema, shape_of
 from tests.unit.reward.tool_use.made import TOOLS
 
@@ -70,3 +72,17 @@ def test_the_report_is_paired_and_by_category(tmp_path: Path, capsys: pytest.Cap
         "calls": (3, 100.0), "live_simple": (2, 100.0), "parallel": (1, 100.0), "irrelevance": (1, -100.0),
         "no call": (1, -100.0), "search_docs": (1, 100.0),
     }  # fmt: skip
+
+
+def test_a_share_of_refusals_keeps_every_call_and_all_of_them_are_no_limit() -> None:
+    made: list[Any] = []
+    for number in range(12):
+        tests = json.dumps({"expect": "no call" if number % 3 else "calls"})
+        made.append(SimpleNamespace(problem=SimpleNamespace(id=str(number), tests=tests)))
+    calls = [one for number, one in enumerate(made) if not number % 3]
+    assert with_fewer_refusals(made, 1) == made and with_fewer_refusals(made, 0) == calls
+    half = with_fewer_refusals(made, 0.5)
+    assert len(half) == 8 and [one for one in half if one in calls] == calls
+    for text in ("-0.1", "1.1", "nan", "half"):
+        with pytest.raises(ValueError):
+            share_of(text)

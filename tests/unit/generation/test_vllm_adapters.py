@@ -1,8 +1,11 @@
 """Drafts of vLLM follow an adapter whose folder changes between two calls, merged into the base or beside it."""
 
 import importlib.util
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -85,6 +88,66 @@ def _drawn_and_scored(base: str, adapter: Path, merges: bool) -> tuple[list[list
         with pytest.raises(UserError, match=r"rank 16, and this engine takes 8: raise generation\.max_lora_rank"):
             engine.generate(PROMPTS, GREEDY, adapter=str(adapter))
     return drafts, scores
+
+
+class InStep:
+    """In place of vLLM's engine: every request takes the same number of steps, so all of a batch end together."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps, self.left, self.has_begun = steps, dict[str, int](), threading.Event()
+
+    def add_request(self, name: str, *_: Any, **__: Any) -> None:
+        self.left[name] = self.steps
+
+    def step(self) -> list[Any]:
+        self.has_begun.set()
+        time.sleep(0.001)
+        self.left = {name: left - 1 for name, left in self.left.items()}
+        ended = [name for name, left in self.left.items() if not left]
+        for name in ended:
+            del self.left[name]
+        return [SimpleNamespace(request_id=name) for name in ended]
+
+    def abort_request(self, names: list[str]) -> None:
+        for name in names:
+            del self.left[name]
+
+
+@pytest.mark.parametrize("begins_after", range(6))
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_whoever_has_little_to_draw_does_not_wait_for_all_that_another_draws(
+    steps: int, begins_after: int, smoke_model: Path
+) -> None:
+    from app.generation.vllm_engine import VllmEngine
+
+    engine = VllmEngine(ModelSettings(source="path", name=str(smoke_model)), SETTINGS, merges=False, sharers=2)
+    engine._engine = in_step = InStep(steps)
+    drawn, may_end = list[int](), threading.Event()
+
+    def much() -> None:
+        requests = (([], None, number) for number in range(400) if not may_end.is_set())
+        drawn.extend(ticket for _, ticket in engine._run(requests, None))
+
+    with ThreadPoolExecutor(1) as threads:
+        other = threads.submit(much)
+        assert in_step.has_begun.wait(10)
+        time.sleep(0.001 * begins_after)  # in some phase of the other's steps
+        mine = [ticket for _, ticket in engine._run(iter([([], None, number) for number in range(8)]), None)]
+        may_end.set()
+        other.result()
+    assert sorted(mine) == [*range(8)] and len(drawn) < 200
+    assert not engine._owners and not engine._eager
+
+
+def test_who_stops_early_leaves_nothing_in_the_batch(smoke_model: Path) -> None:
+    from app.generation.vllm_engine import VllmEngine
+
+    engine = VllmEngine(ModelSettings(source="path", name=str(smoke_model)), SETTINGS, merges=False, sharers=2)
+    engine._engine = InStep(2)
+    stream = engine._run(iter([([], None, number) for number in range(9)]), None)
+    next(stream)
+    stream.close()
+    assert not engine._owners and not engine._engine.left and not engine._eager
 
 
 @pytest.mark.parametrize("merges", [True, False])

@@ -101,6 +101,7 @@ def corpus_with_problems(run: Run, *distributions: str, with_rights: bool = True
         parts.append(write_part(run.corpus / f"{name}.parquet", solved))
     write_problems_of(run.problems, parts)
     rows = [Attributed(name, "1", "MIT", "file", f"Ann of {name}", "", 0, ["shapes.py"]) for name in distributions]
+    rows += [row._replace(evidence="z/LICENSE", files=["z/other.py"]) for row in rows]
     write_attribution(run.attribution, rows)
     holders = tuple(rights.Holder(who=name, lines=(f"Copyright {name}",)) for name in (*distributions, "unused"))
     notices = (rights.Notice(licence="MIT", text="Permission is granted.", holders=holders),)
@@ -127,6 +128,7 @@ def test_what_was_mined_is_attributed_to_whose_function_it_is_with_their_texts(t
     rows = {row["distribution"]: row for row in csv.DictReader(run.grm_attribution.open())}
     assert set(rows) == {"one", "three", "user", "pocketcoder"}
     assert (rows["three"]["author"], rows["three"]["files"]) == ("Ann of three", "mined/three/halves")
+    assert rows["three"]["evidence"] == "file", "what says so of its own file"
     assert rows["pocketcoder"]["author"] == "the pocketcoder developers"
     held = rights.read(run.grm_adapter)
     assert held is not None and list(rights.tables(run.grm_adapter)) == ["grm"]

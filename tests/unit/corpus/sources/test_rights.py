@@ -8,6 +8,7 @@ import pytest
 from app.corpus.clean.cleaning import clean
 from app.corpus.recipes import Cleaning, Recipe
 from app.corpus.records import RejectedFileError
+from app.corpus.sources.agreement import contradiction
 from app.corpus.sources.distributions import Distribution, read_source, under_others
 from app.corpus.sources.find import find_distributions
 from app.corpus.sources.headers import judge_header
@@ -147,6 +148,24 @@ def test_a_file_is_learnt_under_the_licence_that_governs_it(tmp_path: Path, case
 def test_a_module_named_after_licences_is_no_licence_text(tmp_path: Path) -> None:
     found = found_in(tmp_path, {"LICENSE": MIT, "pkg/licenses.py": GOOD, "pkg/license_table.json": "{}", AT: GOOD})
     assert found.verdict.approved and not found.rejected and all(not file.licence for file in found.files)
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [
+        ("GNU GENERAL PUBLIC LICENSE\nVersion 3, 29 June 2007\n", False),
+        ("GPLv3", False),
+        ("AGPL-3.0-only\r\n", False),
+        ("Proprietary", False),
+        ("MIT", True),
+        ("BSD-3-Clause", True),
+        ("see ../LICENSE", True),
+        ("Copyright 2020 Ann", True),
+    ],
+)
+def test_a_licence_file_of_a_few_words_counts_by_the_licence_that_it_names(text: str, fits: bool) -> None:
+    assert (not contradiction((text,), "MIT")) == fits
+    assert fits or contradiction((text,), "LicenseRef-Own")
 
 
 def test_in_a_wheel_the_nearest_licence_counts_too(tmp_path: Path) -> None:
