@@ -32,7 +32,7 @@ from app.run_settings import DECISIVE_SANDBOX
 from app.runs import Run
 from app.settings import Profile
 
-VERSIONS = {"plan": 3, "extract": 6, "mine": 7, "prove": 3, "render": 5, "assemble": 3}
+VERSIONS = {"plan": 3, "extract": 7, "mine": 8, "prove": 3, "render": 6, "assemble": 3}
 """The code version of each stage: raised by hand when its bytes change."""
 DECISIVE = ("seq_len", "max_files", "max_mined_files", "files_per_shard")
 """Corpus settings that decide bytes, beside the recipe."""
@@ -150,7 +150,7 @@ def source_digests(distributions: Iterable[Distribution], read: Iterable[str]) -
         contents = dict(zip(read_from, pool.map(_content, read_from, chunksize=64), strict=True))
     found: dict[str, str] = {}
     for d in held:
-        facts = [d.name, d.version, d.author, d.homepage, dataclasses.asdict(d.verdict), d.weight, d.rejected]
+        facts = [d.name, d.version, d.author, d.homepage, dataclasses.asdict(d.verdict), d.weight, d.rejected, d.texts]
         files = [
             [f.path, f.location if f.archive else "", f.licence, f.evidence, contents.get(_place(f), "")]
             for f in d.files

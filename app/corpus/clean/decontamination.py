@@ -7,8 +7,7 @@ n-grams.
 - "renamed": 22 tokens of code in a row that differ by a consistent renaming only, comments and docstrings left out: a
   solution with renamed variables;
 - "entry point": a function of the same name (OpenCoder). A name of one word ("add", "solve", "encode") is anybody's: it
-  counts only with five words in a row of its problem.
-
+  counts only with five words in a row of its problem;
 - "parts": short runs of code, of which a share of one solution's is close together (PART_SHARES): a solution in pieces;
 - "tests": values of a problem's tests or inputs (`app.corpus.clean.value_signs`).
 

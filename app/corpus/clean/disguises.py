@@ -23,7 +23,9 @@ from app.corpus.clean.tokens import Tokens
 from app.corpus.clean.value_signs import is_quote
 
 MAX_REVEALED = 1 << 20
-"""Characters of what is decoded or unpacked, at most."""
+"""Bytes that are decoded and unpacked of one text, at most."""
+MAX_MEMORY = 64 << 20
+"""Bytes for an xz file's window, which it may ask for 4 GiB of."""
 MIN_ENCODED, MIN_WORD = 40, 32
 """Shortest run of base64 or hexadecimal digits, and of letters and digits in it."""
 MIN_PIECES, MIN_ESCAPES, MIN_LINES = 3, 20, 2
@@ -72,7 +74,7 @@ def revealed(text: str, tokens: Tokens) -> Iterator[tuple[str, str]]:
     """How each was hidden, and the text. tokens: the words of the text."""
     if not text.isascii() and _STRANGE.search(text):
         yield "under other characters", plain(text)
-    for decoded in _decoded(_around_digits(text, tokens)):
+    if decoded := "\n".join(_decoded(_around_digits(text, tokens))):
         yield "encoded", decoded
     if any(sign in text for sign in _ROT13):
         yield "in rot13", codecs.encode(_unescaped(text), "rot13")
@@ -126,13 +128,14 @@ def _decoded(text: str) -> Iterator[str]:
     """What strings of base64 and hexadecimal digits hold, if it is text."""
     room = MAX_REVEALED
     for found in _ENCODED.finditer(text):
-        run = _NOT_ENCODED.sub("", found[0])[:room].partition("=")[0]
-        room -= len(run)
-        raw = bytes.fromhex(run[: len(run) // 2 * 2]) if _HEX.fullmatch(run) else _of_base64(run)
+        if room <= 0:
+            return
+        run = _NOT_ENCODED.sub("", found[0]).partition("=")[0]
         try:
-            raw = _unpacked(raw)
+            raw = _unpacked(bytes.fromhex(run) if _HEX.fullmatch(run) else _of_base64(run), room)[:room]
         except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError):
             continue
+        room -= len(raw)
         if len(raw.translate(None, _TEXT)) <= MAX_STRANGE * len(raw) and b" " in raw:
             yield raw.decode("ascii", "replace")
 
@@ -145,14 +148,14 @@ def _of_base64(run: str) -> bytes:
         return b""
 
 
-def _unpacked(raw: bytes) -> bytes:
-    """What was compressed, at most MAX_REVEALED bytes of it."""
+def _unpacked(raw: bytes, room: int) -> bytes:
+    """What was compressed, at most so many bytes of it."""
     if raw[:2] == b"\x1f\x8b":
-        return zlib.decompressobj(31).decompress(raw, MAX_REVEALED)
+        return zlib.decompressobj(31).decompress(raw, room)
     if raw[:1] == b"\x78":
-        return zlib.decompressobj().decompress(raw, MAX_REVEALED)
+        return zlib.decompressobj().decompress(raw, room)
     if raw[:3] == b"BZh":
-        return bz2.BZ2Decompressor().decompress(raw, MAX_REVEALED)
+        return bz2.BZ2Decompressor().decompress(raw, room)
     if raw[:6] == b"\xfd7zXZ\x00":
-        return lzma.LZMADecompressor().decompress(raw, MAX_REVEALED)
+        return lzma.LZMADecompressor(memlimit=MAX_MEMORY).decompress(raw, room)
     return raw

@@ -116,6 +116,10 @@ class _Notes:
     copyright: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
     """Copyright lines by distribution and path."""
 
+    def note(self, origin: Origin, path: str, cleaned: Cleaned) -> None:
+        if cleaned.copyright:
+            self.copyright.setdefault(origin.distribution, {})[path] = cleaned.copyright
+
 
 def _answered(held: ShardFile, recipe: Recipe, guard: Decontaminator, notes: _Notes) -> list[dict[str, Any] | Rejected]:
     """The `_documents` of a file; the reason alone for one that makes it fail."""
@@ -139,8 +143,7 @@ def _documents(
         return
     notes.masked["secrets"] += cleaned.num_secrets
     notes.masked["personal data"] += cleaned.num_personal
-    if cleaned.copyright:
-        notes.copyright.setdefault(held.origin.distribution, {})[held.origin.path] = cleaned.copyright
+    notes.note(held.origin, held.origin.path, cleaned)
     origin = replace(held.origin, licence=cleaned.licence)
 
     def refused(document: Document, reason: str) -> Rejected:
@@ -156,7 +159,8 @@ def _documents(
     def takes(path: str) -> bool:
         return path not in held.under_others and (not isinstance(source, CodeSource) or source.takes_path(path))
 
-    siblings = Siblings(held.file, functools.partial(_sibling, held.origin, origin.licence, recipe, guard), takes)
+    read = functools.partial(_sibling, held.origin, origin.licence, recipe, guard, notes)
+    siblings = Siblings(held.file, read, takes)
     shown = siblings if recipe.forms.multi_file else None
     docstring = recipe.cleaning.min_docstring_chars
     documents = list(functions(cleaned.text, cleaned.tree, docstring, held.origin.path, shown))
@@ -172,7 +176,9 @@ def _documents(
             yield document_row(origin, document)
 
 
-def _sibling(origin: Origin, licence: str, recipe: Recipe, guard: Decontaminator, file: SourceFile) -> str:
+def _sibling(
+    origin: Origin, licence: str, recipe: Recipe, guard: Decontaminator, notes: _Notes, file: SourceFile
+) -> str:
     """Text of another file of the distribution. origin: of the file beside it, which is not charged with what reading
     this one does; licence: under which that file is learnt. Raises RejectedFileError, for one under another too."""
     try:
@@ -183,6 +189,7 @@ def _sibling(origin: Origin, licence: str, recipe: Recipe, guard: Decontaminator
             raise RejectedFileError(f"licence: {cleaned.licence}, beside a file under {licence}")
         if reason := guard.hit(cleaned.text, defined_names(cleaned.tree)):
             raise RejectedFileError(f"benchmark {reason}")
+        notes.note(origin, file.path, cleaned)
         return cleaned.text
     finally:
         at(f"{origin.distribution}: {origin.path}")

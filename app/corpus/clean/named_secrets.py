@@ -46,16 +46,16 @@ _HEAD = re.compile(r"[\w-]{0,40}$")
 _QUOTED = re.compile(
     r"""(?x)
     \\?["'`]?\s?[\])]{0,2}
-    (?: \s*(?::\s*[A-Za-z_"'][\w.\[\],\ |]{0,40}["']?\s*(?==\s))?\s*(?::=|=>|==|!=|=|:)\s*
-      | \s*,\s*(?:default\s*=\s*|value\s*=\s*)?
-      | ["']?,[^\n()]{0,160}?\b(?:default|value)\s*=\s*
-      | \)?\s*or\s+
-      | \(\s*
+    (?: \s*+(?::\s*+[A-Za-z_"'][\w.\[\],\ |]{0,40}["']?\s*+(?==\s))?\s*+(?::=|=>|==|!=|=|:)\s*+
+      | \s*+,\s*+(?:default\s*+=\s*+|value\s*+=\s*+)?
+      | ["']?,[^\n()]{0,160}?\b(?:default|value)\s*+=\s*+
+      | \)?\s*+or\s++
+      | \(\s*+
     )
-    (?:[\w.]{1,40}\()?(?:\(\s*)?(?:\[\s*)?(?:[\w.]{1,40}\(\s*["'][\w.-]{1,40}["']\s*,\s*)?
+    (?:[\w.]{1,40}\()?(?:\(\s*+)?(?:\[\s*+)?(?:[\w.]{1,40}\(\s*["'][\w.-]{1,40}["']\s*,\s*)?
     [bruBRU]?(?P<quote>\"{3}|'{3}|\\?["'])"""
 )
-"""From the end of a name to a value in quotes."""
+"""From the end of a name to a value in quotes. White space is never given back: it may be all the rest of a file."""
 _BARE = re.compile(
     r"""(?x) \\?["'`]?\s*(?:=|:|\bis\b|%3[dD])[ ]*(?P<value>(?:[^\s"'`\\,;&<>()\[\]|]|&(?!\w+=)){7,200})"""
 )
@@ -69,9 +69,9 @@ _VALUES = {
 _BREAK = re.compile(r"\s*(?:\n|\\n)\s*")
 _MIXED = re.compile(r"\d[A-Za-z]")
 _JOINED = re.compile(r"""\s*[bruBRU]?(?=["'])""")
-_NEXT = re.compile(r"""\s*,?\s*[bruBRU]?(?=["'])""")
+_NEXT = re.compile(r"""\s*+,?\s*+[bruBRU]?(?=["'])""")
 _SCHEME = re.compile(
-    r"(?i)\\?[\"']?\s*[:=,]?\s*[bf]?[\"']?(?P<scheme>basic|bearer|token|digest|apikey|bot)\s+"
+    r"(?i)\\?[\"']?\s*+[:=,]?\s*+[bf]?[\"']?(?P<scheme>basic|bearer|token|digest|apikey|bot)\s+"
     r"(?P<value>[\w.~+/:-]{8,2000}={0,2})"
 )
 _PAIR = re.compile(

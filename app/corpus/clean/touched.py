@@ -24,7 +24,8 @@ def touched(
     for number, node in enumerate(tree.body):
         name = node.name if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else f"statement {number}"
         source = "\n".join(lines[node.lineno - 1 : node.end_lineno])
-        reasons[name] = guard.hit(source, defined_names(ast.Module(body=[node], type_ignores=[])))
+        names = defined_names(ast.Module(body=[node], type_ignores=[]))
+        reasons[name] = reasons.get(name) or guard.hit(source, names)  # a name may be defined twice
         for part in ast.walk(node):
             if isinstance(part, ast.Name) and part.id != name:
                 users.setdefault(part.id, set()).add(name)

@@ -34,8 +34,8 @@ MAX_UNKNOWN = 2
 """Names and attributes that may be unknown, whatever their share."""
 _BUILTINS = frozenset(dir(builtins))
 _SECTION = re.compile(
-    r"^\s*(?:>>>|:\w+[^:\n]*:|@\w+|\.\. ?\w+|(?:args?|arguments?|params?|parameters?|returns?|yields?|raises?|notes?|"
-    r"examples?|usage|see also|references?|inputs?|outputs?|keyword arguments|warnings?)\s*:?\s*$)",
+    r"^[^\S\n]*(?:>>>|:\w+[^:\n]*:|@\w+|\.\. ?\w+|(?:args?|arguments?|params?|parameters?|returns?|yields?|raises?|"
+    r"notes?|examples?|usage|see also|references?|inputs?|outputs?|keyword arguments|warnings?)\s*:?\s*$)",
     re.MULTILINE | re.IGNORECASE,
 )
 _WORD = re.compile(r"[^\W\d_]{2,}")

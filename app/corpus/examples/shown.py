@@ -17,7 +17,7 @@ import keyword
 import pathlib
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 MAX_HIDDEN = 1
 """Words and numbers of a body's constants that may have to be guessed."""
@@ -55,7 +55,7 @@ _COMMON = frozenset(
     "pdf sql ie eg ok args kwargs nan inf".split()
 ) | {name.lower() for name in _BUILTINS}
 _HISTORY = re.compile(
-    r"https?://|^\s*(?:\.\. (?:version\w+|\[\w+\]|seealso|note\w*)|see also\b|references?\b\s*:?\s*$|authors?\s*:)"
+    r"https?://|^[^\S\n]*(?:\.\. (?:version\w+|\[\w+\]|seealso|note\w*)|see also\b|references?\b\s*:?\s*$|authors?\s*:)"
     r"|\b(?:new|added|changed) in (?:version )?\d|\b(?:gh|issue|bug|pr|pep|rfc)[ -:`#]*\d{2,}",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -133,16 +133,17 @@ def unguessable(function: Function, first: int, last: int, shown: str) -> list[s
     own = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     own |= {node.arg for node in nodes if isinstance(node, ast.arg)}
     own |= {node.name for node in nodes if isinstance(node, ast.ExceptHandler | Function) and node.name}
+    own |= _BUILTINS | sys.stdlib_module_names
     used: dict[str, None] = {}
     for node in nodes:
-        if isinstance(node, ast.Name) and node.id not in own | _BUILTINS | sys.stdlib_module_names:
+        if isinstance(node, ast.Name) and node.id not in own:
             used[node.id] = None
         elif isinstance(node, ast.Attribute) and node.attr not in KNOWN_ATTRIBUTES and not _is_of_module(node):
             used[node.attr] = None
         elif isinstance(node, ast.keyword) and node.arg:
             used[node.arg] = None
     lines = [node for node in nodes if isinstance(node, ast.Constant | ast.Raise | ast.Assert | ast.Call)]
-    return [name for name in used if name not in around] + hidden_words(_outermost(lines), shown)
+    return [name for name in used if name not in around] + hidden_words(lines, shown)
 
 
 def is_cut(function: Function, first: int, last: int) -> bool:
@@ -156,12 +157,6 @@ def is_cut(function: Function, first: int, last: int) -> bool:
     return False
 
 
-def _outermost(nodes: Sequence[ast.AST]) -> Iterator[ast.AST]:
-    """The nodes that lie in none of the others, so that a message is seen in its call."""
-    inner = {id(part) for node in nodes for part in ast.walk(node) if part is not node}
-    return (node for node in nodes if id(node) not in inner)
-
-
 def _is_of_module(node: ast.Attribute) -> bool:
     root: ast.expr = node
     while isinstance(root, ast.Attribute):
@@ -170,13 +165,21 @@ def _is_of_module(node: ast.Attribute) -> bool:
 
 
 def _constants(nodes: Iterable[ast.AST]) -> Iterator[str | int | float]:
+    """The constants in these nodes that are in no message. A node comes before those in it, so each is seen once."""
+    seen: set[int] = set()
+    waiting: list[tuple[ast.AST, bool]] = []
     for top in nodes:
-        held = list(ast.walk(top))
-        messages = {id(part) for node in held if _is_message(node) for part in ast.walk(node)}
-        for node in held:
-            value = node.value if isinstance(node, ast.Constant) and id(node) not in messages else None
+        waiting.append((top, False))
+        while waiting:
+            node, is_said = waiting.pop()
+            if id(node) in seen:
+                continue
+            seen.add(id(node))
+            is_said = is_said or _is_message(node)
+            value = node.value if isinstance(node, ast.Constant) and not is_said else None
             if isinstance(value, str | int | float) and not isinstance(value, bool):
                 yield value
+            waiting += [(part, is_said) for part in ast.iter_child_nodes(node)]
 
 
 def _is_message(node: ast.AST) -> bool:

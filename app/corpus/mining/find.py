@@ -140,8 +140,8 @@ def _tests(
             except (RejectedFileError, OSError):
                 continue
             if len(raw) <= MAX_TEST_BYTES and (tree := parsed(raw)):
-                licence = file.licence or distribution.verdict.licence
-                verdict = judge_header(raw.decode("utf-8", "replace"), licence, also_allow)
+                text = raw.decode("utf-8-sig", "replace").replace("\r\n", "\n").replace("\r", "\n")
+                verdict = judge_header(text, file.licence or distribution.verdict.licence, also_allow)
                 if verdict.approved:
                     yield tree, verdict.licence
 

@@ -22,7 +22,7 @@ from app.cluster.job_queue import at
 from app.corpus.clean.decontamination import Decontaminator
 from app.corpus.clean.extract import COPY_FIELDS, DOCUMENT_SCHEMA
 from app.corpus.draws import Draws, bits
-from app.corpus.examples.forms import document_examples, problem_examples
+from app.corpus.examples.forms import document_examples, problem_examples, split_context
 from app.corpus.examples.tool_dialogues import near, tool_example
 from app.corpus.jobs import Job
 from app.corpus.mining.storage import read_problems
@@ -146,7 +146,9 @@ def _sources(job: RenderJob, with_tokens: bool, rejected: list[Rejected]) -> Ite
             documented.append((origin, document))
         made = functools.partial(document_examples, document, forms, seed, fills_in=with_tokens, reject=reject)
         for example in _answered(f"{origin.distribution}: {origin.path}: {document.name}", document.kind, made, reject):
-            yield source(example, origin, document.name, document.text)
+            made_of = source(example, origin, document.name, document.text)
+            files = split_context(document.context)[1] if example.form == "multi_file" else ()
+            yield replace(made_of, beside=tuple(replace(origin, path=path) for path in files if path != origin.path))
     told = [(origin.distribution, document) for origin, document in documented]
     for place, (origin, document) in enumerate(documented):
 

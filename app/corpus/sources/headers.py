@@ -33,7 +33,7 @@ _DUNDER = re.compile(r"^__licen[cs]e__\s*=\s*[\"']([^\"'\n]{2,100})[\"']", re.M)
 _NOTICE = re.compile(
     r"copyright|\(c\)\s*\d{4}|©|licen[cs]e|spdx-|all rights reserved|warrant(?:y|ies)|redistribut"
     r"|permission (?:is|to|notice)|[\"']as[- ]is[\"']|liab(?:le|ility)|damages|\bauthors?\s*:|@author"
-    r"|^\W*(?:-\*-.*)?(?:en)?coding[:=]|vim?:\s*set",
+    r"|^[^\w\n]*(?:-\*-.*)?(?:en)?coding[:=]|vim?:\s*set",
     re.I | re.M,
 )
 _CLAIM = re.compile(r"copyright|©|\(c\)", re.I)
@@ -60,7 +60,7 @@ def judge_header(text: str, package_licence: str, also_allow: frozenset[str] = f
         return _header(False, "", f"The licence '{unknown}' is not known.")
     told = (*_named_licences(bare_words(notice)), *named)
     if versions := gnu_versions(notice):
-        told = tuple(versions.get(spdx.partition("-")[0], spdx) for spdx in told)
+        told = tuple(spdx if " " in spdx else versions.get(spdx.partition("-")[0], spdx) for spdx in told)
     return _judge_stated((*stated, *told), package_licence, also_allow)
 
 

@@ -21,6 +21,8 @@ OSI_PATH = TABLE_PATH.with_name("osi_approved.yaml")
 # Words that do not tell one licence name from another.
 FILLER = {"the", "license", "licenses", "licence", "licences", "licensed", "under", "version", "ver", "terms", "of"}
 FILLER |= {"osi", "approved"}
+WORD_CHARS = 16
+"""Characters of a licence's words, on average and at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +74,9 @@ def recognised_text(text: str) -> str | None:
     # A condition may hide in a copyright line, so all that is left is searched for one, before those lines go.
     if not found or not rest["never"].isdisjoint(left.split()):
         return None
-    for line in re.findall(r"^\W*(?:\(c\)|©|copyright|all rights reserved).*$", text, re.IGNORECASE | re.MULTILINE):
+    for line in re.findall(
+        r"^[^\w\n]*(?:\(c\)|©|copyright|all rights reserved).*$", text, re.IGNORECASE | re.MULTILINE
+    ):
         left = left.replace(bare_words(line), " ", 1)
     if len(left.split()) > rest["words"]:
         return None
@@ -101,12 +105,12 @@ def cut_texts(words: str) -> tuple[list[str], str]:
 def _without(licence: LicenceText, words: str) -> str:
     """The words less every span that is this licence."""
     for begin, end in itertools.product(licence.begin, licence.end):
-        position = 0
-        while (start := words.find(f" {begin} ", position)) >= 0 and (stop := words.find(f" {end} ", start)) >= 0:
+        position, room = 0, WORD_CHARS * licence.words[1]
+        while (start := words.find(f" {begin} ", position)) >= 0:
+            position, stop = start + 1, words.find(f" {end} ", start, start + room)
             span = words[start : stop + len(end) + 2]
-            position = start + 1
-            if _is_text_of(licence, span):
-                words, position = f"{words[:start]} {words[start + len(span) :]}", 0
+            if stop >= 0 and _is_text_of(licence, span):
+                words, position = f"{words[:start]} {words[start + len(span) :]}", max(0, start - room)
     return words
 
 

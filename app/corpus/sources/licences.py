@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 # A License field longer than any name, or of several lines, holds the licence itself.
 LONGEST_NAME = 200
+MAX_EXPRESSION = 2000
+"""Characters of an SPDX expression: to simplify one takes more than the square of its length."""
 OWN_RIGHTS = re.compile(r"LicenseRef-[A-Za-z0-9.-]*[A-Za-z0-9]")
 
 
@@ -185,9 +187,11 @@ def _shown(value: str) -> str:
 
 
 def parsed(expression: str) -> "Node | None":
-    """The expression's tree; None for a text that is not an expression."""
+    """The expression's tree; None for a text that is not an expression, or too long for one."""
     from license_expression import ExpressionError
 
+    if len(expression) > MAX_EXPRESSION:
+        return None
     try:
         return licensing().parse(expression)
     except (ExpressionError, IndexError, AssertionError):  # the parser's own slips on texts such as "()" and "( OR"

@@ -26,7 +26,7 @@ _CLAIM = re.compile(
 _COMMENTS = re.compile(r"(?:^[ \t]*#[^\n]*\n)+", re.M)
 _STRINGS = re.compile(r"^(\"\"\"|''')[\s\S]*?\1", re.M)
 _CODE = re.compile(r"^(?:async def|def|class|@)", re.M)
-_FIELD = re.compile(r"^\W*(?:\w+ )?licen[cs]e\W*?:+[ \t]*(\S[^\n]*)$", re.I | re.M)
+_FIELD = re.compile(r"^[^\w\n]*(?:\w+ )?licen[cs]e\W*?:+[ \t]*(\S[^\n]*)$", re.I | re.M)
 _UNDER = re.compile(
     r"(?:\b(?:licen[cs]ed|(?:re)?distributed|released|available|published|provided|covered|used?|offered|shared)\b"
     r"(?:[ \t]+\w+){0,3}?[ \t]+under|\b(?:governed|covered) by|\bterms(?: and conditions)? of)"

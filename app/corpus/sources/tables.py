@@ -41,7 +41,7 @@ ROWS_LOOKED_AT = 100
 TEXT_COLUMNS = ("path", "licence", "repository", "revision", "author", "homepage", "reason")
 SCHEMA = pa.schema([("content", pa.binary())] + [(name, pa.string()) for name in TEXT_COLUMNS])
 NO_REPOSITORY = "(no repository)"
-VERSION = 3
+VERSION = 4
 """Version of the conversion: what an older one made is made anew."""
 REQUIRED = ("content", "path", "licence", "repository")
 

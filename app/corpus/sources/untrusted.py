@@ -6,6 +6,7 @@ file is not read beyond its limit, an archive's member is not unpacked beyond it
 
 import codecs
 import os
+import re
 import stat
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -33,6 +34,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """Methods of packing whose output can be bounded while it is unpacked."""
 
@@ -52,7 +54,7 @@ def odd_path(path: str) -> str:
     """Why a path inside a package can't be used; empty for one that can."""
     if has_surrogates(path):  # as which Python has the bytes of names that are not UTF-8
         return "name: not UTF-8"
-    if not path or any(ord(character) < 32 or ord(character) == 127 for character in path):
+    if not path or _CONTROL.search(path):
         return "name: empty or with a control character"
     parts = PurePosixPath(path.replace("\\", "/")).parts
     if parts[0] == "/" or ".." in parts or parts[0].endswith(":"):

@@ -314,6 +314,15 @@ def test_a_part_s_identity_is_all_that_decides_it_and_no_more(
     assert all(a != b for a, b in zip(parts(write(sources=[{"kind": "tree", "path": str(moved)}])), first, strict=True))
 
 
+def test_a_licence_text_decides_what_travels_and_so_the_identity(write: Callable[..., Profile], tree: Path) -> None:
+    def digests() -> dict[str, str]:
+        return source_digests(find_distributions(load_recipe(write().corpus), tree.parent / "cache"), ["tree"])
+
+    first = digests()
+    (tree / "NOTICE").write_text("Copyright 2020 Jane Doe\n")
+    assert digests() != first
+
+
 def test_a_pipe_among_the_sources_does_not_hold_up_the_plan(write: Callable[..., Profile], tree: Path) -> None:
     os.mkfifo(tree / "pipe.py")
     distributions = find_distributions(load_recipe(write().corpus), tree.parent / "cache")

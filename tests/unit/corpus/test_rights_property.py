@@ -160,7 +160,10 @@ def without_ray(monkeypatch: pytest.MonkeyPatch, smoke_model: Path) -> None:
     monkeypatch.setattr(build, "assemble_shards", lambda jobs, _: [assemble_shard(job) for job in jobs])
 
 
-def built(root: Path, *changes: str) -> Run:
+FORMS = ("doc_to_code", "code_to_doc", "fill_in", "tool_use", "completion", "file")
+
+
+def built(root: Path, *changes: str, forms: Sequence[str] = FORMS) -> Run:
     recipe = {
         "name": "made up",
         "sources": [
@@ -174,7 +177,7 @@ def built(root: Path, *changes: str) -> Run:
         ],
         "split": {"train": 1, "validation": 0, "test": 0},
         "cleaning": {"min_chars": 10},
-        "forms": dict.fromkeys(("doc_to_code", "code_to_doc", "fill_in", "tool_use", "completion", "file"), 1.0),
+        "forms": dict.fromkeys(forms, 1.0),
     }
     (root / "recipe.yaml").write_text(json.dumps(recipe))
     profile = with_overrides(smoke(), [f"corpus.recipe={root}/recipe.yaml", "corpus.max_mined_files=0", *changes])
@@ -271,3 +274,21 @@ def test_mined_problems_and_their_questions_are_of_projects_with_a_licence(witho
         assert (mark(number) in asked) == (not project.is_forbidden), project
     assert f"LIMIT_{mark(90)}" not in asked, "code under one licence is not shown as another's"
     assert "987" not in asked + rows_of(run), "a test file under a licence that is not taken says nothing"
+
+
+def test_a_file_that_is_shown_beside_another_is_named_with_its_copyright_lines(
+    without_ray: None, tmp_path: Path
+) -> None:
+    begun(tmp_path, PLAIN)
+    package = tmp_path / "trees" / f"p{mark(0)}" / "pkg"
+    helper = f"# Copyright (c) 1999 Jane Doe\n\n\ndef twice_{mark(90)}(value):\n    return 2 * value\n"
+    (package / "helper.py").write_text(helper)
+    using = (
+        source(91, "").replace("return product", f"return twice_{mark(90)}(product)").replace(" * SCALE", " + SCALE")
+    )
+    (package / "using.py").write_text(f"from pkg.helper import twice_{mark(90)}\n{using}")
+    run = built(tmp_path, "corpus.seq_len=512", forms=["multi_file"])
+    assert f"def twice_{mark(90)}" in rows_of(run)
+    assert "pkg/helper.py" in run.attribution.read_text()
+    held = rights.read(run.corpus)
+    assert held is not None and "Copyright (c) 1999 Jane Doe" in rights.notices_text(held.notices)

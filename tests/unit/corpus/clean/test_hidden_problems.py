@@ -5,15 +5,20 @@ The forms are those of `benchmarks.contamination`; CO-1 to CO-4 of the catalogue
 
 import ast
 import base64
+import bz2
 import gzip
+import lzma
+import zlib
 from collections.abc import Callable
 
 import pytest
 
 from app.corpus.clean.decontamination import Decontaminator, defined_names
+from app.corpus.clean.disguises import MAX_REVEALED, revealed
 from app.corpus.clean.documents import functions
 from app.corpus.clean.guard import SHIPPED, read_signs, shipped_suites
 from app.corpus.clean.signs import merged, signs_of
+from app.corpus.clean.tokens import word_tokens
 from app.corpus.clean.touched import touched
 from app.evaluation.suites import humaneval
 from app.files.python_source import parse
@@ -120,6 +125,27 @@ def test_a_long_literal_that_is_no_text_is_passed_over(guard: Decontaminator, br
     assert not found(guard, f"DATA = '1{broken}'\nMORE = '{broken}'\n")
 
 
+def test_what_unpacks_to_much_more_costs_no_more_than_the_limit() -> None:
+    bomb = base64.b64encode(bz2.compress(b"a b " * (MAX_REVEALED // 4))).decode()
+    text = f"'{bomb}'\n" * 20
+    assert sum(len(hidden) for _, hidden in revealed(text, word_tokens(text))) == MAX_REVEALED
+
+
+def test_an_xz_file_that_asks_for_gigabytes_is_passed_over() -> None:
+    """Its window, in the header of its block, is set to 4 GiB."""
+    packed = bytearray(lzma.compress(SOLUTION.encode(), filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 16}]))
+
+    def hidden() -> list[tuple[str, str]]:
+        text = f"DATA = '{base64.b64encode(packed).decode()}'\n"
+        return [found for found in revealed(text, word_tokens(text)) if found[0] == "encoded"]
+
+    assert SOLUTION in hidden()[0][1]
+    end = 12 + 4 * packed[12]
+    packed[packed.index(b"\x21\x01", 12) + 2] = 40
+    packed[end : end + 4] = zlib.crc32(packed[12:end]).to_bytes(4, "little")
+    assert not hidden()
+
+
 def test_a_solution_split_over_functions_is_found(guard: Decontaminator) -> None:
     for parts in (2, 3):
         tree = rewritten_code.split(ast.parse(SOLUTION), "merge_tide_tables", parts)
@@ -192,6 +218,12 @@ def ordinary(table):
     return shared(table) + 1
 '''
     assert left_out(guard, text) == ["step_of", "merge_tide_tables"]
+
+
+def test_a_name_that_is_defined_again_hides_nothing(guard: Decontaminator) -> None:
+    again = "\n\ndef merge_tide_tables(table):\n    return step_of(table)\n"
+    helper = 'def step_of(table):\n    """Return the step between the hours of a table."""\n    return table[1]\n'
+    assert left_out(guard, f"{helper}\n\n{SOLUTION}{again}") == ["step_of"]
 
 
 def test_functions_that_touch_a_problem_together_go(guard: Decontaminator) -> None:

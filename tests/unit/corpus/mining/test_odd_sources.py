@@ -11,7 +11,7 @@ from app.corpus.mining import Call, find
 from app.corpus.mining.storage import CANDIDATE_SCHEMA, MineJob, candidate_of, candidate_row, mine_distribution
 from app.corpus.shard_files import write_rows
 from tests.unit.corpus.builds import build_in
-from tests.unit.corpus.mining.test_mining import GOOD, distribution, found
+from tests.unit.corpus.mining.test_mining import GOOD, TESTED, TESTS, distribution, found
 
 SURROGATE = (
     GOOD.replace("an empty text gives", "half a pair \\ud800; an empty text gives")
@@ -118,3 +118,16 @@ def test_a_function_called_with_something_nested_too_deeply_is_rejected_alone(tm
     mine_distribution(job)
     assert rejected(job)["oldest"] == "no problem: failed: TooLargeError (nested deeper than 50)"
     assert pq.read_metadata(job.part("candidates")).num_rows == 1
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_test_file_under_another_licence_gives_no_calls_however_its_lines_end(
+    tmp_path: Path, ends: str, mark: str
+) -> None:
+    def seeds(head: str) -> int:
+        text = f"{mark}{head}{TESTS}".replace("\n", ends)
+        files = {"pkg/numbers.py": TESTED, "pkg/tests/test_numbers.py": text}
+        return found(tmp_path, files).counts["seeds"]
+
+    assert seeds("# License: MIT\n\n# by all of us\n") and not seeds("# Tests.\n\n# License: GPL-3.0-only\n")

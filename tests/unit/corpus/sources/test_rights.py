@@ -268,3 +268,9 @@ def test_an_owners_own_words_hold_nothing_back_but_other_peoples_licences_do() -
 )
 def test_a_gnu_licence_in_a_head_has_the_version_that_the_notice_names(notice: str, licence: str) -> None:
     assert judge_header(f"# Distributed under the terms of the {notice}.\nimport os\n", "").licence == licence
+
+
+def test_a_version_in_a_notice_takes_nothing_of_an_expression_away() -> None:
+    notice = "# GNU General Public License, version 2\n# License: GPL-2.0-only{}\nimport os\n"
+    assert judge_header(notice.format(""), "").approved
+    assert not judge_header(notice.format(" AND CC-BY-NC-4.0"), "").approved
