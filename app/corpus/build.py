@@ -155,7 +155,8 @@ def build_corpus(
     discard_others(run.train_shards, assembling)
     counts = assemble_shards(assembling, at_once)
     made = manifest.write_tables(run, profile, plan, copies, mined, counts, facts)
-    manifest.require_something(run, made)
+    if told := manifest.nothing_to_learn(run, made):
+        say(f"  {told}")
     write_json(run.corpus_manifest, made)
     shutil.rmtree(run.corpus_work)
 

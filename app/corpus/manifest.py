@@ -25,7 +25,6 @@ from app.corpus.rows.shares import shortfalls
 from app.corpus.shard_files import REJECTED_SCHEMA, part
 from app.corpus.sources.distributions import Distribution
 from app.corpus.sources.packages import UNJUDGED
-from app.errors import UserError
 from app.problem_sets.credits import credit_of
 from app.runs import Run, git_commit
 from app.settings import Profile
@@ -71,15 +70,16 @@ def write_tables(
     return made
 
 
-def require_something(run: Run, made: dict[str, Any]) -> None:
-    """Raise UserError for a corpus of which nothing can be learnt: no row, and no problem to train on."""
-    if not made["rows"] and not any(made["problems"][SPLITS[0]].values()):
-        reasons = sorted(made["rejected"].items(), key=lambda item: -item[1])[:5]
-        raise UserError(
-            f"recipe {made['recipe']['name']!r} gives nothing to learn: all that it holds is left out "
-            f"({', '.join(f'{reason} {count}' for reason, count in reasons)}). "
-            f"{run.rejected} has the reason for each; docs/corpus.md explains them"
-        )
+def nothing_to_learn(run: Run, made: dict[str, Any]) -> str:
+    """What to tell of a corpus of which nothing can be learnt, no row and no problem to train on; else empty."""
+    if made["rows"] or any(made["problems"][SPLITS[0]].values()):
+        return ""
+    reasons = sorted(made["rejected"].items(), key=lambda item: -item[1])[:5]
+    return (
+        f"recipe {made['recipe']['name']!r} gives nothing to learn: all that it holds is left out "
+        f"({', '.join(f'{reason} {count}' for reason, count in reasons)}). "
+        f"{run.rejected} has the reason for each; docs/corpus.md explains them"
+    )
 
 
 def _totals(counts: list[ShardCounts], seq_len: int, shares: dict[str, float]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.corpus.manifest import require_something
+from app.corpus.manifest import nothing_to_learn
 from app.corpus.recipe_check import check_recipe
 from app.corpus.recipe_files import from_anywhere, load_recipe
 from app.corpus.recipes import Recipe, split_of
@@ -145,7 +145,7 @@ def test_a_python_file_or_a_licence_beside_a_recipe_file_is_one_sentence(tmp_pat
 
 def test_a_folder_of_which_nothing_is_learnt_is_one_sentence_with_the_reasons(tmp_path: Path) -> None:
     made = {"rows": 0, "problems": {"train": {"mined": 0}}, "rejected": {"test": 24}, "recipe": {"name": "mine"}}
-    with pytest.raises(UserError, match=r"'mine' gives nothing to learn.*\(test 24\).*rejected\.parquet"):
-        require_something(Run(tmp_path), made)
-    require_something(Run(tmp_path), made | {"rows": 1})
-    require_something(Run(tmp_path), made | {"problems": {"train": {"mined": 1}}})
+    told = nothing_to_learn(Run(tmp_path), made)
+    assert "'mine' gives nothing to learn" in told and "(test 24)" in told and "rejected.parquet" in told
+    assert not nothing_to_learn(Run(tmp_path), made | {"rows": 1})
+    assert not nothing_to_learn(Run(tmp_path), made | {"problems": {"train": {"mined": 1}}})
