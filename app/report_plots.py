@@ -55,11 +55,15 @@ def learning(figures: Sequence[StepFigures]) -> Any:
 
 def corpus(manifest: Mapping[str, Any]) -> Any:
     """Learnt tokens by form, and how full the rows are."""
+    from matplotlib.ticker import EngFormatter
+
     figure, (left, right) = _figure(height=3.6, columns=2)
     learnt = manifest.get("learnt_tokens_by_form") or manifest["tokens_by_form"]
     forms = sorted(learnt.items(), key=lambda item: item[1])
-    left.barh([name for name, _ in forms], [count / 1e6 for _, count in forms], color=BLUE)
-    left.set(xlabel="million learnt tokens", title="What is learnt, by form")
+    left.barh([name for name, _ in forms], [count for _, count in forms], color=BLUE)
+    left.set(xlabel="learnt tokens", title="What is learnt, by form")
+    left.locator_params(axis="x", nbins=5)
+    left.xaxis.set_major_formatter(EngFormatter(sep=""))
     fill = sorted((int(percent), count) for percent, count in manifest["rows_by_fill"].items())
     right.bar([percent for percent, _ in fill], [count for _, count in fill], width=1.0, color=GREEN)
     right.set(xlabel="a row's tokens, % of its length", ylabel="rows", xlim=(0, 101), title="How full rows are")
