@@ -84,7 +84,7 @@ def heads_in(work: Path, folders: Mapping[str, int]) -> dict[tuple[str, str], li
 def notices(
     files: Files, distributions: Mapping[str, Distribution], heads: Mapping[tuple[str, str], Sequence[str]]
 ) -> tuple[Notice, ...]:
-    """What has to be passed on with these files. A name that is no distribution is a source of problems."""
+    """What has to be passed on with these files. A name in `files` that is no distribution is a source of problems."""
     licences, paths = defaultdict[str, list[str]](list), defaultdict[str, set[str]](set)
     for (name, licence), held in sorted(files.items()):
         licences[name].append(licence)

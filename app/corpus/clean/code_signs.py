@@ -70,7 +70,7 @@ class Code:
         return made
 
     def says_enough(self, length: int, least: int) -> NDArray[np.bool_]:
-        """Which grams have so many keywords, builtins or attributes."""
+        """For each gram, whether at least `least` of its tokens are keywords, builtins or attributes."""
         return sums(self.names & ~self.free, length) >= least
 
 

@@ -53,9 +53,11 @@ from app.records import BenchmarkText
 
 ENTRY_POINT, EXACT, WORDS, RENAMED, PARTS, TESTS = "entry point", "exact", "10-gram", "renamed", "parts", "tests"
 PART_SHARES = ((6, 0.85), (8, 0.8), (14, 0.45), (16, 0.3))
-"""Short grams of a solution that say it is here in pieces: at least so many and such a share of all, close together."""
+"""By which a solution is here in pieces: at least so many of its short grams, and such a share of them all, close
+together. One pair is enough."""
 MIN_INPUTS, MIN_CONSTANTS, INPUT_ROOM = ((3, 0),), ((4, 0),), 300
-"""Inputs of one problem that say its tests are here, known by several values or by one, among so many values."""
+"""By which a problem's tests are here: at least so many of its inputs within INPUT_ROOM tokens, known by several values
+in a row (MIN_INPUTS) or by a single one (MIN_CONSTANTS)."""
 PART_ROOM = 60
 """Tokens beside twice the solution's in which its pieces have to be."""
 _WORD = re.compile(r"\w+")
@@ -261,7 +263,8 @@ def defined_names(tree: ast.Module) -> list[str]:
 
 
 def _closest(found: Sequence[tuple[int, int]], room: int) -> int:
-    """Most different hashes within so many tokens. found: places and hashes, in the order of places."""
+    """The most different hashes that lie within `room` tokens of each other. found: places and hashes, in the order of
+    places."""
     held, start, most = Counter[int](), 0, 0
     for place, what in found:
         held[what] += 1

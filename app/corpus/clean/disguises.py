@@ -149,7 +149,7 @@ def _of_base64(run: str) -> bytes:
 
 
 def _unpacked(raw: bytes, room: int) -> bytes:
-    """What was compressed, at most so many bytes of it."""
+    """What was compressed, at most `room` bytes of it; bytes that were not compressed as they are."""
     if raw[:2] == b"\x1f\x8b":
         return zlib.decompressobj(31).decompress(raw, room)
     if raw[:1] == b"\x78":

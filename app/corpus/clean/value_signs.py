@@ -81,7 +81,8 @@ def run_evidence(text: str) -> Hashes:
 
 
 def _tells(tokens: Tokens, values: NDArray[np.int64], length: int, different: int, letters: int) -> NDArray[np.bool_]:
-    """Which grams have so many different values and characters, and are no row of rising numbers or of one step."""
+    """For each gram, whether it has enough different values and characters, and is no row of rising numbers or of one
+    step."""
     if len(values) < length:
         return np.zeros(0, bool)
     held = np.sort(sliding_window_view(tokens.hashes[values], length), axis=1)
