@@ -42,8 +42,10 @@ def by_process() -> dict[str, float]:
     found = dict[str, float]()
     for line in subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines():
         pid, _, mebibytes = line.partition(",")
-        with suppress(psutil.Error, ValueError):
-            name = " ".join(psutil.Process(int(pid)).cmdline())[:40].strip()
+        with suppress(ValueError):
+            name = f"process {pid}"
+            with suppress(psutil.Error):  # in a container the driver's numbers may be the host's
+                name = " ".join(psutil.Process(int(pid)).cmdline())[:40].strip() or name
             found[name] = found.get(name, 0) + round(int(mebibytes) / 1024, 2)
     return found
 

@@ -12,8 +12,8 @@
 `rows` needs no card and is made once, on the machine with the corpus' packages: OUT/rows (train.jsonl,
 validation.jsonl, attribution.csv). `sft` and `grpo` write OUT/adapters/NAME, and go on where they were ended, as
 `measure` does: give the same command again. `report` compares what was measured with the base, by category, paired.
---set KEY=VALUE changes a setting. Prints JSON lines. `benchmarks.tool_form` says what the form of asking gives the
-untouched model.
+--set KEY=VALUE changes a setting, `grpo --keep missing=0.2` takes so much of a form. Prints JSON lines.
+`benchmarks.tool_form` says what the form of asking gives the untouched model.
 
 `grpo` without a start is what gained most in calls (docs/reward.md). Limits: --number of `sft` takes the first rows;
 one seed a name (--set seed=1). Validation of `grpo` is on problems of the same kind; a fall stops it.
@@ -29,7 +29,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -59,7 +59,7 @@ from app.reward.tool_use.lessons import lessons_of
 from app.reward.tool_use.making import made_problems, side_of
 from app.reward.tool_use.names import benchmark_names
 from app.reward.tool_use.reading import found_functions, untouched, write_whose
-from app.reward.tool_use.records import ToolProblem, read_problems, write_problems
+from app.reward.tool_use.records import Form, ToolProblem, read_problems, write_problems
 from app.reward.tool_use.searches import offline_library, search_problems
 from app.settings import Profile
 from app.training.state import ADAPTER, start_anew
@@ -130,7 +130,7 @@ def grpo(arguments: argparse.Namespace) -> None:
     profile, device = prepared(arguments, GRPO)
     folder, updates = arguments.out / "adapters" / arguments.name, profile.grm.updates_per_step
     train, held_out = (read_problems(arguments.out / "rows" / f"{side}.jsonl") for side in ("train", "validation"))
-    train = with_fewer_refusals(train, arguments.no_call)
+    train = with_shares(train, dict(arguments.keep))
     state = started_from(arguments.out / "adapters" / arguments.start, folder) if arguments.start else None
     start = time.perf_counter()
     learn(
@@ -189,21 +189,24 @@ def judged(problems: Sequence[ToolProblem]) -> list[Any]:
     return [one.training_problem for one in problems if one.problem.tests]
 
 
-def share_of(text: str) -> float:
-    """A share from 0 to 1. Raises ValueError, which argparse tells."""
-    if not 0 <= (share := float(text)) <= 1:
+def share_of(text: str) -> tuple[str, float]:
+    """FORM=SHARE of 0 to 1. Raises ValueError, which argparse tells."""
+    form, _, share = text.partition("=")
+    if form not in get_args(Form) or not 0 <= float(share) <= 1:
         raise ValueError
-    return share
+    return form, float(share)
 
 
-def with_fewer_refusals(problems: Sequence[ToolProblem], share: float) -> list[ToolProblem]:
-    """Problems of which at most this share wants no call; those that want one are all kept, in their order."""
-    if share == 1:
-        return [*problems]
-    idle = [one for one in problems if one.problem.tests and json.loads(one.problem.tests)["expect"] == "no call"]
-    kept = idle[: math.floor((len(problems) - len(idle)) * share / (1 - share))]
-    dropped = {one.problem.id for one in idle[len(kept) :]}
-    return [one for one in problems if one.problem.id not in dropped]
+def with_shares(problems: Sequence[ToolProblem], shares: Mapping[str, float]) -> list[ToolProblem]:
+    """Of each form that is named the first problems, as many as its share says, and all others, in their order."""
+    left = {form: math.floor(share * sum(one.form == form for one in problems)) for form, share in shares.items()}
+    kept = []
+    for one in problems:
+        if (number := left.get(one.form, 1)) > 0:
+            kept.append(one)
+            if one.form in left:
+                left[one.form] = number - 1
+    return kept
 
 
 def started_from(trained: Path, folder: Path) -> Path:
@@ -290,7 +293,7 @@ def main() -> None:
     steps.choices["sft"].add_argument("--number", type=int, default=800)
     steps.choices["grpo"].add_argument("--start", metavar="NAME", help="an adapter under OUT to go on from")
     one = steps.choices["grpo"]
-    one.add_argument("--no-call", type=share_of, default=0.5, metavar="SHARE", help="of the problems, at most")
+    one.add_argument("--keep", type=share_of, action="append", default=[], metavar="FORM=SHARE", help="of its problems")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     arguments.step(arguments)

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from app.prompting.tool_calls import Call, call_text
-from benchmarks.tool_arms import report, share_of, with_fewer_refusals
+from benchmarks.tool_arms import report, share_of, with_shares
 from benchmarks.tool_form import calls_schema, shape_of
 from tests.unit.reward.tool_use.made import TOOLS
 
@@ -74,15 +74,14 @@ def test_the_report_is_paired_and_by_category(tmp_path: Path, capsys: pytest.Cap
     }  # fmt: skip
 
 
-def test_a_share_of_refusals_keeps_every_call_and_all_of_them_are_no_limit() -> None:
-    made: list[Any] = []
-    for number in range(12):
-        tests = json.dumps({"expect": "no call" if number % 3 else "calls"})
-        made.append(SimpleNamespace(problem=SimpleNamespace(id=str(number), tests=tests)))
-    calls = [one for number, one in enumerate(made) if not number % 3]
-    assert with_fewer_refusals(made, 1) == made and with_fewer_refusals(made, 0) == calls
-    half = with_fewer_refusals(made, 0.5)
-    assert len(half) == 8 and [one for one in half if one in calls] == calls
-    for text in ("-0.1", "1.1", "nan", "half"):
+def test_a_share_of_a_form_takes_its_first_and_leaves_the_others_as_they_were() -> None:
+    made: list[Any] = [SimpleNamespace(form="chat" if number % 3 else "simple", number=number) for number in range(12)]
+    calls = [one for one in made if one.form == "simple"]
+    assert with_shares(made, {}) == with_shares(made, {"chat": 1, "missing": 0}) == made
+    assert with_shares(made, {"chat": 0}) == calls
+    half = with_shares(made, {"chat": 0.5})
+    assert [one.number for one in half] == [0, 1, 2, 3, 4, 5, 6, 9]
+    assert share_of("chat=0.25") == ("chat", 0.25)
+    for text in ("chat", "chat=-0.1", "chat=1.1", "chat=nan", "talk=0.5", "=1", "chat=half"):
         with pytest.raises(ValueError):
             share_of(text)
