@@ -1,8 +1,9 @@
 """Deal prompts out to several engines, by the drafts that each still has to draw.
 
 Each piece costs its engine the time in which the last rows of a batch are drawn without others beside them, so there
-are few: three quarters of an engine's even share, and the rest when it has fewer drafts to draw than its batch has
-places for. The rest is an even share of what is left by then, so a fast engine, or one with short answers, draws more.
+are few, and of whole batches: three quarters of an engine's even share, and the rest when it has fewer drafts to draw
+than its batch has places for. The rest is an even share of what is left by then, a batch at least, so a fast engine, or
+one with short answers, draws more. What all draw in less than four batches each is dealt out evenly at once.
 A draft's randomness comes from its prompt's id and its number, so it is the same whoever draws it.
 
 Limits: a quarter evens out what equal cards differ by; one that is many times as slow is waited for.
@@ -44,7 +45,11 @@ class Dealing:
     def _size(self, engine: int) -> int:
         """Drafts of its next piece, of those with which all engines would have the same to draw."""
         even = -(-(self._num_waiting + sum(self._to_draw)) // len(self._to_draw)) - self._to_draw[engine]
-        return even * 3 // 4 if even >= MANY_BATCHES * self._batch_size else even
+        wanted = even * 3 // 4 if even >= (many := MANY_BATCHES * self._batch_size) else even
+        if even < many and not self._to_draw[engine]:
+            return even
+        # An engine that is a little ahead would be given half of what is left, and half of that, a batch each time.
+        return max(1, round(wanted / self._batch_size)) * self._batch_size
 
     def _take(self, size: int) -> list[Prompt]:
         """The next prompts, the last with a part of its samples where all would be more than `size` drafts."""
