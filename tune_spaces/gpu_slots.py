@@ -29,7 +29,6 @@ equal, and the population's genomes for alike: peak and plan are those of profil
 """
 
 import math
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,7 +39,7 @@ from app.planning.reward import trainer_choice
 from app.planning.speed import PROMPT, cache_per_token, drafting_memory
 from app.reward.turns import CARD_OF_TRAINER, asleep_gib, engine_settings, take_turns, trainer_gib
 from app.settings import Profile
-from app.training.memory import ALLOCATOR, CONTEXT_GIB, Shape, give_back, shape_of
+from app.training.memory import CONTEXT_GIB, Shape, give_back, shape_of
 
 if TYPE_CHECKING:
     import torch
@@ -127,7 +126,6 @@ def enforce(slots: Slots) -> "torch.device":
 
     from app.training.ray_train import set_up_device
 
-    os.environ.update(ALLOCATOR)  # before the first tensor on a card
     device = torch.device("cuda", 0) if slots.gib else torch.device("cpu")
     set_up_device(device, slots.gib - CONTEXT_GIB, sharers=slots.number)
     give_back()

@@ -9,7 +9,6 @@ Run: python -m app plan --profile P --calibrate
 
 import contextlib
 import gc
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ from app.planning.training_choice import Choice
 from app.progress import progress, say
 from app.records import IGNORE
 from app.settings import Profile
-from app.training.memory import ALLOCATOR, Shape
+from app.training.memory import Shape, use_segments
 
 WARM_UP, TIMED = 2, 3
 PASSES_A_STEP = 4
@@ -50,7 +49,7 @@ def measured_speed(shape: Shape, choice: Choice, device: str) -> float | None:
 def calibrate(profile: Profile, config: Any, shape: Shape, ways: Sequence[Choice]) -> None:
     """Measure each of the ways to train. Raises UserError where the profile wants a card and none is here, where the
     memory does not hold a way, and for weights that are cut over workers: this is one process."""
-    os.environ.update(ALLOCATOR)  # before the first tensor on a card
+    use_segments()  # before the first tensor on a card
     import torch
     from transformers import AutoModelForCausalLM
 

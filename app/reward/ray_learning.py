@@ -7,7 +7,6 @@ of those steps are there still. The figures of each step go to metrics.jsonl and
 
 import contextlib
 import functools
-import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +36,7 @@ from app.runs import Run
 from app.settings import Profile
 from app.settings_grm import GrmSettings
 from app.training import reports
-from app.training.memory import ALLOCATOR, give_back
+from app.training.memory import give_back
 from app.training.ray_train import fit, last_checkpoint, replace_folder, salvage, set_up_device
 from app.training.reports import REPORT_EVERY_S, MetricsPlaces, Reporter, send, shown
 from app.training.state import ADAPTER
@@ -163,7 +162,6 @@ def imitate_loop(config: dict[str, Any]) -> None:
 
 def _set_up(config: dict[str, Any]) -> tuple[Profile, "torch.device"]:
     """Make a worker ready."""
-    os.environ.update(ALLOCATOR)  # before the first tensor on a card
     profile, device = Profile.model_validate_json(config["profile"]), ray.train.torch.get_device()
     set_up_device(device, trainer_gib(profile))
     forward_to(functools.partial(send, config["channel"]))

@@ -18,8 +18,11 @@ from app.training.saved_activations import Keep
 if TYPE_CHECKING:
     import torch
 
-ALLOCATOR = dict.fromkeys(("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"), "expandable_segments:True")
-"""Environment of a training process: blocks of many sizes come and go, and none is to leave a hole."""
+SEGMENTS = "expandable_segments:True"
+"""Of torch's allocator in a training process: blocks of many sizes come and go, and none is to leave a hole. Without it
+weights that transformers loads are cut from one block, which is given back only when all of them are gone."""
+ALLOCATOR = dict.fromkeys(("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"), SEGMENTS)
+"""The same as the environment of a process that is yet to start."""
 RESERVED = 1.04
 """What the allocator takes for what is asked of it; measured, see docs/training.md."""
 PLAIN_RESERVED = 1.10
@@ -30,6 +33,17 @@ CUBLAS = 2 * 32 << 20
 """Workspaces of the matrix products."""
 CONTEXT_GIB = 0.4
 """What the driver takes for a process before its first tensor; taken for this, not measured."""
+
+
+def use_segments() -> None:
+    """Have this process' allocator take them from now on. Its environment comes too late where the card has been
+    touched before, as Ray Train's workers do: the trainer of a 1.5B model kept 1.7 GiB whose tensors had left
+    (docs/log)."""
+    import torch
+
+    # The first is what newer releases of torch name in place of the second.
+    setter = getattr(torch._C, "_accelerator_setAllocatorSettings", None) or torch.cuda.memory._set_allocator_settings
+    setter(SEGMENTS)
 
 
 def give_back() -> None:

@@ -21,6 +21,7 @@ from app.files.durable import flush
 from app.files.json_files import BrokenFileError, read_json
 from app.models.sizes import GIB
 from app.progress import say
+from app.training.memory import use_segments
 from app.training.reports import MAX_FAILURES, ProgressCallback
 from app.training.state import is_whole
 
@@ -142,6 +143,7 @@ def set_up_device(device: "torch.device", vram_gib: float, sharers: int | None =
     import torch
 
     if device.type == "cuda":
+        use_segments()  # before the first tensor
         total = torch.cuda.get_device_properties(device).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, vram_gib * GIB / total), device)
     else:  # Ray sets one thread for one CPU; a trainer alone on its node uses all of them

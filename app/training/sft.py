@@ -6,7 +6,6 @@ The driver starts the workers (`ray_train`) and shows what comes back (`reports`
 
 import contextlib
 import functools
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +26,7 @@ from app.models.sizes import GIB
 from app.progress import forward_to, say
 from app.runs import Run, git_commit
 from app.settings import Profile
-from app.training.memory import ALLOCATOR, choose_keep, give_back, shape_of, step_memory
+from app.training.memory import choose_keep, give_back, shape_of, step_memory
 from app.training.model_card import write_card
 from app.training.ray_train import fit, is_stopped, last_checkpoint, replace_folder, salvage, set_up_device
 from app.training.reports import MetricsPlaces, Reporter, send, shown, told
@@ -119,8 +118,6 @@ def _dataset(run: Run) -> ray.data.Dataset:
 
 def train_loop(config: dict[str, Any]) -> None:
     """One Ray Train worker: model, data and reporting around `loop.train`."""
-    os.environ.update(ALLOCATOR)  # before the first tensor on a card
-
     from app.training import loop, parallel
     from app.training.experimental.data_dropout import Difficulty
     from app.training.feed import Batch, micro_batches

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from app.training.memory import ALLOCATOR
+from app.training.memory import use_segments
 
 
 @pytest.fixture(autouse=True)
 def whole_card() -> Iterator[None]:
-    torch.cuda.memory._set_allocator_settings(next(iter(ALLOCATOR.values())))
+    use_segments()
     torch.set_float32_matmul_precision("high")
     torch.cuda.reset_peak_memory_stats()
     yield

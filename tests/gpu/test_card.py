@@ -1,6 +1,8 @@
 """What only a card can show: the reference profile's training, at Qwen3-1.7B's shape, stays within what it plans."""
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +61,30 @@ def rtx3070_with(lora_dropout: float) -> Profile:
     profile = rtx3070()
     changes = {"lora_dropout": lora_dropout, "grad_accumulation": 2, "learning_rate": 2e-3}
     return profile.model_copy(update={"sft": profile.sft.model_copy(update=changes)})
+
+
+PARKED = """
+import sys, torch
+from pathlib import Path
+from app.models.base import load_model
+from app.profiles import rtx3070
+from app.training import lora
+from app.training.parked import ParkedWeights
+from app.training.ray_train import set_up_device
+
+torch.zeros(1, device="cuda")  # as Ray Train does
+device, profile = torch.device("cuda", 0), rtx3070()
+set_up_device(device, profile.sft.vram_gib)
+model = lora.attach(load_model(Path(sys.argv[1]), profile.model, device, quantize=True), profile.sft, seed=0)
+ParkedWeights(model, device).leave()
+print(torch.cuda.memory_reserved() / 2**30, torch.cuda.memory_allocated() / 2**30)
+"""
+
+
+def test_a_trainer_that_waits_gives_its_weights_memory_back_though_the_card_was_touched_before(folder: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", PARKED, folder], capture_output=True, text=True, check=True)
+    reserved, allocated = map(float, done.stdout.split()[-2:])
+    assert allocated < 0.6 and reserved < allocated + 0.6
 
 
 def test_the_rtx3070_profile_trains_within_8_gib(folder: Path) -> None:

@@ -3,13 +3,14 @@
 from typing import Any
 
 import pytest
+import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen3Config
 
 from app.models.config import QWEN3_1_7B
 from app.models.sizes import GIB
 from app.settings import ModelSettings, SftSettings
-from app.training.memory import choose_keep, plain_step_memory, shape_of, step_memory
+from app.training.memory import SEGMENTS, choose_keep, plain_step_memory, shape_of, step_memory, use_segments
 from app.training.saved_activations import Keep
 
 SMALL: dict[str, Any] = {
@@ -122,3 +123,8 @@ def test_weights_that_are_cut_take_less_of_each_card_and_never_less_than_their_s
         assert memory.kept == whole.kept and memory.working == whole.working
         totals.append(memory.total)
     assert totals == sorted(totals, reverse=True)
+
+
+def test_a_running_process_can_still_be_told_to_take_segments_that_grow() -> None:
+    use_segments()
+    assert torch._C._accelerator_getAllocatorSettings() == SEGMENTS
