@@ -291,7 +291,7 @@ def main() -> None:
     for name in ("sft", "grpo"):
         steps.choices[name].add_argument("--name", required=True)
     steps.choices["sft"].add_argument("--number", type=int, default=800)
-    steps.choices["grpo"].add_argument("--start", metavar="NAME", help="an adapter under OUT to go on from")
+    steps.choices["grpo"].add_argument("--start", default="", metavar="NAME", help="an adapter under OUT to go on from")
     one = steps.choices["grpo"]
     one.add_argument("--keep", type=share_of, action="append", default=[], metavar="FORM=SHARE", help="of its problems")
     arguments = parser.parse_args()

@@ -54,9 +54,9 @@ def engine_arguments(
 
 
 def graph_sizes(batch_size: int) -> list[int]:
-    """Tokens of the steps that are captured as CUDA graphs: vLLM's own, which end at 512, up to the whole batch, and
-    coarser ones for steps that read prompts beside it. A step of more tokens has no graph and is slower."""
-    alone = [1, 2, 4, *range(8, 256, 8), *range(256, batch_size, 16)]
+    """Tokens of the steps that are captured as CUDA graphs: vLLM's own up to 512, and coarser ones up to the whole
+    batch and for steps that read prompts beside it. A step of more tokens has no graph and is slower."""
+    alone = [1, 2, 4, *range(8, 256, 8), *range(256, 512, 16), *range(512, batch_size, 64)]
     return [size for size in alone if size < batch_size] + list(range(batch_size, batch_size + PROMPTS_BESIDE + 1, 64))
 
 

@@ -53,7 +53,8 @@ class VllmEngine:
         self, model: ModelSettings, settings: GenerationSettings, *, merges: bool | None = None, sharers: int = 1
     ) -> None:
         """merges: whether adapters are merged into the base's weights; None: they are, unless there is a card.
-        sharers: threads that draw at the same time, each with an adapter of its own, where none is merged."""
+        sharers: threads that draw at the same time, where none is merged, each with an adapter of its own and as many
+        drafts at once as one alone would have."""
         if importlib.util.find_spec("vllm") is None:
             raise UserError(
                 "generation.engine=vllm but vLLM is not installed: run `make setup`, or take "
@@ -67,12 +68,12 @@ class VllmEngine:
             )
         os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
         self._model = model
-        self._settings = settings
+        self._merges = not settings.use_gpu if merges is None else merges
+        self._num_places = 1 if self._merges else sharers
+        self._settings = settings.model_copy(update={"batch_size": self._num_places * settings.batch_size})
         self._folder = ensure_model(model)
         self._tokenizer = load_tokenizer(self._folder)
         self._engine: Any = None
-        self._merges = not settings.use_gpu if merges is None else merges
-        self._num_places = 1 if self._merges else sharers
         self._places = Places[tuple[str, tuple[int, ...]]](self._num_places)
         self._turns = Turns()
         self._merged = adapter_version("")
