@@ -138,6 +138,9 @@ class GrmSettings(Settings):
     """How strongly each token is held near the base (`app.reward.by_reward.policy`)."""
     kl_fallback: float = Field(default=1e-3, ge=0, le=10)
     """grm.kl with which a training whose validation fell goes on from its best checkpoint, once; 0: it ends there."""
+    least_entropy: float = Field(default=0.2, ge=0, lt=1)
+    """A training is stopped when the entropy of its drafts is less than so much of its start's. It falls without harm
+    where replies get exact, as calls do."""
     most_length: float = Field(default=2.0, gt=0, le=1000)
     """A training is stopped when its drafts are so many times as long as at its start. Replies that are to hold several
     calls grow without harm."""
