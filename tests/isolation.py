@@ -2,7 +2,7 @@
 
 The first draft tries every call that it may make, with every command that the call takes, on all that it holds. A
 later draft, of the same problem or of another, reports all the state that it can see; it must be the state that the
-first draft of a fresh supervisor sees. Run: python -m tests.isolation TIER (prints what differs as JSON; {} is the right answer).
+first draft of a fresh supervisor sees. Run: python -m tests.isolation TIER STYLE... (prints what differs as JSON; {} is the right answer).
 """
 
 # ruff: noqa: E501, the programs read best in long lines
@@ -151,10 +151,11 @@ def leave():
 
 ENDS = ("", "os._exit(37)", "while True: pass", "[bytearray(1 << 28) for _ in range(99)]")
 """How the draft that left something ends."""
-STYLES: dict[str, Problem] = {
+PROBLEMS: dict[str, Problem] = {
     "calls": FIXTURE,
     "in_process": dataclasses.replace(FIXTURE, tests="assert value(f(3)) == 3", style=ProblemStyle.ASSERTIONS),
 }
+STYLES = (*PROBLEMS, "script")
 SCRIPT = dataclasses.replace(FIXTURE, tests='[["1", "2"]]', style=ProblemStyle.STDIO)
 
 
@@ -163,7 +164,7 @@ def look(supervisor: Supervisor, style: str, problem_id: str) -> dict[str, str]:
     if style == "script":
         run = supervisor.run_script(LOOK + "print(report())", "1")
         return _entries(run.output.strip() or run.detail + run.errors)
-    problem, text = dataclasses.replace(STYLES[style], id=problem_id), ""
+    problem, text = dataclasses.replace(PROBLEMS[style], id=problem_id), ""
     while True:
         raises = f"raise KeyError(report()[int('{len(text):06}'):][:{CHUNK}])"  # programs are of one length
         program = f"{LOOK}class Node: pass\ndef value(n): pass\ndef f(x): {raises}\n"
@@ -187,7 +188,7 @@ def leave(supervisor: Supervisor, style: str, end: str) -> None:
         supervisor.judge(SCRIPT, source + f"leave()\n{end}\n")
     else:
         program = f"class Node: pass\ndef value(n): pass\ndef f(x):\n    leave()\n    {end or 'return x'}\n"
-        supervisor.judge(STYLES[style], source + program)
+        supervisor.judge(PROBLEMS[style], source + program)
 
 
 def differences(confined: Confinement, style: str) -> list[str]:
@@ -207,5 +208,5 @@ def differences(confined: Confinement, style: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    differing = {style: differences(TIERS[sys.argv[1]], style) for style in ("calls", "in_process", "script")}
+    differing = {style: differences(TIERS[sys.argv[1]], style) for style in sys.argv[2:]}
     print(json.dumps({style: found for style, found in differing.items() if found}))
