@@ -42,13 +42,14 @@ GROUPS = {"late": LATE, "Ray": ON_RAY, "vLLM": ("unit/generation/test_vllm",)}
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """What collecting the tests makes is there to the end: garbage is looked for afterwards, once."""
+    """What collecting the tests makes is there to the end: garbage is looked for afterwards, and in it never again."""
     gc.disable()
     try:
         return (yield)
     finally:
         gc.enable()
         gc.collect()
+        gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist then puts the groups into the tests' names
