@@ -3,6 +3,7 @@
 import gc
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
 
@@ -42,14 +43,18 @@ GROUPS = {"late": LATE, "Ray": ON_RAY, "vLLM": ("unit/generation/test_vllm",)}
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """What collecting the tests makes is there to the end: garbage is looked for afterwards, and in it never again."""
+    """What collecting the tests makes is there to the end: garbage is looked for afterwards, once, and where all tests
+    are collected never again among what is left. A generator of Hypothesis's own is registered before: it would not see
+    who holds it."""
     gc.disable()
     try:
         return (yield)
     finally:
         gc.enable()
         gc.collect()
-        gc.freeze()
+        if "hypothesis" in sys.modules:
+            with sys.modules["hypothesis.internal.entropy"].deterministic_PRNG():
+                gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist then puts the groups into the tests' names

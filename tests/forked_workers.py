@@ -8,6 +8,7 @@ repository's modules from the job's own copy all the same.
 """
 
 import contextlib
+import gc
 import importlib
 import marshal
 import multiprocessing
@@ -82,6 +83,7 @@ def fork_for_all(listener: socket.socket, imported_under: Mapping[str, str], imp
     assert parent is not None
     for name in imports:
         importlib.import_module(name)
+    gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody here waits for the workers
     while parent.sentinel not in select.select([listener, parent.sentinel], [], [])[0]:
         client, _ = listener.accept()
