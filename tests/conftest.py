@@ -33,8 +33,12 @@ times as long."""
 
 
 LATE = ("ray/test_cluster", "ray/test_evolve_scheduler", "ray/test_evolve_replay")
-"""Tests on a Ray that keep no more than one core busy. They come last, in the process that has no others left: whole
-runs, the last of those above, leave them that core."""
+"""Tests on a Ray that keep no more than one core busy. They come after most of the unit tests: whole runs, the last of
+those above, leave them that core."""
+
+
+SHORT = ("unit/sandbox", "unit/serving", "unit/t")
+"""Files that come last, so that neither process waits long for the other's last file."""
 
 
 GROUPS = {"late": LATE, "Ray": ON_RAY, "vLLM": ("unit/generation/test_vllm",)}
@@ -63,13 +67,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     other tests go to one process too, in their order, so that what they share is made once."""
     if "PYTEST_XDIST_WORKER" not in os.environ:  # its workers are not told the option, and it is they who sort
         return
-    turns = {"Ray": 0, "late": 2}
-    groups = {}
+    turns = {"Ray": 0, "late": 2, "e2e": 3, "short": 4}
+    groups: dict[pytest.Item, str] = {}
+    kinds: dict[pytest.Item, str] = {}
     for item in items:
         place = item.path.relative_to(ROOT / "tests").as_posix()
         groups[item] = next((name for name, places in GROUPS.items() if place.startswith(places)), place)
         item.add_marker(pytest.mark.xdist_group(groups[item]))
-    items.sort(key=lambda item: turns.get(groups[item], 1))
+        kinds[item] = "short" if place.startswith(SHORT) else groups[item].partition("/")[0]
+    items.sort(key=lambda item: turns.get(kinds[item], 1))
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
