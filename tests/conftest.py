@@ -14,6 +14,7 @@ from tests import commands
 
 ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "True")  # Gradio sets it, and commands would be forked no more
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait for each other leave the core to what else runs
 os.environ.setdefault("RAY_worker_niceness", "0")  # at Ray's 15, other tests beside them would take the cores
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
