@@ -22,8 +22,8 @@ from app.files.json_files import (
 )
 from app.overrides import with_overrides
 from app.profiles import laptop, rtx3070, smoke
-from app.run_settings import RETIRED, stored_profile
 from app.reward.preparing import facts_of
+from app.run_settings import RETIRED, stored_profile
 from app.runs import REPOSITORY, Run, latest_run, open_run, runs_root
 from app.serving.keys import keys_file
 from app.settings import Profile
