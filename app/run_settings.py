@@ -16,7 +16,7 @@ from app.files.json_files import BrokenFileError, read_json, write_json
 from app.overrides import differences, parse_settings
 from app.profiles import PROFILES, get_profile
 from app.progress import say
-from app.settings import Profile
+from app.settings import Profile, SandboxSettings
 
 if TYPE_CHECKING:
     from app.runs import Run
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 WHICH_MODEL = ("model.source", "model.name", "model.revision")
 CORPUS = ("seed", *WHICH_MODEL, "corpus")
 SFT = (*CORPUS, "model", "sft")
-DRAWN = ("seed", "model", "sandbox.timeout_s", "sandbox.memory_bytes", "grm.problems", "grm.rate_drafts",
-         "grm.temperature", "grm.max_new_tokens", "grm.seq_len")  # fmt: skip
+DRAWN = ("seed", "model", "sandbox.timeout_s", "sandbox.memory_bytes", "grm.timeout_s", "grm.problems",
+         "grm.rate_drafts", "grm.temperature", "grm.max_new_tokens", "grm.seq_len")  # fmt: skip
 """What self-reward's problems and their solve rates were made with."""
 GRM = (*DRAWN, "grm", "sft.weight_decay", "sft.max_grad_norm", "sft.optimiser", "sft.final_lr_fraction")
 EVOLVE = (*GRM, "evolve")
@@ -83,6 +83,8 @@ def stored_profile(root: Path) -> Profile | None:
         held.setdefault("sft", {}).setdefault("when", "always")  # a run of before trains, or goes on with it
         for stage in ("grm", "evolve"):  # and learns from its own drafts by these stages' own commands alone
             held.setdefault(stage, {}).setdefault("when", "never")
+        limit = held.get("sandbox", {}).get("timeout_s", SandboxSettings().timeout_s)
+        held["grm"].setdefault("timeout_s", limit)  # the one that its drafts and problems were judged under
     except (BrokenFileError, KeyError, AttributeError):
         raise UserError(
             f"{info} can't be read as the description of a run: choose another --run or remove {root}"

@@ -118,8 +118,8 @@ class GrmSettings(Settings):
     max_new_tokens: int = Field(default=512, ge=16, le=8192)
     """A draft that is cut there is not learnt from; but in distill, to its last token."""
     timeout_s: float = Field(default=1.0, gt=0, le=600)
-    """CPU time of a draft's program and its judge together, at most sandbox.timeout_s. What passes takes a quarter of a
-    second at most; one draft in twenty never ends, and those take most of the judges' time (docs/log)."""
+    """CPU time of a draft's program and its judge together, at most sandbox.timeout_s. Of 4,974 drafts
+    that passed the slowest took 0.23 s; those that never end take most of the judges' time (docs/log)."""
     seq_len: int = Field(default=2048, ge=128, le=32_768)
     """Tokens of a row, into which drafts are packed with their prompts."""
     micro_batch: int = Field(default=4, ge=1, le=1024)

@@ -42,6 +42,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
     arguments = parser.parse_args()
+    if arguments.out.resolve() == arguments.rows.resolve():
+        parser.error(f"--out {arguments.out} is where the rows are, and would lose them: give another folder")
 
     profile = profile_of(arguments)
     engine, tokenizer = engine_of(profile), load_tokenizer(ensure_model(profile.model))

@@ -8,10 +8,27 @@ from transformers import AutoConfig
 from app.errors import UserError
 from app.files.user_files import user_path
 from app.hardware import card_gib
+from app.models.sizes import GIB
 from app.settings import NGRAM_LOOKUP, VLLM_BESIDE_GIB, GenerationSettings, ModelSettings
 
 PROMPTS_BESIDE = 1024
 """Tokens of prompts that a step with a graph can read beside a whole batch."""
+
+LOGITS_BYTES = 18
+"""Of a draft and a word of the vocabulary while tokens are drawn: logits in 16 and in 32 bits, log-probabilities,
+probabilities and noise. Counted from vLLM's sampler, not measured."""
+
+
+def for_sharers(settings: GenerationSettings, number: int, folder: Path) -> GenerationSettings:
+    """The settings of an engine with which `number` draw at once: a batch for each. On a card fewer where the logits of
+    as many drafts would take more than half of what weights leave, since the cache has the rest; a batch at least."""
+    size = number * settings.batch_size
+    if settings.use_gpu and number > 1:
+        vocabulary = AutoConfig.from_pretrained(folder).get_text_config(decoder=True).vocab_size
+        weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+        left = (min(settings.vram_gib, card_gib()) - VLLM_BESIDE_GIB) * GIB - weights
+        size = max(settings.batch_size, min(size, int(left / 2 // (LOGITS_BYTES * vocabulary))))
+    return settings.model_copy(update={"batch_size": size})
 
 
 def length_limit(settings: GenerationSettings, config: Any) -> int:

@@ -28,7 +28,7 @@ from app.generation.dealing import in_order
 from app.generation.scoring import Pair, check_scored
 from app.generation.sharing import Places, Turns
 from app.generation.transformers_engine import cut_at_stop, no_room, require_card, sample_seed
-from app.generation.vllm_arguments import engine_arguments, length_limit
+from app.generation.vllm_arguments import engine_arguments, for_sharers, length_limit
 from app.models.adapters import adapter_version, check_adapter, check_rank, check_servable, load_merged
 from app.models.base import ensure_model, load_tokenizer
 from app.prompting.turn_ends import stop_ids
@@ -53,8 +53,8 @@ class VllmEngine:
         self, model: ModelSettings, settings: GenerationSettings, *, merges: bool | None = None, sharers: int = 1
     ) -> None:
         """merges: whether adapters are merged into the base's weights; None: they are, unless there is a card.
-        sharers: threads that draw at the same time, where none is merged, each with an adapter of its own and as many
-        drafts at once as one alone would have."""
+        sharers: threads that draw at the same time, where none is merged, each with an adapter of its own and, where a
+        card has room for their logits, as many drafts at once as one alone would have."""
         if importlib.util.find_spec("vllm") is None:
             raise UserError(
                 "generation.engine=vllm but vLLM is not installed: run `make setup`, or take "
@@ -67,11 +67,10 @@ class VllmEngine:
                 "model.dtype=float32"
             )
         os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
-        self._model = model
+        self._model, self._folder = model, ensure_model(model)
         self._merges = not settings.use_gpu if merges is None else merges
         self._num_places = 1 if self._merges else sharers
-        self._settings = settings.model_copy(update={"batch_size": self._num_places * settings.batch_size})
-        self._folder = ensure_model(model)
+        self._settings = for_sharers(settings, self._num_places, self._folder)
         self._tokenizer = load_tokenizer(self._folder)
         self._engine: Any = None
         self._places = Places[tuple[str, tuple[int, ...]]](self._num_places)

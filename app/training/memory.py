@@ -6,6 +6,7 @@ layer. Sizes are bytes unless a name says otherwise. The CUDA context is not cou
 before the first tensor.
 """
 
+import os
 import resource
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,7 +44,10 @@ def use_segments() -> None:
 
     # The first is what newer releases of torch name in place of the second.
     setter = getattr(torch._C, "_accelerator_setAllocatorSettings", None) or torch.cuda.memory._set_allocator_settings
-    setter(SEGMENTS)
+    # What the text leaves out torch puts back to its default, so all that was asked of this process is said again.
+    held = next((os.environ[name] for name in ALLOCATOR if os.environ.get(name)), "")
+    others = [part for part in held.split(",") if part and part.partition(":")[0].strip() != "expandable_segments"]
+    setter(",".join([*others, SEGMENTS]))
 
 
 def give_back() -> None:

@@ -22,6 +22,7 @@ from app.files.json_files import (
 )
 from app.overrides import with_overrides
 from app.profiles import laptop, rtx3070, smoke
+from app.reward.preparing import facts_of
 from app.run_settings import RETIRED, stored_profile
 from app.runs import REPOSITORY, Run, latest_run, open_run, runs_root
 from app.serving.keys import keys_file
@@ -160,8 +161,23 @@ def test_a_run_of_before_trains_as_it_would_have_then(tmp_path: Path) -> None:
         del held["settings"][stage]
     write_json(tmp_path / "run.json", held)
     stored = stored_profile(tmp_path)
-    assert stored is not None and stored.grm == GrmSettings(when="never"), "there was no such stage in a pipeline"
+    assert stored is not None
+    assert stored.grm == GrmSettings(when="never", timeout_s=5), "there was no such stage in a pipeline"
     assert stored.evolve == EvolveSettings(when="never")
+
+
+def test_a_run_of_before_judges_on_under_the_limit_that_its_drafts_had(tmp_path: Path) -> None:
+    with open_run(tmp_path, with_overrides(rtx3070(), ["sandbox.timeout_s=7"]), resume=False):
+        pass
+    held = read_json(tmp_path / "run.json")
+    assert held["settings"]["grm"].pop("timeout_s") == 1
+    write_json(tmp_path / "run.json", held)
+    stored = stored_profile(tmp_path)
+    assert stored is not None and facts_of(stored.for_drafts())["sandbox"]["timeout_s"] == 7
+    with open_run(tmp_path, stored, resume=True) as run:
+        write_atomic(run.grm_rates, "drawn")
+    with open_run(tmp_path, with_overrides(stored, ["grm.timeout_s=1"]), resume=True) as run:
+        assert not run.grm_rates.exists(), "no draft of one limit is counted among those of another"
 
 
 def test_the_latest_run_may_be_one_that_left_training_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,7 +184,7 @@ def _change_since_start(figures: Sequence[StepFigures], settings: GrmSettings) -
     most = settings.most_length * math.fsum(one.mean_tokens for one in begun) / len(begun)
     for one in later:
         if one.entropy is not None and one.entropy < least:
-            fallen = f"under {settings.least_entropy:.0%} of its start"
+            fallen = f"under {100 * settings.least_entropy:g}% of its start"
             return f"the entropy fell to {one.entropy:.3f} nats in step {one.step}, {fallen}"
         if one.mean_tokens > most:
             grown = f"over {settings.most_length:g} times their start"

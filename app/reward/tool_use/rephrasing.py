@@ -73,7 +73,7 @@ def what_is_wrong(problem: ToolProblem, wording: str) -> str:
     told = [text for value in _values(problem) for text in _texts(value)]
     numbers = _NUMBER.findall(said)
     found = set(_NUMBER.findall(wording))
-    if any(number not in found for number in numbers) or any(text not in wording for text in (*quoted, *told)):
+    if any(number not in found for number in numbers) or not all(_is_said(one, wording) for one in (*quoted, *told)):
         return "a value is missing"
     if not found <= {*numbers, *(number for text in (*quoted, *told) for number in _NUMBER.findall(text))}:
         return "a number that was not said"
@@ -98,6 +98,11 @@ def _values(problem: ToolProblem) -> Iterator[Any]:
         for parameter in call["parameters"].values():
             if "" not in parameter["values"]:  # else it was not said
                 yield from parameter["values"]
+
+
+def _is_said(text: str, wording: str) -> bool:
+    """Whether it is there in words of its own: "art" is not in "start"."""
+    return re.search(rf"(?<!\w){re.escape(text)}(?!\w)", wording) is not None
 
 
 def _texts(value: Any) -> Sequence[str]:

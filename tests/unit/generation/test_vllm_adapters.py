@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import Qwen2Config
 
 from app.errors import UserError
 from app.export.exporting import Wanted, export_run
@@ -231,6 +232,26 @@ def test_vllm_plans_with_less_than_the_card_is_given_for(monkeypatch: pytest.Mon
     assert vllm_arguments.card_share(8.0) == pytest.approx((8 - VLLM_BESIDE_GIB) / 80)
     monkeypatch.setattr(vllm_arguments, "card_gib", lambda: 8.0)
     assert vllm_arguments.card_share(22.0) == pytest.approx((8 - VLLM_BESIDE_GIB) / 8)
+
+
+@pytest.mark.parametrize(
+    ("vram_gib", "number", "batch_size"),
+    [(22.0, 4, 2048), (22.0, 1, 512), (7.76, 4, 910), (7.76, 1, 512), (4.0, 4, 512), (3.0, 4, 512)],
+)
+def test_several_who_draw_have_a_batch_each_as_far_as_their_logits_leave_a_cache(
+    vram_gib: float, number: int, batch_size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from app.generation import vllm_arguments
+
+    monkeypatch.setattr(vllm_arguments, "card_gib", lambda: 80.0)
+    Qwen2Config(vocab_size=151_936).save_pretrained(tmp_path)
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.truncate(988_000_000)
+    settings = GenerationSettings(engine="vllm", batch_size=512, use_gpu=True, vram_gib=vram_gib)
+    shared = vllm_arguments.for_sharers(settings, number, tmp_path)
+    assert shared == settings.model_copy(update={"batch_size": batch_size})
+    without_card = settings.model_copy(update={"use_gpu": False})
+    assert vllm_arguments.for_sharers(without_card, number, tmp_path).batch_size == number * 512
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 128, 500, 512, 1024, 2048])

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, Qwen3Config
 from app.models.config import QWEN3_1_7B
 from app.models.sizes import GIB
 from app.settings import ModelSettings, SftSettings
-from app.training.memory import SEGMENTS, choose_keep, plain_step_memory, shape_of, step_memory, use_segments
+from app.training.memory import ALLOCATOR, SEGMENTS, choose_keep, plain_step_memory, shape_of, step_memory, use_segments
 from app.training.saved_activations import Keep
 
 SMALL: dict[str, Any] = {
@@ -125,6 +125,23 @@ def test_weights_that_are_cut_take_less_of_each_card_and_never_less_than_their_s
     assert totals == sorted(totals, reverse=True)
 
 
-def test_a_running_process_can_still_be_told_to_take_segments_that_grow() -> None:
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({}, SEGMENTS),
+        ({"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:256"}, f"max_split_size_mb:256,{SEGMENTS}"),
+        (
+            {"PYTORCH_ALLOC_CONF": "expandable_segments:False,garbage_collection_threshold:0.8"},
+            f"garbage_collection_threshold:0.8,{SEGMENTS}",
+        ),
+    ],
+)
+def test_a_running_process_takes_segments_that_grow_and_keeps_what_else_was_asked_of_it(
+    asked: dict[str, str], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ALLOCATOR:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in asked.items():
+        monkeypatch.setenv(name, value)
     use_segments()
-    assert torch._C._accelerator_getAllocatorSettings() == SEGMENTS
+    assert torch._C._accelerator_getAllocatorSettings() == told

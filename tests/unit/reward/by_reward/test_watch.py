@@ -82,6 +82,8 @@ def test_both_bounds_are_the_settings_own() -> None:
     grm = GrmSettings(least_entropy=0.5, most_length=3)
     assert "under 50% of its start" in Watch(run([0.5, 0.5, 0.5, 0.24]), settings=grm).reason
     assert Watch(run([0.5, 0.5, 0.5, 0.26]), settings=grm).reason == ""
+    exact = GrmSettings(least_entropy=0.004)
+    assert "under 0.4% of its start" in Watch(run([0.5, 0.5, 0.5, 0.001]), settings=exact).reason
     assert Watch(run(lengths=[100, 100, 100, 299]), settings=grm).reason == ""
     assert "over 3 times" in Watch(run(lengths=[100, 100, 100, 301]), settings=grm).reason
 

@@ -30,6 +30,7 @@ def problem_of(form: Any = "simple", request: str = REQUEST, **values: Any) -> T
         ("Wrap sunday morning on the left so that no line is over 172, would you?", "a value is missing"),
         ("Wrap sunday Morning on the left so that no line is over 72, would you?", "a value is missing"),
         ("Wrap sunday morning so that no line is over 72 characters, would you?", "a value is missing"),
+        ("Wrap whatever is leftover of sunday morning, no line over 72, would you?", "a value is missing"),
         ("Wrap sunday morning on the left, 3 times, no line over 72, would you?", "a number that was not said"),
         ("Wrap it, with the arguments sunday morning, left and 72, would you please?", "lists its arguments"),
         ("Wrap sunday morning on the left, width=72, would you please do that?", "lists its arguments"),
