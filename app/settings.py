@@ -277,6 +277,11 @@ class Profile(Settings):
     cluster: ClusterSettings = ClusterSettings()
     schedule: ScheduleSettings = ScheduleSettings()
 
+    def for_drafts(self) -> "Profile":
+        """The same where programs are drafts to learn from."""
+        timeout_s = min(self.sandbox.timeout_s, self.grm.timeout_s)
+        return self.model_copy(update={"sandbox": self.sandbox.model_copy(update={"timeout_s": timeout_s})})
+
     @model_validator(mode="after")
     def _packed_weights_stay(self) -> "Profile":
         moves = "sft.offload=true" if self.sft.offload else "sft.parallelism=fsdp"

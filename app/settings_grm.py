@@ -117,6 +117,9 @@ class GrmSettings(Settings):
     temperature: float = Field(default=1.0, gt=0, le=2)
     max_new_tokens: int = Field(default=512, ge=16, le=8192)
     """A draft that is cut there is not learnt from; but in distill, to its last token."""
+    timeout_s: float = Field(default=1.0, gt=0, le=600)
+    """CPU time of a draft's program and its judge together, at most sandbox.timeout_s. What passes takes a quarter of a
+    second at most; one draft in twenty never ends, and those take most of the judges' time (docs/log)."""
     seq_len: int = Field(default=2048, ge=128, le=32_768)
     """Tokens of a row, into which drafts are packed with their prompts."""
     micro_batch: int = Field(default=4, ge=1, le=1024)
@@ -135,6 +138,9 @@ class GrmSettings(Settings):
     """How strongly each token is held near the base (`app.reward.by_reward.policy`)."""
     kl_fallback: float = Field(default=1e-3, ge=0, le=10)
     """grm.kl with which a training whose validation fell goes on from its best checkpoint, once; 0: it ends there."""
+    least_entropy: float = Field(default=0.2, ge=0, lt=1)
+    """A training is stopped when the entropy of its drafts is less than so much of its start's. It falls without harm
+    where replies get exact, as calls do."""
     most_length: float = Field(default=2.0, gt=0, le=1000)
     """A training is stopped when its drafts are so many times as long as at its start. Replies that are to hold several
     calls grow without harm."""

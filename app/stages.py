@@ -120,7 +120,7 @@ def grm(run: Run, profile: Profile) -> None:
         require_what_stages_need(profile, trains=False, learns=True)
         engines = functools.partial(generator_and_judges, beside_trainer=True)
         deadline = stage_deadline(run, profile, "grm")
-        run_grm(run, profile, problems, validating_by, engines, critic_on_ray, deadline)
+        run_grm(run, profile.for_drafts(), problems, validating_by, engines, critic_on_ray, deadline)
     return say(f"  {told(read_json(run.grm_meta))}: {run.grm_adapter}")
 
 
@@ -156,7 +156,7 @@ def evolve(run: Run, profile: Profile) -> None:
         )
         run_evolve(
             run,
-            profile,
+            profile.for_drafts(),
             problems,
             measuring,
             engines,

@@ -75,6 +75,7 @@ ARRANGEMENTS = {"ray": on_ray, "process": in_process}
 def measured(arguments: argparse.Namespace, engine: str, arrangement: str) -> dict[str, Any]:
     """All rounds of one engine in one arrangement, in this process."""
     profile = with_overrides(profile_of(arguments), [f"generation.engine={engine}", "cluster.dashboard=false"])
+    profile = profile.for_drafts()
     tokenizer, grm = load_tokenizer(ensure_model(profile.model)), profile.grm
     found = sorted((one.problem for one in read(arguments.problems)), key=lambda one: by_hash(one.given.id))
     problems = found[: arguments.number]

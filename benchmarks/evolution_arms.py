@@ -78,7 +78,7 @@ def profile_for(arguments: argparse.Namespace) -> Profile:
         f"evolve.rung_tokens={shares.get('rung', 1)}",
     ]
     profile = profile_of(arguments).model_copy(update={"evolve": EvolveSettings()})  # a small machine's measures little
-    return of_individuals(with_overrides(profile, [*given, *arguments.overrides]))
+    return of_individuals(with_overrides(profile, [*given, *arguments.overrides])).for_drafts()
 
 
 def evolved(arguments: argparse.Namespace) -> dict[str, Any]:

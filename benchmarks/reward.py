@@ -65,7 +65,7 @@ ENDS = {"reward": "reward_mean", "teacher_kl": "teacher_kl", "entropy": "entropy
 
 
 def rates(arguments: argparse.Namespace) -> dict[str, Any]:
-    profile = profile_of(arguments)
+    profile = profile_of(arguments).for_drafts()
     tokenizer = load_tokenizer(ensure_model(profile.model))
     every = [one.problem for one in read(arguments.problems)]
     problems = [one for one in every if bits(one.given.id) % arguments.parts == arguments.part]
@@ -100,7 +100,7 @@ def rates(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def grpo(arguments: argparse.Namespace) -> dict[str, Any]:
-    profile = with_overrides(profile_of(arguments), ["grm.arm=grpo"])
+    profile = with_overrides(profile_of(arguments), ["grm.arm=grpo"]).for_drafts()
     problems = [one.problem for one in read(arguments.problems)]
     return learnt(arguments, profile, within_band(problems, arguments))
 
@@ -108,7 +108,7 @@ def grpo(arguments: argparse.Namespace) -> dict[str, Any]:
 def distill(arguments: argparse.Namespace) -> dict[str, Any]:
     teacher = ["source=path", f"name={arguments.teacher}", f"dtype={'bfloat16' if arguments.gpu else 'float32'}"]
     given = ["grm.arm=distill", *(f"grm.distill.teacher.{one}" for one in teacher)]
-    profile = with_overrides(profile_of(arguments), given)
+    profile = with_overrides(profile_of(arguments), given).for_drafts()
     return learnt(arguments, profile, [one.problem for one in read(arguments.problems)])
 
 
@@ -198,7 +198,7 @@ def ends_of(values: list[float | None]) -> list[tuple[str, float | None]]:
 
 def imitate(arguments: argparse.Namespace) -> dict[str, Any]:
     given = [f"grm.arm={arguments.how}", f"grm.imitate.rounds={arguments.rounds}"]
-    profile = with_overrides(profile_of(arguments), [*given, *arguments.overrides])
+    profile = with_overrides(profile_of(arguments), [*given, *arguments.overrides]).for_drafts()
     device = torch.device("cuda", 0) if arguments.gpu else torch.device("cpu")
     torch.set_float32_matmul_precision("high")
     start, tokenizer = time.perf_counter(), load_tokenizer(ensure_model(profile.model))

@@ -106,7 +106,7 @@ def trained(arguments: argparse.Namespace, micro: int, cap: float) -> dict[str, 
     from transformers import TrainerCallback
     from trl import GRPOTrainer
 
-    profile = profile_of(arguments)
+    profile = profile_of(arguments).for_drafts()
     grm, folder = profile.grm, ensure_model(profile.model)
     device = torch.device("cuda", 0) if arguments.gpu else torch.device("cpu")
     card = CardMemory()

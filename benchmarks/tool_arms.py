@@ -78,8 +78,8 @@ SFT = (
 GRPO = (
     "grm.arm=grpo", "grm.prompts_per_step=32", "grm.num_drafts=8", "grm.learning_rate=2e-5", "grm.temperature=1",
     "grm.max_new_tokens=256", "grm.steps=100", "grm.warmup_steps=3", "grm.kl=0", "grm.kl_fallback=0",
-    "grm.most_length=50", "grm.lora_r=32", "grm.lora_alpha=32", "grm.seq_len=2048", "grm.checkpoint_every=5",
-    "grm.validate_every=25", "grm.validation_problems=200",
+    "grm.most_length=50", "grm.least_entropy=0.02", "grm.lora_r=32", "grm.lora_alpha=32", "grm.seq_len=2048",
+    "grm.checkpoint_every=5", "grm.validate_every=25", "grm.validation_problems=200",
 )  # fmt: skip
 NO_CALL = ("irrelevance", "live_irrelevance")
 _CATEGORY = re.compile(r"bfcl/(\D+?)_\d")

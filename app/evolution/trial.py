@@ -179,7 +179,7 @@ def _learn(at: ArmPaths, birth: Birth, around: Surroundings, begun: Path, device
     figures = read_figures(at.metrics)
     if at.cut.exists():
         return "its time was over"
-    if reason := Watch(figures, most_length=grm.most_length).reason:
+    if reason := Watch(figures, settings=grm).reason:
         return reason
     return "its tokens were spent" if is_spent(figures, birth.tokens) else "nothing more could be learnt"
 

@@ -20,6 +20,15 @@ def test_every_profile_survives_the_way_through_json(name: str) -> None:
     assert Profile.model_validate(json.loads(profile.model_dump_json())) == profile
 
 
+@pytest.mark.parametrize(("sandbox", "grm", "left"), [(5.0, 1.0, 1.0), (0.5, 1.0, 0.5)])
+def test_drafts_have_the_shorter_of_two_limits_and_nothing_else_changes(
+    sandbox: float, grm: float, left: float
+) -> None:
+    profile = with_overrides(get_profile("laptop"), [f"sandbox.timeout_s={sandbox}", f"grm.timeout_s={grm}"])
+    assert profile.for_drafts() == with_overrides(profile, [f"sandbox.timeout_s={left}"])
+    assert profile.for_drafts().sandbox.timeout_s == left
+
+
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "datasets/recipes").glob("*.yaml")), ids=lambda path: path.name)
 def test_every_recipe_parses(path: Path) -> None:
     assert load_recipe(str(path)).sources

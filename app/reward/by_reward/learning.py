@@ -104,7 +104,7 @@ def why_ended(
     """Of a training that has ended, as a sentence's end. is_cut: by its deadline."""
     if is_cut:
         return "its time was over"
-    if reason := Watch(figures, validations, most_length=grm.most_length).reason:
+    if reason := Watch(figures, validations, grm).reason:
         return reason
     return "all steps were taken" if len(figures) == grm.steps else "no drafts of a problem differed any more in reward"
 
@@ -173,7 +173,7 @@ class _Learning:
         taken = progress_of(start)
         self._kept.forget_after(taken.step // updates)
         self._validations.forget_after(taken.step // updates)
-        watch = Watch(self._outlet.figures(), self._validations.read(), most_length=grm.most_length)
+        watch = Watch(self._outlet.figures(), self._validations.read(), grm)
         drafts = self._folder / ("drafts-kl" if fallback else "drafts")
         drafts.mkdir(parents=True, exist_ok=True)
         if self._validator and not watch.validations:

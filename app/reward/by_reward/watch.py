@@ -1,10 +1,10 @@
 """What is noted of each step of learning by reward, and when a run is to be stopped.
 
-A run is stopped, and its best validated checkpoint kept, when the entropy of what it draws falls under a fifth of its
-start, when its drafts are grm.most_length times as long as at its start, or when it solves fewer of the validation's
-problems than its best checkpoint, by more than the paired 95 % interval (about two standard errors). The start is the
-mean of the first three steps. Validations are made by `app.reward.by_reward.validation`; a run without them keeps its
-last checkpoint.
+A run is stopped, and its best validated checkpoint kept, when the entropy of what it draws falls under
+grm.least_entropy of its start, when its drafts are grm.most_length times as long as at its start, or when it solves
+fewer of the validation's problems than its best checkpoint, by more than the paired 95 % interval (about two standard
+errors). The start is the mean of the first three steps. Validations are made by `app.reward.by_reward.validation`; a
+run without them keeps its last checkpoint.
 
 What is decided depends on the noted figures alone: a run that goes on from a checkpoint gives `Watch` the figures up to
 it, and decides as if it had never been ended.
@@ -18,13 +18,11 @@ from app.evaluation.statistics import compare
 from app.records import FinishReason
 from app.reward.by_reward.advantages import counts_of, groups_of
 from app.reward.records import JudgedDraft
+from app.settings import GrmSettings
 
 NUM_START = 3
 """Steps of which the mean is the start."""
-LEAST_ENTROPY = 0.2
-"""Of the start's."""
-MOST_LENGTH = 2.0
-"""Times the start's, if nothing else is said."""
+BY_DEFAULT = GrmSettings()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,17 +153,16 @@ class Watch:
         self,
         figures: Iterable[StepFigures] = (),
         validations: Iterable[Validation] = (),
-        *,
-        most_length: float = MOST_LENGTH,
+        settings: GrmSettings = BY_DEFAULT,
     ) -> None:
         self.figures = list(figures)
         self.validations = list(validations)
-        self._most_length = most_length
+        self._settings = settings
 
     @property
     def reason(self) -> str:
         """Why the run is to be stopped, as a sentence's end ("the entropy ..."); empty while it may go on."""
-        return _change_since_start(self.figures, self._most_length) or self.fall
+        return _change_since_start(self.figures, self._settings) or self.fall
 
     @property
     def fall(self) -> str:
@@ -178,18 +175,19 @@ class Watch:
         return max(self.validations, key=lambda one: (one.mean, -one.step)).step if self.validations else None
 
 
-def _change_since_start(figures: Sequence[StepFigures], most_length: float) -> str:
+def _change_since_start(figures: Sequence[StepFigures], settings: GrmSettings) -> str:
     begun, later = figures[:NUM_START], figures[NUM_START:]
     if not later:
         return ""
     entropies = [one.entropy for one in begun if one.entropy is not None]
-    least = LEAST_ENTROPY * math.fsum(entropies) / len(entropies) if entropies else 0.0
-    most = most_length * math.fsum(one.mean_tokens for one in begun) / len(begun)
+    least = settings.least_entropy * math.fsum(entropies) / len(entropies) if entropies else 0.0
+    most = settings.most_length * math.fsum(one.mean_tokens for one in begun) / len(begun)
     for one in later:
         if one.entropy is not None and one.entropy < least:
-            return f"the entropy fell to {one.entropy:.3f} nats in step {one.step}, under a fifth of its start"
+            fallen = f"under {settings.least_entropy:.0%} of its start"
+            return f"the entropy fell to {one.entropy:.3f} nats in step {one.step}, {fallen}"
         if one.mean_tokens > most:
-            grown = f"over {most_length:g} times their start"
+            grown = f"over {settings.most_length:g} times their start"
             return f"the drafts grew to {one.mean_tokens:.0f} tokens in step {one.step}, {grown}"
     return ""
 

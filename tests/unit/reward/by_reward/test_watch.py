@@ -10,6 +10,7 @@ import pytest
 from app.records import Status
 from app.reward.by_reward.outlets import told as shown
 from app.reward.by_reward.watch import StepFigures, Validation, Watch, step_figures
+from app.settings import GrmSettings
 from tests.unit.reward.made_drafts import group, judged
 
 COSTS: dict[str, Any] = {
@@ -75,6 +76,14 @@ def test_figures_are_of_all_drafts_of_a_step() -> None:
 def test_a_collapse_or_a_growth_stops_the_run(figures: list[StepFigures], told: str) -> None:
     reason = Watch(figures).reason
     assert reason == "" if told == "" else told in reason
+
+
+def test_both_bounds_are_the_settings_own() -> None:
+    grm = GrmSettings(least_entropy=0.5, most_length=3)
+    assert "under 50% of its start" in Watch(run([0.5, 0.5, 0.5, 0.24]), settings=grm).reason
+    assert Watch(run([0.5, 0.5, 0.5, 0.26]), settings=grm).reason == ""
+    assert Watch(run(lengths=[100, 100, 100, 299]), settings=grm).reason == ""
+    assert "over 3 times" in Watch(run(lengths=[100, 100, 100, 301]), settings=grm).reason
 
 
 def test_validation_that_falls_by_more_than_chance_stops_the_run() -> None:
