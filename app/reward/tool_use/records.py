@@ -20,9 +20,8 @@ Form = Literal[
 ]  # fmt: skip
 """simple: one function is offered and called once; multiple: several are offered, one is called; parallel: one is
 called several times; parallel_multiple: several are called; irrelevant: none fits; missing: a value that is needed is
-not said; chat: none is needed; formatted: one is called, with a value in the form that its
-description asks for; search_*: documentation is searched, its results are answered from, or nothing needs
-them."""
+not said; chat: none is needed; formatted: one is called, with a value in the form that its description asks for;
+search_*: documentation is searched, its results are answered from, or nothing needs them."""
 NO_CALL: tuple[Form, ...] = ("irrelevant", "missing", "chat", "search_none")
 """A call is wrong there, whatever has been said before."""
 
