@@ -213,6 +213,11 @@ def test_a_default_may_be_given_where_nothing_was_said_and_left_out_where_it_was
     assert seen == {True, False, None}
 
 
+def test_no_plain_value_has_an_article_which_a_call_may_do_without() -> None:
+    values = [value for tool in WORDS.tools for one in tool.parameters for value in one.values]
+    assert values and not [value for value in values if re.match("(a|an|the|my|our|some) ", value)]
+
+
 def test_a_seed_gives_the_same_problems_and_no_tool_is_on_both_sides() -> None:
     train, validation = (formatted_problems(60, 5, side, frozenset()) for side in ("train", "validation"))
     assert formatted_problems(60, 5, "train", frozenset()) == train != formatted_problems(60, 6, "train", frozenset())
