@@ -1,5 +1,6 @@
 """What Ray starts for each worker of a Ray under `tests.forked_workers.forking`, and for each of Ray's own processes in
-Python, whose script is then the first argument: it asks for one and waits for its end.
+Python, whose script is then the first argument: it asks for one and waits for its end. With `-m MODULE` it stands for
+`python -m MODULE` (`tests.commands.programs`): signals are passed on, and its exit code is the other's.
 
 It hands over its arguments, environment, folder and streams. It runs some hundred times, so it imports little.
 """
@@ -22,6 +23,10 @@ def main() -> None:
         socket.send_fds(client, [len(asked).to_bytes(8, "big")], [0, 1, 2])
         client.sendall(asked)
         pid = int.from_bytes(client.recv(8, socket.MSG_WAITALL), "big")
+        if pid and sys.argv[1] == "-m":
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda number, _: os.kill(pid, number))
+            sys.exit(int.from_bytes(client.recv(1) or bytes([128 + signal.SIGKILL]), "big"))
         if pid:
             wait_for(pid, os.getppid())
     if not pid:
@@ -30,7 +35,7 @@ def main() -> None:
 
 def be_usual(arguments: list[str]) -> None:
     """Be what Ray starts otherwise; to set up a worker's environment, and then to be the worker."""
-    if is_script(arguments):
+    if arguments[0] == "-m" or is_script(arguments):
         os.execv(sys.executable, [sys.executable, *arguments])
     sys.path.pop(0)  # this folder, in which `ray` holds tests
     from ray._private import workers

@@ -22,6 +22,7 @@ from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from tests.ask_for_worker import FORKS
 from tests.forked_workers import before_imports, fork_for_all, forking, read_by_ray
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,15 +59,35 @@ def workers_socket(imports: tuple[str, ...] = ()) -> Path:
     return folder / "socket"
 
 
-def run(arguments: Sequence[str], env: Mapping[str, str], imported_under: Mapping[str, str], timeout: float) -> Done:
-    """Run `python -m app` in the repository root. imported_under: `before_imports` of the environment that this process
-    was begun with. Raises subprocess.TimeoutExpired, with the command ended."""
+def programs(folder: Path) -> Path:
+    """A new folder with a `python` and a `ray` for the front of a PATH: `python -m app` and `ray` are forked, where the
+    imports hold for their environment, and all else is this Python's."""
+    folder.mkdir()
+    ask = f"exec {sys.executable} -S {Path(__file__).with_name('ask_for_worker.py')}"
+    forks = f"#!/bin/sh\nexport {FORKS}={workers_socket()}\n"
+    (folder / "python").write_text(f'{forks}[ "$1 $2" = "-m app" ] && {ask} "$@"\nexec {sys.executable} "$@"\n')
+    (folder / "ray").write_text(f'{forks}{ask} -m ray.scripts.scripts "$@"\n')
+    for program in folder.iterdir():
+        program.chmod(0o755)
+    return folder
+
+
+def run(
+    arguments: Sequence[str],
+    env: Mapping[str, str],
+    imported_under: Mapping[str, str],
+    timeout: float,
+    *,
+    module: str = "app",
+) -> Done:
+    """Run `python -m MODULE` in the repository root. imported_under: `before_imports` of the environment that this
+    process was begun with. Raises subprocess.TimeoutExpired, with the command ended."""
     if before_imports(env) != imported_under:
-        command = [sys.executable, "-m", "app", *arguments]
+        command = [sys.executable, "-m", module, *arguments]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, env=dict(env))
     with tempfile.TemporaryDirectory() as folder:
         outputs = [Path(folder, name) for name in ("stdout", "stderr")]
-        process = started(arguments, env, outputs)
+        process = started(arguments, env, outputs, module=module)
         process.join(timeout)
         if process.exitcode is None:
             process.kill()

@@ -3,6 +3,7 @@
 import gc
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tests import commands
 
 ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "True")  # Gradio sets it, and commands would be forked no more
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait for each other leave the core to what else runs
 os.environ.setdefault("RAY_worker_niceness", "0")  # at Ray's 15, other tests beside them would take the cores
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -32,8 +34,12 @@ times as long."""
 
 
 LATE = ("ray/test_cluster", "ray/test_evolve_scheduler", "ray/test_evolve_replay")
-"""Tests on a Ray that keep no more than one core busy. They come last, in the process that has no others left: whole
-runs, the last of those above, leave them that core."""
+"""Tests on a Ray that keep no more than one core busy. They come after most of the unit tests: whole runs, the last of
+those above, leave them that core."""
+
+
+SHORT = ("unit/sandbox", "unit/serving", "unit/t")
+"""Files that come last, so that neither process waits long for the other's last file."""
 
 
 GROUPS = {"late": LATE, "Ray": ON_RAY, "vLLM": ("unit/generation/test_vllm",)}
@@ -42,13 +48,18 @@ GROUPS = {"late": LATE, "Ray": ON_RAY, "vLLM": ("unit/generation/test_vllm",)}
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """What collecting the tests makes is there to the end: garbage is looked for afterwards, once."""
+    """What collecting the tests makes is there to the end: garbage is looked for afterwards, once, and where all tests
+    are collected never again among what is left. A generator of Hypothesis's own is registered before: it would not see
+    who holds it."""
     gc.disable()
     try:
         return (yield)
     finally:
         gc.enable()
         gc.collect()
+        if "hypothesis" in sys.modules:
+            with sys.modules["hypothesis.internal.entropy"].deterministic_PRNG():
+                gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist then puts the groups into the tests' names
@@ -57,13 +68,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     other tests go to one process too, in their order, so that what they share is made once."""
     if "PYTEST_XDIST_WORKER" not in os.environ:  # its workers are not told the option, and it is they who sort
         return
-    turns = {"Ray": 0, "late": 2}
-    groups = {}
+    turns = {"Ray": 0, "late": 2, "e2e": 3, "short": 4}
+    groups: dict[pytest.Item, str] = {}
+    kinds: dict[pytest.Item, str] = {}
     for item in items:
         place = item.path.relative_to(ROOT / "tests").as_posix()
         groups[item] = next((name for name, places in GROUPS.items() if place.startswith(places)), place)
         item.add_marker(pytest.mark.xdist_group(groups[item]))
-    items.sort(key=lambda item: turns.get(groups[item], 1))
+        kinds[item] = "short" if place.startswith(SHORT) else groups[item].partition("/")[0]
+    items.sort(key=lambda item: turns.get(kinds[item], 1))
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:

@@ -59,8 +59,9 @@ def _wait(its: socket.socket) -> None:
 
 
 @contextlib.contextmanager
-def to_its_end() -> Iterator[None]:
-    """The block is all that is left of this process, which was forked: it ends as Python ends, and with its code."""
+def to_its_end(asker: socket.socket | None = None) -> Iterator[None]:
+    """The block is all that is left of this process, which was forked: it ends as Python ends, and with its code, of
+    which who asked for it is told."""
     code = 1
     try:
         yield
@@ -72,6 +73,8 @@ def to_its_end() -> Iterator[None]:
     finally:
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
+        if asker:
+            asker.sendall(bytes([code]))
         os._exit(code)
 
 

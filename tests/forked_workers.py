@@ -3,11 +3,13 @@ a command.
 
 A worker that trains takes seven to thirteen seconds of a core to import torch, peft and Ray Train, each of Ray Train's
 seven helpers about two, one that serves by vLLM ten. Ray's own processes in Python are forked too: its dashboard and
-two agents, a second each. Only a Ray that is started under `forking` has them so. A job's workers import the
-repository's modules from the job's own copy all the same.
+two agents, a second each. Only a Ray that is started under `forking` has them so, and only a shell in which
+`tests.commands.programs` come first has its commands so. A job's driver and its workers import the repository's modules
+from the job's own copy all the same.
 """
 
 import contextlib
+import gc
 import importlib
 import marshal
 import multiprocessing
@@ -82,22 +84,23 @@ def fork_for_all(listener: socket.socket, imported_under: Mapping[str, str], imp
     assert parent is not None
     for name in imports:
         importlib.import_module(name)
+    gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody here waits for the workers
     while parent.sentinel not in select.select([listener, parent.sentinel], [], [])[0]:
         client, _ = listener.accept()
         with client, contextlib.suppress(EOFError, OSError):  # who asks may be ended meanwhile, with its Ray
             length, streams, *_ = socket.recv_fds(client, 8, 3)
             arguments, env, folder = marshal.loads(client.recv(int.from_bytes(length, "big"), socket.MSG_WAITALL))
-            of_ray = is_script(arguments)
-            arguments, context = _of_ray(arguments) if of_ray else _without_setup(arguments)
+            is_worker = not (arguments[0] == "-m" or is_script(arguments))
+            arguments, context = _without_setup(arguments) if is_worker else _as_it_is(arguments)
             changes, own_folder = (context.env_vars, _own_folder(context)) if context else ({}, None)
             can_fork = context is not None and before_imports(env | changes) == imported_under
             pid = os.fork() if can_fork else None
             if pid == 0:
                 listener.close()
-                if of_ray:
+                if not is_worker:
                     threading.Thread(target=_end_with, args=(client,), daemon=True).start()
-                    _work(arguments, env, {}, folder, streams)
+                    _work(arguments, env, {}, folder, streams, client)
                 client.close()
                 worker = str(Path(workers.__path__[0], "default_worker.py"))
                 _work([worker, *arguments], env, changes, own_folder or folder, streams)
@@ -106,9 +109,9 @@ def fork_for_all(listener: socket.socket, imported_under: Mapping[str, str], imp
             client.sendall((pid or 0).to_bytes(8, "big"))
 
 
-def _of_ray(arguments: Sequence[str]) -> tuple[Sequence[str], Any]:
-    """As `_without_setup`, for a process of Ray's own. A dashboard that serves pages is no fork: it starts processes,
-    which multiprocessing allows no daemon."""
+def _as_it_is(arguments: Sequence[str]) -> tuple[Sequence[str], Any]:
+    """As `_without_setup`, for a command and for a process of Ray's own. A dashboard that serves pages is no fork: it
+    starts processes, which multiprocessing allows no daemon."""
     from ray._private.runtime_env.context import RuntimeEnvContext
 
     serves_pages = arguments[0].endswith("dashboard.py") and "--disable-frontend" not in arguments
@@ -153,14 +156,20 @@ def _end_with(asker: socket.socket) -> None:
 
 
 def _work(
-    arguments: Sequence[str], env: Mapping[str, str], changes: dict[str, str], folder: str, streams: Sequence[int]
+    arguments: Sequence[str],
+    env: Mapping[str, str],
+    changes: dict[str, str],
+    folder: str,
+    streams: Sequence[int],
+    asker: socket.socket | None = None,
 ) -> None:
-    """The forked process: from here on what runs this script, and it does not come back."""
+    """The forked process: from here on what runs this script, or `-m` and a module, and it does not come back. asker:
+    who is told with what code it ends."""
     from ray._private import utils
     from ray._raylet import Config
     from ray.dashboard import consts
 
-    with to_its_end():
+    with to_its_end(asker):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setpgid(0, 0)  # as a raylet's workers have it, which ends whole groups
         for fd, stream in enumerate(streams):
@@ -177,6 +186,11 @@ def _work(
             fork_in_advance()
         sys.stdin = os.fdopen(0, closefd=False)  # an agent sees its raylet's end by it, and multiprocessing closed it
         consts.PARENT_HEALTH_CHECK_BY_PIPE = True  # by its number the parent would not be the raylet
+        if arguments[0] == "-m":
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            sys.argv = [*arguments[1:]]
+            runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+            return
         sys.argv = [*arguments]
         sys.path.insert(0, str(Path(arguments[0]).parent))
         runpy.run_path(sys.argv[0], run_name="__main__")

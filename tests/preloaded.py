@@ -1,5 +1,6 @@
 """What the process that forks commands and workers imports, once for all of them (`tests/commands.py`)."""
 
+import gc
 import importlib
 import os
 import pkgutil
@@ -14,6 +15,7 @@ from ray._raylet import ActorClassID
 ray.actor.ActorClassID = SimpleNamespace(  # type: ignore[attr-defined]
     from_random=lambda: ActorClassID(os.urandom(ActorClassID.size()))
 )
+gc.disable()
 for name in (
     *("peft", "transformers.models.auto.tokenization_auto", "transformers.models.qwen3.modeling_qwen3"),
     *(
@@ -32,3 +34,5 @@ for name in (
     importlib.import_module(name)
 for module in pkgutil.walk_packages(ray.dashboard.modules.__path__, "ray.dashboard.modules."):
     importlib.import_module(module.name)
+gc.freeze()  # who is forked looks for garbage among its own objects, and copies no others by it
+gc.enable()

@@ -9,6 +9,7 @@ the page is behind the code.
 """
 
 import ast
+import functools
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -54,6 +55,12 @@ def imported(tree: ast.Module) -> dict[str, bool]:
     return found
 
 
+@functools.cache
+def imported_by(path: Path) -> dict[str, bool]:
+    """What the file imports, as `imported` has it."""
+    return imported(ast.parse(path.read_text()))
+
+
 def _named(node: ast.AST) -> list[str]:
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
@@ -74,7 +81,7 @@ def arrows() -> Arrows:
     for path in modules():
         room = room_of(".".join(path.relative_to(ROOT).with_suffix("").parts))
         own = found.setdefault(room, {})
-        for module, is_top_level in imported(ast.parse(path.read_text())).items():
+        for module, is_top_level in imported_by(path).items():
             if (other := room_of(module)) not in ("", room):
                 own[other] = own.get(other, False) or is_top_level
     entries = {

@@ -98,6 +98,7 @@ class Phase:
 def inputs_of(profile: Profile, run: Path | None, *, sizes_corpus: bool = True) -> Inputs:
     """What the phases are planned from. sizes_corpus: where there is no run, look through the recipe's sources, which
     takes seconds. Raises UserError for a model or recipe that can't be planned with."""
+    corpus = size_of(profile, run) if run else None  # first: a run without one is told before seconds of imports
     config, note = config_of(profile.model)
     try:
         shape = shape_of(config)
@@ -120,7 +121,7 @@ def inputs_of(profile: Profile, run: Path | None, *, sizes_corpus: bool = True) 
         shape=shape,
         card=card,
         device=device,
-        corpus=size_of(profile, run) if run or sizes_corpus else None,
+        corpus=size_of(profile, None) if sizes_corpus and not run else corpus,
         choice=choice_of(shape, config, profile),
     )
 

@@ -33,6 +33,8 @@ class Person:
 
     home: Path
     shared: Path
+    programs: Path
+    """Before all others of the PATH (`tests.commands.programs`)."""
     dashboard: str = ADDRESS
 
     def types(self, commands: str, *, before: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -45,7 +47,7 @@ class Person:
         return subprocess.run(
             ["bash", "-euo", "pipefail", "-c", text],
             cwd=ROOT,
-            env=outside | {"HOME": str(self.home), "PATH": f"{BIN}:{outside['PATH']}"},
+            env=outside | {"HOME": str(self.home), "PATH": f"{self.programs}:{BIN}:{outside['PATH']}"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

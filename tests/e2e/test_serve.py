@@ -36,7 +36,7 @@ from app.prompting.tool_schema import SEARCH_DOCS_TOOL
 from app.runs import Run
 from app.serving.keys import add_key
 from tests import commands
-from tests.conftest import ROOT, Cli
+from tests.conftest import IMPORTED_UNDER, ROOT, Cli
 from tests.e2e import harness
 from tests.e2e.browser import open_browser
 from tests.e2e.conftest import BIN, Cluster, free_port
@@ -289,14 +289,8 @@ def test_lm_evaluation_harness_measures_what_the_weights_say(serving: Serving, c
     if importlib.util.find_spec("lm_eval") is None:  # to import it takes five seconds, and changes the environment
         pytest.skip("lm-evaluation-harness is not installed; `make setup-dev` does it")
     folder = ensure_model(smoke().model)
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.e2e.harness", serving.url, BASE, str(folder)],
-        cwd=ROOT,
-        env=os.environ | {"OPENAI_API_KEY": serving.key},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    asked, env = [serving.url, BASE, str(folder)], os.environ | {"OPENAI_API_KEY": serving.key}
+    done = commands.run(asked, env, IMPORTED_UNDER, 240, module="tests.e2e.harness")
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
     model, words = load_model(folder, smoke().model, torch.device("cpu")), tokenizer()

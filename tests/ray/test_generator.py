@@ -138,7 +138,7 @@ def test_a_slow_consumer_holds_the_actor_back(generator: GeneratorClient) -> Non
     stream = generator.stream([prompt], Sampling(max_new_tokens=1, temperature=1.0))
     seen = [next(stream).sample]
     asked = generator._actors[0].pid.remote()  # waits in the actor until the stream is through
-    assert not ray.wait([asked], timeout=6)[0], "the actor drew all drafts although nobody took them"
+    assert not ray.wait([asked], timeout=3)[0], "the actor drew all drafts although nobody took them"
     seen += [draft.sample for draft in stream]
     assert sorted(seen) == list(range(wanted))
     ray.get(asked, timeout=30)

@@ -1,7 +1,8 @@
-"""What tests of the guard share: a key in a file of its own, and an app that notes what got through to it; and what
-tests of plans share: a machine that is alone, and a run with a corpus."""
+"""What tests of the guard share: a key in a file of its own, and an app that notes what got through to it; what tests
+of plans share: a machine that is alone, and a run with a corpus; and a tokenizer for tests that change theirs."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,17 @@ def manifest(tmp_path: Path) -> Path:
     held = {"rows": 10_000, "tokens": 20_000_000, "fill": 0.98, "settings": {"seq_len": 2048}}
     (run / "corpus/manifest.json").write_text(json.dumps(held))
     return run
+
+
+@pytest.fixture(scope="session")
+def spelling(smoke_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The smoke model's tokenizer without its words: a copy of it is made and changed in a hundredth of the time."""
+    folder = tmp_path_factory.mktemp("spelling")
+    for name in ("tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(smoke_model / name, folder)
+    fields = json.loads((smoke_model / "tokenizer.json").read_text())
+    kept = [token["content"] for token in fields["added_tokens"]]
+    kept += [token for token in fields["model"]["vocab"] if len(token) == 1]
+    fields["model"] |= {"vocab": {token: number for number, token in enumerate(kept)}, "merges": []}
+    (folder / "tokenizer.json").write_text(json.dumps(fields))
+    return folder

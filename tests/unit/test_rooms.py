@@ -1,6 +1,5 @@
 """Imports go one way: from the commands down to what everything stands on (docs/architecture.md draws it)."""
 
-import ast
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -60,7 +59,7 @@ def room_of(module: str) -> str:
 
 
 def imports(path: Path) -> set[str]:
-    return rooms.imported(ast.parse(path.read_text())).keys() & SOURCES.keys()
+    return rooms.imported_by(path).keys() & SOURCES.keys()
 
 
 def test_a_room_imports_from_the_levels_below_it() -> None:

@@ -1,5 +1,6 @@
 """What the folders above a file say of it: whose code it is."""
 
+import functools
 from pathlib import Path
 
 FOREIGN = ("site-packages", "dist-packages", "node_modules", "venv", "env")
@@ -23,4 +24,10 @@ def vendored_in(path: str) -> str:
 
 def folders_of(path: str) -> tuple[str, ...]:
     """The folders above a file, whichever slash they are written with."""
-    return Path(path.replace("\\", "/")).parts[:-1]
+    above, slash, _ = path.replace("\\", "/").rpartition("/")
+    return _parts(above + slash)
+
+
+@functools.lru_cache(maxsize=4096)  # a folder's files come one after the other
+def _parts(folder: str) -> tuple[str, ...]:
+    return Path(folder).parts

@@ -115,10 +115,11 @@ def _installed(item: metadata.Distribution, allow: frozenset[str]) -> Distributi
     paths = recorded(info_text(item, "RECORD")) or [str(file) for file in item.files or ()]
     places = {path: Path(str(item.locate_file(path))) for path in paths if is_rights_file(path) and not odd_path(path)}
     rights = {path: read_text(place) for path, place in places.items() if place.is_file()}
+    folder = item.locate_file("")
     python = [
-        (SourceFile(path=shown(path), location=str(item.locate_file(path))), odd_path(path))
+        (SourceFile(path=shown(path), location=f"{folder}/{path}"), reason)
         for path in paths
-        if _is_python(path) or (path.endswith(".py") and odd_path(path))
+        if path.endswith(".py") and ((reason := odd_path(path)) or _is_python(path))
     ]
     verdict = judge_package(header, [text for path, text in rights.items() if _is_own_licence(path)], allow)
     return distribution_of(header, verdict, python, Rights(verdict, rights, allow), name, version)

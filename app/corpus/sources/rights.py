@@ -83,8 +83,8 @@ class Rights:
         for source, pattern, expression in reversed(self._annotated):
             if pattern.fullmatch(path):
                 return self._checked(judge_expression(expression, also_allow=self._allow), source)
-        for folder in PurePosixPath(path).parents:
-            if str(folder) in self._folders and (verdict := self._of_folder(str(folder))):
+        for folder in _above(path.rpartition("/")[0]):
+            if folder in self._folders and (verdict := self._of_folder(folder)):
                 return verdict
         return self._top
 
@@ -116,6 +116,13 @@ class Rights:
         if verdict.approved and package and not covered(verdict.licence, package, licence_table()["permissive"]):
             reason = f"{source}: {verdict.licence} in a package under {package}."
         return dataclasses.replace(verdict, approved=not reason, evidence=source, reason=reason)
+
+
+@functools.lru_cache(maxsize=4096)  # a folder's files come one after the other
+def _above(folder: str) -> tuple[str, ...]:
+    """The folder and those above it, the innermost first."""
+    path = PurePosixPath(folder)
+    return str(path), *map(str, path.parents)
 
 
 def _governs(folder: str) -> bool:

@@ -10,7 +10,7 @@ import re
 import stat
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from app.corpus.records import RejectedFileError
 from app.corpus.sources.folders import FOREIGN
@@ -54,10 +54,10 @@ def odd_path(path: str) -> str:
     """Why a path inside a package can't be used; empty for one that can."""
     if has_surrogates(path):  # as which Python has the bytes of names that are not UTF-8
         return "name: not UTF-8"
-    if not path or _CONTROL.search(path):
+    parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".")]
+    if not parts and not path.startswith(("/", "\\")) or _CONTROL.search(path):
         return "name: empty or with a control character"
-    parts = PurePosixPath(path.replace("\\", "/")).parts
-    if parts[0] == "/" or ".." in parts or parts[0].endswith(":"):
+    if path.startswith(("/", "\\")) or ".." in parts or parts[0].endswith(":"):
         return "outside: the path leads out of its package"
     return ""
 

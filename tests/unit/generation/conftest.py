@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 
+from app.models.base import load_tokenizer
+from app.prompting.protocols import chat_prompt
 from tests.commands import context
+from tests.unit.prompting.test_turn_ends import first_token, relabelled
 
 TIMEOUT_SECONDS = 240
 InVllm = Callable[..., Any]
+HELLO = [{"role": "user", "content": "Say hello."}]
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +28,10 @@ def in_vllm(cache: Path) -> Iterator[InVllm]:
 def _take(environment: dict[str, str]) -> None:
     """The process that forks was begun under an earlier one."""
     os.environ.update(environment)
+
+
+@pytest.fixture(scope="session")
+def silent(smoke_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that draws the template's end first, when asked to say hello; its configs name another token."""
+    prompt = chat_prompt(load_tokenizer(smoke_model), HELLO)
+    return relabelled(smoke_model, tmp_path_factory.mktemp("models") / "base", first_token(smoke_model, prompt))

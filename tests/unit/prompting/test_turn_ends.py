@@ -90,9 +90,9 @@ def with_template(folder: Path, text: str, *, special: bool = True) -> Any:
 
 
 @pytest.mark.parametrize(("name", "special"), [*((name, True) for name in TEMPLATES), ("qwen", False), ("phi", False)])
-def test_the_end_of_a_turn_is_found_in_the_template_and_learnt(smoke_model: Path, name: str, special: bool) -> None:
+def test_the_end_of_a_turn_is_found_in_the_template_and_learnt(spelling: Path, name: str, special: bool) -> None:
     text, end = TEMPLATES[name]
-    tokenizer = with_template(smoke_model, text, special=special)
+    tokenizer = with_template(spelling, text, special=special)
     tokenizer.eos_token = "<|endoftext|>"
     assert turn_end(tokenizer) == end
     number, text_id = tokenizer.convert_tokens_to_ids([end, "<|endoftext|>"])
@@ -117,9 +117,9 @@ def test_the_end_of_a_turn_is_found_in_the_template_and_learnt(smoke_model: Path
     ],
 )
 def test_an_instruct_model_is_told_by_where_its_text_ends(
-    smoke_model: Path, body: str, text_end: str, taught: bool
+    spelling: Path, body: str, text_end: str, taught: bool
 ) -> None:
-    tokenizer = with_template(smoke_model, TEMPLATES[body][0])
+    tokenizer = with_template(spelling, TEMPLATES[body][0])
     tokenizer.eos_token = text_end
     assert is_taught_to_answer(tokenizer) is taught
     tokenizer.chat_template = None
@@ -128,16 +128,16 @@ def test_an_instruct_model_is_told_by_where_its_text_ends(
     assert not is_taught_to_answer(tokenizer)  # neither end is there
 
 
-def test_a_thought_before_the_answer_is_not_its_end(smoke_model: Path) -> None:
+def test_a_thought_before_the_answer_is_not_its_end(spelling: Path) -> None:
     thought = "<think>\n\n</think>\n\n"
     body = f"{{% if loop.last and m.role == 'assistant' %}}{thought}{{% endif %}}{{{{ m.content }}}}<|im_end|>\n"
     opening = f"<|im_start|>assistant\n{{% if enable_thinking is false %}}{thought}{{% endif %}}"
     thinking = template("<|im_start|>{{ m.role }}\n" + body, opening)
-    assert turn_end(with_template(smoke_model, thinking, special=False)) == "<|im_end|>"
+    assert turn_end(with_template(spelling, thinking, special=False)) == "<|im_end|>"
 
 
-def test_a_token_that_begins_the_next_turn_ends_a_draft_and_is_not_learnt(smoke_model: Path) -> None:
-    tokenizer = with_template(smoke_model, GLM)
+def test_a_token_that_begins_the_next_turn_ends_a_draft_and_is_not_learnt(spelling: Path) -> None:
+    tokenizer = with_template(spelling, GLM)
     assert turn_end(tokenizer) == ""
     assert tokenizer.convert_tokens_to_ids("<|user|>") in stop_ids(tokenizer)
     check_chat(tokenizer, "x", "y")
@@ -145,8 +145,8 @@ def test_a_token_that_begins_the_next_turn_ends_a_draft_and_is_not_learnt(smoke_
         check_forms(tokenizer, {"problem": 1.0, "completion": 0.0, "file": 0.0})
 
 
-def test_a_template_without_an_end_gets_one_sentence(smoke_model: Path) -> None:
-    tokenizer = with_template(smoke_model, PLAIN)
+def test_a_template_without_an_end_gets_one_sentence(spelling: Path) -> None:
+    tokenizer = with_template(spelling, PLAIN)
     assert turn_end(tokenizer) == "" and stop_ids(tokenizer) == {tokenizer.eos_token_id}
     problem = humaneval.load()[0].problem
     with pytest.raises(UserError, match="with no token .*protocol 'chat' needs.*take the protocol completion"):
@@ -160,13 +160,13 @@ def test_a_template_without_an_end_gets_one_sentence(smoke_model: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["<|no_such_token|>", "</answer>", "\n\n\n"])
-def test_an_end_of_plain_text_or_of_several_tokens_is_none(smoke_model: Path, end: str) -> None:
-    tokenizer = with_template(smoke_model, template(f"{{{{ m.role }}}}: {{{{ m.content }}}}{end}", "assistant: "))
+def test_an_end_of_plain_text_or_of_several_tokens_is_none(spelling: Path, end: str) -> None:
+    tokenizer = with_template(spelling, template(f"{{{{ m.role }}}}: {{{{ m.content }}}}{end}", "assistant: "))
     assert turn_end(tokenizer) == ""
 
 
-def test_a_model_without_a_chat_template_gets_one_sentence(smoke_model: Path) -> None:
-    tokenizer = copy.deepcopy(load_tokenizer(smoke_model))
+def test_a_model_without_a_chat_template_gets_one_sentence(spelling: Path) -> None:
+    tokenizer = copy.deepcopy(load_tokenizer(spelling))
     tokenizer.chat_template = None
     problem = humaneval.load()[0].problem
     with pytest.raises(UserError, match="no chat template, which the protocol 'thinking' needs: take the protocol"):
@@ -184,8 +184,8 @@ def test_a_model_without_a_chat_template_gets_one_sentence(smoke_model: Path) ->
         check_forms(tokenizer, {"doc_to_code": 0.0, "completion": 1.0, "file": 1.0})
 
 
-def test_no_form_of_a_dialogue_no_template(smoke_model: Path) -> None:
-    tokenizer = copy.deepcopy(load_tokenizer(smoke_model))
+def test_no_form_of_a_dialogue_no_template(spelling: Path) -> None:
+    tokenizer = copy.deepcopy(load_tokenizer(spelling))
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"]})
     tokenizer.chat_template = None
     check_forms(tokenizer, {"fill_in": 1.0, "completion": 0.0, "file": 0.0})

@@ -70,7 +70,7 @@ def profile_of(model: Path, *settings: str) -> Profile:
         smoke(),
         [
             "model.source=path", f"model.name={model}", "grm.prompts_per_step=4", "grm.num_drafts=16",
-            "grm.max_new_tokens=64", "grm.seq_len=128", "grm.refill=0", "grm.micro_batch=8", f"grm.steps={STEPS}",
+            "grm.max_new_tokens=32", "grm.seq_len=128", "grm.refill=0", "grm.micro_batch=8", f"grm.steps={STEPS}",
             "grm.warmup_steps=0", "grm.learning_rate=0.01", "grm.checkpoint_every=2", "generation.batch_size=64",
             *settings,
         ],

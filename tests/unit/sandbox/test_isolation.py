@@ -15,7 +15,7 @@ from app.sandbox.readable_paths import python_view
 from app.sandbox.supervisor import Supervisor
 from app.sandbox.tiers import Confinement
 from tests.conftest import ROOT
-from tests.isolation import TIERS, differences
+from tests.isolation import STYLES, TIERS, differences
 from tests.unit.sandbox.test_supervisor import SETTINGS, SORT, check
 
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
@@ -33,8 +33,9 @@ def test_a_search_finds_nothing_that_one_draft_leaves_to_another(tier: str, user
         pytest.skip("only root may become nobody, by setpriv")
     if prefix and subprocess.run([*prefix, sys.executable, "-c", "import app.cli"], cwd=ROOT).returncode:
         pytest.skip(f"nobody may not run {sys.executable}")
-    command = [*prefix, sys.executable, "-m", "tests.isolation", tier]
+    found: dict[str, list[str]] = dict.fromkeys(STYLES, [])
     for _ in range(3):  # other programs of the machine touch Python's files too; what a draft leaves comes each time
+        command = [*prefix, sys.executable, "-m", "tests.isolation", tier, *found]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250)
         assert done.returncode == 0, done.stderr
         found = json.loads(done.stdout)

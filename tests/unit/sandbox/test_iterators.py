@@ -7,7 +7,6 @@ import pytest
 from app.records import Status
 from app.sandbox.iterators import MAX_BATCH, NUM_SINGLE, Lender, borrowed
 from app.sandbox.supervisor import Supervisor
-from app.settings import SandboxSettings
 from tests.unit.sandbox.test_supervisor import SETTINGS, check
 
 
@@ -141,13 +140,12 @@ class Equal:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_an_iterator_made_to_do_harm_is_the_programs_failure(name: str) -> None:
+def test_an_iterator_made_to_do_harm_is_the_programs_failure(supervisor: Supervisor, name: str) -> None:
     answer, statuses = HOSTILE[name]
-    with Supervisor(SandboxSettings(timeout_s=1.0)) as supervisor:
-        problem = check("assert list(candidate([1])) == [1]")
-        verdict = supervisor.judge(problem, f"{_HARM}def f(x): return {answer}\n")
-        assert verdict.status in statuses.split(), verdict
-        assert supervisor.judge(problem, "def f(x): return map(int, x)").status == Status.PASSED
+    problem = check("assert list(candidate([1])) == [1]")
+    verdict = supervisor.judge(problem, f"{_HARM}def f(x): return {answer}\n")
+    assert verdict.status in statuses.split(), verdict
+    assert supervisor.judge(problem, "def f(x): return map(int, x)").status == Status.PASSED
 
 
 def test_frames_that_no_lender_sends_break_the_protocol(supervisor: Supervisor) -> None:

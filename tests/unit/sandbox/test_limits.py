@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,7 +19,7 @@ import psutil
 import pytest
 
 from app.records import IN_PROCESS, Problem, Status, Verdict
-from app.sandbox import limits
+from app.sandbox import limits, process
 from app.sandbox.catalogue import FIXTURE
 from app.sandbox.in_process import judge_in_process
 from app.sandbox.process import Exit, Zygote, ZygoteError
@@ -60,7 +61,9 @@ def test_a_zygote_that_dies_is_replaced_and_the_problem_tried_again() -> None:
         assert made.num_infra >= 1
 
 
-def test_a_fault_without_a_candidate_is_infra_after_three_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_without_a_candidate_is_infra_after_three_tries(
+    impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tried = []
 
     def fail(self: Confinement, role: str) -> Zygote:
@@ -86,32 +89,54 @@ def test_a_judge_that_dies_under_a_candidate_is_the_candidates_failure(superviso
     assert supervisor.judge(FIXTURE, SORT).status == Status.PASSED
 
 
-SLOW = "import time\ndef f(x):\n    time.sleep(0.1)\n    return sorted(x)\n"
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pause before a fault is tried again, and a second or less for what was stopped and will not answer."""
+    monkeypatch.setattr("app.sandbox.supervisor.INFRA_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(process, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(process, "STOPPED_SECONDS", 0.5)
+    monkeypatch.setattr(process, "END_SECONDS", 0.5)
+
+
+SLOW = "import time\ndef f(x):\n    time.sleep(0.05)\n    return sorted(x)\n"
 """Right, and long enough for something to happen in the middle."""
 
 
 def act_during(supervisor: Supervisor, act: Callable[[], None], program: str = SLOW) -> Verdict:
     """The verdict on the program while `act` is called in the middle of it."""
     supervisor.judge(FIXTURE, SORT)
-    timer = threading.Timer(0.4, act)
-    timer.start()
-    try:
-        return supervisor.judge(FIXTURE, program)
-    finally:
-        timer.join()
+
+    def act_once_it_runs() -> None:
+        until(lambda: "candidate" in processes(supervisor))
+        time.sleep(0.05)
+        act()
+
+    with ThreadPoolExecutor(1) as thread:
+        acted = thread.submit(act_once_it_runs)
+        verdict = supervisor.judge(FIXTURE, program)
+        acted.result()
+    return verdict
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.005)
 
 
 def processes(supervisor: Supervisor) -> dict[str, int]:
-    """Ids of all that runs for a program now."""
+    """Ids of all that runs for a program now: no candidate before there is one."""
     assert supervisor._judge is not None
     zygotes = {f"{role} zygote": _python_below(zygote.pid) for role, zygote in supervisor._zygotes.items()}
-    (candidate,) = psutil.Process(zygotes["candidate zygote"]).children()
-    return zygotes | {"judge": supervisor._judge.process._outer_pid(), "candidate": candidate.pid}
+    candidates = psutil.Process(zygotes["candidate zygote"]).children()
+    found = zygotes | {"judge": supervisor._judge.process._outer_pid()}
+    return found | {"candidate": candidates[0].pid} if candidates else found
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP])
 @pytest.mark.parametrize("which", ["judge", "judge zygote", "candidate zygote", "candidate"])
-def test_what_somebody_does_to_the_sandbox_is_not_the_programs_fault(which: str, number: int) -> None:
+def test_what_somebody_does_to_the_sandbox_is_not_the_programs_fault(which: str, number: int, impatient: None) -> None:
     with Supervisor(SETTINGS) as made:
         verdict = act_during(made, lambda: os.kill(processes(made)[which], number))
         assert verdict.status == Status.PASSED, verdict
@@ -120,7 +145,7 @@ def test_what_somebody_does_to_the_sandbox_is_not_the_programs_fault(which: str,
         assert made.judge(FIXTURE, SORT).status == Status.PASSED
 
 
-def test_a_judge_that_is_always_killed_is_infra() -> None:
+def test_a_judge_that_is_always_killed_is_infra(impatient: None) -> None:
     with Supervisor(SETTINGS) as made:
         done = threading.Event()
 
@@ -142,21 +167,26 @@ def test_a_process_that_is_stopped_for_a_moment_goes_on() -> None:
             pids = processes(made)
             for which in ("judge", "candidate"):
                 os.kill(pids[which], signal.SIGSTOP)
-            time.sleep(1.0)
+            time.sleep(0.5)
             for which in ("judge", "candidate"):
                 os.kill(pids[which], signal.SIGCONT)
 
         assert act_during(made, stop).status == Status.PASSED and made.num_infra == 0
 
 
-def test_a_stopped_script_is_not_the_programs_fault() -> None:
+def test_a_stopped_script_is_not_the_programs_fault(impatient: None) -> None:
     with Supervisor(SETTINGS) as made:
         made.judge(FIXTURE, SORT)
         zygote = psutil.Process(_python_below(made._zygotes["candidate"].pid))
-        timer = threading.Timer(0.3, lambda: zygote.children()[0].suspend())
-        timer.start()
-        verdict = made.judge(stdio(("1", "1")), "import time\ntime.sleep(0.8)\nprint(input())")
-        timer.join()
+
+        def suspend() -> None:
+            until(lambda: bool(zygote.children()))
+            zygote.children()[0].suspend()
+
+        with ThreadPoolExecutor(1) as thread:
+            suspended = thread.submit(suspend)
+            verdict = made.judge(stdio(("1", "1")), "import time\ntime.sleep(0.3)\nprint(input())")
+            suspended.result()
         assert verdict.status == Status.PASSED and made.num_infra == 1
 
 
@@ -174,7 +204,13 @@ def test_a_program_that_the_kernel_kills_for_a_limit_it_reached_keeps_its_verdic
     with Supervisor(SETTINGS.model_copy(update={"timeout_s": 10})) as made:
         # it holds 200 MiB when the kernel's killer of large processes comes
         hog = "import time\nheld = bytearray(b'x') * (200 << 20)\ndef f(x):\n    time.sleep(9)\n"
-        verdict = act_during(made, lambda: os.kill(processes(made)["candidate"], signal.SIGKILL), hog)
+
+        def kill() -> None:
+            candidate = psutil.Process(processes(made)["candidate"])
+            until(lambda: candidate.memory_info().rss > 200 << 20)
+            candidate.kill()
+
+        verdict = act_during(made, kill, hog)
         assert verdict.status == Status.MEMORY and made.num_infra == 0, verdict
 
 
@@ -213,18 +249,18 @@ def test_no_process_is_left_when_a_supervisor_is_killed() -> None:
     assert not psutil.wait_procs(below, timeout=5)[1]
 
 
-def test_a_frame_that_never_ends_is_a_timeout_also_where_tests_and_program_share_a_process(
-    supervisor: Supervisor,
-) -> None:
-    assert supervisor.judge(UNSPLITTABLE, NODE).status == Status.PASSED
+def test_a_frame_that_never_ends_is_a_timeout_also_where_tests_and_program_share_a_process() -> None:
+    settings = SETTINGS.model_copy(update={"timeout_s": 0.25})
     begins = "import os, time\nos.write(4, b'\\xff\\0\\0\\0x')\ntime.sleep(10**6)\n"
     trickles = (
         "import os, time\nos.write(4, b'\\xff\\xff\\0\\0')\nwhile True:\n    os.write(4, b'x')\n    time.sleep(0.05)\n"
     )
-    for program in (begins, trickles):
-        verdict = supervisor.judge(UNSPLITTABLE, program)
-        assert (verdict.status, verdict.tier) == (Status.TIMEOUT, IN_PROCESS)
-        assert verdict.wall_seconds < 20 * SETTINGS.timeout_s  # four times it, unless there is no core
+    with Supervisor(settings) as made:
+        assert made.judge(UNSPLITTABLE, NODE).status == Status.PASSED
+        for program in (begins, trickles):
+            verdict = made.judge(UNSPLITTABLE, program)
+            assert (verdict.status, verdict.tier) == (Status.TIMEOUT, IN_PROCESS)
+            assert verdict.wall_seconds < 40 * settings.timeout_s  # four times it, unless there is no core
 
 
 @pytest.mark.parametrize("ok", ["[Infinity, 0, 0]", "[NaN, 0, 0]", "[[], 0, 0]", "[1]", "1"])
@@ -283,9 +319,9 @@ def test_a_program_that_got_no_core_is_given_more_time(monkeypatch: pytest.Monke
 
 
 def test_all_tests_of_a_script_together_have_a_limit_too() -> None:
-    busy = "import time\nend = time.process_time() + 0.1\nwhile time.process_time() < end: pass\nprint(input())"
+    busy = "import time\nend = time.process_time() + 0.04\nwhile time.process_time() < end: pass\nprint(input())"
     many = stdio(*[(str(n), str(n)) for n in range(40)])
-    settings = SETTINGS.model_copy(update={"timeout_s": 0.4})  # a busy machine gives a test its tenth within 1.6 s
+    settings = SETTINGS.model_copy(update={"timeout_s": 0.15})  # a busy machine gives a test its 0.04 s within 0.6 s
     with Supervisor(settings) as made:
         verdict = made.judge(many, busy)
         assert verdict.status == Status.TIMEOUT and "times the limit" in verdict.detail
@@ -328,31 +364,31 @@ def test_no_descriptor_and_no_process_is_lost_over_many_verdicts(supervisor: Sup
 @pytest.mark.parametrize("name", ["pipe", "open"])
 @pytest.mark.parametrize("style", ["calls", "script", "in_process"])
 def test_no_descriptor_is_lost_when_one_can_not_be_opened(
-    style: str, name: str, monkeypatch: pytest.MonkeyPatch
+    style: str, name: str, impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     problem, program = {"calls": (FIXTURE, SORT), "script": (stdio(("1", "1")), "print(input())")}.get(
         style, (UNSPLITTABLE, NODE)
     )
-    real, count = getattr(os, name), 0
-    for failing in (1, 2, 3, 4, 7):
+    real, count, every = getattr(os, name), 0, 1
 
-        def open_or_fail(*args: Any, failing: int = failing, **kwargs: Any) -> Any:
-            nonlocal count
-            count += 1
-            if count % failing == 0:
-                raise OSError(24, "Too many open files")
-            return real(*args, **kwargs)
+    def open_or_fail(*args: Any, **kwargs: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count % every == 0:
+            raise OSError(24, "Too many open files")
+        return real(*args, **kwargs)
 
-        with Supervisor(SETTINGS) as made:
-            made.judge(problem, program)
+    with Supervisor(SETTINGS) as made:
+        made.judge(problem, program)
+        for every in (1, 2, 3, 4, 7):
             made.close()  # so that zygotes have to be started as well
             before, count = psutil.Process().num_fds(), 0
-            monkeypatch.setattr(os, name, open_or_fail)
-            verdict = made.judge(problem, program)
-            monkeypatch.undo()
+            with monkeypatch.context() as patch:
+                patch.setattr(os, name, open_or_fail)
+                verdict = made.judge(problem, program)
             made.close()
             assert verdict.status in (Status.PASSED, Status.INFRA), verdict
-            assert psutil.Process().num_fds() == before, failing
+            assert psutil.Process().num_fds() == before, every
 
 
 def test_no_descriptor_is_lost_when_no_process_can_be_spawned() -> None:

@@ -28,7 +28,7 @@ MAKERS = (LocalJudges, JudgesApart)
 ONE = SandboxSettings(timeout_s=2, num_workers=1)
 
 
-@pytest.fixture(params=MAKERS, ids=["here", "apart"])
+@pytest.fixture(scope="module", params=MAKERS, ids=["here", "apart"])
 def judges(request: pytest.FixtureRequest) -> Iterator[Judges]:
     with contextlib.closing(request.param(ONE, confinement(unsafe=False))) as made:
         yield made
@@ -107,7 +107,8 @@ def test_a_process_of_judges_that_ends_is_told_and_leaves_nothing() -> None:
 def test_the_judges_end_when_the_process_that_asks_is_killed() -> None:
     code = (
         "import time; from app.sandbox.apart import JudgesApart; from app.sandbox.tiers import confinement; "
-        f"from {__name__} import ONE; judges = JudgesApart(ONE, confinement()); judges.run_script('', '').result(20); "
+        "from app.settings import SandboxSettings; one = SandboxSettings(num_workers=1); "
+        "judges = JudgesApart(one, confinement()); judges.run_script('', '').result(20); "
         "print(judges._process.pid, flush=True); time.sleep(60)"
     )
     asks = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)

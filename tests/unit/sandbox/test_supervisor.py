@@ -32,6 +32,13 @@ def supervisor() -> Iterator[Supervisor]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def impatient() -> Iterator[Supervisor]:
+    """For programs that nothing but a limit of time ends."""
+    with Supervisor(SETTINGS.model_copy(update={"timeout_s": 0.2})) as made:
+        yield made
+
+
 def check(*assertions: str, **fields: str) -> Problem:
     body = "".join(f"    {line}\n" for line in assertions)
     return dataclasses.replace(FIXTURE, tests=f"def check(candidate):\n{body}", **fields)
@@ -46,10 +53,13 @@ def stdio(*pairs: tuple[str, str]) -> Problem:
 
 
 @pytest.mark.parametrize("case", read_cases(CASES), ids=lambda case: f"{case.id}: {WHY[case.id]}")
-def test_the_verdict_is_as_expected_and_the_sandbox_stays_whole(supervisor: Supervisor, case: Case) -> None:
-    verdict = supervisor.judge(FIXTURE, case.program)
+def test_the_verdict_is_as_expected_and_the_sandbox_stays_whole(
+    supervisor: Supervisor, impatient: Supervisor, case: Case
+) -> None:
+    judge = impatient if case.expected == (Status.TIMEOUT,) else supervisor
+    verdict = judge.judge(FIXTURE, case.program)
     assert verdict.status in case.expected, verdict
-    assert supervisor.judge(FIXTURE, SORT).status == Status.PASSED, "a right program fails after this one"
+    assert judge.judge(FIXTURE, SORT).status == Status.PASSED, "a right program fails after this one"
 
 
 def test_without_confinement_the_same_cases_get_through() -> None:
@@ -287,9 +297,9 @@ def test_tests_that_can_not_be_split_are_marked_and_give_no_reward(supervisor: S
     ],
 )
 def test_a_script_is_judged_by_what_it_prints_and_how_it_ends(
-    supervisor: Supervisor, program: str, status: str
+    supervisor: Supervisor, impatient: Supervisor, program: str, status: str
 ) -> None:
-    verdict = supervisor.judge(stdio(("1 2\n", "3\n")), program)
+    verdict = (impatient if status == Status.TIMEOUT else supervisor).judge(stdio(("1 2\n", "3\n")), program)
     assert verdict.status == status, verdict
 
 

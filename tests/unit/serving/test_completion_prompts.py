@@ -12,9 +12,9 @@ from app.serving.completion_prompts import SEPARATOR, Prompts
 from app.serving.errors import ApiError
 
 
-@pytest.fixture
-def tokenizer(smoke_model: Path) -> Any:
-    tokenizer = copy.deepcopy(load_tokenizer(smoke_model))
+@pytest.fixture(scope="module")
+def tokenizer(spelling: Path) -> Any:
+    tokenizer = copy.deepcopy(load_tokenizer(spelling))
     tokenizer.add_special_tokens({"additional_special_tokens": list(MARKS[0])})
     return tokenizer
 
@@ -55,7 +55,7 @@ def test_several_gaps_become_a_list_of_token_lists(tokenizer: Any) -> None:
     ]
 
 
-def test_a_suffix_for_a_model_without_such_tokens_is_refused_by_name(smoke_model: Path) -> None:
+def test_a_suffix_for_a_model_without_such_tokens_is_refused_by_name(spelling: Path) -> None:
     with pytest.raises(ApiError) as caught:
-        Prompts(load_tokenizer(smoke_model)).prepare({"prompt": "a", "suffix": "b"})
+        Prompts(load_tokenizer(spelling)).prepare({"prompt": "a", "suffix": "b"})
     assert (caught.value.status, caught.value.param) == (422, "suffix")

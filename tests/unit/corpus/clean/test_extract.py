@@ -11,7 +11,7 @@ import pytest
 
 from app.corpus.clean import extract
 from app.corpus.clean.extract import ExtractJob, ShardFile, extract_shard
-from app.corpus.clean.guard import guard_of
+from app.corpus.clean.guard import Guard, guard_of
 from app.corpus.mining.storage import PROBLEM_SCHEMA, problem_row, read_problems, write_problems
 from app.corpus.recipes import Recipe
 from app.corpus.records import Bug, Origin, SolvedProblem
@@ -69,8 +69,13 @@ SOLVED = SolvedProblem(
 )
 
 
+@pytest.fixture(scope="module")
+def guard() -> Guard:
+    return guard_of({"humaneval": [task.benchmark_text for task in humaneval.load()]})
+
+
 @pytest.fixture
-def job(tmp_path: Path, smoke_model: Path) -> ExtractJob:
+def job(tmp_path: Path, smoke_model: Path, guard: Guard) -> ExtractJob:
     task = humaneval.load()[0]
     files = {
         "shapes.py": SOURCE,
@@ -83,7 +88,6 @@ def job(tmp_path: Path, smoke_model: Path) -> ExtractJob:
             (tmp_path / name).write_text(text)
     forms = dict.fromkeys(("doc_to_code", "completion", "problem", "fix_bug"), 1.0)
     forms |= dict.fromkeys(("code_to_doc", "fill_in", "multi_file", "tool_use", "file"), 0.0)
-    guard = guard_of({"humaneval": [task.benchmark_text for task in humaneval.load()]})
     build = build_in(tmp_path, guard, forms=forms)
     write_atomic(build.work / HELD_OUT, "[]")
     write_problems(build.problems, [])

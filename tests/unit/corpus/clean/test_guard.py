@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from app.corpus.clean.decontamination import Decontaminator
-from app.corpus.clean.guard import SHIPPED, guard_of, read_signs, ship, shipped_suites, signs_bytes
+from app.corpus.clean.guard import SHIPPED, Guard, guard_of, read_signs, ship, shipped_suites, signs_bytes
 from app.corpus.clean.signs import MAX_PROBLEMS, SIGNS, merged, signs_of
 from app.errors import UserError
 from app.evaluation.guarded_suites import guard_against, guard_for, guarded_texts, main
@@ -36,6 +36,13 @@ def shipped() -> Decontaminator:
     return Decontaminator(
         signs=[each for name in shipped_suites() for each in read_signs(SHIPPED / f"{name}.parquet")[0]]
     )
+
+
+@pytest.fixture(scope="module")
+def default() -> tuple[Guard, Decontaminator]:
+    """The guard of a build that says nothing of suites, and what it goes by."""
+    guard = guard_for(smoke().evaluation)
+    return guard, Decontaminator(signs=guard.signs())
 
 
 def copies(task: humaneval.Task) -> list[tuple[str, list[str]]]:
@@ -147,8 +154,8 @@ def mbpp_row(task: int, text: str) -> dict[str, Any]:
     }
 
 
-def test_the_default_guard_is_every_suite_and_names_what_it_lacks() -> None:
-    guard = guard_for(smoke().evaluation)
+def test_the_default_guard_is_every_suite_and_names_what_it_lacks(default: tuple[Guard, Decontaminator]) -> None:
+    guard, _ = default
     named = {suite.suite: suite for suite in guard.suites}
     assert {*named} | {*guard.unguarded} == {*SUITES} - {*FOR_CHOICES, *ASKED_OTHERWISE}
     assert {*guard.unguarded} == {"apps", *PARTS}
@@ -157,7 +164,9 @@ def test_the_default_guard_is_every_suite_and_names_what_it_lacks() -> None:
     assert {row["suite"] for row in guard.facts()["suites"]} == {*named}
 
 
-def test_problems_for_validation_are_guarded_where_a_run_is_measured_by_them(tmp_path: Path) -> None:
+def test_problems_for_validation_are_guarded_where_a_run_is_measured_by_them(
+    tmp_path: Path, default: tuple[Guard, Decontaminator]
+) -> None:
     row = mbpp_row(596, "Write a function to stack the amber lanterns of a northern harbour by distance from the quay.")
     (tmp_path / "mbpp.jsonl").write_text(json.dumps(row))
     validation = EvaluationSettings(
@@ -166,7 +175,7 @@ def test_problems_for_validation_are_guarded_where_a_run_is_measured_by_them(tmp
     guard = guard_for(smoke().evaluation, validation)
     assert next(s for s in guard.suites if s.suite == "mbpp_validation").problems == 1
     assert Decontaminator(signs=guard.signs()).hit(f'"""{row["text"]}"""', [])
-    assert not Decontaminator(signs=guard_for(smoke().evaluation).signs()).hit(f'"""{row["text"]}"""', [])
+    assert not default[1].hit(f'"""{row["text"]}"""', [])
 
 
 def test_a_file_that_is_given_is_guarded_by_its_text_and_the_hashes_stay(tmp_path: Path) -> None:

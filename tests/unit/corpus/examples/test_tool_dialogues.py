@@ -2,6 +2,7 @@
 the evaluation's own problems."""
 
 import ast
+import functools
 import itertools
 import re
 from collections import Counter
@@ -22,7 +23,8 @@ from app.prompting.tool_schema import SEARCH_DOCS_TOOL
 EVERY = {"tool_use": 1.0}
 
 
-def _documents() -> list[tuple[str, Document]]:
+@functools.cache
+def documents() -> list[tuple[str, Document]]:
     """Documented functions of the standard library, as if of two distributions."""
     found = []
     for number, path in enumerate(sorted(Path(ast.__file__).parent.glob("*.py"))):
@@ -32,16 +34,20 @@ def _documents() -> list[tuple[str, Document]]:
     return found
 
 
-DOCUMENTS = _documents()
-
-
 def drawn_examples(forms: dict[str, float]) -> dict[int, Example]:
     """By the place of the function that each is about."""
-    return {place: e for place in range(len(DOCUMENTS)) for e in tool_example(DOCUMENTS, place, forms, 0)}
+    held = documents()
+    return {place: e for place in range(len(held)) for e in tool_example(held, place, forms, 0)}
 
 
-EVERY_EXAMPLE = drawn_examples(EVERY)
-EXAMPLES = list(EVERY_EXAMPLE.values())
+@pytest.fixture(scope="module")
+def every_example() -> dict[int, Example]:
+    return drawn_examples(EVERY)
+
+
+@pytest.fixture(scope="module")
+def examples(every_example: dict[int, Example]) -> list[Example]:
+    return list(every_example.values())
 
 
 def replies(example: Example) -> list[str]:
@@ -52,17 +58,17 @@ def results(example: Example) -> str:
     return "\n".join(str(turn["content"]) for turn in example.turns if turn["role"] == "tool")
 
 
-def test_there_are_several_hundred_of_every_case() -> None:
-    assert len(EXAMPLES) >= 300
-    searches = Counter(len(replies(example)) - 1 for example in EXAMPLES)
+def test_there_are_several_hundred_of_every_case(examples: list[Example]) -> None:
+    assert len(examples) >= 300
+    searches = Counter(len(replies(example)) - 1 for example in examples)
     assert searches[0] > 20 and searches[1] > 150 and searches[2] > 15
-    questions = {next(t["content"] for t in example.turns if t["role"] == "user") for example in EXAMPLES}
-    assert len(questions) > 0.85 * len(EXAMPLES), "the wording varies"
+    questions = {next(t["content"] for t in example.turns if t["role"] == "user") for example in examples}
+    assert len(questions) > 0.85 * len(examples), "the wording varies"
 
 
-def test_every_call_is_read_as_a_right_call_by_the_evaluation() -> None:
+def test_every_call_is_read_as_a_right_call_by_the_evaluation(examples: list[Example]) -> None:
     sources = Counter()
-    for example in EXAMPLES:
+    for example in examples:
         *searches, answer = replies(example)
         assert parse_calls(answer) == [] and answer.strip()
         for reply in searches:
@@ -72,17 +78,17 @@ def test_every_call_is_read_as_a_right_call_by_the_evaluation() -> None:
     assert sources[None] > sources.total() / 2 and len(sources) == 5, "all sources, mostly none given"
 
 
-def test_turns_follow_each_other_as_in_the_evaluation() -> None:
+def test_turns_follow_each_other_as_in_the_evaluation(examples: list[Example]) -> None:
     problem = SearchDocs().load(None)[0].problem
-    for example in EXAMPLES:
+    for example in examples:
         roles = [turn["role"] for turn in example.turns if turn["role"] != "system"]
         assert roles == ["user"] + ["assistant", "tool"] * (len(replies(example)) - 1) + ["assistant"]
         assert example.tools == (SEARCH_DOCS_TOOL,) and str(SEARCH_DOCS_TOOL["function"]["name"]) in problem.tools
 
 
-def test_values_in_answers_stand_in_the_passages() -> None:
+def test_values_in_answers_stand_in_the_passages(examples: list[Example]) -> None:
     checked = 0
-    for example in EXAMPLES:
+    for example in examples:
         *searches, answer = replies(example)
         if not searches or _NOT_FOUND.search(answer.lower()):
             continue
@@ -100,17 +106,17 @@ def test_what_was_not_found_is_said_in_words_that_the_evaluation_knows() -> None
             assert _NOT_FOUND.search(said.lower()), said
 
 
-def test_half_of_the_searches_are_about_libraries_that_nobody_knows() -> None:
-    searched = [example for example in EXAMPLES if len(replies(example)) > 1]
+def test_half_of_the_searches_are_about_libraries_that_nobody_knows(examples: list[Example]) -> None:
+    searched = [example for example in examples if len(replies(example)) > 1]
     known = sum(bool(re.search(r"\b(python|fastapi)\b", replies(example)[0])) for example in searched)
     assert 0.35 < known / len(searched) < 0.75
 
 
-def test_no_problem_of_the_evaluation_is_among_them() -> None:
+def test_no_problem_of_the_evaluation_is_among_them(examples: list[Example]) -> None:
     file = read_items(ITEMS_PATH)
     guard = Decontaminator(task.benchmark_text for task in SearchDocs().load(None))
     questions = {item.question for item in file.items}
-    for example in EXAMPLES:
+    for example in examples:
         text = "\n".join(str(turn["content"]) for turn in example.turns if turn["role"] != "system")
         assert not guard.hit(text, []), text
         assert not any(turn["content"] in questions for turn in example.turns)
@@ -126,12 +132,14 @@ def test_no_invented_library_is_one_of_the_evaluation() -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3])
-def test_the_share_is_drawn_by_hash_and_each_dialogue_stays_the_same(share: float) -> None:
+def test_the_share_is_drawn_by_hash_and_each_dialogue_stays_the_same(
+    share: float, every_example: dict[int, Example], examples: list[Example]
+) -> None:
     some = drawn_examples({"tool_use": share})
-    assert all(EVERY_EXAMPLE[place] == example for place, example in some.items())
-    assert abs(len(some) - share * len(EXAMPLES)) < 0.35 * share * len(EXAMPLES) + 1
+    assert all(every_example[place] == example for place, example in some.items())
+    assert abs(len(some) - share * len(examples)) < 0.35 * share * len(examples) + 1
 
 
-def test_explanations_do_not_show_the_docstring_that_is_the_answer() -> None:
-    shown = [e for e in EXAMPLES if len(replies(e)) == 1 and "```python" in str(e.turns[-2]["content"])]
+def test_explanations_do_not_show_the_docstring_that_is_the_answer(examples: list[Example]) -> None:
+    shown = [e for e in examples if len(replies(e)) == 1 and "```python" in str(e.turns[-2]["content"])]
     assert shown and all(replies(e)[0][1:-1] not in str(e.turns[-2]["content"]) for e in shown)

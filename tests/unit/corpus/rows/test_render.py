@@ -42,7 +42,7 @@ def tokenizer(smoke_model: Path) -> Any:
     return load_tokenizer(smoke_model)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def thinking(smoke_model: Path) -> Any:
     tokenizer = copy.deepcopy(load_tokenizer(smoke_model))
     tokenizer.chat_template = THINKING
@@ -56,8 +56,8 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("role", list(REFUSALS))
-def test_a_template_that_refuses_searches_is_told_before_anything_is_built(smoke_model: Path, role: str) -> None:
-    tokenizer = copy.deepcopy(load_tokenizer(smoke_model))
+def test_a_template_that_refuses_searches_is_told_before_anything_is_built(spelling: Path, role: str) -> None:
+    tokenizer = copy.deepcopy(load_tokenizer(spelling))
     check_forms(tokenizer, {"doc_to_code": 1.0, "tool_use": 0.1})
     tokenizer.chat_template = REFUSALS[role] + tokenizer.chat_template
     check_forms(tokenizer, {"doc_to_code": 1.0, "tool_use": 0.0})

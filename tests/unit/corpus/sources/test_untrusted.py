@@ -275,12 +275,12 @@ def test_a_record_that_leads_out_of_the_environment_is_not_followed(
     info = tmp_path / "odd-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(METADATA)
-    (info / "RECORD").write_text("/etc/abs.py,,\n../../up.py,,\npkg/../../x.py,,\na.py,,\n")
+    (info / "RECORD").write_text("/etc/abs.py,,\n//etc/abs.py,,\n../../up.py,,\npkg/../../x.py,,\na.py,,\n")
     real = importlib.metadata.distributions
     monkeypatch.setattr(importlib.metadata, "distributions", lambda: real(path=[str(tmp_path)]))
     (odd,) = packages.installed(frozenset())
     assert [file.path for file in odd.files] == ["a.py"]
-    assert set(reasons(odd).values()) == {"outside: the path leads out of its package"} and len(odd.rejected) == 3
+    assert set(reasons(odd).values()) == {"outside: the path leads out of its package"} and len(odd.rejected) == 4
 
 
 # ---------------------------------------------------------------- tables

@@ -58,7 +58,7 @@ def by_sample(_: str, sample: int) -> str:
 
 @pytest.fixture(scope="module")
 def judge() -> Iterator[LocalJudges]:
-    settings = SandboxSettings(timeout_s=2, num_workers=1)
+    settings = SandboxSettings(timeout_s=0.6, num_workers=1)
     with contextlib.closing(LocalJudges(settings, confinement())) as judges:
         yield judges
 
