@@ -54,6 +54,7 @@ from app.reward.by_reward.outlets import Files
 from app.reward.by_reward.validation import read_validations
 from app.reward.imitation.lessons import write_lessons
 from app.reward.imitation.training import imitate_in_files
+from app.reward.tool_use.formats import formatted_problems
 from app.reward.tool_use.judge import CallJudge
 from app.reward.tool_use.lessons import lessons_of
 from app.reward.tool_use.making import made_problems, side_of
@@ -66,7 +67,7 @@ from app.training.state import ADAPTER, start_anew
 from benchmarks.reward import ends_of, profile_of
 from benchmarks.sft_arms import engine_of
 
-SEARCHES = 0.11
+SEARCHES, FORMATTED = 0.11, 0.14
 """Of the rows; the shares of the other forms are `making.SHARES`."""
 VALIDATION = 0.125
 """Rows to validate by, for each to learn from."""
@@ -93,14 +94,14 @@ def rows(arguments: argparse.Namespace) -> None:
     guard = Decontaminator(signs=guarded.signs())
     folder = arguments.out / "rows"
     folder.mkdir(parents=True, exist_ok=True)
-    found = found_functions(
-        recipe, guard, benchmark_names(tasks), arguments.out / "work", seed=arguments.seed, max_files=arguments.files
-    )
-    library, made = offline_library(found.distributions, arguments.out / "work"), dict[str, list[ToolProblem]]()
+    names, work = benchmark_names(tasks), arguments.out / "work"
+    found = found_functions(recipe, guard, names, work, seed=arguments.seed, max_files=arguments.files)
+    library, made = offline_library(found.distributions, work), dict[str, list[ToolProblem]]()
     for side, number in (("train", arguments.number), ("validation", round(VALIDATION * arguments.number))):
-        own = [one for one in found.functions if side_of(one, arguments.seed) == side]
-        searches = round(SEARCHES * number)
-        problems = made_problems(own, number - searches, arguments.seed)
+        own = [one for one in found.functions if side_of(one.name, arguments.seed) == side]
+        searches, formatted = round(SEARCHES * number), round(FORMATTED * number)
+        problems = made_problems(own, number - searches - formatted, arguments.seed)
+        problems += formatted_problems(formatted, arguments.seed, side, names)
         problems += search_problems(library, searches, arguments.seed, side)
         kept = untouched(problems, guard)
         made[side] = sorted(kept, key=lambda one: by_hash(f"{arguments.seed} {one.problem.id}"))

@@ -54,7 +54,7 @@ _VERBS = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """A parameter that is offered. Made by `tool_of`."""
+    """A parameter that is offered. Made by those that make a `ToolFunction`."""
 
     name: str
     type: JsonType
@@ -67,7 +67,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolFunction:
-    """A function as a tool. Made by `tool_of`; read by all that makes problems of it."""
+    """A function as a tool. Made by `tool_of`, and by `formats` of our own; read by all that makes problems of it."""
 
     name: str
     """As it is offered: `shorten`, or with its module `textwrap.shorten`."""
@@ -76,7 +76,8 @@ class ToolFunction:
     task: str
     """What a request asks for, as the rest of a sentence: "compute the distance between two words"."""
     parameters: tuple[Parameter, ...]
-    origin: Origin
+    origin: Origin | None
+    """Whose it is; None of a tool of our own."""
 
     @property
     def needed(self) -> tuple[Parameter, ...]:

@@ -31,10 +31,10 @@ from app.reward.tool_use.requests import (
 from app.reward.tool_use.words import Words, load_words
 
 SHARES: dict[Form, int] = {
-    "simple": 20, "multiple": 26, "parallel": 12, "parallel_multiple": 8, "irrelevant": 15, "missing": 5, "chat": 3,
+    "simple": 16, "multiple": 22, "parallel": 9, "parallel_multiple": 5, "irrelevant": 15, "missing": 5, "chat": 3,
 }  # fmt: skip
-"""How many of a hundred problems have each form. The other eleven are searches (`searches`), three of which need
-none, so that 26 of the hundred want no call."""
+"""How many of a hundred problems have each form that is made here. Of the others fourteen are `formats`, eleven
+`searches`, three of which need none, so that 26 of the hundred want no call."""
 MOST_OTHERS = 3
 ALIKE, UNLIKE = 0.4, 0.2
 """Shares of words in common: above the first a function might do the same, up to the second it surely does not."""
@@ -42,9 +42,9 @@ VALIDATION_SHARE = 0.12
 _NO_CALL = {"expect": "no call"}
 
 
-def side_of(function: ToolFunction, seed: int) -> str:
+def side_of(name: str, seed: int) -> str:
     """ "train" or "validation", the same for all functions of one name."""
-    return "validation" if uniform(f"{seed}:tools:{last_name(function.name)}") < VALIDATION_SHARE else "train"
+    return "validation" if uniform(f"{seed}:tools:{last_name(name)}") < VALIDATION_SHARE else "train"
 
 
 def made_problems(functions: Sequence[ToolFunction], number: int, seed: int) -> list[ToolProblem]:
@@ -105,7 +105,7 @@ class _Maker:
             case "chat":
                 return self._chat(function, name, draws)
             case _:
-                raise ValueError(f"problems of the form {form} are made by `searches`")
+                raise ValueError(f"problems of the form {form} are made by `searches` or `formats`")
 
     def _called(
         self,
@@ -185,11 +185,8 @@ class _Maker:
         besides: Sequence[ToolFunction] = (),
     ) -> ToolProblem:
         """besides: functions that are not offered, but asked for."""
-        systems = [system.text for system in self._words.systems for _ in range(system.weight)]
-        system = draws.one_of(systems)
-        turns: list[Message] = [{"role": "system", "content": system}] if system else []
-        turns.append({"role": "user", "content": request})
-        origins = list(dict.fromkeys(one.origin for one in (*offered, *besides)))
+        turns = turns_of(request, draws, self._words)
+        origins = list(dict.fromkeys(one.origin for one in (*offered, *besides) if one.origin))
         tools = [one.schema() for one in offered]
         return tool_problem(form, name, turns, tools, reply, tests, origins)
 
@@ -219,12 +216,24 @@ class _Maker:
         return found
 
     def _alike(self, one: ToolFunction, other: ToolFunction) -> float:
-        ours, theirs = self._content[id(one)], self._content[id(other)]
-        return len(ours & theirs) / max(1, min(len(ours), len(theirs)))
+        return alike(self._content[id(one)], self._content[id(other)])
+
+
+def alike(ours: frozenset[str], theirs: frozenset[str]) -> float:
+    """The share of words (`functions.content_of`) that two functions have in common, of those of the one with fewer."""
+    return len(ours & theirs) / max(1, min(len(ours), len(theirs)))
+
+
+def turns_of(request: str, draws: Draws, words: Words) -> list[Message]:
+    """The request, often after a system turn."""
+    system = draws.one_of([system.text for system in words.systems for _ in range(system.weight)])
+    begun: list[Message] = [{"role": "system", "content": system}] if system else []
+    return [*begun, {"role": "user", "content": request}]
 
 
 def expected(function: ToolFunction, arguments: Arguments) -> Expected:
-    """The call that is wanted. A parameter that is not said may be left out, or given with its default."""
+    """The call that is wanted. A parameter that is not said may be left out, or given with its default; one that is
+    said to be its default may be left out too."""
     return {
         "name": function.name,
         "required": [one.name for one in function.needed],
@@ -242,7 +251,9 @@ def expected(function: ToolFunction, arguments: Arguments) -> Expected:
 
 def _possible(name: str, default: Any, arguments: Arguments) -> Iterator[Any]:
     if name in arguments:
-        yield arguments[name]
+        yield (given := arguments[name])
+        if given == default and type(given) is type(default):
+            yield ""
         return
     yield ""
     if default not in (None, ""):

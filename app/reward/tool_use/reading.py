@@ -33,8 +33,8 @@ from app.reward.tool_use.records import ToolProblem
 
 STAGE = "tools"
 TOLD = (
-    "Calling tools: dialogues put together by rule from documented functions and documentation of these licences, of "
-    "which the last turn was learnt or rewarded."
+    "Calling tools: dialogues put together by rule from documented functions and documentation of these licences, and "
+    "from tools of our own (MIT), of which the last turn was learnt or rewarded."
 )
 DOTTED = 4
 """One in so many names is offered with its module."""

@@ -15,21 +15,21 @@ from app.records import Problem, ProblemStyle
 from app.reward.records import TrainingProblem
 
 Form = Literal[
-    "simple", "multiple", "parallel", "parallel_multiple", "irrelevant", "missing", "chat", "search_call",
-    "search_answer", "search_none",
+    "simple", "multiple", "parallel", "parallel_multiple", "irrelevant", "missing", "chat", "formatted",
+    "search_call", "search_answer", "search_none",
 ]  # fmt: skip
 """simple: one function is offered and called once; multiple: several are offered, one is called; parallel: one is
 called several times; parallel_multiple: several are called; irrelevant: none fits; missing: a value that is needed is
-not said; chat: none is needed; search_*: documentation is searched, its results are answered from, or nothing needs
-them."""
+not said; chat: none is needed; formatted: one is called, with a value in the form that its description asks for;
+search_*: documentation is searched, its results are answered from, or nothing needs them."""
 NO_CALL: tuple[Form, ...] = ("irrelevant", "missing", "chat", "search_none")
 """A call is wrong there, whatever has been said before."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ToolProblem:
-    """A dialogue with tools up to the model's turn, and that turn. Made by `making` and `searches`; learnt from by
-    imitation, and where it has tests by reward.
+    """A dialogue with tools up to the model's turn, and that turn. Made by `making`, `formats` and `searches`; learnt
+    from by imitation, and where it has tests by reward.
 
     Example: ToolProblem(form="simple", problem=Problem(..., tools='[{"type": "function", ...}]', tests='{"expect":
     "calls", ...}'), turns=({"role": "user", "content": "Wrap 'a b' at 7."},), reply="<tool_call>...", origins=(...,))

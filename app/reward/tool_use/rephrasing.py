@@ -2,7 +2,8 @@
 
 A wording is taken where nothing of the call was lost: each value is still there, no number came in, and it is one
 paragraph of about the same length. Whether it still asks for the same thing is not judged. Requests that leave a value
-out, searches and small talk stay as they are, and so do truth values, which have no words of their own to look for.
+out or say it otherwise than it is written, searches and small talk stay as they are, and so do truth values, which have
+no words of their own to look for.
 """
 
 import dataclasses

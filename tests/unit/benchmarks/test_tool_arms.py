@@ -10,12 +10,21 @@ import jsonschema
 import pytest
 
 from app.prompting.tool_calls import Call, call_text
-from benchmarks.tool_arms import report, share_of, with_shares
+from app.reward.tool_use.making import SHARES
+from app.reward.tool_use.records import NO_CALL
+from app.reward.tool_use.searches import CYCLE
+from benchmarks.tool_arms import FORMATTED, SEARCHES, report, share_of, with_shares
 from benchmarks.tool_form import calls_schema, shape_of
 from tests.unit.reward.tool_use.made import TOOLS
 
 TOOL = TOOLS[0].schema()
 RIGHT = {"name": "shorten_line", "arguments": {"line": "a b"}}
+
+
+def test_the_forms_shares_are_of_a_hundred_of_which_a_quarter_wants_no_call() -> None:
+    assert sum(SHARES.values()) + 100 * (SEARCHES + FORMATTED) == pytest.approx(100)
+    searched = 100 * SEARCHES * CYCLE.count("none") / len(CYCLE)
+    assert sum(SHARES.get(form, 0) for form in NO_CALL) + searched == pytest.approx(26)
 
 
 @pytest.mark.parametrize(

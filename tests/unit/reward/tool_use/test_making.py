@@ -60,12 +60,11 @@ def test_a_missing_value_is_not_in_the_request(problems: list[ToolProblem]) -> N
     assert told and all("'" not in text and '"' not in text and not any(map(str.isdigit, text)) for text in told)
 
 
-def test_the_forms_come_in_their_shares_and_a_quarter_wants_no_call(problems: list[ToolProblem]) -> None:
+def test_the_forms_come_in_their_shares(problems: list[ToolProblem]) -> None:
     counts = Counter(one.form for one in problems)
     total = sum(SHARES.values())
     for form, share in SHARES.items():
         assert abs(counts[form] / len(problems) - share / total) < 0.03, counts
-    assert 0.22 < sum(counts[form] for form in NO_CALL) / len(problems) < 0.3
 
 
 def test_what_does_not_fit_is_not_offered(problems: list[ToolProblem]) -> None:
@@ -93,7 +92,7 @@ def test_without_functions_there_is_a_sentence() -> None:
 
 
 def test_a_functions_side_goes_by_its_name_alone() -> None:
-    sides = Counter(side_of(one, seed) for one in TOOLS for seed in range(100))
+    sides = Counter(side_of(one.name, seed) for one in TOOLS for seed in range(100))
     assert 0.06 < sides["validation"] / sides.total() < 0.18
 
 

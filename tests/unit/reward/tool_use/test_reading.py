@@ -9,6 +9,7 @@ from app import rights
 from app.corpus.clean.decontamination import Decontaminator
 from app.corpus.recipes import Recipe, Split, Tree
 from app.records import BenchmarkText
+from app.reward.tool_use.formats import formatted_problems
 from app.reward.tool_use.making import made_problems
 from app.reward.tool_use.names import forms_of
 from app.reward.tool_use.reading import Found, found_functions, untouched, write_whose
@@ -54,7 +55,7 @@ def test_each_function_is_taken_once_from_whom_allows_it(found: Found) -> None:
     names = {one.name.rpartition(".")[2] for one in found.functions}
     wanted = {source.partition("def ")[2].partition("(")[0] for source in SOURCES}
     assert names == wanted - {"resize_picture", "encode_password"}
-    assert {one.origin.distribution for one in found.functions} <= {"one", "two", "three"}
+    assert {one.origin.distribution for one in found.functions if one.origin} <= {"one", "two", "three"}
     assert found.left_out["of a name that is taken"] == 2 * len(names)
     assert "closed" not in found.distributions
 
@@ -71,15 +72,17 @@ def test_a_packages_own_words_are_nothing_to_ask_for(found: Found) -> None:
 def test_a_problem_that_touches_a_suite_is_dropped_and_the_others_have_their_owners_named(
     found: Found, tmp_path: Path
 ) -> None:
-    problems = made_problems(found.functions, 60, seed=0)
+    ours = formatted_problems(5, 0, "train", frozenset())
+    problems = [*made_problems(found.functions, 60, seed=0), *ours]
     text = f"{problems[0].problem.prompt} {problems[0].reply}"
     guard = Decontaminator([BenchmarkText(problem_id="b/2", entry_point="", text=text)])
     kept = untouched(problems, guard)
-    assert problems[0] not in kept and len(kept) > 40
+    assert problems[0] not in kept and len(kept) > 40 and kept[-5:] == ours
     write_whose(tmp_path / "attribution.csv", kept, found, {"suites": [], "unguarded": ["b"]})
     rows = list(csv.DictReader((tmp_path / "attribution.csv").open()))
     assert {row["licence"] for row in rows} == {"MIT"} and {row["author"] for row in rows} == {"Lena"}
     assert sum(int(row["tokens"]) for row in rows) == sum(len(one.origins) for one in kept)
     held = rights.read(tmp_path)
+    assert held and held.learnt[0].rows == (("tools", "MIT", len(kept)),)
     assert held and held.guards[0].unguarded == ("b",) and held.learnt[0].stage == "tools"
     assert {holder.who for notice in held.notices for holder in notice.holders} == {row["distribution"] for row in rows}

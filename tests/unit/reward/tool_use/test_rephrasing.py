@@ -56,7 +56,7 @@ def test_values_of_a_list_and_quoted_words_of_a_request_without_a_call_are_looke
 def test_truth_values_and_requests_that_leave_something_out_stay_as_they_are() -> None:
     assert can_be_said_anew(problem_of()) and can_be_said_anew(problem_of("irrelevant"))
     assert not can_be_said_anew(problem_of(side=True))
-    assert not any(can_be_said_anew(problem_of(form)) for form in ("missing", "chat", "search_none"))
+    assert not any(can_be_said_anew(problem_of(form)) for form in ("missing", "chat", "search_none", "formatted"))
 
 
 def test_another_wording_changes_the_request_and_nothing_else() -> None:
