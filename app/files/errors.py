@@ -3,6 +3,8 @@
 import contextlib
 import errno
 import os
+import re
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -19,9 +21,13 @@ SHAPES = {
     errno.ELOOP: "is a link that leads back to itself",
 }
 
+_NUMBERED = re.compile(r"\[Errno (\d+)\]")
+
 
 def sentence_of(error: OSError) -> str | None:
     """One sentence with the path, the cause and the way out; None for errors that no user can mend."""
+    if isinstance(error, shutil.Error):
+        error = _first_of(error)
     cause = error.strerror or str(error)  # those of other libraries may have no number
     if error.errno == errno.ENOENT and "temporary directory" in cause:
         return "no folder for temporary files can be written: set TMPDIR to one that can"
@@ -35,6 +41,16 @@ def sentence_of(error: OSError) -> str | None:
     if error.errno in SHAPES and place:
         return f"{place} {SHAPES[error.errno]}: give another path"
     return None
+
+
+def _first_of(error: shutil.Error) -> OSError:
+    """What ended the copy of a folder first: `shutil.copytree` goes on with other files, and tells each end as text."""
+    told = error.args[0] if error.args else ""
+    if not isinstance(told, list) or not (found := _NUMBERED.match(str(told[0][2]))):
+        return error
+    source, target, _ = told[0]
+    number = int(found[1])
+    return OSError(number, os.strerror(number), str(target if os.access(source, os.R_OK) else source))
 
 
 def _forbidden(place: Path, cause: str) -> str:

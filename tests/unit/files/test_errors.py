@@ -86,3 +86,20 @@ def test_no_place_for_temporary_files_is_said(monkeypatch: pytest.MonkeyPatch) -
     error = FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/x']")
     assert "set TMPDIR" in (sentence_of(error) or "")
     assert sentence_of(OSError(errno.ENOENT, "No such file or directory", "/x")) is None, "a bug keeps its traceback"
+
+
+def test_a_disk_that_fills_while_a_folder_is_copied_is_named_by_what_could_not_be_written(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    (source / "weights").write_bytes(bytes(1 << 16))
+
+    def onto_a_full_disk(name: str, place: str) -> str:
+        with open("/dev/full", "wb", buffering=0) as full:
+            full.write(Path(name).read_bytes())
+        return place
+
+    with pytest.raises(shutil.Error) as caught:
+        shutil.copytree(source, target, copy_function=onto_a_full_disk)
+    sentence = sentence_of(caught.value)
+    assert sentence and sentence.startswith(f"{target / 'weights'} can't be written (No space left on device): free")
+    assert sentence_of(shutil.Error("Cannot move a directory into itself")) is None, "a fault of ours"
