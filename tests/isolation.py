@@ -187,14 +187,8 @@ def _entries(text: str) -> dict[str, str]:
 
 
 def leave(supervisor: Supervisor, style: str, end: str) -> None:
-    skipped = {number(name, "x86_64") for name in KILLED} | {
-        202,
-        219,
-        231,
-        247,
-        335,
-        336,
-    }  # of these a kernel ends whoever calls
+    never_return = {202, 219, 231, 247, 335, 336}
+    skipped = {number(name, "x86_64") for name in KILLED} | never_return
     source = f"SKIPPED = {skipped!r}\n{LEAVE}"
     if style == "script":
         supervisor.run_script(source + f"leave()\n{end}\n", "1")

@@ -84,7 +84,8 @@ def heads_in(work: Path, folders: Mapping[str, int]) -> dict[tuple[str, str], li
 def notices(
     files: Files, distributions: Mapping[str, Distribution], heads: Mapping[tuple[str, str], Sequence[str]]
 ) -> tuple[Notice, ...]:
-    """What has to be passed on with these files. A name in `files` that is no distribution is a source of problems."""
+    """Licence texts and copyright lines that go with these files. `files` may also name sources of problems, which are
+    no distributions."""
     licences, paths = defaultdict[str, list[str]](list), defaultdict[str, set[str]](set)
     for (name, licence), held in sorted(files.items()):
         licences[name].append(licence)

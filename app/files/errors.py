@@ -45,11 +45,11 @@ def sentence_of(error: OSError) -> str | None:
 
 def _first_of(error: shutil.Error) -> OSError:
     """What ended the copy of a folder first: `shutil.copytree` goes on with other files, and tells each end as text."""
-    told = error.args[0] if error.args else ""
-    if not isinstance(told, list) or not (found := _NUMBERED.match(str(told[0][2]))):
-        return error
-    source, target, _ = told[0]
-    number = int(found[1])
+    match error.args:
+        case ([(source, target, why), *_],) if found := _NUMBERED.match(str(why)):
+            number = int(found[1])
+        case _:
+            return error
     return OSError(number, os.strerror(number), str(target if os.access(source, os.R_OK) else source))
 
 

@@ -45,11 +45,12 @@ class Dealing:
     def _size(self, engine: int) -> int:
         """Drafts of its next piece, of those with which all engines would have the same to draw."""
         even = -(-(self._num_waiting + sum(self._to_draw)) // len(self._to_draw)) - self._to_draw[engine]
-        wanted = even * 3 // 4 if even >= (many := MANY_BATCHES * self._batch_size) else even
-        if even < many and not self._to_draw[engine]:
+        if even >= MANY_BATCHES * self._batch_size:
+            even = even * 3 // 4
+        elif not self._to_draw[engine]:
             return even
         # An engine that is a little ahead would be given half of what is left, and half of that, a batch each time.
-        return max(1, round(wanted / self._batch_size)) * self._batch_size
+        return max(1, round(even / self._batch_size)) * self._batch_size
 
     def _take(self, size: int) -> list[Prompt]:
         """The next prompts, the last with a part of its samples where all would be more than `size` drafts."""

@@ -15,8 +15,8 @@ PROMPTS_BESIDE = 1024
 """Tokens of prompts that a step with a graph can read beside a whole batch."""
 
 LOGITS_BYTES = 18
-"""Of a draft and a word of the vocabulary while tokens are drawn: logits in 16 and in 32 bits, log-probabilities,
-probabilities and noise. Counted from vLLM's sampler, not measured."""
+"""What vLLM's sampler needs for each draft and each entry of the vocabulary: logits in 16 and in 32 bits,
+log-probabilities, probabilities and noise. Counted from its source, not measured."""
 
 
 def for_sharers(settings: GenerationSettings, number: int, folder: Path) -> GenerationSettings:

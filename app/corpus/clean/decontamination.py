@@ -53,11 +53,11 @@ from app.records import BenchmarkText
 
 ENTRY_POINT, EXACT, WORDS, RENAMED, PARTS, TESTS = "entry point", "exact", "10-gram", "renamed", "parts", "tests"
 PART_SHARES = ((6, 0.85), (8, 0.8), (14, 0.45), (16, 0.3))
-"""By which a solution is here in pieces: at least so many of its short grams, and such a share of them all, close
-together. One pair is enough."""
+"""When a text holds a solution in pieces. Each pair is a number of the solution's short grams and a share of all of
+them: a text that has both at least, close together, holds it. One pair is enough."""
 MIN_INPUTS, MIN_CONSTANTS, INPUT_ROOM = ((3, 0),), ((4, 0),), 300
-"""By which a problem's tests are here: at least so many of its inputs within INPUT_ROOM tokens, known by several values
-in a row (MIN_INPUTS) or by a single one (MIN_CONSTANTS)."""
+"""When a text holds a problem's tests: it has this number of their inputs within INPUT_ROOM tokens. MIN_INPUTS counts
+inputs of several values in a row, MIN_CONSTANTS those of a single value."""
 PART_ROOM = 60
 """Tokens beside twice the solution's in which its pieces have to be."""
 _WORD = re.compile(r"\w+")

@@ -81,8 +81,8 @@ def run_evidence(text: str) -> Hashes:
 
 
 def _tells(tokens: Tokens, values: NDArray[np.int64], length: int, different: int, letters: int) -> NDArray[np.bool_]:
-    """For each gram, whether it has enough different values and characters, and is no row of rising numbers or of one
-    step."""
+    """For each gram, whether it can identify a test. It needs `different` different values and `letters` characters;
+    rising numbers, and numbers at equal steps, are in too many texts."""
     if len(values) < length:
         return np.zeros(0, bool)
     held = np.sort(sliding_window_view(tokens.hashes[values], length), axis=1)

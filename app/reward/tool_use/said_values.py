@@ -8,7 +8,7 @@ from app.corpus.draws import Draws
 from app.reward.tool_use.format_words import Format, Wording
 
 FIRST_DAY, DAYS = datetime.date(2026, 1, 1), 1000
-"""Dates are drawn from so many days."""
+"""Dates are drawn from the 1,000 days that begin with this one."""
 _NUMBERS = "one two three four five six seven eight nine ten eleven twelve".split()
 _MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",

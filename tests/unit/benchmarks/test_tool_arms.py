@@ -94,15 +94,3 @@ def test_a_share_of_a_form_takes_its_first_and_leaves_the_others_as_they_were() 
     for text in ("chat", "chat=-0.1", "chat=1.1", "chat=nan", "talk=0.5", "=1", "chat=half"):
         with pytest.raises(ValueError):
             share_of(text)
-
-
-def test_rows_are_not_said_anew_over_themselves(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from benchmarks import tool_rephrase
-
-    places = ["--rows", str(tmp_path), "--out", str(tmp_path / "a" / ".."), "--tooluse", str(tmp_path)]
-    monkeypatch.setattr("sys.argv", ["tool_rephrase", *places])
-    with pytest.raises(SystemExit):
-        tool_rephrase.main()
-    assert "would lose them: give another folder" in capsys.readouterr().err
