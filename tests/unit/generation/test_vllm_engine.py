@@ -113,9 +113,9 @@ def test_scores_agree(vllm: Callable[..., Any], peer: TransformersEngine, prompt
 
 def test_samples_have_streams_of_their_own_and_stop_texts_cut(vllm: Callable[..., Any], prompts: list[Prompt]) -> None:
     hot = Sampling(max_new_tokens=12, temperature=1.0, top_p=0.95, seed=3)
-    many = [Prompt(id="a", text=prompts[0].text, samples=tuple(range(12)))]
+    many = [Prompt(id="a", text=prompts[0].text, samples=tuple(range(8)))]
     drafts = vllm("generate", many, hot)
-    assert [draft.sample for draft in drafts] == list(range(12)) and len({draft.text for draft in drafts}) > 3
+    assert [draft.sample for draft in drafts] == list(range(8)) and len({draft.text for draft in drafts}) > 3
     again = vllm("generate", [Prompt(id="a", text=prompts[0].text, samples=(7,))], hot)
     assert again[0].text == drafts[7].text, "a draft depends on its seed, not on what shares the batch"
     whole = drafts[7].text
