@@ -18,6 +18,11 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--disable-extensions",
+    "--disable-software-rasterizer",
+    "--renderer-process-limit=1",
+    "--disable-site-isolation-trials",
+    "--disable-features=IsolateOrigins,site-per-process,SpareRendererForSitePerProcess,MediaRouter,Translate,OptimizationHints",
 )
 INTERNAL = ("data", "blob", "about", "chrome", "devtools")
 """Schemes that ask no host."""
@@ -44,6 +49,10 @@ class Browser:
         """Those that went to another host:port than this one."""
         parts = ((url, urlsplit(url)) for url in self.requested())
         return [url for url, part in parts if part.scheme not in INTERNAL and part.netloc != host]
+
+    def forget_requests(self) -> None:
+        self.requested()
+        self._requested.clear()
 
     def console(self) -> list[str]:
         """Warnings and errors of the page's scripts since the last call."""

@@ -100,4 +100,4 @@ def wait_until(condition: Callable[[], Any], seconds: float = PATIENCE_SECONDS) 
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "the page did not get there"
-        time.sleep(0.02)
+        time.sleep(0.05)
