@@ -15,14 +15,14 @@ FLAGS = (
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
+    "--disable-software-rasterizer",
     "--disable-background-networking",
     "--disable-component-update",
-    "--disable-sync",
     "--disable-extensions",
-    "--disable-software-rasterizer",
+    "--disable-features=SpareRendererForSitePerProcess,MediaRouter,Translate,OptimizationHints",
+    "--disable-site-isolation-trials",  # with the limit: pages follow each other in one process
     "--renderer-process-limit=1",
-    "--disable-site-isolation-trials",
-    "--disable-features=IsolateOrigins,site-per-process,SpareRendererForSitePerProcess,MediaRouter,Translate,OptimizationHints",
+    "--disable-sync",
 )
 INTERNAL = ("data", "blob", "about", "chrome", "devtools")
 """Schemes that ask no host."""
