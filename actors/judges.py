@@ -10,6 +10,7 @@ import dataclasses
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from threading import BoundedSemaphore
 from typing import Any, cast
 
 import ray
@@ -21,7 +22,7 @@ from app import metrics
 from app.errors import UserError
 from app.progress import say
 from app.records import Problem, Status, Verdict
-from app.sandbox.local import UNREAD_PER_WORKER
+from app.sandbox.local import UNREAD_PER_WORKER, read_ahead
 from app.sandbox.supervisor import Supervisor
 from app.sandbox.tiers import confinement
 from app.settings import SandboxSettings
@@ -102,21 +103,28 @@ class JudgePool:
     def judge_all(self, jobs: Iterable[tuple[Problem, Sequence[str]]]) -> Iterator[list[Verdict]]:
         """For each problem and its programs their verdicts, in the order of the jobs.
 
-        Takes the next job only when there is room for it, and asks for it while workers are busy: a slow source of
-        jobs (a model that drafts) is waited for, not buffered. Besides, no more than UNREAD_PER_WORKER a worker are
-        done or under way before their turn.
+        A thread of its own asks for the jobs while workers are busy, so that a model that drafts is never held up by a
+        few slow programs; no more than UNREAD_PER_WORKER a worker are waiting, under way or done before their turn.
         """
         waiting: deque[_Job] = deque()
+        most = UNREAD_PER_WORKER * self._most
+        room = BoundedSemaphore(most)
+
+        def first() -> list[Verdict]:
+            verdicts = self._result(waiting.popleft())
+            room.release()
+            return verdicts
+
         try:
-            for problem, programs in jobs:
+            for problem, programs in read_ahead(jobs, room):
                 waiting.append(self._submit(problem, programs))
                 while waiting:
-                    if self._is_done(waiting[0]) or len(waiting) >= UNREAD_PER_WORKER * self._most:
-                        yield self._result(waiting.popleft())
+                    if self._is_done(waiting[0]) or len(waiting) >= most:
+                        yield first()
                     elif not self._is_full(waiting):
                         break
             while waiting:
-                yield self._result(waiting.popleft())
+                yield first()
         finally:  # the source of jobs failed, or nobody wants more: what waits is short and comes to its end
             for job in waiting:
                 self._forget(job.latest())
