@@ -7,6 +7,7 @@ so that a job that ends its judges costs no other job anything.
 """
 
 import dataclasses
+import os
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -70,15 +71,17 @@ class _Job:
 
 class JudgePool:
     """Implements `records.Judge` over the cluster. A copy in another process begins with the judges that are there, and
-    starts others of its own, which end with it. Of several that judge at once each has to know how many they are."""
+    those that it starts end with it. Copies that judge at once have all judges in common."""
 
     def __init__(self, settings: SandboxSettings, *, unsafe: bool = False, sharers: int = 1) -> None:
-        """Starts the first judge. sharers: copies that judge at once, each with a share of the judges. Raises UserError
-        when its node can't confine a program; where a later one's can't in MAX_TRIES, `judge_all` does."""
+        """Starts the first judge, and where copies judge at once all of them. sharers: how many copies; the more, the
+        fewer jobs of each wait for a judge, since one that waits behind another copy's slow programs is late. Raises
+        UserError when the first one's node can't confine a program; where a later one's can't in MAX_TRIES, `judge_all`
+        does."""
         self._settings = settings
         self._unsafe = unsafe
-        most = settings.num_workers or int(ray.cluster_resources().get("CPU", 1))
-        self._most = max(1, most // sharers)
+        self._most = settings.num_workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        self._waiting_each = max(1, WAITING_PER_WORKER // sharers)
         self._workers: list[Any] = []
         self._homes: dict[Any, str] = {}
         """The node of each, those that ended included."""
@@ -93,6 +96,8 @@ class JudgePool:
         except Exception:
             self._kill()
             raise
+        while sharers > 1 and len(self._workers) < self._most:
+            self._add_worker()
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_load": [0] * len(self._workers), "_sent": []}
@@ -155,7 +160,8 @@ class JudgePool:
     def _submit(self, problem: Problem, programs: Sequence[str], tries: int = 1) -> _Job:
         if min(self._load) > 0 and len(self._workers) < self._most:
             self._add_worker()
-        index = self._load.index(min(self._load))
+        number, first = len(self._workers), os.getpid()  # copies begin with different ones
+        index = min(range(number), key=lambda place: (self._load[place], (place - first) % number))
         self._load[index] += 1
         actor = self._workers[index]
         reference = actor.judge.remote(problem, programs)
@@ -170,7 +176,7 @@ class JudgePool:
         """Whether enough jobs are under way. Where they are, waits until one of them has ended. What failed is tried
         again at once: a worker that ended has nothing to do, and would get all that comes."""
         jobs = [job for job in (job.latest() for job in waiting) if job.is_load]
-        is_full = len(jobs) >= WAITING_PER_WORKER * self._most
+        is_full = len(jobs) >= self._waiting_each * self._most
         references = [job.reference for job in jobs]
         ended, _ = ray.wait(references, num_returns=len(jobs), timeout=0) if jobs else ([], [])
         if is_full and not ended:
