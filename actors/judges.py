@@ -7,9 +7,11 @@ so that a job that ends its judges costs no other job anything.
 """
 
 import dataclasses
+import os
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from threading import BoundedSemaphore
 from typing import Any, cast
 
 import ray
@@ -21,7 +23,7 @@ from app import metrics
 from app.errors import UserError
 from app.progress import say
 from app.records import Problem, Status, Verdict
-from app.sandbox.local import UNREAD_PER_WORKER
+from app.sandbox.local import UNREAD_PER_WORKER, read_ahead
 from app.sandbox.supervisor import Supervisor
 from app.sandbox.tiers import confinement
 from app.settings import SandboxSettings
@@ -69,15 +71,17 @@ class _Job:
 
 class JudgePool:
     """Implements `records.Judge` over the cluster. A copy in another process begins with the judges that are there, and
-    starts others of its own, which end with it. Of several that judge at once each has to know how many they are."""
+    those that it starts end with it. Copies that judge at once have all judges in common."""
 
     def __init__(self, settings: SandboxSettings, *, unsafe: bool = False, sharers: int = 1) -> None:
-        """Starts the first judge. sharers: copies that judge at once, each with a share of the judges. Raises UserError
-        when its node can't confine a program; where a later one's can't in MAX_TRIES, `judge_all` does."""
+        """Starts the first judge, and where copies judge at once all of them. sharers: how many copies; the more, the
+        fewer jobs of each wait for a judge, since one that waits behind another copy's slow programs is late. Raises
+        UserError when the first one's node can't confine a program; where a later one's can't in MAX_TRIES, `judge_all`
+        does."""
         self._settings = settings
         self._unsafe = unsafe
-        most = settings.num_workers or int(ray.cluster_resources().get("CPU", 1))
-        self._most = max(1, most // sharers)
+        self._most = settings.num_workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        self._waiting_each = max(1, WAITING_PER_WORKER // sharers)
         self._workers: list[Any] = []
         self._homes: dict[Any, str] = {}
         """The node of each, those that ended included."""
@@ -92,6 +96,8 @@ class JudgePool:
         except Exception:
             self._kill()
             raise
+        while sharers > 1 and len(self._workers) < self._most:
+            self._add_worker()
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_load": [0] * len(self._workers), "_sent": []}
@@ -102,21 +108,28 @@ class JudgePool:
     def judge_all(self, jobs: Iterable[tuple[Problem, Sequence[str]]]) -> Iterator[list[Verdict]]:
         """For each problem and its programs their verdicts, in the order of the jobs.
 
-        Takes the next job only when there is room for it, and asks for it while workers are busy: a slow source of
-        jobs (a model that drafts) is waited for, not buffered. Besides, no more than UNREAD_PER_WORKER a worker are
-        done or under way before their turn.
+        A thread of its own asks for the jobs while workers are busy, so that a model that drafts is never held up by a
+        few slow programs; no more than UNREAD_PER_WORKER a worker are waiting, under way or done before their turn.
         """
         waiting: deque[_Job] = deque()
+        most = UNREAD_PER_WORKER * self._most
+        room = BoundedSemaphore(most)
+
+        def first() -> list[Verdict]:
+            verdicts = self._result(waiting.popleft())
+            room.release()
+            return verdicts
+
         try:
-            for problem, programs in jobs:
+            for problem, programs in read_ahead(jobs, room):
                 waiting.append(self._submit(problem, programs))
                 while waiting:
-                    if self._is_done(waiting[0]) or len(waiting) >= UNREAD_PER_WORKER * self._most:
-                        yield self._result(waiting.popleft())
+                    if self._is_done(waiting[0]) or len(waiting) >= most:
+                        yield first()
                     elif not self._is_full(waiting):
                         break
             while waiting:
-                yield self._result(waiting.popleft())
+                yield first()
         finally:  # the source of jobs failed, or nobody wants more: what waits is short and comes to its end
             for job in waiting:
                 self._forget(job.latest())
@@ -147,7 +160,8 @@ class JudgePool:
     def _submit(self, problem: Problem, programs: Sequence[str], tries: int = 1) -> _Job:
         if min(self._load) > 0 and len(self._workers) < self._most:
             self._add_worker()
-        index = self._load.index(min(self._load))
+        number, first = len(self._workers), os.getpid()  # copies begin with different ones
+        index = min(range(number), key=lambda place: (self._load[place], (place - first) % number))
         self._load[index] += 1
         actor = self._workers[index]
         reference = actor.judge.remote(problem, programs)
@@ -162,7 +176,7 @@ class JudgePool:
         """Whether enough jobs are under way. Where they are, waits until one of them has ended. What failed is tried
         again at once: a worker that ended has nothing to do, and would get all that comes."""
         jobs = [job for job in (job.latest() for job in waiting) if job.is_load]
-        is_full = len(jobs) >= WAITING_PER_WORKER * self._most
+        is_full = len(jobs) >= self._waiting_each * self._most
         references = [job.reference for job in jobs]
         ended, _ = ray.wait(references, num_returns=len(jobs), timeout=0) if jobs else ([], [])
         if is_full and not ended:

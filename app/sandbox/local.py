@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import LifoQueue, SimpleQueue
-from threading import BoundedSemaphore
+from threading import BoundedSemaphore, Thread
 from typing import TypeVar
 
 from app.hardware import num_cores
@@ -23,6 +23,45 @@ UNREAD_PER_WORKER = 64
 whole time, the other supervisors go on with what follows it."""
 Job = TypeVar("Job")
 Outcome = TypeVar("Outcome")
+
+
+def read_ahead(jobs: Iterable[Job], room: BoundedSemaphore) -> Iterator[Job]:
+    """The same jobs, and then what their source raised. A thread of its own asks for them, so that a model that drafts
+    never waits for programs that take their time: each takes a place of `room`, which its user gives back.
+
+    Where nobody wants more, that thread ends with the source's next job, and is not waited for.
+    """
+    ready: SimpleQueue[Job | _End] = SimpleQueue()
+    wanted = True
+
+    def read() -> None:
+        raised: BaseException | None = None
+        try:
+            source = iter(jobs)
+            while room.acquire() and wanted:
+                ready.put(next(source))
+        except StopIteration:
+            pass
+        except BaseException as error:
+            raised = error
+        finally:
+            ready.put(_End(raised))
+
+    Thread(target=read, daemon=True).start()
+    try:
+        while not isinstance(job := ready.get(), _End):
+            yield job
+        if job.raised:
+            raise job.raised
+    finally:
+        wanted = False
+        with contextlib.suppress(ValueError):
+            room.release()
+
+
+class _End:
+    def __init__(self, raised: BaseException | None) -> None:
+        self.raised = raised
 
 
 class Judges:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import pickle
 import signal
 import time
 from collections.abc import Iterator
@@ -100,19 +101,31 @@ def test_what_the_shared_pool_of_verdicts_knows_keeps_its_turn_among_what_is_jud
     assert (second.num_shared, second.num_judged) == (30, 30)
 
 
-@pytest.mark.parametrize(("num_jobs", "sharers", "num_judges"), [(1, 1, 1), (3, 1, 3), (9, 1, 4), (9, 2, 2)])
-def test_a_pool_starts_no_more_judges_than_there_is_work_and_than_are_its_share(
-    local_ray: None, num_jobs: int, sharers: int, num_judges: int
-) -> None:
-    with contextlib.closing(JudgePool(SandboxSettings(num_workers=4), sharers=sharers)) as pool:
+@pytest.mark.parametrize(("num_jobs", "num_judges"), [(1, 1), (3, 3), (9, 4)])
+def test_a_pool_starts_no_more_judges_than_there_is_work(local_ray: None, num_jobs: int, num_judges: int) -> None:
+    with contextlib.closing(JudgePool(SandboxSettings(num_workers=4))) as pool:
         results = list(pool.judge_all([(problem(number), [SORT]) for number in range(num_jobs)]))
         assert [verdicts[0].status for verdicts in results] == [Status.PASSED] * num_jobs
         assert len({process.pid for process in _supervisors(pool)}) == num_judges
 
 
-def test_only_a_few_jobs_wait_for_each_worker(lasting_pool: JudgePool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copies_that_judge_at_once_have_all_judges_in_common_and_few_jobs_wait_for_each(local_ray: None) -> None:
+    slow = "import time\ntime.sleep(0.3)\n" + SORT
+    with contextlib.closing(JudgePool(SETTINGS, sharers=3)) as pool:
+        copy = pickle.loads(pickle.dumps(pool))
+        verdicts = [one.judge_all([(problem(number), [slow]) for number in range(6)]) for one in (pool, copy)]
+        first = [next(one)[0].status for one in verdicts]
+        assert sum(pool._load) <= NUM_WORKERS and sum(copy._load) <= NUM_WORKERS
+        rest = [[judged[0].status for judged in one] for one in verdicts]
+        assert first + rest[0] + rest[1] == [Status.PASSED] * 12
+        assert copy._workers == pool._workers and len(pool._workers) == NUM_WORKERS
+
+
+def test_only_a_few_jobs_wait_for_each_worker_and_more_are_read_ahead(
+    lasting_pool: JudgePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(judges, "UNREAD_PER_WORKER", 8)
-    taken, most = 0, 0
+    taken, most, ahead = 0, 0, 0
 
     def source() -> Iterator[tuple[Problem, list[str]]]:
         nonlocal taken, most
@@ -122,8 +135,8 @@ def test_only_a_few_jobs_wait_for_each_worker(lasting_pool: JudgePool, monkeypat
             yield problem(number), [f"import time\ntime.sleep({0.05 if number else 1})\n" + SORT]
 
     for done, _ in enumerate(lasting_pool.judge_all(source()), 1):
-        assert taken - done <= 8 * NUM_WORKERS
-    assert most <= WAITING_PER_WORKER * NUM_WORKERS
+        ahead = max(ahead, taken - done)
+    assert most <= WAITING_PER_WORKER * NUM_WORKERS < ahead <= 8 * NUM_WORKERS
 
 
 def test_one_slow_program_does_not_stop_the_other_judges(lasting_pool: JudgePool) -> None:
