@@ -60,12 +60,13 @@ def workers_socket(imports: tuple[str, ...] = ()) -> Path:
 
 
 def programs(folder: Path) -> Path:
-    """A new folder with a `python` and a `ray` for the front of a PATH: `python -m app` and `ray` are forked, where the
-    imports hold for their environment, and all else is this Python's."""
+    """A new folder with a `python` and a `ray` for the front of a PATH: `python -m app`, modules of it and `ray` are
+    forked, where the imports hold for their environment, and all else is this Python's."""
     folder.mkdir()
     ask = f"exec {sys.executable} -S {Path(__file__).with_name('ask_for_worker.py')}"
     forks = f"#!/bin/sh\nexport {FORKS}={workers_socket()}\n"
-    (folder / "python").write_text(f'{forks}[ "$1 $2" = "-m app" ] && {ask} "$@"\nexec {sys.executable} "$@"\n')
+    is_ours = 'case "$1 $2" in "-m app" | "-m app."*)'
+    (folder / "python").write_text(f'{forks}{is_ours} {ask} "$@";; esac\nexec {sys.executable} "$@"\n')
     (folder / "ray").write_text(f'{forks}{ask} -m ray.scripts.scripts "$@"\n')
     for program in folder.iterdir():
         program.chmod(0o755)

@@ -20,6 +20,8 @@ os.environ.setdefault("RAY_worker_niceness", "0")  # at Ray's 15, other tests be
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("LOG_NAME_UPDATE_INTERVAL_S", "3600")  # nobody reads what Ray would forward of its workers' logs
 os.environ.setdefault("REPORTER_UPDATE_INTERVAL_MS", "3600000")  # nor at its processes' memory and time
+os.environ.setdefault("RAY_SERVE_METRICS_EXPORT_INTERVAL_MS", "3600000")
+os.environ.setdefault("RAY_SERVE_CONTROL_LOOP_INTERVAL_S", "0.3")  # for a tenth: an engine starts for ten seconds
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # as many threads as are this process's share of the machine
     SHARE = len(os.sched_getaffinity(0)) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, SHARE)))

@@ -1,4 +1,4 @@
-"""vLLM 0.32 without a card, mended in four places; `Worker` is named to an engine as its `worker_cls`.
+"""vLLM 0.32 without a card, mended in five places; `Worker` is named to an engine as its `worker_cls`.
 
 Adapters: vLLM's CPU wrapper looks weights up by each row's slot, and a row of the base model has slot -1: it gets the
 last slot's adapter, so a base request that shares a batch with an adapter's answers like the adapter. It also copies
@@ -13,9 +13,13 @@ engine dies with every answer under way.
 Speculation with min_p or logit_bias: vLLM refuses such a request as long as speculation is on, since guessed tokens are
 verified without the two. Here nothing is guessed for it, and what it draws one by one goes by both.
 
+Guesses by n-grams: each engine compiled the search for them, two seconds of a core in its first answer. It is compiled
+once for all engines of an environment and kept beside vLLM's files, or under the user's cache.
+
 A card's kernels do the first two right, and its newer runner the third. Tests say when vLLM has mended its own.
 """
 
+import contextlib
 from typing import Any
 
 import torch
@@ -40,6 +44,7 @@ class Worker(CPUWorker):
         rejection_sampler.apply_sampling_constraints = constrain_guesses
         super().load_model(*args, **kwargs)
         if self.vllm_config.speculative_config is not None:
+            keep_compiled()
             processors = self.model_runner.input_batch.logitsprocs
             processors.non_argmax_invariant.append(LogitBiasLogitsProcessor(self.vllm_config, self.device, False))
             processors.argmax_invariant.append(MinPLogitsProcessor(self.vllm_config, self.device, False))
@@ -53,6 +58,16 @@ class Worker(CPUWorker):
                 if state is not None and state.sampling_params is not None and is_biased(state.sampling_params):
                     drafts.draft_token_ids[row] = []
         return drafts
+
+
+def keep_compiled() -> None:
+    """Where no place for it can be written, each engine goes on compiling."""
+    # Here, since vLLM replaces kernels in all modules before it loads a model, and trips over one that numba loads.
+    from vllm.v1.spec_decode import ngram_proposer as guesses
+
+    with contextlib.suppress(RuntimeError):
+        for function in (guesses.batch_propose_numba, guesses._find_longest_matched_ngram_and_propose_tokens):
+            function.enable_caching()
 
 
 def is_biased(params: SamplingParams) -> bool:

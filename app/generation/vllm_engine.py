@@ -10,7 +10,6 @@ Limits: a process holds one engine; float32 without a card, because bfloat16 is 
 Runs with vLLM 0.26 to 0.32.
 """
 
-import gc
 import importlib.util
 import os
 from collections import deque
@@ -25,6 +24,7 @@ from transformers import AutoConfig
 
 from app.errors import UserError
 from app.generation.dealing import in_order
+from app.generation.own_garbage import own_garbage
 from app.generation.scoring import Pair, check_scored
 from app.generation.sharing import Places, Turns
 from app.generation.transformers_engine import cut_at_stop, no_room, require_card, sample_seed
@@ -148,11 +148,11 @@ class VllmEngine:
 
         # The kernels stay replaced; a second search for them through all modules trips over one that numba loads.
         type(current_platform).register_triton_kernel_overrides = staticmethod(lambda: None)
-        self._engine.engine_core.shutdown()
-        self._engine, self._merged = None, adapter_version("")
-        self._places.forget()
-        gc.collect()
-        cleanup_dist_env_and_memory()
+        with own_garbage(is_start=False):
+            self._engine.engine_core.shutdown()
+            self._engine, self._merged = None, adapter_version("")
+            self._places.forget()
+            cleanup_dist_env_and_memory()
 
     def _using(self, adapter: str) -> AbstractContextManager[Any]:
         """The engine answers as the base, or as base and adapter, as long as this is held; gives vLLM's request for the
@@ -212,7 +212,8 @@ class VllmEngine:
         self._limit = length_limit(self._settings, config)
         adapters = 0 if self._merges else self._num_places
         options = engine_arguments(self._model, self._settings, self._folder, config, adapters=adapters)
-        return LLMEngine.from_engine_args(EngineArgs(**options))
+        with own_garbage(is_start=True):
+            return LLMEngine.from_engine_args(EngineArgs(**options))
 
     def _tokenise(self, text: str) -> list[int]:
         return self._tokenizer(text, add_special_tokens=False).input_ids

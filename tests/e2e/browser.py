@@ -15,8 +15,13 @@ FLAGS = (
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
+    "--disable-software-rasterizer",
     "--disable-background-networking",
     "--disable-component-update",
+    "--disable-extensions",
+    "--disable-features=SpareRendererForSitePerProcess,MediaRouter,Translate,OptimizationHints",
+    "--disable-site-isolation-trials",  # with the limit: pages follow each other in one process
+    "--renderer-process-limit=1",
     "--disable-sync",
 )
 INTERNAL = ("data", "blob", "about", "chrome", "devtools")
@@ -44,6 +49,10 @@ class Browser:
         """Those that went to another host:port than this one."""
         parts = ((url, urlsplit(url)) for url in self.requested())
         return [url for url, part in parts if part.scheme not in INTERNAL and part.netloc != host]
+
+    def forget_requests(self) -> None:
+        self.requested()
+        self._requested.clear()
 
     def console(self) -> list[str]:
         """Warnings and errors of the page's scripts since the last call."""

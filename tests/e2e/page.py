@@ -43,6 +43,17 @@ class Page:
         self.field("#ask").click()
         wait_until(lambda: self._num_asked() > asked or self.text("#notice").strip())
 
+    def watch_answer(self) -> None:
+        """From here on `num_lengths` counts how many lengths the conversation has had, however short each was there."""
+        self.driver.execute_script(
+            "const lengths = window.lengths = new Set(), chat = document.querySelector('#chat');"
+            "new MutationObserver(() => lengths.add(chat.innerText.length))"
+            ".observe(chat, {subtree: true, childList: true, characterData: true})"
+        )
+
+    def num_lengths(self) -> int:
+        return int(self.driver.execute_script("return window.lengths.size"))
+
     def _num_asked(self) -> int:
         return int(self.driver.execute_script("return document.querySelectorAll('#chat .user-row').length"))
 
@@ -100,4 +111,4 @@ def wait_until(condition: Callable[[], Any], seconds: float = PATIENCE_SECONDS) 
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "the page did not get there"
-        time.sleep(0.02)
+        time.sleep(0.05)

@@ -7,9 +7,11 @@ loopback. Screenshots go to the folder that POCKETCODER_SCREENSHOTS names.
 import asyncio
 import contextlib
 import json
+import sys
 import threading
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import asdict
+from types import SimpleNamespace
 
 import pytest
 import uvicorn
@@ -27,6 +29,7 @@ from app.serving.tools.run_python import PythonRuns
 from app.serving.tools.server_tools import Tools
 from app.settings import SandboxSettings, ServingSettings
 from app.settings_docsearch import DocsearchSettings
+from tests import commands
 from tests.e2e.browser import Browser, open_browser
 from tests.e2e.page import Page, wait_until
 from tests.unit.evolution.made_run import write_evolution
@@ -60,6 +63,7 @@ HOSTILE = """![x](http://evil.example/x.png) <img src="http://evil.example/y.png
 """
 
 
+SHOWN_COLOURS = "return document.body.classList.contains('dark') ? 'dark' : 'light'"
 DOUBLES = "Doubled:\n\n```python\ndef double(x):\n    return 2 * x\n```\n"
 SAME = "The same:\n\n```python\ndef double(x):\n    return x\n```\n"
 
@@ -142,9 +146,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture(scope="module")
-def host(assistant: ScriptedAssistant, run: Run) -> Iterator[str]:
-    """The host:port where the page is served."""
+def host(assistant: ScriptedAssistant, run: Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The host:port where the page is served. The process that plans the run is forked."""
+    from app.ide import planned
     from app.ide.application import build_application  # with Gradio: six seconds
+
+    python = commands.programs(tmp_path_factory.mktemp("page") / "programs") / "python"
+    planned.sys = SimpleNamespace(executable=str(python))  # type: ignore[assignment]
 
     runner = SandboxRunner(SandboxSettings(timeout_s=1.0))
     application = build_application(assistant, runner, RunList(run.root, [run.root.parent]))
@@ -162,6 +170,7 @@ def host(assistant: ScriptedAssistant, run: Run) -> Iterator[str]:
         server.should_exit = True
         thread.join()
         runner.close()
+        planned.sys = sys
 
 
 @pytest.fixture(scope="module")
@@ -181,13 +190,10 @@ def page(host: str, shared_browser: Browser) -> Iterator[Page]:
 
 
 def test_a_question_becomes_a_program_that_runs(page: Page, assistant: ScriptedAssistant) -> None:
+    page.watch_answer()
     page.ask("double a number")
-    seen: set[int] = set()
-    while not page.field("#ask").is_enabled() or len(seen) < 2:
-        seen.add(len(page.text("#chat .bot")))
-        assert len(seen) < 1000
     page.wait_for_answer()
-    assert len(seen) > 2, "the answer did not come in pieces: nothing, a part and the whole"
+    assert page.num_lengths() > 3, "the answer did not come in pieces: the question, with a part and with the whole"
     assert (
         "prints twice as much" in page.text("#chat") and page.field("#question textarea").get_attribute("value") == ""
     )
@@ -359,7 +365,9 @@ def test_hostile_markdown_is_inert(page: Page) -> None:
     assert found == 0 and page.driver.execute_script("return window.hit") is None
 
 
-def test_the_policy_keeps_the_page_to_its_host_even_if_a_message_got_through(host: str) -> None:
+def test_the_policy_keeps_the_page_to_its_host_even_if_a_message_got_through(
+    host: str, shared_browser: Browser
+) -> None:
     script = """
         const done = arguments[arguments.length - 1];
         const image = new Image();
@@ -367,15 +375,18 @@ def test_the_policy_keeps_the_page_to_its_host_even_if_a_message_got_through(hos
         image.onerror = () => done("refused");
         image.src = arguments[0];
     """
-    with open_browser() as browser:
-        page = Page(browser, f"http://{host}{PREFIX}/")
-        data = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
-        assert page.driver.execute_async_script(script, data) == "loaded"
-        elsewhere = [f"http://localhost:{host.partition(':')[2]}/x.png", "http://evil.example/x.png"]
+    shared_browser.leave()
+    page = Page(shared_browser, f"http://{host}{PREFIX}/")
+    data = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
+    assert page.driver.execute_async_script(script, data) == "loaded"
+    elsewhere = [f"http://localhost:{host.partition(':')[2]}/x.png", "http://evil.example/x.png"]
+    try:
         for source in elsewhere:
             assert page.driver.execute_async_script(script, source) == "refused"
-        assert sum("Content Security Policy" in line for line in browser.console()) == 2
-        assert browser.requested_elsewhere(host) == elsewhere, "attempts are recorded too"
+        assert sum("Content Security Policy" in line for line in shared_browser.console()) == 2
+        assert shared_browser.requested_elsewhere(host) == elsewhere, "attempts are recorded too"
+    finally:
+        shared_browser.forget_requests()
 
 
 def test_a_refused_question_comes_back_with_the_reason(page: Page) -> None:
@@ -404,21 +415,22 @@ def test_stop_ends_the_answer_at_the_model_and_clear_forgets_it(page: Page, assi
     wait_until(lambda: "doctest" not in page.text("#chat"))
 
 
-@pytest.mark.parametrize("colours", ["light", "dark"])
 @pytest.mark.parametrize(("width", "height"), [(1366, 768), (800, 900)])
-def test_the_page_fits(page: Page, colours: str, width: int, height: int) -> None:
-    page.browser.prefer(colours)
+def test_the_page_fits_in_light_and_dark(page: Page, width: int, height: int) -> None:
     page.browser.resize(width, height)
     try:
         page.ask("double a number")
         page.wait_for_answer()
         page.run()
         overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
-        assert page.driver.execute_script(overflow) == 0
-        if width > 1000:
-            below = overflow.replace("Width", "Height")
-            assert page.driver.execute_script(below) == 0, "the whole page is seen at once"
-        page.screenshot(f"{colours}-{width}")
+        for colours in ("light", "dark"):
+            page.browser.prefer(colours)
+            wait_until(lambda: page.driver.execute_script(SHOWN_COLOURS) == colours)  # noqa: B023
+            assert page.driver.execute_script(overflow) == 0
+            if width > 1000:
+                below = overflow.replace("Width", "Height")
+                assert page.driver.execute_script(below) == 0, "the whole page is seen at once"
+            page.screenshot(f"{colours}-{width}")
     finally:
         page.browser.prefer("light")
         page.browser.resize(1280, 800)

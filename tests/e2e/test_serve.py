@@ -604,13 +604,9 @@ def test_in_a_browser_a_question_streams_and_a_program_runs(serving: Serving, cl
         page = Page(browser, f"{serving.url}/ide/?key={serving.key}")
         assert serving.key not in browser.driver.current_url
         page.choose(SFT)
-        browser.driver.execute_script(
-            "const lengths = window.lengths = new Set(), chat = document.querySelector('#chat');"
-            "new MutationObserver(() => lengths.add(chat.innerText.length))"
-            ".observe(chat, {subtree: true, childList: true, characterData: true})"
-        )
+        page.watch_answer()
         page.ask("Write a Python function that adds two numbers.")
-        wait_until(lambda: browser.driver.execute_script("return window.lengths.size") > 3)
+        wait_until(lambda: page.num_lengths() > 3)
         page.stop_answer()
         page.write_program("print(sum(int(word) for word in input().split()))")
         page.field("#given textarea").send_keys("20 22")

@@ -19,6 +19,8 @@ from typing import Any
 
 BATCH = 512
 """Texts encoded in one call."""
+FEW_LETTERS = 2_000_000
+"""The tokenizer encodes as many in the second that it takes to make the fast encoder."""
 DIGITS_APART = {"type": "Digits", "individual_digits": True}
 """A first step of a tokenizer, as its file has it: SmolLM's."""
 DIGIT = re.compile("[0-9]")
@@ -87,17 +89,7 @@ class Encoder:
         return found | {text: ids for (text, _), ids in self._slowly(odd)}
 
     def _slowly(self, pieces: Sequence[tuple[str, bool]]) -> Iterable[tuple[tuple[str, bool], Ids]]:
-        for is_plain in (False, True):
-            chosen = [piece for piece in pieces if piece[1] == is_plain]
-            for start in range(0, len(chosen), BATCH):
-                batch = chosen[start : start + BATCH]
-                encoded = self._tokenizer(
-                    [text for text, _ in batch],
-                    add_special_tokens=False,
-                    split_special_tokens=is_plain,
-                    return_attention_mask=False,
-                ).input_ids
-                yield from zip(batch, encoded, strict=True)
+        return _by_tokenizer(self._tokenizer, pieces)
 
     def _agrees(self) -> bool:
         """Whether both give the same ids for what tokenizers differ in."""
@@ -108,6 +100,34 @@ class Encoder:
         specials = f"a{' '.join(self._special)}b \n" if not self._strips else "a"
         pieces = [(text, True), (text[:-1], True), (specials, True), (specials, False), ("", True)]
         return self.encode(pieces) == dict(self._slowly(pieces))
+
+
+class PatientEncoder:
+    """As `Encoder`, which it makes when there is enough to encode. Made by `patient_encoder_of`."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer, self._num_letters = tokenizer, 0
+
+    def encode(self, pieces: Iterable[tuple[str, bool]]) -> dict[tuple[str, bool], Ids]:
+        wanted = list(dict.fromkeys(pieces))
+        self._num_letters += sum(len(text) for text, _ in wanted)
+        if self._num_letters < FEW_LETTERS:
+            return dict(_by_tokenizer(self._tokenizer, wanted))
+        return encoder_of(self._tokenizer).encode(wanted)
+
+
+def _by_tokenizer(tokenizer: Any, pieces: Sequence[tuple[str, bool]]) -> Iterable[tuple[tuple[str, bool], Ids]]:
+    for is_plain in (False, True):
+        chosen = [piece for piece in pieces if piece[1] == is_plain]
+        for start in range(0, len(chosen), BATCH):
+            batch = chosen[start : start + BATCH]
+            encoded = tokenizer(
+                [text for text, _ in batch],
+                add_special_tokens=False,
+                split_special_tokens=is_plain,
+                return_attention_mask=False,
+            ).input_ids
+            yield from zip(batch, encoded, strict=True)
 
 
 def _fast_encoder(tokenizer: Any, limit: int) -> tuple[Any, bool]:
@@ -140,3 +160,8 @@ def _fast_encoder(tokenizer: Any, limit: int) -> tuple[Any, bool]:
 @functools.lru_cache(maxsize=4)
 def encoder_of(tokenizer: Any) -> Encoder:
     return Encoder(tokenizer)
+
+
+@functools.lru_cache(maxsize=4)
+def patient_encoder_of(tokenizer: Any) -> PatientEncoder:
+    return PatientEncoder(tokenizer)

@@ -17,7 +17,7 @@ from typing import Any
 
 from app.corpus.examples.words import FILL
 from app.corpus.records import Example
-from app.corpus.rows.encoding import encoder_of
+from app.corpus.rows.encoding import patient_encoder_of
 from app.corpus.rows.packing import Sample
 from app.errors import UserError
 from app.prompting.fill_in import MARKS, FillIn
@@ -86,7 +86,7 @@ def check_forms(tokenizer: Any, forms: dict[str, float]) -> None:
 
 
 def _check_shown(examples: Iterable[Example], tokenizer: Any) -> None:
-    """Raise UserError where `tokenise_all` would: it makes an encoder, which takes a second."""
+    """Raise UserError where `tokenise_all` would, which encodes."""
     marked = _Marked(tokenizer)
     for example in examples:
         _segments(example, tokenizer, marked)
@@ -122,7 +122,7 @@ def tokenise_all(examples: Iterable[Example], tokenizer: Any) -> list[Sample]:
         for segment in segments:
             if segment.ids is None:
                 pieces += marked.pieces(segment.text, segment.is_plain)
-    ids_of = encoder_of(tokenizer).encode(pieces)
+    ids_of = patient_encoder_of(tokenizer).encode(pieces)
     samples = []
     for example, segments in zip(held, cut, strict=True):
         input_ids: list[int] = []

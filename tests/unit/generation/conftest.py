@@ -1,5 +1,7 @@
 """vLLM's process: it changes torch for the process that it is in, and takes ten seconds of a core to be imported."""
 
+import gc
+import importlib
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -8,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from app.generation.vllm_engine import QUIET
 from app.models.base import load_tokenizer
 from app.prompting.protocols import chat_prompt
 from tests.commands import context
+from tests.forked_children import fork_in_advance
 from tests.unit.prompting.test_turn_ends import first_token, relabelled
 
 TIMEOUT_SECONDS = 240
@@ -26,8 +30,13 @@ def in_vllm(cache: Path) -> Iterator[InVllm]:
 
 
 def _take(environment: dict[str, str]) -> None:
-    """The process that forks was begun under an earlier one."""
+    """The process that forks was begun under an earlier one. What a served engine spawns finds vLLM imported."""
     os.environ.update(environment)
+    os.environ |= QUIET
+    for name in ("app.generation.vllm_cpu", "vllm.engine.arg_utils", "vllm.v1.engine.async_llm"):
+        importlib.import_module(name)
+    gc.freeze()
+    fork_in_advance()
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import importlib.util
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -81,7 +82,10 @@ def _drawn_and_scored(base: str, adapter: Path, merges: bool) -> tuple[list[list
     engine = VllmEngine(ModelSettings(source="path", name=base), SETTINGS, merges=merges, sharers=2)
     drafts = drafts_of_versions(engine, base, adapter)
     scores = engine.score([(PROMPTS[0].text, " return a + b")], adapter=str(adapter))
+    model = weakref.ref(engine._engine.engine_core.engine_core.model_executor.driver_worker.worker.get_model())
     engine.sleep()
+    assert model() is None, "its weights have left the memory"
+    assert engine.generate(PROMPTS, GREEDY) == drafts[0], "nothing of an adapter is left"
     assert engine.generate(PROMPTS, GREEDY, adapter=str(adapter)) == drafts[-1]
     assert_drawn_at_once(engine, base, adapter.with_name("other"), str(adapter), in_one_batch=not merges)
     if not merges:

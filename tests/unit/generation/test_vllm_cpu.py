@@ -1,7 +1,9 @@
 """vLLM on a CPU: each row gets its own adapter and a base row none; each guessed token its request's temperature."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,9 +13,17 @@ from vllm import SamplingParams
 from vllm.exceptions import VLLMValidationError
 from vllm.v1.outputs import DraftTokenIds
 from vllm.v1.sample import rejection_sampler
+from vllm.v1.spec_decode import ngram_proposer
 from vllm.v1.worker.cpu_worker import CPUWorker
 
-from app.generation.vllm_cpu import RowGroupedLora, Worker, constrain_guesses, expand_to_tokens, group_rows
+from app.generation.vllm_cpu import (
+    RowGroupedLora,
+    Worker,
+    constrain_guesses,
+    expand_to_tokens,
+    group_rows,
+    keep_compiled,
+)
 
 SLOTS, RANK, IN, OUT = 3, 4, 8, 6
 
@@ -120,6 +130,17 @@ def test_nothing_is_guessed_for_a_request_with_a_bias_and_everything_for_the_oth
     worker.model_runner = SimpleNamespace(requests=requests)
     drafts = worker.take_draft_token_ids()
     assert drafts is not None and drafts.draft_token_ids == [[1, 2], [], [], [1, 2]]
+
+
+def test_the_search_for_guesses_is_compiled_once_for_all_engines() -> None:
+    keep_compiled()
+    tokens, room = np.array([[7, 8, 9, 7, 8, 0, 0, 0]], dtype=np.int32), np.zeros((1, 2), dtype=np.int32)
+    found = np.zeros(1, dtype=np.int32)
+    search = ngram_proposer.batch_propose_numba
+    search([0], np.array([5], dtype=np.int32), tokens, 2, 2, 8, 2, room, found)
+    assert room[:, : found[0]].tolist() == [[9, 7]], "what followed the same two tokens"
+    assert list(Path(search.stats.cache_path).glob("*batch_propose_numba*.nbc"))
+    keep_compiled()
 
 
 @pytest.mark.parametrize(

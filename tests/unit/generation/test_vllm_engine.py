@@ -112,10 +112,10 @@ def test_scores_agree(vllm: Callable[..., Any], peer: TransformersEngine, prompt
 
 
 def test_samples_have_streams_of_their_own_and_stop_texts_cut(vllm: Callable[..., Any], prompts: list[Prompt]) -> None:
-    hot = Sampling(max_new_tokens=12, temperature=1.0, top_p=0.95, seed=3)
-    many = [Prompt(id="a", text=prompts[0].text, samples=tuple(range(12)))]
+    hot = Sampling(max_new_tokens=12, temperature=1.5, top_p=0.95, seed=3)
+    many = [Prompt(id="a", text=prompts[0].text, samples=tuple(range(8)))]
     drafts = vllm("generate", many, hot)
-    assert [draft.sample for draft in drafts] == list(range(12)) and len({draft.text for draft in drafts}) > 3
+    assert [draft.sample for draft in drafts] == list(range(8)) and len({draft.text for draft in drafts}) > 3
     again = vllm("generate", [Prompt(id="a", text=prompts[0].text, samples=(7,))], hot)
     assert again[0].text == drafts[7].text, "a draft depends on its seed, not on what shares the batch"
     whole = drafts[7].text
@@ -123,7 +123,7 @@ def test_samples_have_streams_of_their_own_and_stop_texts_cut(vllm: Callable[...
     cut = vllm(
         "generate",
         [Prompt(id="a", text=prompts[0].text, samples=(7,))],
-        Sampling(max_new_tokens=12, temperature=1.0, top_p=0.95, seed=3, stop=("never met", stop)),
+        Sampling(max_new_tokens=12, temperature=1.5, top_p=0.95, seed=3, stop=("never met", stop)),
     )
     assert cut[0].text == whole[: whole.index(stop)] and cut[0].finish_reason == FinishReason.STOP
     assert cut[0].num_tokens < 12
@@ -138,7 +138,7 @@ def test_a_prompt_without_room_gives_an_empty_draft(vllm: Callable[..., Any], pr
         vllm("score", [("word " * 1100, "x")])
 
 
-def test_an_adapter_changes_both_engines_alike_and_sleep_forgets_it(
+def test_an_adapter_changes_both_engines_alike(
     vllm: Callable[..., Any], peer: TransformersEngine, prompts: list[Prompt], adapter: str, tmp_path: Path
 ) -> None:
     few, greedy = prompts[:3], Sampling(max_new_tokens=12)
@@ -148,5 +148,3 @@ def test_an_adapter_changes_both_engines_alike_and_sleep_forgets_it(
     assert [draft.text for draft in ours] != [draft.text for draft in base]
     with pytest.raises(UserError, match="no PEFT folder"):
         vllm("generate", few, greedy, adapter=str(tmp_path))
-    vllm("sleep")
-    assert vllm("generate", few, greedy) == base

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.corpus.rows.encoding import Encoder, encoder_of
+from app.corpus.rows.encoding import Encoder, PatientEncoder, encoder_of
 from app.models.base import load_tokenizer
 
 
@@ -56,3 +56,16 @@ def test_a_tokenizer_that_the_fast_one_refuses_is_used_itself(tokenizer: Any, mo
     encoder = Encoder(tokenizer)
     assert not encoder.is_fast
     assert encoder.encode([("def f():", True)]) == {("def f():", True): slow(tokenizer, "def f():", True)}
+
+
+def test_the_fast_encoder_is_made_for_many_letters_in_one_call_or_in_several(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = list[Any]()
+    monkeypatch.setattr("app.corpus.rows.encoding.FEW_LETTERS", 100)
+    monkeypatch.setattr("app.corpus.rows.encoding.encoder_of", lambda one: made.append(one) or encoder_of(one))
+    texts = [f"<|im_start|> a{number} " * 4 for number in range(3)]
+    expected = [{(text, is_plain): slow(tokenizer, text, is_plain)} for text in texts for is_plain in (True, False)]
+    patient = PatientEncoder(tokenizer)
+    assert [patient.encode([*one]) for one in expected[:1]] == expected[:1] and not made
+    assert [patient.encode([*one]) for one in expected[1:]] == expected[1:] and made == [tokenizer] * 5

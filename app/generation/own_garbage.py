@@ -1,0 +1,24 @@
+"""A search for garbage that costs what vLLM's engine made, instead of what the whole process holds.
+
+vLLM looks for garbage three times while an engine starts and four times when it ends, and undoes all freezing. With
+what the process has imported each search takes a third of a second to a second of a core.
+"""
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def own_garbage(is_start: bool) -> Iterator[None]:
+    """Start or end an engine of this process in here. What is there before the first start is not looked at again; the
+    engine's own objects are never frozen, so its weights go with it."""
+    if is_start:
+        gc.collect()
+        gc.freeze()
+    usual = gc.freeze, gc.unfreeze
+    gc.freeze = gc.unfreeze = lambda: None
+    try:
+        yield
+    finally:
+        gc.freeze, gc.unfreeze = usual
