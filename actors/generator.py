@@ -30,7 +30,10 @@ OTHERS_SECONDS = 30.0
 """How much longer it may take until the other cards are free, where no number of actors is asked for."""
 LOAD_SECONDS = 3600.0
 """How long its engine may take to start, weights that are still to be fetched included."""
-DRAFTS_AHEAD = 256
+BUNDLE, BUNDLE_SECONDS = 16, 0.05
+"""Drafts that go to the consumer together, and how long after the last ones such are held back. Ray takes half a
+millisecond of the engine's process for each thing that it sends, a tenth of the time in which a card draws a draft."""
+DRAFTS_AHEAD = 32 * BUNDLE
 CARD_BESIDE_TRAINER = 0.5
 """The share of a card that is reserved where a trainer reserves the rest. It is for scheduling alone: the two take
 turns, and each takes what its settings allow."""
@@ -60,10 +63,16 @@ class Generator:
         return self._engine.generate(prompts, sampling, adapter=adapter)
 
     # The underscore is Ray's: its documentation knows the limit under no other name.
-    @ray.method(num_returns="streaming", _generator_backpressure_num_objects=DRAFTS_AHEAD)
-    def stream(self, prompts: Sequence[Prompt], sampling: Sampling, adapter: str) -> Iterator[Draft]:
-        for draft in self._engine.stream(prompts, sampling, adapter=adapter):  # noqa: UP028
-            yield draft  # `yield from` would hand what Ray sends here down to iterators that take nothing
+    @ray.method(num_returns="streaming", _generator_backpressure_num_objects=DRAFTS_AHEAD // BUNDLE)
+    def stream(self, prompts: Sequence[Prompt], sampling: Sampling, adapter: str) -> Iterator[list[Draft]]:
+        bundle, sent = list[Draft](), 0.0
+        for draft in self._engine.stream(prompts, sampling, adapter=adapter):
+            bundle.append(draft)
+            if len(bundle) >= BUNDLE or time.monotonic() - sent >= BUNDLE_SECONDS:
+                yield bundle
+                bundle, sent = [], time.monotonic()
+        if bundle:
+            yield bundle
 
     def score(self, pairs: Sequence[tuple[str, str]], adapter: str) -> list[list[float]]:
         return self._engine.score(pairs, adapter=adapter)
@@ -135,11 +144,11 @@ class GeneratorClient:
         return in_order(prompts, self.stream(prompts, sampling, adapter=adapter))
 
     def stream(self, prompts: Sequence[Prompt], sampling: Sampling, *, adapter: str = "") -> Iterator[Draft]:
-        for draft in self._drawn(prompts, sampling, adapter):
-            _count([draft])
-            yield draft
+        for drafts in self._drawn(prompts, sampling, adapter):
+            _count(drafts)
+            yield from drafts
 
-    def _drawn(self, prompts: Sequence[Prompt], sampling: Sampling, adapter: str) -> Iterator[Draft]:
+    def _drawn(self, prompts: Sequence[Prompt], sampling: Sampling, adapter: str) -> Iterator[list[Draft]]:
         if len(self._actors) == 1:
             for reference in self._actors[0].stream.remote(prompts, sampling, adapter):
                 yield _get(reference)
@@ -156,9 +165,9 @@ class GeneratorClient:
             if (reference := next(stream, None)) is None:
                 continue
             drawing[stream] = number  # the last to be asked next time
-            draft = _get(reference)
-            dealing.drawn(number)
-            yield draft
+            drafts = _get(reference)
+            dealing.drawn(number, len(drafts))
+            yield drafts
 
     def score(self, pairs: Sequence[tuple[str, str]], *, adapter: str = "") -> list[list[float]]:
         return self._scored("score", pairs, adapter)

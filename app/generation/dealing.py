@@ -38,9 +38,9 @@ class Dealing:
             self._to_draw[engine] += sum(len(one.samples) for one in piece)
             yield engine, piece
 
-    def drawn(self, engine: int) -> None:
-        """One draft has come from it."""
-        self._to_draw[engine] -= 1
+    def drawn(self, engine: int, number: int = 1) -> None:
+        """So many drafts have come from it."""
+        self._to_draw[engine] -= number
 
     def _size(self, engine: int) -> int:
         """Drafts of its next piece, of those with which all engines would have the same to draw."""
