@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, Qwen3Config
 
 from app.records import IGNORE, Draft, FinishReason
-from app.reward.by_reward.base import with_base
+from app.reward.by_reward.base import COPIES, with_base
 from app.reward.by_reward.policy import ADVANTAGES, BASE, DRAWN, Policy
 from app.reward.by_reward.rows import batches_of, sample_of
 from app.settings import SftSettings
@@ -128,6 +128,14 @@ def test_the_base_is_asked_without_its_adapter_in_the_place_of_each_token(model:
     torch.testing.assert_close(found[BASE][:, 1:][chosen], wanted[chosen])
     assert not found[BASE][:, 1:][~chosen].any() and not found[BASE][:, 0].any()
     assert all(p.requires_grad for name, p in model.named_parameters() if "lora_" in name), "it can be trained on"
+
+
+def test_the_base_takes_no_more_for_its_logits_than_the_fused_layers_do(model: nn.Module) -> None:
+    sizes = list[int]()
+    hook = model.get_base_model().lm_head.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    with_base(model, [batch()], 2 * COPIES, Ladder())
+    hook.remove()
+    assert len(sizes) > 1 and max(sizes) == 2
 
 
 def test_a_base_that_finds_no_memory_is_asked_fewer_rows_at_once_from_then_on(
