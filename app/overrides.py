@@ -2,12 +2,13 @@
 
 import contextlib
 import datetime
+import functools
 import textwrap
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import yaml
 from annotated_types import Ge, Gt, Le, Lt
@@ -66,8 +67,29 @@ def with_overrides(profile: Profile, overrides: Sequence[str]) -> Profile:
 
 def read_yaml(path: Path, what: str, way_out: str) -> Any:
     """The data of a YAML file. Raises UserError, in which `what` names the file, for one that can't be read."""
-    try:
+    with _told_of(what, way_out):
         return yaml.load(path.read_text(encoding="utf-8"), _LOADER)
+
+
+def read_settings(model: type[T], path: Path, what: str, way_out: str) -> T:
+    """`parse_settings` of a YAML file, made once in a process for whoever reads the same text. Raises UserError as that
+    and `read_yaml` do."""
+    with _told_of(what, way_out):
+        text = path.read_text(encoding="utf-8")
+    return cast(T, _settings_of(model, text, what, way_out))
+
+
+@functools.lru_cache(maxsize=64)
+def _settings_of(model: type[BaseModel], text: str, what: str, way_out: str) -> BaseModel:
+    with _told_of(what, way_out):
+        data = yaml.load(text, _LOADER)
+    return parse_settings(model, data, what, way_out)
+
+
+@contextlib.contextmanager
+def _told_of(what: str, way_out: str) -> Iterator[None]:
+    try:
+        yield
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{what} can't be read as YAML ({' '.join(str(error).split())}): {way_out}") from None
 

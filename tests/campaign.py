@@ -19,6 +19,7 @@ from bisect import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -43,7 +44,7 @@ LIMIT_S = 300
 HEAD = ("raylet/raylet", "gcs_server")
 RESTING = ("IDLE", "DatasetManager", "AutoscalingRequester")
 """Workers that do nothing, or nothing any more."""
-POLL_S = 0.005
+POLL_S = 0.02
 
 
 def settings(folder: Path) -> list[str]:
@@ -57,7 +58,7 @@ def settings(folder: Path) -> list[str]:
         *sums_settings(folder),
         f"corpus.recipe={write_library(folder)}", "corpus.max_files=12", "corpus.max_mined_files=0",
         "corpus.files_per_shard=4", "generation.batch_size=1", "sft.max_steps=6", "sft.checkpoint_every=2",
-        "grm.when=always", "grm.rate_drafts=8", "grm.steps=4", "grm.num_drafts=4", "grm.max_new_tokens=24",
+        "grm.when=always", "grm.rate_drafts=8", "grm.steps=4", "grm.num_drafts=4", "grm.max_new_tokens=16",
         "grm.checkpoint_every=1",
         "grm.imitate.batch=4", "grm.imitate.learning_rate=0.005", "grm.imitate.replay_share=0",
         "evolve.when=always", "evolve.population=2", "evolve.survivors=1", "evolve.generations=2",
@@ -212,7 +213,7 @@ def _command(
     fought.began = fought.began or time.time()
     ballast, fillers = folder.parent / "ballast", list[BaseProcess]()
     try:
-        while driver.exitcode is None:
+        while not wait([driver.sentinel], POLL_S if left else LIMIT_S):
             assert time.monotonic() - begun < LIMIT_S, f"it hangs, {fought}:\n{log.read_text()[-4000:]}"
             if left and _is_time(left[0], folder, begun):
                 was_struck = True
@@ -226,12 +227,12 @@ def _command(
                 else:
                     victim = _killed(strike, driver.pid or 0, ray_folder)
                 fought.killed.append(f"{strike.stage or 'start'} + {strike.after_s:.1f} s: {victim}")
-            time.sleep(POLL_S)
     finally:
         for process in (driver, *fillers):
             process.kill()
             process.join()
         ballast.unlink(missing_ok=True)
+    assert driver.exitcode is not None
     return driver.exitcode, was_struck
 
 

@@ -115,12 +115,17 @@ def pull(settings: ModelSettings) -> Path:
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     """The tokenizer of a folder, the same object for everybody in this process, and so not to be changed: loading one
     takes a second, and a pipeline's parts ask for it in turn."""
-    states = [path.stat() for path in sorted(folder.iterdir())]
-    return _tokenizer(folder, tuple((state.st_ino, state.st_size, state.st_mtime_ns) for state in states))
+    return _tokenizer(folder, _states(sorted(folder.iterdir())))
+
+
+def _states(files: Sequence[Path]) -> tuple[tuple[int, ...], ...]:
+    """What changes with a file's contents."""
+    states = [path.stat() for path in files]
+    return tuple((state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns) for state in states)
 
 
 @functools.lru_cache(maxsize=2)  # a model's and its teacher's
-def _tokenizer(folder: Path, files: tuple[tuple[int, int, int], ...]) -> "PreTrainedTokenizerBase":
+def _tokenizer(folder: Path, files: tuple[tuple[int, ...], ...]) -> "PreTrainedTokenizerBase":
     from transformers import PreTrainedTokenizerFast
 
     settings = folder / "tokenizer_config.json"
@@ -171,8 +176,15 @@ def _origin(settings: ModelSettings) -> str:
 
 
 def weights_sha256(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file that loads as the model, its tokenizer and its template; by name."""
-    return sha256_of(_model_files(folder))
+    """SHA-256 of each file that loads as the model, its tokenizer and its template; by name. Files that have not
+    changed are read once in a process: each measurement and the report ask for them."""
+    files = tuple(_model_files(folder))
+    return dict(_weights_sha256(files, _states(files)))
+
+
+@functools.lru_cache(maxsize=2)
+def _weights_sha256(files: tuple[Path, ...], states: tuple[tuple[int, ...], ...]) -> dict[str, str]:
+    return sha256_of(files)
 
 
 def _model_files(folder: Path) -> list[Path]:

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from app.errors import UserError
 from app.files.python_source import parse
-from app.overrides import parse_settings, read_yaml
+from app.overrides import read_settings
 from app.problem_sets.problem_files import yaml_files
 from app.problem_sets.task import Task
 from app.records import BenchmarkText, Problem
@@ -185,7 +185,7 @@ def read_problems(path: Path = FOLDER) -> list[OwnProblem]:
     """
     found: dict[str, OwnProblem] = {}
     for file in yaml_files(path, "datasets/problems"):
-        held = parse_settings(_File, read_yaml(file, str(file), "correct it"), str(file), "correct it")
+        held = read_settings(_File, file, str(file), "correct it")
         for problem in held.problems:
             if problem.id in found:
                 raise UserError(f"{file}: the problem {problem.id!r} is there twice: give one of them another id")

@@ -17,7 +17,7 @@ def kill_a_worker(work: Path, metrics: Path, killed: list[Killed]) -> None:
     deadline = time.monotonic() + 600
     while not 0 < (step := _step_of_checkpoint(work)) < len(rows := read_json_lines(metrics)):
         assert time.monotonic() < deadline
-        time.sleep(0.01)
+        time.sleep(0.03)
     max(below("ray::RayTrainWorker"), key=lambda worker: worker.pid).kill()
     killed.append((step, rows))
 

@@ -94,8 +94,12 @@ class Signs:
 
 
 def signs_of(benchmarks: Iterable[BenchmarkText]) -> list[Signs]:
-    """The signs of each problem of one suite. What many of them share is in none."""
-    held = list(benchmarks)
+    """The signs of each problem of one suite, made once in a process. What many of them share is in none."""
+    return list(_signs_of(tuple(benchmarks)))
+
+
+@functools.lru_cache(maxsize=16)
+def _signs_of(held: tuple[BenchmarkText, ...]) -> tuple[Signs, ...]:
     phrases = [np.unique(grams(word_tokens(benchmark.text).hashes, PHRASE)) for benchmark in held]
     values, counts = np.unique(_joined(phrases), return_counts=True)
     forms_of_words = values[counts > max(MAX_PROBLEMS, PHRASE_SHARE * len(held))]
@@ -105,7 +109,7 @@ def signs_of(benchmarks: Iterable[BenchmarkText]) -> list[Signs]:
         common = values[counts > (MAX_OF_PARTS if kind == "parts" else MAX_PROBLEMS)]
         for signs in made if len(common) else ():
             signs[kind] = np.setdiff1d(signs[kind], common, assume_unique=True)
-    return [Signs(label=benchmark.problem_id, **signs) for benchmark, signs in zip(held, made, strict=True)]
+    return tuple(Signs(label=benchmark.problem_id, **signs) for benchmark, signs in zip(held, made, strict=True))
 
 
 def merged(label: str, signs: Sequence[Signs]) -> Signs:

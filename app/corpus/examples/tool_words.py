@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from app.corpus.examples.tool_facts import Kind
-from app.overrides import parse_settings, read_yaml
+from app.overrides import read_settings
 from app.prompting.tool_schema import Source
 from app.runs import REPOSITORY
 from app.settings_base import Settings
@@ -69,4 +69,4 @@ class Words(Settings):
 def load_words() -> Words:
     """The words of datasets/tool_dialogues.yaml. Raises UserError naming the file and the field."""
     place, way_out = str(WORDS_PATH), "restore it from the repository"
-    return parse_settings(Words, read_yaml(WORDS_PATH, place, way_out), place, way_out)
+    return read_settings(Words, WORDS_PATH, place, way_out)

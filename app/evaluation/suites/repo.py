@@ -23,7 +23,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from app.errors import UserError
 from app.evaluation.suites.suite import ProgramSuite
 from app.files.python_source import parse, parsed
-from app.overrides import parse_settings, read_yaml
+from app.overrides import read_settings
 from app.problem_sets.problem_files import yaml_files
 from app.problem_sets.task import Task
 from app.prompting.replies import bound_names, code_block, defines
@@ -223,7 +223,7 @@ def _last_function(source: str) -> str:
 
 def read_package(file: Path) -> Package:
     """Raises UserError naming the file, the key and what is wrong with it."""
-    return parse_settings(Package, read_yaml(file, str(file), "correct it"), str(file), "correct it")
+    return read_settings(Package, file, str(file), "correct it")
 
 
 def _tasks(file: Path) -> list[Task]:

@@ -4,11 +4,11 @@ datasets/tool_formats.yaml.
 
 import functools
 import string
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
 
-from app.overrides import parse_settings, read_yaml
+from app.overrides import read_settings
 from app.reward.tool_use.parameter_types import JsonType, Kind, of_default
 from app.runs import REPOSITORY
 from app.settings_base import Settings
@@ -134,5 +134,4 @@ def places_of(request: str) -> set[str]:
 def load_format_words() -> FormatWords:
     """The words of datasets/tool_formats.yaml. Raises UserError naming the file and the field."""
     place, way_out = str(FORMATS_PATH), "restore it from the repository"
-    data: Any = read_yaml(FORMATS_PATH, place, way_out)
-    return parse_settings(FormatWords, data, place, way_out)
+    return read_settings(FormatWords, FORMATS_PATH, place, way_out)

@@ -19,10 +19,12 @@ from app.ide.planned import Plans
 from app.ide.run_list import RunList
 from app.ide.run_progress import shown
 from app.ide.run_tabs import RunTabs
+from app.overrides import with_overrides
 from app.planning.of_run import plan_of
 from app.profiles import smoke
 from app.runs import Run, open_run, update_info
 from app.status import Planned, State, is_at_work, progress
+from tests.library import write_library
 from tests.unit.evolution.made_run import write_evolution
 from tests.unit.test_report import META, figures
 
@@ -89,8 +91,10 @@ def test_a_stage_runs_where_a_process_holds_the_lock_which_is_not_taken(run: Run
     assert states(run)["grm"].state is State.INTERRUPTED
 
 
-def test_the_plan_is_the_pipelines_own_without_what_is_left_out(run: Run) -> None:
-    found = plan_of(run.root)
+def test_the_plan_is_the_pipelines_own_without_what_is_left_out(tmp_path: Path) -> None:
+    small = with_overrides(smoke(), [f"corpus.recipe={write_library(tmp_path)}"])
+    with open_run(tmp_path / "planned", small, resume=False) as run:
+        found = plan_of(run.root)
     assert found.why == "" and {"corpus", "sft", "evaluate"} <= found.seconds.keys(), found
     assert not {"grm", "evolve"} & found.seconds.keys()
 

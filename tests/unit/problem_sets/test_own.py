@@ -176,6 +176,13 @@ def test_a_file_that_is_wrong_gets_one_sentence(tmp_path: Path, old: str, new: s
     assert len(str(caught.value).removeprefix(str(file))) < 350 and "\n" not in str(caught.value)
 
 
+def test_a_file_that_is_written_again_in_place_is_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "jam.yaml"
+    for level in ("easy", "hard"):
+        file.write_text(OWN.replace("difficulty: easy", f"difficulty: {level}"))
+        assert [problem.difficulty for problem in read_problems(file)] == [level, "medium"]
+
+
 def test_a_path_without_problems_gets_one_sentence(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing.yaml"):
         with pytest.raises(UserError, match="holds no problems: give a YAML file, or a folder of them"):
