@@ -23,7 +23,7 @@ from app.reward.critic.critic import Critic as CriticProtocol
 from app.reward.critic.critic import LocalCritic
 from app.reward.critic.questions import Claim
 from app.reward.critic.training import Learnt, Ruling
-from app.settings_grm import CriticSettings
+from app.stage_settings.grm import CriticSettings
 
 PLACE_SECONDS = 600.0
 """How long the actor may wait for its cores."""

@@ -16,7 +16,7 @@ from ray.serve.handle import DeploymentHandle
 from app.docsearch.found import Answer
 from app.docsearch.records import Refused
 from app.docsearch.search import DocsSearch as LocalDocsSearch
-from app.settings_docsearch import DocsearchSettings
+from app.stage_settings.docsearch import DocsearchSettings
 
 MAX_SEARCHES = 16
 """At once: they wait for sites, not for cores."""

@@ -15,12 +15,12 @@ import ray
 
 from actors.answers import answer
 from actors.names import named
-from app import metrics
 from app.errors import UserError
 from app.generation.dealing import Dealing, cores_each, even_shares, in_order
 from app.progress import say
 from app.records import Draft, Prompt, Sampling
 from app.records import Generator as GeneratorProtocol
+from app.running import metrics
 from app.settings import GenerationSettings, ModelSettings
 
 SAY_EVERY_SECONDS = 60.0

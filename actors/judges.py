@@ -19,10 +19,10 @@ from ray.exceptions import ObjectLostError, RayError, RayTaskError, TaskCancelle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.names import named
-from app import metrics
 from app.errors import UserError
 from app.progress import say
 from app.records import Problem, Status, Verdict
+from app.running import metrics
 from app.sandbox.local import UNREAD_PER_WORKER, read_ahead
 from app.sandbox.supervisor import Supervisor
 from app.sandbox.tiers import confinement

@@ -120,7 +120,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
 def _profile(arguments: argparse.Namespace) -> Any:
     from app.corpus.recipe_files import from_anywhere
     from app.overrides import with_overrides
-    from app.run_settings import chosen_profile
+    from app.running.run_settings import chosen_profile
 
     return from_anywhere(with_overrides(chosen_profile(arguments.run, arguments.profile), arguments.overrides))
 

@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from app.errors import UserError, did_you_mean
 from app.settings import Profile
-from app.settings_base import Settings
+from app.stage_settings.base import Settings
 
 T = TypeVar("T", bound=BaseModel)
 _LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -16,8 +16,8 @@ from app.settings import (
     SftSettings,
     ValidationSettings,
 )
-from app.settings_evolve import EvolveSettings, FitnessSettings
-from app.settings_grm import CriticSettings, GrmSettings, ImitateSettings
+from app.stage_settings.evolve import EvolveSettings, FitnessSettings
+from app.stage_settings.grm import CriticSettings, GrmSettings, ImitateSettings
 
 OPEN_PROBLEMS = ("ours", "mbpp", "mined")
 """What a card's profiles learn from by themselves: our own problems, MBPP's training tasks (CC-BY-4.0) and what the

@@ -12,7 +12,7 @@ PLAIN_EVERY_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doing:
-    """How far this process is with what it counts. Made by `progress`; read by `app.heartbeat`."""
+    """How far this process is with what it counts. Made by `progress`; read by `app.running.heartbeat`."""
 
     label: str
     done: int

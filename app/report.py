@@ -15,7 +15,6 @@ from typing import Any
 from app import report_plots as plots
 from app.corpus.mining.records import STAGES
 from app.corpus.taken import taken
-from app.deadlines import time_words
 from app.errors import UserError
 from app.evaluation.gate import Decision, read_decision
 from app.evaluation.stage import BASE, EVOLVE, GRM, SFT, CandidateComparison, against_base, outdated, read_result
@@ -28,6 +27,7 @@ from app.files.json_files import numbered_json_lines, read_json, write_atomic
 from app.prompting.fences import fence_for
 from app.records import UNTRUSTED_TIERS, SuiteResult
 from app.reward.summary import BAND_NAMES, summary_of
+from app.running.deadlines import time_words
 from app.runs import REPOSITORY, Run, left_out
 
 TEMPLATE = Path(__file__).with_name("report.md.jinja")

@@ -1,7 +1,7 @@
 """The run directory: every path, manifests, atomic writes, and who may write into it.
 
     runs/<run-id>/run.json                    settings, versions, commit, hardware, attempts of each stage
-                  now.json                    what the process that works on it is doing (`app.heartbeat`)
+                  now.json                    what the process that works on it is doing (`app.running.heartbeat`)
                   corpus/manifest.json        written last: its existence means that the stage is complete
                   sft/meta.json               the same for the training
                   grm/meta.json audit.jsonl   the same for self-reward, and what its audit found
@@ -31,14 +31,14 @@ from pathlib import Path
 from typing import Any
 
 from app import hardware
-from app.arm_paths import ArmPaths
-from app.attempts import Attempts, note_killed
 from app.errors import UserError
 from app.files.home import home
 from app.files.json_files import of_this_version, read_json, write_atomic, write_json
 from app.files.user_files import user_path
-from app.heartbeat import beating, read_now
-from app.run_settings import settle
+from app.running.arm_paths import ArmPaths
+from app.running.attempts import Attempts, note_killed
+from app.running.heartbeat import beating, read_now
+from app.running.run_settings import settle
 from app.settings import Profile
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -209,7 +209,7 @@ class Run(Attempts):
 
 @contextlib.contextmanager
 def open_run(root: Path, profile: Profile, *, resume: bool) -> Iterator[Run]:
-    """Create the run directory, or go on with one that is there (`app.run_settings`); hold its lock meanwhile.
+    """Create the run directory, or go on with one that is there (`app.running.run_settings`); hold its lock meanwhile.
 
     Raises UserError when it can't be written, holds another run, or another process works on it.
     """

@@ -9,11 +9,11 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from app.settings_base import Settings
-from app.settings_docsearch import DocsearchSettings
-from app.settings_evolve import EvolveSettings
-from app.settings_grm import GrmSettings
-from app.settings_model import ModelSettings
+from app.stage_settings.base import Settings
+from app.stage_settings.docsearch import DocsearchSettings
+from app.stage_settings.evolve import EvolveSettings
+from app.stage_settings.grm import GrmSettings
+from app.stage_settings.model import ModelSettings
 
 NGRAM_LOOKUP = {"prompt_lookup_min": 2, "prompt_lookup_max": 4}
 """vLLM's n-gram speculation: guess what followed the same 2 to 4 tokens before."""
@@ -252,7 +252,7 @@ class ClusterSettings(Settings):
 
 
 class ScheduleSettings(Settings):
-    """The days of a whole run, of which each stage that trains has a share by the plan (`app.deadlines`)."""
+    """The days of a whole run, of which each stage that trains has a share by the plan (`app.running.deadlines`)."""
 
     days: float = Field(default=7.0, gt=0, le=3650)
     """All stages together, in all attempts."""

@@ -25,7 +25,7 @@ from transformers import AutoModelForCausalLM, Qwen3Config
 
 from app.models.sizes import GIB
 from app.settings import ModelSettings, SftSettings
-from app.settings_base import Settings
+from app.stage_settings.base import Settings
 from app.training import loop, lora, parallel
 from app.training.memory import ALLOCATOR, choose_keep, shape_of
 from benchmarks.launch import launch

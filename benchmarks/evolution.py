@@ -43,8 +43,8 @@ from app.evaluation.statistics import bootstrap_interval
 from app.files.json_files import append_json_line, read_json_lines
 from app.progress import progress
 from app.settings import ClusterSettings
-from app.settings_evolve import EvolveSettings
-from app.settings_grm import GrmSettings
+from app.stage_settings.evolve import EvolveSettings
+from app.stage_settings.grm import GrmSettings
 from benchmarks.evolution_methods import AGAIN, GENES, LIVED, METHODS, POPULATION, Experiment, fit
 from benchmarks.evolution_task import START, Task, drawn_rates
 from tune_spaces.alpha_evolve import first_population

@@ -46,7 +46,7 @@ from app.reward.problems.held_out import to_measure_by
 from app.reward.problems.store import read
 from app.runs import Run
 from app.settings import Profile
-from app.settings_evolve import EvolveSettings
+from app.stage_settings.evolve import EvolveSettings
 from app.stages import generator_and_judges
 from app.training.ray_train import replace_folder
 from app.training.state import ADAPTER

@@ -35,8 +35,8 @@ from app.evolution.records import Metrics
 from app.evolution.selection import Measured, ranked, replacements
 from app.evolution.selection_drafts import Draw, further_draws, with_more
 from app.files.json_files import append_json_line, read_json, read_json_lines, write_json
-from app.settings_evolve import EvolveSettings
-from app.settings_grm import GrmSettings
+from app.stage_settings.evolve import EvolveSettings
+from app.stage_settings.grm import GrmSettings
 from benchmarks.evolution_task import START, Task, searched
 from tune_spaces.alpha_evolve import config_of, default_genome, genome_of, mutated, space_of
 from tune_spaces.scheduler import AlphaEvolve

@@ -25,7 +25,7 @@ from app.models.base import ensure_model, load_tokenizer
 from app.prompting.protocols import ask, chat_prompt
 from app.prompting.turn_ends import stop_ids
 from app.records import Draft, Prompt, Sampling
-from app.run_settings import stored_profile
+from app.running.run_settings import stored_profile
 from app.runs import Run
 from app.settings import GenerationSettings, ModelSettings
 

@@ -30,7 +30,6 @@ from typing import Any
 
 import torch
 
-from app.arm_paths import ArmPaths
 from app.corpus.draws import bits
 from app.files.json_files import read_json, write_json
 from app.models.base import ensure_model, load_tokenizer
@@ -52,10 +51,11 @@ from app.reward.problems.held_out import held_out as validated_by
 from app.reward.problems.store import made_once, read
 from app.reward.records import TrainingProblem
 from app.reward.turns import engine_settings
+from app.running.arm_paths import ArmPaths
 from app.sandbox.apart import JudgesApart
 from app.sandbox.tiers import confinement
 from app.settings import Profile
-from app.settings_grm import GrmSettings
+from app.stage_settings.grm import GrmSettings
 from app.training.memory import give_back
 from benchmarks.card_memory import CardMemory, Watched, leave_room
 from benchmarks.sft_arms import engine_of

@@ -31,7 +31,7 @@ from app.errors import UserError
 from app.evaluation.statistics import wilson_interval
 from app.models.base import ensure_model, load_tokenizer
 from app.records import IGNORE
-from app.run_settings import stored_profile
+from app.running.run_settings import stored_profile
 from app.runs import Run
 
 PLACE = ("form", "distribution", "path")

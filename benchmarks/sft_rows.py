@@ -43,7 +43,7 @@ from app.files.python_source import parsed
 from app.models.base import ensure_model, load_tokenizer
 from app.prompting.protocols import chat_prompt
 from app.reward.imitation.selection import most_learnt
-from app.run_settings import stored_profile
+from app.running.run_settings import stored_profile
 from app.runs import Run
 from app.settings import Profile
 from benchmarks.drafts import json_rows, open_text, suites_of

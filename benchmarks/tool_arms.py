@@ -34,7 +34,6 @@ from typing import Any, get_args
 import torch
 
 from app import rights
-from app.arm_paths import ArmPaths
 from app.corpus.clean.decontamination import Decontaminator
 from app.corpus.draws import by_hash
 from app.corpus.recipe_files import load_recipe
@@ -62,6 +61,7 @@ from app.reward.tool_use.names import benchmark_names
 from app.reward.tool_use.reading import found_functions, untouched, write_whose
 from app.reward.tool_use.records import Form, ToolProblem, read_problems, write_problems
 from app.reward.tool_use.searches import offline_library, search_problems
+from app.running.arm_paths import ArmPaths
 from app.settings import Profile
 from app.training.state import ADAPTER, start_anew
 from benchmarks.reward import ends_of, profile_of

@@ -29,7 +29,7 @@ from app.models.config import QWEN3_1_7B as SHAPE
 from app.models.sizes import GIB
 from app.records import IGNORE
 from app.settings import ModelSettings, SftSettings
-from app.settings_base import Settings
+from app.stage_settings.base import Settings
 from app.training.memory import ALLOCATOR, choose_keep, shape_of, step_memory
 from app.training.saved_activations import Keep
 

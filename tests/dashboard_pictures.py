@@ -16,7 +16,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from app.files.json_files import read_json
-from app.heartbeat import read_now
+from app.running.heartbeat import read_now
 from app.runs import Run
 from tests.conftest import ROOT
 from tests.e2e.browser import Browser, open_browser

@@ -2,10 +2,10 @@
 
     make rooms        # python -m tests.rooms: writes the picture and the table into the page
 
-A room is a folder of app/, a file at its level that imports another room than app/files, or one of the folders beside
-app/. The other files of app/ (records, settings, runs, errors, ...) are open to every room and are left out. If A
-reaches C through B, the picture leaves out the arrow A to C; the table has them all. tests/unit/test_docs.py fails when
-the page is behind the code.
+A room is a folder of app/, a file at its level that imports a room, or one of the folders beside app/. The other files
+of app/ (records, settings, runs, errors, ...) and what they use themselves are open to every room: imports of them are
+left out. If A reaches C through B, the picture leaves out the arrow A to C; the table has them all.
+tests/unit/test_docs.py fails when the page is behind the code.
 """
 
 import ast
@@ -19,8 +19,8 @@ from tests.conftest import ROOT
 PAGE = ROOT / "docs" / "architecture.md"
 BEGIN, END = "<!-- made by `make rooms` -->", "<!-- end of what `make rooms` made -->"
 BESIDE = ("actors", "tune_spaces")
-OPEN_TO_ALL = "files"
-"""The one room that the files at app/'s level use themselves."""
+OPEN_TO_ALL = ("files", "running", "stage_settings")
+"""Folders that the files at app/'s level use themselves."""
 Arrows = dict[str, dict[str, bool]]
 """By room the rooms that it imports; True: when its modules are loaded, False: only inside of functions."""
 
@@ -82,14 +82,14 @@ def arrows() -> Arrows:
         room = room_of(".".join(path.relative_to(ROOT).with_suffix("").parts))
         own = found.setdefault(room, {})
         for module, is_top_level in imported_by(path).items():
-            if (other := room_of(module)) not in ("", room):
+            if (other := room_of(module)) not in ("", room, *OPEN_TO_ALL):
                 own[other] = own.get(other, False) or is_top_level
     entries = {
         room
         for room, others in found.items()
-        if not room.endswith(".py") or any(not other.endswith(".py") and other != OPEN_TO_ALL for other in others)
+        if not room.endswith(".py") or any(not other.endswith(".py") for other in others)
     }
-    entries -= {"", "__main__.py"}
+    entries -= {"", "__main__.py", *OPEN_TO_ALL}
     among = {room: {other: found[room][other] for other in sorted(found[room]) if other in entries} for room in entries}
     importers = Counter(other for others in among.values() for other in others)
     order = sorted(among, key=lambda room: (-len(reached(among, room)), importers[room], room))
@@ -150,6 +150,7 @@ def table(found: Mapping[str, Mapping[str, bool]]) -> str:
     for room, others in found.items():
         names = ", ".join(other if is_top_level else f"({other})" for other, is_top_level in others.items())
         lines.append(f"| `{shown(room)}` | {purpose(room)} | {names} |")
+    lines += [f"| `{shown(room)}` | {purpose(room)} | open to every room |" for room in OPEN_TO_ALL]
     return "\n".join(lines)
 
 

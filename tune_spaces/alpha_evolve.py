@@ -20,8 +20,8 @@ from pydantic import ValidationError
 from app.corpus.draws import Draws
 from app.errors import UserError
 from app.evolution.records import Genome, Mutation, Value
-from app.settings_evolve import EvolveSettings, Gene
-from app.settings_grm import GrmSettings
+from app.stage_settings.evolve import EvolveSettings, Gene
+from app.stage_settings.grm import GrmSettings
 
 NEAR = 0.05
 """Distance in the unit cube up to which two genomes are taken for the same."""

@@ -20,7 +20,6 @@ import ray
 from ray import tune
 from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
 
-from app import metrics
 from app.errors import UserError
 from app.evolution.fitness import fitness_of
 from app.evolution.lineage import Outcome, identify, read_lineage
@@ -30,6 +29,7 @@ from app.evolution.trial import STATE, Surroundings
 from app.files.json_files import read_json, write_json
 from app.hardware import can_share_locks
 from app.progress import say
+from app.running import metrics
 from app.runs import Run
 from app.settings import Profile
 from app.training.reports import shown

@@ -14,7 +14,6 @@ import torch
 from ray.exceptions import RayError, RayTaskError
 from ray.util.queue import Queue
 
-from app import metrics
 from app.errors import UserError, causes
 from app.evolution.fitness import fitness_of
 from app.evolution.history import LIVED
@@ -23,6 +22,7 @@ from app.evolution.records import Genome, Lived
 from app.evolution.standings import short
 from app.evolution.trial import Birth, Surroundings, live, told
 from app.progress import forward_to, say
+from app.running import metrics
 from app.runs import Run
 from app.training.reports import send
 from tune_spaces.alpha_evolve import (

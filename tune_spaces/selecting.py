@@ -7,8 +7,8 @@ of actors, which do not outlive their Ray; so it is not given to the scheduler b
 import contextlib
 from collections.abc import Iterator
 
-from app.deadlines import NEVER, Deadline
 from app.evolution.lineage import Succession
+from app.running.deadlines import NEVER, Deadline
 
 _given: list[tuple[Succession, Deadline]] = []
 

@@ -73,7 +73,7 @@ from app.files.json_files import read_json, write_atomic, write_json
 from app.models.base import ensure_model
 from app.progress import say
 from app.records import BenchmarkText
-from app.run_settings import DECISIVE_SANDBOX
+from app.running.run_settings import DECISIVE_SANDBOX
 from app.runs import Run
 from app.settings import Profile
 

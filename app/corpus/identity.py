@@ -28,7 +28,7 @@ from app.errors import UserError
 from app.files.json_files import read_json
 from app.overrides import differences, parse_settings
 from app.progress import say
-from app.run_settings import DECISIVE_SANDBOX
+from app.running.run_settings import DECISIVE_SANDBOX
 from app.runs import Run
 from app.settings import Profile
 

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from app.corpus.draws import uniform
 from app.errors import did_you_mean
 from app.problem_sets.credits import CREDITS
-from app.settings_base import Settings
+from app.stage_settings.base import Settings
 
 SPLITS = ("train", "validation", "test")
 

@@ -13,7 +13,7 @@ from app.docsearch.network_mode import ONLINE
 from app.docsearch.records import Refused
 from app.docsearch.search import DocsSearch
 from app.errors import UserError
-from app.settings_docsearch import DocsearchSettings
+from app.stage_settings.docsearch import DocsearchSettings
 
 SELF_CHECK = {
     "python": "json.loads",

@@ -13,7 +13,7 @@ from app.docsearch.sources.python_docs import PythonDocs
 from app.docsearch.sources.readthedocs import ReadTheDocs
 from app.docsearch.sources.serpapi import SerpApi
 from app.docsearch.sources.stackoverflow import StackOverflow
-from app.settings_docsearch import DocsearchSettings
+from app.stage_settings.docsearch import DocsearchSettings
 
 KEY = "key"
 """Kind of a rate: searches of one API key."""

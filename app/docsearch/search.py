@@ -28,7 +28,7 @@ from app.docsearch.sources.offline import OfflineDocs
 from app.docsearch.sources.readthedocs import ReadTheDocs
 from app.files.home import cache_root
 from app.prompting.tool_schema import SOURCES, Source
-from app.settings_docsearch import DocsearchSettings
+from app.stage_settings.docsearch import DocsearchSettings
 
 PAUSE_SECONDS, MAX_PAUSE_SECONDS = 60.0, 3600.0
 """How long a source that answered with 403, 429 or 5xx is left alone, unless it says itself, and at most."""

@@ -13,7 +13,7 @@ from app.files.user_files import user_path
 from app.overrides import with_overrides
 from app.profiles import get_profile, profile_of_machine
 from app.progress import say
-from app.run_settings import chosen_profile, stored_profile
+from app.running.run_settings import chosen_profile, stored_profile
 from app.runs import Run, left_out, open_run, runs_root
 from app.settings import EvaluationSettings, ModelSettings, Profile
 

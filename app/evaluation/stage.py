@@ -22,7 +22,7 @@ from app.problem_sets.task import Task
 from app.progress import say
 from app.prompting.protocols import EVALPLUS_STOP
 from app.records import Generator, Judge, Sampling, Score, SuiteResult
-from app.run_settings import stored_profile
+from app.running.run_settings import stored_profile
 from app.runs import Run
 from app.settings import EvaluationSettings, Profile
 

@@ -26,7 +26,7 @@ from app.evolution.selection import Pair, Ranking, pair_of, ranked, replacements
 from app.evolution.selection_drafts import Further, further_draws, selection_budget, with_more
 from app.evolution.trial import STATE, Surroundings
 from app.runs import Run
-from app.settings_evolve import EvolveSettings
+from app.stage_settings.evolve import EvolveSettings
 from app.training.state import ADAPTER
 
 Imitate = Callable[[int], Lived | None]

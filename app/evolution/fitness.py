@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 from app.evolution.records import Fitness, Metrics
-from app.settings_evolve import FitnessSettings
+from app.stage_settings.evolve import FitnessSettings
 
 
 def fitness_of(metrics: Metrics, settings: FitnessSettings) -> Fitness | None:

@@ -6,7 +6,6 @@ import shutil
 
 import torch
 
-from app.arm_paths import ArmPaths
 from app.errors import NothingToLearnError
 from app.evolution.history import LIVED, read_lived, write_lived
 from app.evolution.inheritance import begin
@@ -20,6 +19,7 @@ from app.models.sizes import GIB
 from app.progress import say
 from app.reward.drafts.asking import asked
 from app.reward.imitation.training import imitate_in_files
+from app.running.arm_paths import ArmPaths
 from app.runs import Run
 from app.training.memory import give_back, peak_bytes
 from app.training.state import ADAPTER

@@ -11,7 +11,7 @@ Value = int | float | str
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Genome:
-    """How an individual learns: the fields of `app.settings_grm.GrmSettings` that evolution varies. Made by
+    """How an individual learns: the fields of `app.stage_settings.grm.GrmSettings` that evolution varies. Made by
     `tune_spaces.alpha_evolve`; read by whoever trains the individual, and by the report.
 
     Example: Genome(learning_rate=7e-5, lora_r=32, seq_len=2048, temperature=1.0, clip_low=0.2, clip_high=0.28, kl=0.0,

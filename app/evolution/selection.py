@@ -19,7 +19,7 @@ from app.errors import UserError
 from app.evaluation.statistics import errors_apart, normal_share_below
 from app.evolution.fitness import fitness_of
 from app.evolution.records import Metrics
-from app.settings_evolve import EvolveSettings
+from app.stage_settings.evolve import EvolveSettings
 
 LEAST_MEASURED = 0.5
 """Share of the problems of the best measured individual that another needs: with fewer, all would be compared on few

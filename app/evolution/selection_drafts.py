@@ -13,7 +13,7 @@ from app.corpus.draws import by_hash
 from app.errors import UserError
 from app.evolution.records import Metrics
 from app.evolution.selection import Measured, Pair, Ranking, pairs_against, replacements
-from app.settings_evolve import EvolveSettings
+from app.stage_settings.evolve import EvolveSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

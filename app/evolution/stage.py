@@ -20,7 +20,6 @@ from typing import Any, Protocol
 
 import torch
 
-from app.deadlines import NEVER, Deadline
 from app.errors import NothingToLearnError
 from app.evaluation.measurement import Engines
 from app.evaluation.stage import GRM
@@ -48,10 +47,11 @@ from app.reward.model_card import write_evolved_card
 from app.reward.preparing import facts_of, hardened, mined_from, write_rights
 from app.reward.problems.find import licences, of_arm
 from app.reward.records import TrainingProblem
+from app.running.deadlines import NEVER, Deadline
 from app.runs import Run, git_commit
 from app.sandbox.tiers import confinement
 from app.settings import Profile
-from app.settings_evolve import EvolveSettings
+from app.stage_settings.evolve import EvolveSettings
 from app.training import lora
 from app.training.ray_train import replace_folder
 from app.training.state import ADAPTER

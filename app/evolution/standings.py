@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from app.evolution.fitness import fitness_of
 from app.evolution.lineage import Life, Outcome
 from app.evolution.records import Boundary, Lived, Value
-from app.settings_evolve import FitnessSettings
+from app.stage_settings.evolve import FitnessSettings
 
 MIXTURE = "mixture"
 

@@ -22,7 +22,7 @@ from app.reward.drafts.files import read_drafts
 from app.reward.drafts.solve_rates import rates
 from app.reward.summary import audit_of
 from app.runs import Run
-from app.settings_evolve import FitnessSettings
+from app.stage_settings.evolve import FitnessSettings
 
 OF_SELECTION = "It was chosen by these problems, which may suit it a little better than others do."
 

@@ -22,9 +22,7 @@ from typing import Any
 
 import torch
 
-from app.arm_paths import ArmPaths
 from app.corpus.draws import bits
-from app.deadlines import NEVER, Deadline
 from app.errors import NothingToLearnError
 from app.evolution.curriculum import weights_of
 from app.evolution.fitness import fitness_of
@@ -42,8 +40,10 @@ from app.reward.by_reward.watch import StepFigures, Watch
 from app.reward.drafts.files import read_drafts
 from app.reward.drafts.solve_rates import Rates, rates
 from app.reward.records import TrainingProblem
+from app.running.arm_paths import ArmPaths
+from app.running.deadlines import NEVER, Deadline
 from app.settings import Profile
-from app.settings_grm import GrmSettings
+from app.stage_settings.grm import GrmSettings
 from app.training.memory import give_back
 from app.training.state import ADAPTER
 

@@ -25,7 +25,7 @@ from app.models.base import ensure_model, load_tokenizer
 from app.models.licences import public_name
 from app.models.sizes import BYTES
 from app.progress import say
-from app.run_settings import stored_profile
+from app.running.run_settings import stored_profile
 from app.runs import Run
 from app.settings import ModelSettings, Profile
 

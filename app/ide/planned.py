@@ -8,8 +8,8 @@ import sys
 import threading
 from pathlib import Path
 
+from app.running.status import Planned
 from app.runs import REPOSITORY, Run
-from app.status import Planned
 
 TIMEOUT_S = 300.0
 

@@ -1,13 +1,13 @@
-"""The page's table of a run against its plan (`app.status`)."""
+"""The page's table of a run against its plan (`app.running.status`)."""
 
 import re
 import shlex
 from html import escape
 
-from app.deadlines import time_words
 from app.ide.markup import block
+from app.running.deadlines import time_words
+from app.running.status import RunProgress, StageProgress, State
 from app.runs import Run
-from app.status import RunProgress, StageProgress, State
 
 
 def shown(run: Run, found: RunProgress) -> str:

@@ -69,6 +69,6 @@ class RunTabs:
 
     def _progress(self, run: Run) -> str:
         from app.ide import run_progress
-        from app.status import progress
+        from app.running.status import progress
 
         return run_progress.shown(run, progress(run, self._plans.of(run)))

@@ -26,7 +26,7 @@ from app.ide.markup import block, chat_markdown, notice
 from app.records import Score
 from app.report import measured
 from app.reward import summary as reward
-from app.run_settings import stored_profile
+from app.running.run_settings import stored_profile
 from app.runs import Run, left_out
 
 MOST_PICTURES = 32

@@ -32,8 +32,8 @@ from app.problem_sets.problem_files import yaml_files
 from app.reward.drafts.audit import MOST as MOST_AUDITED
 from app.reward.problems.find import is_of_user, num_untested
 from app.settings import Profile
-from app.settings_evolve import EvolveSettings
-from app.settings_grm import GrmSettings
+from app.stage_settings.evolve import EvolveSettings
+from app.stage_settings.grm import GrmSettings
 from app.training.memory import MOMENTS
 
 PROCESS_S, LOAD_S = 8.0, 2.0

@@ -10,16 +10,16 @@ import json
 import sys
 from pathlib import Path
 
-from app import status
-from app.deadlines import NEVER, Deadline, deadline_of, time_words
 from app.errors import UserError
 from app.planning.inputs import inputs_of
 from app.planning.plan import PHASES, corpus
 from app.progress import say
-from app.run_settings import stored_profile
+from app.running import status
+from app.running.deadlines import NEVER, Deadline, deadline_of, time_words
+from app.running.run_settings import stored_profile
+from app.running.status import STAGES, Planned, seconds_by_stage
 from app.runs import Run, left_out, update_info
 from app.settings import Profile
-from app.status import STAGES, Planned, seconds_by_stage
 
 
 def plan_of(root: Path, *, sizes_corpus: bool = True) -> Planned:

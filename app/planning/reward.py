@@ -36,7 +36,7 @@ from app.reward.problems.find import is_of_user, num_untested
 from app.reward.problems.held_out import sources_of, validates
 from app.reward.turns import asleep_gib, engine_settings, idle_trainer_gib, take_turns, trainer_gib
 from app.settings import Profile
-from app.settings_grm import GrmSettings
+from app.stage_settings.grm import GrmSettings
 from app.training.memory import CONTEXT_GIB, Shape
 
 DRAFT, QUESTION = 250, 200

@@ -17,7 +17,7 @@ from app.planning.inputs import TORCH_GIB, Inputs
 from app.reward.problems.find import num_untested, some_tested
 from app.reward.turns import TOKENS_A_PASS
 from app.settings import ModelSettings, Profile
-from app.settings_grm import GrmSettings
+from app.stage_settings.grm import GrmSettings
 from app.training.memory import Shape, shape_of
 
 CRITIC_LEARNS, CRITIC_SCORES = 175 * 134.5e6, 430 * 134.5e6

@@ -23,7 +23,7 @@ from app.problem_sets.problem_files import yaml_files
 from app.problem_sets.task import Task
 from app.records import BenchmarkText, Problem
 from app.runs import REPOSITORY
-from app.settings_base import Settings
+from app.stage_settings.base import Settings
 
 USER = "user"
 """`Problem.source` of what a user brings."""

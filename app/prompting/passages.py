@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from app.prompting.tool_schema import Source
-from app.settings_base import Settings
+from app.stage_settings.base import Settings
 
 _WORD = re.compile(r"[^\W_]+")
 STOP_WORDS = frozenset(

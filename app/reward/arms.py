@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from app.deadlines import Deadline, cut_short
 from app.files.json_files import read_json
 from app.progress import say
 from app.records import Generator, Judge
@@ -25,6 +24,7 @@ from app.reward.imitation.rounds import Ranking, RoundFigures, learn_by_imitatio
 from app.reward.imitation.training import total_steps
 from app.reward.ray_learning import imitate_on_ray, learn_on_ray
 from app.reward.records import JudgedDraft, TrainingProblem
+from app.running.deadlines import Deadline, cut_short
 from app.runs import Run
 from app.settings import Profile
 
@@ -66,7 +66,7 @@ class Learnt:
     """Summed over all steps."""
     why_ended: str
     cut: str
-    """What its deadline has cut (`app.deadlines.cut_short`); empty where nothing was."""
+    """What its deadline has cut (`app.running.deadlines.cut_short`); empty where nothing was."""
     more: Mapping[str, Any]
     """What this arm alone has to say."""
 

@@ -18,9 +18,6 @@ import ray.train
 import ray.train.torch
 from ray.util.queue import Queue
 
-from app import metrics
-from app.arm_paths import ArmPaths
-from app.deadlines import NEVER, Deadline
 from app.files.json_files import read_json_lines
 from app.progress import forward_to
 from app.records import Generator, Judge
@@ -32,9 +29,12 @@ from app.reward.imitation.training import imitate, imitation_settings, total_ste
 from app.reward.problems import store as problem_store
 from app.reward.records import TrainingProblem
 from app.reward.turns import CARD_OF_TRAINER, take_turns, trainer_gib
+from app.running import metrics
+from app.running.arm_paths import ArmPaths
+from app.running.deadlines import NEVER, Deadline
 from app.runs import Run
 from app.settings import Profile
-from app.settings_grm import GrmSettings
+from app.stage_settings.grm import GrmSettings
 from app.training import reports
 from app.training.memory import give_back
 from app.training.ray_train import fit, last_checkpoint, replace_folder, salvage, set_up_device

@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from app.deadlines import NEVER, Deadline
 from app.evaluation.measurement import Engines
 from app.files.json_files import write_json
 from app.models.base import ensure_model, load_tokenizer
@@ -33,6 +32,7 @@ from app.reward.preparing import facts_of, hardened, mined_from, write_rights
 from app.reward.problems.find import licences, of_arm
 from app.reward.problems.store import HardeningCounts, counts_of
 from app.reward.records import TrainingProblem
+from app.running.deadlines import NEVER, Deadline
 from app.runs import Run, git_commit
 from app.sandbox.tiers import confinement
 from app.settings import Profile

@@ -11,11 +11,11 @@ from app.errors import UserError
 from app.files.user_files import user_path
 from app.overrides import with_overrides
 from app.profiles import get_profile
-from app.run_settings import stored_profile
+from app.running.run_settings import stored_profile
 from app.runs import latest_run
 from app.serving.keys import Keys, keys_file
 from app.settings import Profile
-from app.settings_base import Settings
+from app.stage_settings.base import Settings
 
 LATEST, NONE = "latest", "none"
 ON_HEAD = {"num_cpus": 0, "resources": {"node:__internal_head__": 0.001}}

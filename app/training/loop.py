@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from app.deadlines import NEVER, Deadline
+from app.running.deadlines import NEVER, Deadline
 from app.settings import SftSettings
 from app.training import state
 from app.training.experimental.data_dropout import Difficulty, DocumentLosses, Trained

@@ -17,11 +17,11 @@ import ray.train
 from ray.exceptions import RayError
 from ray.util.queue import Queue
 
-from app import metrics
 from app.errors import UserError
 from app.files.json_files import append_json_line, read_json, read_json_lines, write_json_lines
 from app.models.sizes import GIB
 from app.progress import progress, say
+from app.running import metrics
 from app.settings import SftSettings
 from app.training.memory import peak_bytes
 from app.training.schedule import is_checkpoint

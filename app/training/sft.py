@@ -14,16 +14,16 @@ from typing import Any
 import ray
 import ray.train
 
-from app import metrics
 from app.cluster.signals import STOP_S
 from app.corpus.shard_files import check_rows, read_whole
-from app.deadlines import NEVER, Deadline, cut_short
 from app.errors import UserError
 from app.files.json_files import of_this_version, read_json, read_json_lines, write_json
 from app.learnt_from import of_run_corpus
 from app.models.base import ensure_model
 from app.models.sizes import GIB
 from app.progress import forward_to, say
+from app.running import metrics
+from app.running.deadlines import NEVER, Deadline, cut_short
 from app.runs import Run, git_commit
 from app.settings import Profile
 from app.training.memory import choose_keep, give_back, shape_of, step_memory

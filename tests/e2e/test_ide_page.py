@@ -28,7 +28,7 @@ from app.serving.edge import Edge
 from app.serving.tools.run_python import PythonRuns
 from app.serving.tools.server_tools import Tools
 from app.settings import SandboxSettings, ServingSettings
-from app.settings_docsearch import DocsearchSettings
+from app.stage_settings.docsearch import DocsearchSettings
 from tests import commands
 from tests.e2e.browser import Browser, open_browser
 from tests.e2e.page import Page, wait_until

@@ -11,17 +11,17 @@ import ray
 from safetensors.torch import load_file
 
 from app import stages
-from app.deadlines import Deadline
 from app.evolution.history import read_boundaries
 from app.evolution.lineage import Outcome, read_lineage
 from app.files.json_files import read_json, read_json_lines
-from app.metrics import METRICS, PREFIX
 from app.models.adapters import WEIGHTS
 from app.overrides import with_overrides
 from app.profiles import smoke
 from app.report import write_report
+from app.running.deadlines import Deadline
+from app.running.metrics import METRICS, PREFIX
+from app.running.status import Planned, State, progress
 from app.runs import Run, open_run
-from app.status import Planned, State, progress
 from app.training.sft import run_sft
 from tests.ray.test_evolve import evolving
 from tests.ray.test_sft import corpus

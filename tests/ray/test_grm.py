@@ -18,7 +18,6 @@ import torch
 from safetensors.torch import load_file
 
 from app import pipeline, stages
-from app.arm_paths import ArmPaths
 from app.evaluation.gate import read_decision
 from app.files.json_files import read_json, read_json_lines
 from app.generation.transformers_engine import TransformersEngine
@@ -31,6 +30,7 @@ from app.reward.drafts.files import read_drafts
 from app.reward.imitation.lessons import read_lessons, write_lessons
 from app.reward.imitation.training import imitate_in_files, total_steps
 from app.reward.problems.store import read_all
+from app.running.arm_paths import ArmPaths
 from app.runs import Run, left_out, open_run
 from app.sandbox.local import LocalJudges
 from app.sandbox.tiers import confinement

@@ -21,7 +21,7 @@ from actors.generator import GeneratorClient
 from actors.judges import JudgePool
 from app.cluster.offline import offline
 from app.profiles import smoke
-from app.settings_docsearch import DocsearchSettings
+from app.stage_settings.docsearch import DocsearchSettings
 from app.training.ray_train import fit
 from app.training.reports import shown
 from tests.conftest import ROOT

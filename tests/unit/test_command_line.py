@@ -16,7 +16,7 @@ from app.errors import UserError
 from app.files.user_files import user_path
 from app.overrides import with_overrides
 from app.profiles import smoke
-from app.run_settings import chosen_profile
+from app.running.run_settings import chosen_profile
 from app.runs import open_run
 from tests.conftest import ROOT, Cli
 from tests.tiny_model import write_model

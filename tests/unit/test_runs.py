@@ -23,12 +23,12 @@ from app.files.json_files import (
 from app.overrides import with_overrides
 from app.profiles import laptop, rtx3070, smoke
 from app.reward.preparing import facts_of
-from app.run_settings import RETIRED, stored_profile
+from app.running.run_settings import RETIRED, stored_profile
 from app.runs import REPOSITORY, Run, latest_run, open_run, runs_root
 from app.serving.keys import keys_file
 from app.settings import Profile
-from app.settings_evolve import EvolveSettings
-from app.settings_grm import GrmSettings
+from app.stage_settings.evolve import EvolveSettings
+from app.stage_settings.grm import GrmSettings
 
 
 def test_a_new_run_records_settings_versions_and_seed(tmp_path: Path) -> None:

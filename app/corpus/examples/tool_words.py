@@ -9,7 +9,7 @@ from app.corpus.examples.tool_facts import Kind
 from app.overrides import read_settings
 from app.prompting.tool_schema import Source
 from app.runs import REPOSITORY
-from app.settings_base import Settings
+from app.stage_settings.base import Settings
 
 WORDS_PATH = REPOSITORY / "datasets" / "tool_dialogues.yaml"
 

@@ -29,7 +29,7 @@ from app.problem_sets.task import Task
 from app.prompting.replies import bound_names, code_block, defines
 from app.records import Problem
 from app.runs import REPOSITORY
-from app.settings_base import Settings
+from app.stage_settings.base import Settings
 
 FOLDER = REPOSITORY / "datasets" / "benchmarks" / "repo"
 TAKEN = sys.stdlib_module_names | {"app", "candidate", "numpy", "tests"}

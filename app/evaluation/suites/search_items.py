@@ -12,7 +12,7 @@ from app.overrides import parse_settings, read_yaml
 from app.prompting.passages import Passage
 from app.prompting.tool_schema import Source
 from app.runs import REPOSITORY
-from app.settings_base import Settings
+from app.stage_settings.base import Settings
 
 ITEMS_PATH = REPOSITORY / "datasets" / "benchmarks" / "search_docs.yaml"
 Category = Literal["needs_search", "two_searches", "source", "nothing_found", "no_search"]

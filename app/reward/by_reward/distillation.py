@@ -31,7 +31,7 @@ from app.reward.by_reward.rows import sample_of
 from app.reward.records import JudgedDraft
 from app.reward.turns import TOKENS_A_PASS
 from app.settings import GenerationSettings, ModelSettings
-from app.settings_grm import GrmSettings
+from app.stage_settings.grm import GrmSettings
 
 if TYPE_CHECKING:
     import torch

@@ -29,7 +29,7 @@ from app.reward.drafts.asking import Asked
 from app.reward.drafts.drafting import judged_drafts
 from app.reward.records import JudgedDraft
 from app.settings import SftSettings
-from app.settings_grm import GrmSettings
+from app.stage_settings.grm import GrmSettings
 from app.training.feed import Batch
 from app.training.state import Progress
 

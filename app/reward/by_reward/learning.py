@@ -23,8 +23,6 @@ from typing import Any
 
 import torch
 
-from app.arm_paths import ArmPaths
-from app.deadlines import NEVER, Deadline
 from app.files.json_files import write_json
 from app.models.adapter_means import mean_adapter
 from app.models.base import ensure_model, load_tokenizer
@@ -45,8 +43,10 @@ from app.reward.by_reward.watch import StepFigures, Validation, Watch
 from app.reward.drafts.asking import asked
 from app.reward.records import TrainingProblem
 from app.reward.turns import trainer_gib
+from app.running.arm_paths import ArmPaths
+from app.running.deadlines import NEVER, Deadline
 from app.settings import Profile
-from app.settings_grm import GrmSettings
+from app.stage_settings.grm import GrmSettings
 from app.training import loop, lora
 from app.training.feed import Batch
 from app.training.memory import choose_keep, shape_of

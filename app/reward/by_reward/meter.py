@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from app import metrics
 from app.models.sizes import GIB
 from app.reward.by_reward.grpo import Drawn
 from app.reward.by_reward.policy import Policy
 from app.reward.by_reward.watch import StepFigures, step_figures
+from app.running import metrics
 from app.training.loop import StepMetrics
 from app.training.memory import peak_bytes
 

@@ -21,7 +21,7 @@ from app.reward.drafts.asking import Asked
 from app.reward.drafts.drafting import judged_drafts, problems_sha256
 from app.reward.drafts.solve_rates import rates
 from app.reward.records import TrainingProblem
-from app.settings_grm import GrmSettings
+from app.stage_settings.grm import GrmSettings
 
 DIGEST = "problems_sha256"
 

@@ -29,7 +29,7 @@ from app.reward.records import JudgedDraft, TrainingProblem
 from app.runs import Run
 from app.sandbox.tiers import Confinement, confinement
 from app.settings import Profile
-from app.settings_grm import CriticSettings
+from app.stage_settings.grm import CriticSettings
 
 NOT_DECISIVE = {"checkpoint_every", "batch_size", "num_cpus"}
 """Settings that decide nothing of what is chosen."""

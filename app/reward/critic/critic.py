@@ -16,7 +16,7 @@ from app.models.adapters import load_merged
 from app.models.base import ensure_model, load_tokenizer
 from app.reward.critic.questions import Claim, Questions
 from app.reward.critic.training import Learnt, Ruling, learn
-from app.settings_grm import CriticSettings
+from app.stage_settings.grm import CriticSettings
 from app.training.state import ADAPTER
 
 

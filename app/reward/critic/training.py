@@ -33,7 +33,7 @@ from app.reward.by_reward.rows import epochs_of, steps_an_epoch
 from app.reward.critic.questions import Claim, Questions, claim_of
 from app.reward.records import JudgedDraft, TrainingProblem
 from app.settings import SftSettings
-from app.settings_grm import CriticSettings
+from app.stage_settings.grm import CriticSettings
 from app.training import loop, lora
 from app.training.saved_activations import Keep
 from app.training.state import ADAPTER

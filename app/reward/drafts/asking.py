@@ -7,7 +7,7 @@ from typing import Any
 from app.errors import UserError
 from app.reward.drafts.drafting import prompt_of
 from app.reward.records import TrainingProblem
-from app.settings_grm import GrmSettings
+from app.stage_settings.grm import GrmSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

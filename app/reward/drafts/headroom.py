@@ -15,7 +15,7 @@ from app.records import Generator, Judge, Prompt, Sampling, Score
 from app.reward.drafts.asking import Asked
 from app.reward.drafts.drafting import stream_judged_drafts
 from app.reward.drafts.solve_rates import Rates, bands, pass_at, rates
-from app.settings_grm import GrmSettings
+from app.stage_settings.grm import GrmSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

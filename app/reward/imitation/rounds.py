@@ -18,9 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.arm_paths import ArmPaths
 from app.corpus.draws import by_hash
-from app.deadlines import NEVER, Deadline
 from app.errors import NothingToLearnError
 from app.files.json_files import read_json_lines, write_json
 from app.progress import progress, say
@@ -34,6 +32,8 @@ from app.reward.imitation.lessons import beginnings, lesson, read_lessons, write
 from app.reward.imitation.replay import replayed
 from app.reward.imitation.selection import Rank, candidates, selected
 from app.reward.records import JudgedDraft, Lesson, LessonKind, TrainingProblem
+from app.running.arm_paths import ArmPaths
+from app.running.deadlines import NEVER, Deadline
 from app.settings import Profile
 
 UNTESTED = "untested"

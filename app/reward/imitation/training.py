@@ -12,9 +12,7 @@ from pathlib import Path
 
 import torch
 
-from app.arm_paths import ArmPaths
 from app.corpus.rows.packing import Sample
-from app.deadlines import NEVER, Deadline
 from app.models.base import ensure_model, load_tokenizer
 from app.records import IGNORE
 from app.reward.by_reward.grpo import training_settings
@@ -24,6 +22,8 @@ from app.reward.by_reward.outlets import Board, Files, MetricsFile, progress_of
 from app.reward.by_reward.rows import epochs_of, steps_an_epoch
 from app.reward.imitation.lessons import read_lessons
 from app.reward.records import Lesson
+from app.running.arm_paths import ArmPaths
+from app.running.deadlines import NEVER, Deadline
 from app.settings import Profile, SftSettings
 from app.training import loop, lora
 from app.training.loop import Source, StepMetrics

@@ -5,8 +5,8 @@ stage that is begun sets aside what it made under other settings.
 from app.reward.problems.find import OF_RUN, load, of_arm
 from app.reward.problems.held_out import held_out, sources_of, to_measure_by, unseen, validates
 from app.settings import EvaluationSettings
-from app.settings_evolve import EvolveSettings
-from app.settings_grm import GrmSettings
+from app.stage_settings.evolve import EvolveSettings
+from app.stage_settings.grm import GrmSettings
 
 ON_HUB = "mbpp"
 """The source that is fetched unless its file is given."""

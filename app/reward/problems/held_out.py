@@ -15,8 +15,8 @@ from app.reward.problems.find import KNOWN, by_id, is_of_user
 from app.reward.problems.user_file import words_of
 from app.reward.records import TrainingProblem
 from app.settings import EvaluationSettings
-from app.settings_evolve import EvolveSettings
-from app.settings_grm import GrmSettings
+from app.stage_settings.evolve import EvolveSettings
+from app.stage_settings.grm import GrmSettings
 
 
 def held_out(

@@ -11,7 +11,7 @@ from pydantic import Field, StrictBool, StrictFloat, StrictInt, StrictStr, model
 from app.overrides import read_settings
 from app.reward.tool_use.parameter_types import JsonType, Kind, of_default
 from app.runs import REPOSITORY
-from app.settings_base import Settings
+from app.stage_settings.base import Settings
 
 FORMATS_PATH = REPOSITORY / "datasets" / "tool_formats.yaml"
 Computed = Literal["date", "time", "duration", "amount", "percent", "phone"]

@@ -37,7 +37,7 @@ from app.prompting.tool_schema import MAX_QUERY, SEARCH_DOCS_TOOL, results_text
 from app.reward.tool_use import words as request_words
 from app.reward.tool_use.making import VALIDATION_SHARE
 from app.reward.tool_use.records import ToolProblem, tool_problem
-from app.settings_docsearch import DocsearchSettings
+from app.stage_settings.docsearch import DocsearchSettings
 
 CYCLE = ("call", "answer", "call", "answer", "none", "call", "answer", "call", "unknown", "none", "none")
 """What the problems are, in turn."""

@@ -8,7 +8,7 @@ from pydantic import Field
 from app.corpus.examples.tool_words import Fixed, System
 from app.overrides import read_settings
 from app.runs import REPOSITORY
-from app.settings_base import Settings
+from app.stage_settings.base import Settings
 
 Way = Literal["with", "is", "use", "equals", "bare"]
 """How a request tells values: "with width 7", "the width is 7", "7 as the width", "width=7", "7"."""

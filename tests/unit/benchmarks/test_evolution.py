@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from app.evolution.records import Metrics
 from app.evolution.selection_drafts import Draw
-from app.settings_evolve import EvolveSettings
+from app.stage_settings.evolve import EvolveSettings
 from benchmarks.evolution import told
 from benchmarks.evolution_methods import selected
 from benchmarks.evolution_task import START, Task, after, after_all, best_schedule, drawn_rates, searched

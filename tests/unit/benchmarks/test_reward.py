@@ -12,7 +12,7 @@ from app.reward.imitation.lessons import read_lessons
 from app.reward.problems.find import load
 from app.reward.problems.hardening import Hardened
 from app.reward.problems.store import write
-from app.settings_grm import GrmSettings
+from app.stage_settings.grm import GrmSettings
 from benchmarks import reward
 from tests.sums import sums_settings
 

@@ -9,7 +9,7 @@ import pytest
 from app.cli import main
 from app.docsearch.asking import ask, self_check
 from app.errors import UserError
-from app.settings_docsearch import DocsearchSettings
+from app.stage_settings.docsearch import DocsearchSettings
 from tests.conftest import Cli
 
 SETTINGS = DocsearchSettings(offline_packages=("pluggy",), offline=True)

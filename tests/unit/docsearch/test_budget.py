@@ -12,7 +12,7 @@ import pytest
 from app.docsearch.budget import Budget
 from app.docsearch.records import Refused
 from app.docsearch.search import DocsSearch
-from app.settings_docsearch import DocsearchSettings
+from app.stage_settings.docsearch import DocsearchSettings
 from tests.conftest import ROOT
 
 CASES = [json.loads(line) for line in (ROOT / "tests/cases/budget.jsonl").read_text().splitlines()]

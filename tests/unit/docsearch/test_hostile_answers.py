@@ -15,7 +15,7 @@ from app.docsearch.marking import AFTER, tool_text
 from app.docsearch.records import Refused
 from app.docsearch.search import DocsSearch
 from app.prompting.tool_schema import SEARCH_DOCS_TOOL
-from app.settings_docsearch import DocsearchSettings
+from app.stage_settings.docsearch import DocsearchSettings
 from tests.loopback_sites import Sites, reply
 from tests.unit.docsearch import made_up_sites as made_up
 from tests.unit.docsearch.conftest import Serve

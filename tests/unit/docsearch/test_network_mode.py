@@ -20,7 +20,7 @@ from app.docsearch.gate import ALLOWED
 from app.docsearch.network_mode import require_online
 from app.docsearch.records import Limits, Refused
 from app.docsearch.search import DocsSearch
-from app.settings_docsearch import DocsearchSettings
+from app.stage_settings.docsearch import DocsearchSettings
 from tests.conftest import ROOT
 from tests.loopback_sites import Answer, Sites, reply
 from tests.unit.docsearch import made_up_sites as made_up

@@ -17,7 +17,7 @@ from app.docsearch.sources.docstrings import chunks, package
 from app.docsearch.sources.offline import OfflineDocs
 from app.errors import UserError
 from app.overrides import parse_settings
-from app.settings_docsearch import DocsearchSettings
+from app.stage_settings.docsearch import DocsearchSettings
 from tests.conftest import ROOT
 from tests.unit.docsearch.test_network_mode import OFFLINE
 
@@ -215,7 +215,7 @@ seen = []
 sys.addaudithook(lambda event, args: seen.append(event) if event.startswith("socket.") else None)
 from app.docsearch.records import Refused
 from app.docsearch.search import DocsSearch
-from app.settings_docsearch import DocsearchSettings
+from app.stage_settings.docsearch import DocsearchSettings
 
 folder, html, redis_url, modes = sys.argv[1:]
 settings = DocsearchSettings(offline_packages=("pluggy", "fastapi"), offline_html=(html,), redis_url=redis_url,

@@ -10,7 +10,7 @@ from app.docsearch.marking import refused_text
 from app.docsearch.rates import Rate, Rates
 from app.docsearch.records import Refused
 from app.docsearch.search import DocsSearch
-from app.settings_docsearch import DocsearchSettings
+from app.stage_settings.docsearch import DocsearchSettings
 from tests.unit.docsearch import made_up_sites as made_up
 from tests.unit.docsearch.conftest import Serve
 from tests.unit.docsearch.test_search import decisions, reaching

@@ -20,7 +20,7 @@ from app.docsearch.rates import Rates
 from app.docsearch.records import Page, Refused
 from app.docsearch.search import DocsSearch
 from app.docsearch.sources.python_docs import PythonDocs
-from app.settings_docsearch import DocsearchSettings
+from app.stage_settings.docsearch import DocsearchSettings
 from tests.loopback_sites import Answer, Sites, redirect, reply
 from tests.unit.docsearch import made_up_sites as made_up
 from tests.unit.docsearch.conftest import Serve

@@ -6,7 +6,7 @@ from app.docsearch.chosen import allowed_by, sources_of
 from app.docsearch.gate import PROJECTS
 from app.errors import UserError
 from app.overrides import parse_settings
-from app.settings_docsearch import DocsearchSettings
+from app.stage_settings.docsearch import DocsearchSettings
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from app.evolution.lineage import Child, Life, Outcome, add_generation
 from app.evolution.records import Boundary, Compared, Coverage, Lived, Metrics
 from app.files.json_files import write_json
 from app.runs import Run
-from app.settings_evolve import EvolveSettings
-from app.settings_grm import GrmSettings
+from app.stage_settings.evolve import EvolveSettings
+from app.stage_settings.grm import GrmSettings
 
 GRM = GrmSettings(problems=("ours", "mbpp"), learning_rate=7e-5, lora_r=32, rate_band=(0.0, 0.9))
 PLAIN: dict[str, Any] = {

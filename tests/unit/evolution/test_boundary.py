@@ -16,7 +16,7 @@ from app.profiles import smoke
 from app.records import Generator, Judge, Sampling
 from app.reward.by_reward.watch import StepFigures
 from app.runs import Run
-from app.settings_evolve import EvolveSettings
+from app.stage_settings.evolve import EvolveSettings
 
 PROBLEMS = [f"p{number}" for number in range(100)]
 SETTINGS = EvolveSettings(generation_tokens=1, drafts=2)

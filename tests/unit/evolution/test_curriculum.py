@@ -13,7 +13,7 @@ from app.reward.drafts.asking import Asked
 from app.reward.drafts.headroom import Headroom, learnable
 from app.reward.drafts.solve_rates import Rates
 from app.reward.records import TrainingProblem
-from app.settings_grm import GrmSettings
+from app.stage_settings.grm import GrmSettings
 from tests.unit.reward.made_drafts import problem
 from tune_spaces.alpha_evolve import default_genome
 

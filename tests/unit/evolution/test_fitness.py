@@ -6,7 +6,7 @@ import pytest
 
 from app.evolution.fitness import fitness_of, kl_factor, speed_bonus
 from app.evolution.records import Metrics
-from app.settings_evolve import FitnessSettings
+from app.stage_settings.evolve import FitnessSettings
 
 DEFAULT = FitnessSettings()
 

@@ -19,7 +19,7 @@ from app.models.adapters import CONFIG, WEIGHTS
 from app.reward.by_reward.grpo import training_settings
 from app.reward.by_reward.keeping import FALLBACK
 from app.settings import SftSettings
-from app.settings_grm import GrmSettings
+from app.stage_settings.grm import GrmSettings
 from app.training import lora
 from app.training.feed import Batch
 from app.training.loop import Source, StepMetrics, train

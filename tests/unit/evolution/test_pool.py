@@ -18,7 +18,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.arm_paths import ArmPaths
 from app.errors import NothingToLearnError, UserError
 from app.evolution.pool import DraftFile, PooledJudge, coverage, draft_files, pooled, summed, union_lessons
 from app.generation.transformers_engine import TransformersEngine
@@ -34,6 +33,7 @@ from app.reward.imitation.lessons import read_lessons
 from app.reward.imitation.training import imitate_in_files
 from app.reward.problems.find import load
 from app.reward.records import JudgedDraft, Lesson, LessonKind
+from app.running.arm_paths import ArmPaths
 from app.sandbox.local import LocalJudges
 from app.sandbox.tiers import confinement
 from app.settings import SandboxSettings

@@ -11,7 +11,7 @@ from app.evaluation.statistics import normal_share_below
 from app.evolution.fitness import fitness_of
 from app.evolution.records import Metrics
 from app.evolution.selection import pair_of, ranked, replacements
-from app.settings_evolve import EvolveSettings
+from app.stage_settings.evolve import EvolveSettings
 from tests.unit.evolution.made_metrics import first_of, solving
 
 SETTINGS = EvolveSettings()

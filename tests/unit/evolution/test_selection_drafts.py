@@ -13,7 +13,7 @@ from app.evolution.selection_drafts import (
     further_draws,
     with_more,
 )
-from app.settings_evolve import EvolveSettings
+from app.stage_settings.evolve import EvolveSettings
 from tests.unit.evolution.made_metrics import first_of, solving
 
 SETTINGS = EvolveSettings()

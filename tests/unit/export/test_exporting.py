@@ -33,7 +33,7 @@ from app.learnt_from import OLDER
 from app.models.adapters import check_adapter
 from app.models.base import load_tokenizer, weights_sha256
 from app.models.gguf_source import unpack
-from app.run_settings import stored_profile
+from app.running.run_settings import stored_profile
 from app.runs import Run
 from tests import tiny_model
 from tests.conftest import ROOT

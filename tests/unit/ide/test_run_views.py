@@ -11,7 +11,6 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from app.deadlines import time_words
 from app.errors import UserError
 from app.files.json_files import append_json_line, read_json, write_json
 from app.ide import run_views
@@ -22,8 +21,9 @@ from app.ide.run_tabs import RunTabs
 from app.overrides import with_overrides
 from app.planning.of_run import plan_of
 from app.profiles import smoke
+from app.running.deadlines import time_words
+from app.running.status import Planned, State, is_at_work, progress
 from app.runs import Run, open_run, update_info
-from app.status import Planned, State, is_at_work, progress
 from tests.library import write_library
 from tests.unit.evolution.made_run import write_evolution
 from tests.unit.test_report import META, figures

@@ -13,8 +13,8 @@ from app.planning.reward import grm
 from app.profiles import get_profile, rtx3070
 from app.reward.problems.held_out import to_measure_by
 from app.settings import Profile
-from app.settings_evolve import EvolveSettings
-from app.settings_grm import GrmSettings
+from app.stage_settings.evolve import EvolveSettings
+from app.stage_settings.grm import GrmSettings
 from tests.planning import planned
 from tests.unit.planning.test_reward import seconds
 

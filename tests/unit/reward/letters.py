@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 
-from app.deadlines import NEVER, Deadline
 from app.overrides import with_overrides
 from app.profiles import smoke
 from app.records import Draft, Generator, Judge, Problem, Prompt, Sampling, Status, Verdict
 from app.reward.by_reward import learning
 from app.reward.records import TrainingProblem
+from app.running.deadlines import NEVER, Deadline
 from app.settings import Profile
 
 CPU = torch.device("cpu")

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from app.deadlines import NEVER
 from app.reward.arms import ARMS, Begun, ranking_of
 from app.reward.critic.choice import local_critic
 from app.reward.drafts.asking import Asked
 from app.reward.imitation.selection import selected
 from app.reward.records import TrainingProblem
+from app.running.deadlines import NEVER
 from app.runs import Run
 from app.settings import Profile
-from app.settings_grm import GrmSettings
+from app.stage_settings.grm import GrmSettings
 from tests.unit.reward.critics import critic_profile, drafts_of, planted
 from tests.unit.reward.made_drafts import CountingJudge, ScriptedGenerator, problem
 

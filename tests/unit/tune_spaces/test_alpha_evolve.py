@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from app.errors import UserError
 from app.evolution.records import Genome
 from app.profiles import PROFILES
-from app.settings_evolve import EvolveSettings, Gene
-from app.settings_grm import GrmSettings
+from app.stage_settings.evolve import EvolveSettings, Gene
+from app.stage_settings.grm import GrmSettings
 from tune_spaces.alpha_evolve import (
     NEAR,
     SPACE,

@@ -10,8 +10,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from app import deadlines
-from app.deadlines import Deadline
 from app.errors import UserError
 from app.files.json_files import read_json, read_json_lines
 from app.generation.transformers_engine import TransformersEngine
@@ -23,8 +21,10 @@ from app.reward.by_reward.learning import why_ended
 from app.reward.by_reward.outlets import read_figures
 from app.reward.by_reward.validation import ValidationFile, read_validations
 from app.reward.by_reward.watch import Validation, Watch
+from app.running import deadlines
+from app.running.deadlines import Deadline
 from app.settings import Profile
-from app.settings_grm import GrmSettings
+from app.stage_settings.grm import GrmSettings
 from tests.unit.reward import made_drafts
 from tests.unit.reward.letters import EndedError, Ending, LikesVowels, learn, profile_of, same
 

@@ -16,7 +16,7 @@ from app.reward.critic.measures import auc
 from app.reward.critic.questions import Questions, claim_of
 from app.reward.critic.training import is_held_out, learn, rulings_of, samples_of
 from app.reward.records import JudgedDraft, TrainingProblem
-from app.settings_grm import CriticSettings
+from app.stage_settings.grm import CriticSettings
 from tests.unit.reward.critics import critic_profile, drafts_of, planted
 from tests.unit.reward.made_drafts import group, judged, problem
 

@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.arm_paths import ArmPaths
-from app.deadlines import NEVER, Deadline
 from app.errors import UserError
 from app.generation.transformers_engine import TransformersEngine
 from app.models.adapters import WEIGHTS
@@ -23,6 +21,8 @@ from app.reward.imitation.rounds import RoundFigures, learn_by_imitation
 from app.reward.imitation.training import imitate_in_files
 from app.reward.problems.find import load
 from app.reward.records import LessonKind
+from app.running.arm_paths import ArmPaths
+from app.running.deadlines import NEVER, Deadline
 from app.settings import Profile
 from tests.sums import sums
 from tests.unit.reward.drawn_sums import Counting, EndedError, LikesSums

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.arm_paths import ArmPaths
 from app.files.json_files import read_json_lines
 from app.models.adapters import WEIGHTS
 from app.overrides import with_overrides
@@ -16,6 +15,7 @@ from app.reward.by_reward.outlets import Files
 from app.reward.imitation.lessons import write_lessons
 from app.reward.imitation.training import imitate, imitate_in_files, source_of, total_steps
 from app.reward.records import Lesson, LessonKind
+from app.running.arm_paths import ArmPaths
 from app.settings import Profile
 from app.training.loop import StepMetrics
 from app.training.state import ADAPTER, MOMENTS, PROGRESS, Progress

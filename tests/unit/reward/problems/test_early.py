@@ -8,7 +8,7 @@ import pytest
 from app.cli import main
 from app.errors import UserError
 from app.reward.problems.early import check
-from app.settings_grm import GrmSettings
+from app.stage_settings.grm import GrmSettings
 from tests.suite_files import written
 from tests.unit.reward.sources import CODE, TESTS, TEXT, USER, jsonl, mbpp_row, without_tests
 

@@ -20,7 +20,7 @@ from app.reward.drafts.drafting import program_in
 from app.reward.problems.early import check
 from app.reward.problems.find import given_source, licences, load, num_untested, of_arm
 from app.settings import ValidationSettings
-from app.settings_grm import GrmSettings
+from app.stage_settings.grm import GrmSettings
 from tests.suite_files import real, written
 from tests.unit.reward.sources import (
     CODE,

@@ -10,7 +10,7 @@ from app.overrides import with_overrides
 from app.profiles import smoke
 from app.reward.problems.find import load
 from app.reward.problems.held_out import held_out
-from app.settings_grm import GrmSettings
+from app.stage_settings.grm import GrmSettings
 from tests.suite_files import written
 from tests.unit.reward.sources import CODE, HEAD, TESTS, TEXT, USER, jsonl, mbpp_row, without_tests
 

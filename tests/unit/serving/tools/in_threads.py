@@ -12,7 +12,7 @@ import pytest
 from app.docsearch.fetching import fetch
 from app.docsearch.found import Answer
 from app.docsearch.search import DocsSearch
-from app.settings_docsearch import DocsearchSettings
+from app.stage_settings.docsearch import DocsearchSettings
 from tests import loopback_sites
 from tests.loopback_sites import Sites, certificates
 from tests.unit.docsearch import made_up_sites

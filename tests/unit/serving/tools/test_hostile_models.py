@@ -15,7 +15,7 @@ from app.docsearch.search import DocsSearch
 from app.serving.tools.bare_calls import BareCalls
 from app.serving.tools.rounds import Joined
 from app.serving.tools.server_tools import Tools as RealTools
-from app.settings_docsearch import DocsearchSettings
+from app.stage_settings.docsearch import DocsearchSettings
 from tests.costs import takes_less_than
 from tests.loopback_sites import Sites, reply
 from tests.unit.docsearch import made_up_sites as made_up

@@ -23,7 +23,7 @@ from app.serving.tools.mcp_server import WINDOW_S, Windows, mcp_app
 from app.serving.tools.run_python import PythonRuns
 from app.serving.tools.server_tools import Tools
 from app.settings import SandboxSettings
-from app.settings_docsearch import DocsearchSettings
+from app.stage_settings.docsearch import DocsearchSettings
 from tests.loopback_sites import Sites, reply
 from tests.mcp_client import talk, text_of
 from tests.unit.docsearch import made_up_sites as made_up

@@ -14,7 +14,7 @@ from app.docsearch.search import DocsSearch
 from app.prompting.tool_schema import RUN_PYTHON_TOOL, SEARCH_DOCS_TOOL
 from app.serving.tools.protocol import ServerTools, ToolReply
 from app.serving.tools.server_tools import Tools
-from app.settings_docsearch import DocsearchSettings
+from app.stage_settings.docsearch import DocsearchSettings
 from tests.unit.serving.tools.in_threads import InThreads, searching
 
 QUERY = {"query": "json.loads", "source": "python"}

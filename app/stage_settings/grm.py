@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from app.settings_base import Settings
-from app.settings_model import ModelSettings
+from app.stage_settings.base import Settings
+from app.stage_settings.model import ModelSettings
 
 
 class DistillSettings(Settings):

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from app import metrics
-from app.metrics import METRICS, PREFIX
+from app.running import metrics
+from app.running.metrics import METRICS, PREFIX
 from tests.conftest import ROOT
 
 DASHBOARD = json.loads((ROOT / "docs" / "grafana.json").read_text())

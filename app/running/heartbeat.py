@@ -20,7 +20,7 @@ STALE_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Now:
-    """Made by `beating`, kept in now.json; read by `app.status`.
+    """Made by `beating`, kept in now.json; read by `app.running.status`.
 
     Example: Now(at=1789000000.0, host="node-1", pid=4711, label="sft", done=3, total=12, unit="steps", note="loss 2.1",
                  said="  fused layers; ...")

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from app.settings_base import Settings
+from app.stage_settings.base import Settings
 
 Gene = Literal[
     "learning_rate",

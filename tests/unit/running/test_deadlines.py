@@ -10,18 +10,19 @@ from typing import Any
 import pytest
 import torch
 
-from app import deadlines, heartbeat, progress
-from app.attempts import attempt_seconds, note_killed
-from app.deadlines import NEVER, Deadline, cut_short, deadline_of, now
+from app import progress
 from app.errors import UserError
 from app.files.json_files import write_json
-from app.heartbeat import Now, read_now
 from app.planning.of_run import plan_of, stage_deadline
 from app.profiles import smoke
+from app.running import deadlines, heartbeat
+from app.running.attempts import attempt_seconds, note_killed
+from app.running.deadlines import NEVER, Deadline, cut_short, deadline_of, now
+from app.running.heartbeat import Now, read_now
+from app.running.status import Planned, as_json, as_text, require_run, seconds_by_stage
+from app.running.status import progress as progress_of
 from app.runs import Run, open_run, update_info
 from app.settings import ScheduleSettings
-from app.status import Planned, as_json, as_text, require_run, seconds_by_stage
-from app.status import progress as progress_of
 from app.training.loop import until
 from app.training.state import Progress
 

@@ -3,10 +3,10 @@
     python -m app status --run DIR [--json]
 
 Read from run.json, from what the stages write while they work, and from now.json, which the process that works on the
-run renews every few seconds (`app.heartbeat`); nothing of the run is changed, and Ray is not asked. A stage that began
-and did not end is at work where a process holds the run's lock, and was interrupted elsewhere. The lock is looked up in
-/proc/locks and never taken: a pipeline that starts just then would believe that another one works on its run. From
-another machine, which can't see it, now.json tells.
+run renews every few seconds (`app.running.heartbeat`); nothing of the run is changed, and Ray is not asked. A stage
+that began and did not end is at work where a process holds the run's lock, and was interrupted elsewhere. The lock is
+looked up in /proc/locks and never taken: a pipeline that starts just then would believe that another one works on its
+run. From another machine, which can't see it, now.json tells.
 """
 
 import platform
@@ -17,12 +17,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from app.attempts import attempt_seconds
-from app.deadlines import time_words
 from app.errors import UserError
 from app.files.json_files import read_json
-from app.heartbeat import STALE_S, Now, read_now
-from app.run_settings import stored_profile
+from app.running.attempts import attempt_seconds
+from app.running.deadlines import time_words
+from app.running.heartbeat import STALE_S, Now, read_now
+from app.running.run_settings import stored_profile
 from app.runs import Run, left_out
 
 STAGES = ("corpus", "sft", "grm", "evolve", "validate", "evaluate", "report")

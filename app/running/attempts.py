@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from app import metrics
-from app.deadlines import now
 from app.files.json_files import read_json, write_json
-from app.heartbeat import Now
+from app.running import metrics
+from app.running.deadlines import now
+from app.running.heartbeat import Now
 
 
 class Attempts:
@@ -35,14 +35,14 @@ class Attempts:
         return {name: sum(map(attempt_seconds, attempts)) for name, attempts in stages.items()}
 
     def deadlines(self) -> dict[str, dict[str, float]]:
-        """`at` and `share_s` of the stages that have one, as `app.deadlines.Deadline` has them."""
+        """`at` and `share_s` of the stages that have one, as `app.running.deadlines.Deadline` has them."""
         found: dict[str, dict[str, float]] = read_json(self.info).get("deadlines", {})
         return found
 
 
 def attempt_seconds(attempt: dict[str, Any], at: float | None = None) -> float:
     """That an attempt of run.json has taken; at: it goes on, and this is now. One that was killed ended when it told
-    last (`app.heartbeat`)."""
+    last (`app.running.heartbeat`)."""
     end = attempt["end"] or at or attempt.get("seen") or attempt["start"]
     return max(0.0, float(end - attempt["start"]))
 

@@ -1,0 +1,1 @@
+"""Settings of single stages, which `app.settings` gathers in a profile."""
