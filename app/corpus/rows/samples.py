@@ -222,7 +222,8 @@ def _problems(folder: Path, num_shards: int, inputs: str) -> list[list[SolvedPro
 def _held_out(work: Path, inputs: str) -> Decontaminator | None:
     """The problems that are measured on; None where there are none. inputs: as for `_problems`."""
     held = json.loads((work / HELD_OUT).read_text())
-    return Decontaminator(BenchmarkText(**row) for row in held) if held else None
+    texts = [BenchmarkText(**(row | {"inputs": tuple(row["inputs"])})) for row in held]
+    return Decontaminator(texts) if held else None
 
 
 @functools.cache
