@@ -45,6 +45,13 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 VERSIONS_OF = ("ray", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "pyarrow", "pydantic")
 
 
+def located(text: str) -> Path:
+    """Where something lies that may come with the project, such as a recipe or problems: a relative path counts from
+    the working directory, and from the repository's root where the working directory has nothing of that name."""
+    path = user_path(text)
+    return path.resolve() if path.exists() else REPOSITORY / path
+
+
 def runs_root() -> Path:
     """$POCKETCODER_RUNS, else ./runs; a submitted job's folder is a temporary copy, so there ~/pocketcoder-runs."""
     base = os.environ.get("POCKETCODER_RUNS")

@@ -10,15 +10,8 @@ from app.corpus.recipes import CodeSource, Recipe, Split, TaskSource, Tree
 from app.errors import UserError
 from app.files.user_files import user_path
 from app.overrides import parse_settings, read_yaml
-from app.runs import REPOSITORY
+from app.runs import REPOSITORY, located
 from app.settings import CorpusSettings, Profile
-
-
-def located(path_text: str) -> Path:
-    """Where a recipe lies: a relative path counts from the working directory, and from the repository's root where the
-    working directory has nothing of that name; `~` is a home directory."""
-    path = user_path(path_text)
-    return path.resolve() if path.exists() else REPOSITORY / path
 
 
 def from_anywhere(profile: Profile) -> Profile:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 from app.evaluation.suites.splits import half_of
 from app.evolution.selection_drafts import selection_budget
-from app.files.user_files import user_path
 from app.hardware import num_cores
 from app.models.sizes import GIB
 from app.planning.inputs import EVALUATE_START_S, RAY_GIB, TORCH_GIB, Inputs, Phase, drafting_of, training_speed
@@ -149,7 +148,7 @@ def num_to_measure_by(settings: EvolveSettings, grm: GrmSettings) -> int:
     for source in settings.validation or [one for one in grm.problems if not is_of_user(one)]:
         name, _, path = source.partition("=")
         if name == "ours":
-            files = yaml_files(user_path(path) if path else own.FOLDER, "datasets/problems")
+            files = yaml_files(own.place_of(path), "datasets/problems")
             total += sum(_is_to_measure_by(text) for file in files for text in A_PROBLEM.split(file.read_text())[1:])
         elif is_of_user(source):
             total += num_problems([source]) - num_untested([source])

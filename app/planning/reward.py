@@ -144,7 +144,7 @@ def num_problems(sources: Sequence[str]) -> int:
     for source in sources:
         name, _, path = source.partition("=")
         if name == "ours":
-            files = yaml_files(user_path(path) if path else own.FOLDER, "datasets/problems")
+            files = yaml_files(own.place_of(path), "datasets/problems")
             total += sum(len(TRAINED.findall(file.read_text())) for file in files)
         else:
             total += GIVEN.get(name) or sum(1 for _ in read_lines(user_path(source), "grm.problems"))

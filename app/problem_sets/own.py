@@ -22,7 +22,7 @@ from app.overrides import read_settings
 from app.problem_sets.problem_files import yaml_files
 from app.problem_sets.task import Task
 from app.records import BenchmarkText, Problem
-from app.runs import REPOSITORY
+from app.runs import REPOSITORY, located
 from app.stage_settings.base import Settings
 
 USER = "user"
@@ -198,6 +198,11 @@ def tasks_of(path: Path = FOLDER) -> list[Task]:
     if is_of_project(path):
         return [task_of(problem) for problem in read_problems(path)]
     return [task_of(problem, source=USER, licence=problem.licence) for problem in read_problems(path)]
+
+
+def place_of(text: str) -> Path:
+    """Where a source's problems lie, by what stands behind `ours=`; the project's without it."""
+    return located(text) if text else FOLDER
 
 
 def is_of_project(path: Path) -> bool:

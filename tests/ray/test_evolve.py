@@ -3,6 +3,7 @@ renewed, and a trial that is killed costs the steps since its checkpoint."""
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import threading
@@ -33,8 +34,9 @@ from tests.sums import SUM, row, sums_settings
 
 
 def evolving(folder: Path) -> Profile:
-    """Four individuals, two generations of about two steps, measured by six problems of their own."""
-    return with_overrides(smoke(), evolving_settings(folder))
+    """Four individuals, two generations of about two steps, measured by six problems of their own. The model is named
+    by a relative path, which trials have to find as well."""
+    return with_overrides(smoke(), [*evolving_settings(folder), f"model.name={os.path.relpath(folder / 'model')}"])
 
 
 def evolving_settings(folder: Path) -> list[str]:

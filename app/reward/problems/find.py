@@ -116,7 +116,7 @@ def _rows_of_user(sources: Sequence[str]) -> Iterator[dict[str, Any]]:
 def given_source(source: str) -> str:
     """What `Problem.source` of a source's problems is. Two files of one kind have the same."""
     name, _, path = source.partition("=")
-    is_own = name == "ours" and bool(path) and not own.is_of_project(user_path(path))
+    is_own = name == "ours" and bool(path) and not own.is_of_project(own.place_of(path))
     return USER if is_own or is_of_user(source) else _GIVEN[name]
 
 
@@ -225,7 +225,7 @@ def _asked(one: _Given, words: str = "") -> TrainingProblem:
 
 
 def _ours(path: str, split: str) -> Iterator[_Given]:
-    for task in own.tasks_of(user_path(path) if path else own.FOLDER):
+    for task in own.tasks_of(own.place_of(path)):
         if task.problem.split == split:
             if split == "train" and not task.problem.licence:
                 raise UserError(

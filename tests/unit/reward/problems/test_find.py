@@ -13,8 +13,9 @@ from app.corpus.shard_files import write_rows
 from app.errors import NothingToLearnError, UserError
 from app.evaluation.suites import humaneval
 from app.overrides import with_overrides
+from app.planning.reward import num_problems
 from app.problem_sets import own
-from app.profiles import smoke
+from app.profiles import laptop, smoke
 from app.records import Problem, ProblemStyle
 from app.reward.drafts.drafting import program_in
 from app.reward.problems.early import check
@@ -43,6 +44,16 @@ def test_ours_are_those_to_train_on() -> None:
     (turn,) = problems[0].question
     assert turn["role"] == "user" and problems[0].given.prompt.strip() in turn["content"]
     assert problems[0].problem == problems[0].given
+
+
+def test_problems_of_the_project_are_found_and_known_as_its_own_from_any_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (named,) = laptop().grm.problems
+    at_home = load([named])
+    monkeypatch.chdir(tmp_path)
+    assert load([named]) == at_home and {one.given.source for one in at_home} == {given_source(named)}
+    assert num_problems([named]) == len(at_home) > 20
 
 
 def test_mbpp_is_its_training_split_and_shows_its_given_tests(tmp_path: Path) -> None:
