@@ -31,8 +31,9 @@ OTHERS_SECONDS = 30.0
 LOAD_SECONDS = 3600.0
 """How long its engine may take to start, weights that are still to be fetched included."""
 BUNDLE, BUNDLE_SECONDS = 16, 0.05
-"""Drafts that go to the consumer together, and how long after the last ones such are held back. Ray takes half a
-millisecond of the engine's process for each thing that it sends, a tenth of the time in which a card draws a draft."""
+"""Drafts that go to the consumer together, and how long after others have gone there a draft goes with fewer. Those
+that end together, fewer than a bundle, so wait for the next one to end. Ray takes half a millisecond of the engine's
+process for each thing that it sends, a tenth of the time in which a card draws a draft."""
 DRAFTS_AHEAD = 32 * BUNDLE
 CARD_BESIDE_TRAINER = 0.5
 """The share of a card that is reserved where a trainer reserves the rest. It is for scheduling alone: the two take
@@ -65,14 +66,7 @@ class Generator:
     # The underscore is Ray's: its documentation knows the limit under no other name.
     @ray.method(num_returns="streaming", _generator_backpressure_num_objects=DRAFTS_AHEAD // BUNDLE)
     def stream(self, prompts: Sequence[Prompt], sampling: Sampling, adapter: str) -> Iterator[list[Draft]]:
-        bundle, sent = list[Draft](), 0.0
-        for draft in self._engine.stream(prompts, sampling, adapter=adapter):
-            bundle.append(draft)
-            if len(bundle) >= BUNDLE or time.monotonic() - sent >= BUNDLE_SECONDS:
-                yield bundle
-                bundle, sent = [], time.monotonic()
-        if bundle:
-            yield bundle
+        yield from bundled(self._engine.stream(prompts, sampling, adapter=adapter))
 
     def score(self, pairs: Sequence[tuple[str, str]], adapter: str) -> list[list[float]]:
         return self._engine.score(pairs, adapter=adapter)
@@ -194,6 +188,23 @@ class GeneratorClient:
     def close(self) -> None:
         for actor in self._actors:
             ray.kill(actor)
+
+
+def bundled(drafts: Iterator[Draft]) -> Iterator[list[Draft]]:
+    """The same, the first by itself and then up to BUNDLE together. Those that came before an error come before it."""
+    bundle, sent = list[Draft](), 0.0
+    try:
+        for draft in drafts:
+            bundle.append(draft)
+            if len(bundle) >= BUNDLE or time.monotonic() - sent >= BUNDLE_SECONDS:
+                yield bundle
+                bundle, sent = [], time.monotonic()
+    except Exception:
+        if bundle:
+            yield bundle
+        raise
+    if bundle:
+        yield bundle
 
 
 def _count(drafts: Sequence[Draft]) -> None:

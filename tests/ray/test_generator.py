@@ -15,10 +15,10 @@ import ray
 import torch
 from transformers import AutoModelForCausalLM
 
-from actors.generator import DRAFTS_AHEAD, GeneratorClient, _places, cores_left
+from actors.generator import BUNDLE, BUNDLE_SECONDS, DRAFTS_AHEAD, GeneratorClient, _places, bundled, cores_left
 from app.errors import UserError
 from app.profiles import smoke
-from app.records import Draft, Prompt, Sampling
+from app.records import Draft, FinishReason, Prompt, Sampling
 from app.settings import SftSettings
 from app.training import lora
 from tests.processes import below
@@ -69,6 +69,34 @@ def test_a_generator_that_dies_while_it_loads_is_told_in_a_sentence(local_ray: N
         GeneratorClient(smoke().model, smoke().generation)
     killer.join()
     wait_until(lambda: free_cores() == 4)
+
+
+def drafts_of(pauses: Sequence[float], error: str = "") -> Iterator[Draft]:
+    """One after each pause, in seconds, and then an error."""
+    for number, seconds in enumerate(pauses):
+        time.sleep(seconds)
+        yield Draft(
+            problem_id=str(number), text="", num_prompt_tokens=1, num_tokens=1, mean_logprob=0.0,
+            finish_reason=FinishReason.STOP, adapter="", seed=0, sample=0,
+        )  # fmt: skip
+    if error:
+        raise MemoryError(error)
+
+
+def test_drafts_go_alone_where_they_come_slowly_and_in_bundles_where_they_come_fast() -> None:
+    slow, fast = [2 * BUNDLE_SECONDS] * 3, [0.0] * (2 * BUNDLE + 2)
+    assert [len(bundle) for bundle in bundled(drafts_of(slow))] == [1, 1, 1]
+    bundles = list(bundled(drafts_of(fast)))
+    assert len(bundles) <= 5 and max(map(len, bundles)) == BUNDLE
+    assert [draft.problem_id for bundle in bundles for draft in bundle] == [str(number) for number in range(len(fast))]
+
+
+def test_drafts_that_were_done_before_their_engine_failed_still_come() -> None:
+    seen: list[str] = []
+    with pytest.raises(MemoryError, match="of this engine"):
+        for bundle in bundled(drafts_of([0.0] * 8, "of this engine")):
+            seen += [draft.problem_id for draft in bundle]
+    assert seen == [str(number) for number in range(8)]
 
 
 @pytest.fixture(scope="module")

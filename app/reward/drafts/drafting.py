@@ -1,4 +1,5 @@
-"""Draw the drafts of problems and judge them while others are drawn, so that a kill loses only what is in flight.
+"""Draw the drafts of problems and judge them while others are drawn, so that a kill loses only what is in flight: at
+most UNREAD_PER_WORKER drafts a judge, and those that wait in the engine's stream.
 
 Each judged draft is appended to lines beside the Parquet file that holds them all in the end
 (`app.reward.drafts.files`); called again, only what is missing is drawn. A program with the same syntax tree as one of
