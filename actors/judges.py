@@ -4,6 +4,9 @@ A shell over `app.sandbox.supervisor`. The pool starts a worker when a job comes
 order of its jobs, lets only a few wait for each worker, goes on beside a slow one, and replaces a worker that ended,
 whatever ended it. Its jobs are tried again; the one that it was at is charged a try, and is given up after MAX_TRIES,
 so that a job that ends its judges costs no other job anything.
+
+Copies of a pool share the workers that were there when they were made. One of those that ended is started again by Ray,
+for all of them; whose job it was at nobody knows, so what a copy had there goes, uncharged, to a worker of its own.
 """
 
 import dataclasses
@@ -15,7 +18,7 @@ from threading import BoundedSemaphore
 from typing import Any, cast
 
 import ray
-from ray.exceptions import ObjectLostError, RayError, RayTaskError, TaskCancelledError
+from ray.exceptions import ActorUnavailableError, ObjectLostError, RayError, RayTaskError, TaskCancelledError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.names import named
@@ -71,7 +74,7 @@ class _Job:
 
 class JudgePool:
     """Implements `records.Judge` over the cluster. A copy in another process begins with the judges that are there, and
-    those that it starts end with it. Copies that judge at once have all judges in common."""
+    those that it starts itself end with it."""
 
     def __init__(self, settings: SandboxSettings, *, unsafe: bool = False, sharers: int = 1) -> None:
         """Starts the first judge, and where copies judge at once all of them. sharers: how many copies; the more, the
@@ -83,6 +86,8 @@ class JudgePool:
         self._most = settings.num_workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
         self._waiting_each = max(1, WAITING_PER_WORKER // sharers)
         self._workers: list[Any] = []
+        self._shared: frozenset[Any] = frozenset()
+        """Workers that other copies have too."""
         self._homes: dict[Any, str] = {}
         """The node of each, those that ended included."""
         self._load: list[int] = []
@@ -90,17 +95,21 @@ class JudgePool:
         self._sent: list[_Job] = []
         """Not collected yet, in the order in which they were sent."""
         self.num_replaced = 0
-        self._add_worker()
         try:
+            self._add_worker()
             ray.get(self._workers[0].ready.remote())
-        except Exception:
+            while sharers > 1 and len(self._workers) < self._most:
+                self._add_worker()
+        except BaseException:
             self._kill()
             raise
-        while sharers > 1 and len(self._workers) < self._most:
-            self._add_worker()
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_load": [0] * len(self._workers), "_sent": []}
+        return self.__dict__ | {
+            "_load": [0] * len(self._workers),
+            "_sent": [],
+            "_shared": frozenset(self._workers),
+        }
 
     def judge(self, problem: Problem, program: str) -> Verdict:
         return next(self.judge_all([(problem, [program])]))[0]
@@ -110,6 +119,7 @@ class JudgePool:
 
         A thread of its own asks for the jobs while workers are busy, so that a model that drafts is never held up by a
         few slow programs; no more than UNREAD_PER_WORKER a worker are waiting, under way or done before their turn.
+        What its source raises comes after the verdicts of all that it gave.
         """
         waiting: deque[_Job] = deque()
         most = UNREAD_PER_WORKER * self._most
@@ -120,8 +130,9 @@ class JudgePool:
             room.release()
             return verdicts
 
+        raised: list[BaseException] = []
         try:
-            for problem, programs in read_ahead(jobs, room):
+            for problem, programs in read_ahead(jobs, room, raised):
                 waiting.append(self._submit(problem, programs))
                 while waiting:
                     if self._is_done(waiting[0]) or len(waiting) >= most:
@@ -130,9 +141,11 @@ class JudgePool:
                         break
             while waiting:
                 yield first()
-        finally:  # the source of jobs failed, or nobody wants more: what waits is short and comes to its end
+        finally:  # nobody wants more: what waits is short and comes to its end
             for job in waiting:
                 self._forget(job.latest())
+        if raised:
+            raise raised.pop()
 
     def close(self) -> None:
         """End the workers and all that they started."""
@@ -151,17 +164,23 @@ class JudgePool:
     def _start(self) -> Any:
         cores = {node["NodeID"]: node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]}
         home = home_of_next(cores, [self._homes[worker] for worker in self._workers if worker in self._homes])
-        # No CPU is reserved: without a card the model decodes on all of them, and judging is short.
-        options = {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(home, soft=True)}
+        # No CPU is reserved: without a card the model decodes on all of them, and judging is short. Started again for
+        # copies that hold it; this pool ends one of its own that failed, and starts another.
+        where = NodeAffinitySchedulingStrategy(home, soft=True)
+        options = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": where}
         judge = cast(Any, Judge).options(name=named("judge"), **options).remote(self._settings, self._unsafe)
         self._homes[judge] = home
         return judge
 
-    def _submit(self, problem: Problem, programs: Sequence[str], tries: int = 1) -> _Job:
-        if min(self._load) > 0 and len(self._workers) < self._most:
+    def _submit(self, problem: Problem, programs: Sequence[str], tries: int = 1, *, apart: bool = False) -> _Job:
+        """apart: to a worker that no other copy has."""
+        own = [place for place, worker in enumerate(self._workers) if worker not in self._shared]
+        if not own if apart else min(self._load) > 0 and len(self._workers) < self._most:
+            own.append(len(self._workers))
             self._add_worker()
-        number, first = len(self._workers), os.getpid()  # copies begin with different ones
-        index = min(range(number), key=lambda place: (self._load[place], (place - first) % number))
+        number, first = len(self._workers), os.getpid()  # copies begin with different ones, as a rule
+        places = own if apart else range(number)
+        index = min(places, key=lambda place: (self._load[place], (place - first) % number))
         self._load[index] += 1
         actor = self._workers[index]
         reference = actor.judge.remote(problem, programs)
@@ -214,12 +233,17 @@ class JudgePool:
     def _try_again(self, job: _Job, failure: RayError) -> bool:
         """Send this job anew, and with it whatever else its worker left; False where it has had its tries."""
         ended = not isinstance(failure, JUDGE_LIVES)
+        if ended and job.actor in self._shared:
+            if not isinstance(failure, ActorUnavailableError):  # else Ray starts it again
+                self._replace(job)
+            self._send_again(job, job.tries, apart=True)
+            return True
         charged, *others = self._left_by(job.actor) if ended else [job]
         has_tries = charged.tries < MAX_TRIES
         if has_tries:
             time.sleep(PAUSE_SECONDS * charged.tries)
-        if ended and self._workers[job.worker] is job.actor:
-            self._replace(job.worker)
+        if ended:
+            self._replace(job)
         for lost in others:
             self._send_again(lost, lost.tries)
         if has_tries:
@@ -234,14 +258,16 @@ class JudgePool:
         jobs = [(job, _failure(job)) for job in self._sent if job.actor is actor]
         return [job for job, failure in jobs if failure and not isinstance(failure, JUDGE_LIVES)]
 
-    def _send_again(self, job: _Job, tries: int) -> None:
+    def _send_again(self, job: _Job, tries: int, *, apart: bool = False) -> None:
         self._forget(job)
-        job.again = self._submit(job.problem, job.programs, tries)
+        job.again = self._submit(job.problem, job.programs, tries, apart=apart)
 
-    def _replace(self, index: int) -> None:
-        self.num_replaced += 1
-        say("  a judge ended and is replaced; its problems are tried again")
-        self._workers[index] = self._start()
+    def _replace(self, job: _Job) -> None:
+        """Put a new worker into the place of this job's, unless another job's failure did."""
+        if self._workers[job.worker] is job.actor:
+            self.num_replaced += 1
+            say("  a judge ended and is replaced; its problems are tried again")
+            self._workers[job.worker] = self._start()
 
 
 def _counted(verdicts: list[Verdict]) -> list[Verdict]:

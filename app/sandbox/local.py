@@ -25,9 +25,9 @@ Job = TypeVar("Job")
 Outcome = TypeVar("Outcome")
 
 
-def read_ahead(jobs: Iterable[Job], room: BoundedSemaphore) -> Iterator[Job]:
-    """The same jobs, and then what their source raised. A thread of its own asks for them, so that a model that drafts
-    never waits for programs that take their time: each takes a place of `room`, which its user gives back.
+def read_ahead(jobs: Iterable[Job], room: BoundedSemaphore, raised: list[BaseException]) -> Iterator[Job]:
+    """The same jobs. A thread of its own asks for them, so that a model that drafts never waits for programs that take
+    their time: each takes a place of `room`, which its user gives back. What their source raises comes into `raised`.
 
     Where nobody wants more, that thread ends with the source's next job, and is not waited for.
     """
@@ -35,7 +35,6 @@ def read_ahead(jobs: Iterable[Job], room: BoundedSemaphore) -> Iterator[Job]:
     wanted = True
 
     def read() -> None:
-        raised: BaseException | None = None
         try:
             source = iter(jobs)
             while room.acquire() and wanted:
@@ -43,16 +42,14 @@ def read_ahead(jobs: Iterable[Job], room: BoundedSemaphore) -> Iterator[Job]:
         except StopIteration:
             pass
         except BaseException as error:
-            raised = error
+            raised.append(error)
         finally:
-            ready.put(_End(raised))
+            ready.put(_End())
 
-    Thread(target=read, daemon=True).start()
     try:
+        Thread(target=read, daemon=True).start()
         while not isinstance(job := ready.get(), _End):
             yield job
-        if job.raised:
-            raise job.raised
     finally:
         wanted = False
         with contextlib.suppress(ValueError):
@@ -60,8 +57,7 @@ def read_ahead(jobs: Iterable[Job], room: BoundedSemaphore) -> Iterator[Job]:
 
 
 class _End:
-    def __init__(self, raised: BaseException | None) -> None:
-        self.raised = raised
+    """After the last job."""
 
 
 class Judges:

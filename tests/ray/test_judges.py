@@ -177,22 +177,25 @@ def test_a_supervisor_that_dies_is_replaced_and_its_problems_are_tried_again(poo
     assert pool.num_replaced == 1
 
 
-def test_a_judge_that_dies_beside_a_slow_program_does_not_get_all_that_comes(pool: JudgePool) -> None:
+def test_a_judge_that_dies_beside_a_slow_program_does_not_get_all_that_comes(
+    pool: JudgePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     start_all(pool)
-    dead, most = pool._workers[1], 0
+    dead, held, submit = pool._workers[1], list[int](), pool._submit
 
-    def source() -> Iterator[tuple[Problem, list[str]]]:
-        nonlocal most
-        for number in range(40):
-            if number == 6:
-                ray.kill(dead)
-            yield problem(number), ["import time\ntime.sleep(2)\n" + SORT if number == 0 else SORT]
-            most = max(most, sum(job.actor is dead for job in pool._sent))
+    def submit_and_kill(*args: Any, **options: Any) -> Any:
+        if len(held) == 6:
+            ray.kill(dead)
+        job = submit(*args, **options)
+        held.append(sum(job.actor is dead for job in pool._sent))
+        return job
 
-    verdicts = pool.judge_all(source())
+    monkeypatch.setattr(pool, "_submit", submit_and_kill)
+    slow = "import time\ntime.sleep(2)\n" + SORT
+    verdicts = pool.judge_all([(problem(number), [SORT if number else slow]) for number in range(40)])
     assert next(verdicts)[0].problem_id == "0"
     assert [v[0].status for v in verdicts] == [Status.PASSED] * 39
-    assert most <= WAITING_PER_WORKER * NUM_WORKERS and pool.num_replaced == 1
+    assert max(held) <= WAITING_PER_WORKER * NUM_WORKERS and pool.num_replaced == 1
 
 
 def test_a_problem_whose_judges_always_die_is_masked_and_not_failed(
@@ -200,8 +203,8 @@ def test_a_problem_whose_judges_always_die_is_masked_and_not_failed(
 ) -> None:
     submit = pool._submit
 
-    def submit_and_kill(*args: object) -> object:
-        job = submit(*args)  # type: ignore[arg-type]
+    def submit_and_kill(*args: Any, **options: Any) -> Any:
+        job = submit(*args, **options)
         ray.kill(job.actor)
         return job
 
@@ -260,6 +263,39 @@ def test_a_job_that_ends_its_judges_costs_its_neighbours_nothing(fragile_pool: J
     assert fragile_pool._load == [0] and not fragile_pool._sent
 
 
+def test_a_job_that_ends_a_judge_of_several_copies_is_charged_and_none_of_another_copys(
+    local_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SandboxSettings(timeout_s=0.5, memory_bytes=MEMORY, num_workers=1)
+    actor: Any = ray.remote(Fragile)
+    monkeypatch.setattr(JudgePool, "_start", lambda self: actor.options(num_cpus=0, max_restarts=-1).remote(settings))
+    monkeypatch.setattr(judges, "MAX_TRIES", 2)
+    tries: list[int] = []
+    with contextlib.closing(JudgePool(settings, sharers=2)) as pool:
+        killer, other = (pickle.loads(pickle.dumps(pool)) for _ in range(2))
+        submit = other._submit
+
+        def counted(problem: Problem, programs: list[str], number: int = 1, **options: Any) -> Any:
+            tries.append(number)
+            return submit(problem, programs, number, **options)
+
+        monkeypatch.setattr(other, "_submit", counted)
+        names = ["killed", "after"]
+        jobs = ((dataclasses.replace(FIXTURE, id=name), [SORT]) for name in names)
+        waiting = killer._submit(*next(jobs))
+        judged = other.judge_all([(problem(number), [SORT]) for number in range(4)])
+        assert [verdicts[0].status for verdicts in judged] == [Status.PASSED] * 4
+        assert len(tries) > 4 and set(tries) == {1}
+        assert killer._result(waiting)[0].status == Status.INFRA
+        assert [verdicts[0].status for verdicts in killer.judge_all(jobs)] == [Status.PASSED]
+        assert killer._load == [0, 0] and not killer._sent
+        late = pickle.loads(pickle.dumps(pool))  # finds the judge that Ray started again
+        assert [one.judge(problem(9), SORT).status for one in (late, pool)] == [Status.PASSED] * 2
+        assert (len(late._workers), late.num_replaced, pool.num_replaced) == (1, 0, 0)
+        for copy in (killer, other):
+            copy.close()
+
+
 @pytest.mark.parametrize(
     ("error", "ends"),
     [
@@ -296,8 +332,10 @@ def test_a_source_that_fails_leaves_no_work_behind(lasting_pool: JudgePool) -> N
             yield problem(number), ["import time\ntime.sleep(0.2)\n" + SORT]
         raise LookupError("no more drafts")
 
+    judged: list[str] = []
     with pytest.raises(LookupError):
-        list(lasting_pool.judge_all(source()))
+        judged.extend(verdicts[0].status for verdicts in lasting_pool.judge_all(source()))
+    assert judged == [Status.PASSED] * 5
     for verdicts in lasting_pool.judge_all((problem(number), [SORT]) for number in range(9)):
         assert verdicts[0].status == Status.PASSED
         break  # nobody wants more
