@@ -4,6 +4,7 @@ vLLM looks for garbage three times while an engine starts and four times when it
 what the process has imported each search takes a third of a second to a second of a core.
 """
 
+import functools
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +15,17 @@ def own_garbage(is_start: bool) -> Iterator[None]:
     """Start or end an engine of this process in here. What is there before the first start is not looked at again; the
     engine's own objects are never frozen, so its weights go with it."""
     if is_start:
-        gc.collect()
-        gc.freeze()
+        gc.collect()  # the end of an engine that is garbage by now would take this one's process group along
+        _freeze()
     usual = gc.freeze, gc.unfreeze
     gc.freeze = gc.unfreeze = lambda: None
     try:
         yield
     finally:
         gc.freeze, gc.unfreeze = usual
+
+
+@functools.cache
+def _freeze() -> None:
+    """Once in a process: a cycle among what is frozen is never freed."""
+    gc.freeze()

@@ -14,14 +14,16 @@ Speculation with min_p or logit_bias: vLLM refuses such a request as long as spe
 verified without the two. Here nothing is guessed for it, and what it draws one by one goes by both.
 
 Guesses by n-grams: each engine compiled the search for them, two seconds of a core in its first answer. It is compiled
-once for all engines of an environment and kept beside vLLM's files, or under the user's cache.
+once for all engines of an environment, when the first one starts, and kept beside vLLM's files or in the user's cache.
 
 A card's kernels do the first two right, and its newer runner the third. Tests say when vLLM has mended its own.
 """
 
 import contextlib
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 from vllm.platforms import current_platform
@@ -61,13 +63,23 @@ class Worker(CPUWorker):
 
 
 def keep_compiled() -> None:
-    """Where no place for it can be written, each engine goes on compiling."""
+    """Where it can't be kept, or what was kept is damaged, this engine compiles it for itself."""
     # Here, since vLLM replaces kernels in all modules before it loads a model, and trips over one that numba loads.
+    from numba.core.caching import NullCache
     from vllm.v1.spec_decode import ngram_proposer as guesses
 
-    with contextlib.suppress(RuntimeError):
-        for function in (guesses.batch_propose_numba, guesses._find_longest_matched_ngram_and_propose_tokens):
+    kept = (guesses.batch_propose_numba, guesses._find_longest_matched_ngram_and_propose_tokens)
+    try:
+        for function in kept:
             function.enable_caching()
+        row, found = np.zeros((1, 2), dtype=np.int32), np.zeros(1, dtype=np.int32)
+        guesses.batch_propose_numba([0], np.ones(1, dtype=np.int32), row, 2, 2, 2, 2, row.copy(), found)
+    except Exception:  # numba lets errors of files through, and would do so in an answer
+        for function in kept:
+            place, function._cache = function.stats.cache_path, NullCache()
+            for file in Path(place).glob(f"*{function.__name__}*") if place else ():
+                with contextlib.suppress(OSError):
+                    file.unlink()
 
 
 def is_biased(params: SamplingParams) -> bool:

@@ -14,7 +14,7 @@ import importlib.util
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -212,7 +212,7 @@ class VllmEngine:
         self._limit = length_limit(self._settings, config)
         adapters = 0 if self._merges else self._num_places
         options = engine_arguments(self._model, self._settings, self._folder, config, adapters=adapters)
-        with own_garbage(is_start=True):
+        with nullcontext() if self._settings.use_gpu else own_garbage(is_start=True):
             return LLMEngine.from_engine_args(EngineArgs(**options))
 
     def _tokenise(self, text: str) -> list[int]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from types import SimpleNamespace
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -132,15 +133,30 @@ def test_nothing_is_guessed_for_a_request_with_a_bias_and_everything_for_the_oth
     assert drafts is not None and drafts.draft_token_ids == [[1, 2], [], [], [1, 2]]
 
 
-def test_the_search_for_guesses_is_compiled_once_for_all_engines() -> None:
+def kept_from_cache(monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the search, as another process would have it at the start of an engine, was compiled before."""
+    for name in ("_find_longest_matched_ngram_and_propose_tokens", "batch_propose_numba"):
+        function = getattr(ngram_proposer, name)
+        monkeypatch.setattr(ngram_proposer, name, numba.njit(**function.targetoptions)(function.py_func))
     keep_compiled()
     tokens, room = np.array([[7, 8, 9, 7, 8, 0, 0, 0]], dtype=np.int32), np.zeros((1, 2), dtype=np.int32)
     found = np.zeros(1, dtype=np.int32)
     search = ngram_proposer.batch_propose_numba
     search([0], np.array([5], dtype=np.int32), tokens, 2, 2, 8, 2, room, found)
     assert room[:, : found[0]].tolist() == [[9, 7]], "what followed the same two tokens"
-    assert list(Path(search.stats.cache_path).glob("*batch_propose_numba*.nbc"))
-    keep_compiled()
+    assert len(search.signatures) == 1, "what was tried at the start was of other types than an answer's"
+    return bool(search.stats.cache_hits)
+
+
+def test_the_search_for_guesses_is_compiled_once_for_all_engines_and_damage_costs_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(numba.core.config, "CACHE_DIR", str(tmp_path))
+    assert not kept_from_cache(monkeypatch) and kept_from_cache(monkeypatch)
+    (kept,) = tmp_path.rglob("*batch_propose_numba*.nbc")
+    kept.write_bytes(b"")
+    assert not kept_from_cache(monkeypatch)
+    assert not list(tmp_path.rglob("*batch_propose_numba*")), "the next engine keeps it anew"
 
 
 @pytest.mark.parametrize(
