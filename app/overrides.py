@@ -72,8 +72,8 @@ def read_yaml(path: Path, what: str, way_out: str) -> Any:
 
 
 def read_settings(model: type[T], path: Path, what: str, way_out: str) -> T:
-    """`parse_settings` of a YAML file, made once in a process for whoever reads the same text. Raises UserError as that
-    and `read_yaml` do."""
+    """`parse_settings` of a YAML file, the same object for whoever reads the same text in a process, and so not to be
+    changed. Raises UserError as that and `read_yaml` do."""
     with _told_of(what, way_out):
         text = path.read_text(encoding="utf-8")
     return cast(T, _settings_of(model, text, what, way_out))

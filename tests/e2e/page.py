@@ -44,15 +44,15 @@ class Page:
         wait_until(lambda: self._num_asked() > asked or self.text("#notice").strip())
 
     def watch_answer(self) -> None:
-        """From here on `num_lengths` counts how many lengths the conversation has had, however short each was there."""
+        """From here on `answer_texts` has all that the answer has been, however short each was there."""
         self.driver.execute_script(
-            "const lengths = window.lengths = new Set(), chat = document.querySelector('#chat');"
-            "new MutationObserver(() => lengths.add(chat.innerText.length))"
+            "const texts = window.texts = new Set(), chat = document.querySelector('#chat');"
+            "new MutationObserver(() => chat.querySelectorAll('.bot .prose').forEach(one => texts.add(one.innerText)))"
             ".observe(chat, {subtree: true, childList: true, characterData: true})"
         )
 
-    def num_lengths(self) -> int:
-        return int(self.driver.execute_script("return window.lengths.size"))
+    def answer_texts(self) -> list[str]:
+        return [text for text in self.driver.execute_script("return [...window.texts]") if text.strip(" \n…")]
 
     def _num_asked(self) -> int:
         return int(self.driver.execute_script("return document.querySelectorAll('#chat .user-row').length"))

@@ -606,7 +606,7 @@ def test_in_a_browser_a_question_streams_and_a_program_runs(serving: Serving, cl
         page.choose(SFT)
         page.watch_answer()
         page.ask("Write a Python function that adds two numbers.")
-        wait_until(lambda: page.num_lengths() > 3)
+        wait_until(lambda: len(page.answer_texts()) > 2)
         page.stop_answer()
         page.write_program("print(sum(int(word) for word in input().split()))")
         page.field("#given textarea").send_keys("20 22")

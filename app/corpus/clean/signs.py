@@ -109,6 +109,8 @@ def _signs_of(held: tuple[BenchmarkText, ...]) -> tuple[Signs, ...]:
         common = values[counts > (MAX_OF_PARTS if kind == "parts" else MAX_PROBLEMS)]
         for signs in made if len(common) else ():
             signs[kind] = np.setdiff1d(signs[kind], common, assume_unique=True)
+    for array in (array for signs in made for array in signs.values()):
+        array.flags.writeable = False  # everybody has the same
     return tuple(Signs(label=benchmark.problem_id, **signs) for benchmark, signs in zip(held, made, strict=True))
 
 

@@ -103,7 +103,10 @@ class Encoder:
 
 
 class PatientEncoder:
-    """As `Encoder`, which it makes when there is enough to encode. Made by `patient_encoder_of`."""
+    """As `Encoder`, which it makes when there is enough to encode. Made by `patient_encoder_of`.
+
+    Limit: the tokenizer, which belongs to everybody in the process, is set anew in each call for what special tokens
+    are; nobody else may use it in another thread meanwhile."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer, self._num_letters = tokenizer, 0
