@@ -1,58 +1,43 @@
 """The judges: a pool of Ray actors, each a sandbox supervisor, one a core at the most.
 
-A shell over `app.sandbox.supervisor`. The pool starts a worker when a job comes and all others have one, keeps the
-order of its jobs, lets only a few wait for each worker, goes on beside a slow one, and replaces a worker that ended,
-whatever ended it. Its jobs are tried again; the one that it was at is charged a try, and is given up after MAX_TRIES,
-so that a job that ends its judges costs no other job anything.
+The pool starts a worker when a job comes and all others have one, keeps the order of its jobs, lets only a few wait for
+each worker, goes on beside a slow one, and replaces a worker that ended, whatever ended it. Its jobs are tried again;
+the one that it was at is charged a try, and is given up after MAX_TRIES, so that a job that ends its judges costs no
+other job anything.
 
-Copies of a pool share the workers that were there when they were made. One of those that ended is started again by Ray,
-for all of them; whose job it was at nobody knows, so what a copy had there goes, uncharged, to a worker of its own.
+Copies of a pool share the workers that were there when they were made. One of those that ended is started again by Ray
+for all who judge at once, and left alone until then; whose job it was at nobody knows, so what a copy had there goes,
+uncharged, to a worker of its own.
 """
 
 import dataclasses
 import os
 import time
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from threading import BoundedSemaphore
-from typing import Any, cast
+from typing import Any
 
 import ray
 from ray.exceptions import ActorUnavailableError, ObjectLostError, RayError, RayTaskError, TaskCancelledError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from actors.names import named
+from actors.judge_actor import start_judge
 from app.errors import UserError
 from app.progress import say
 from app.records import Problem, Status, Verdict
 from app.running import metrics
 from app.sandbox.local import UNREAD_PER_WORKER, read_ahead
-from app.sandbox.supervisor import Supervisor
-from app.sandbox.tiers import confinement
 from app.settings import SandboxSettings
 
 WAITING_PER_WORKER = 3
 MAX_TRIES = 3
 PAUSE_SECONDS = 2.0
 """Before a job's second try, and twice as long before its third: a machine short of memory needs a moment."""
+RESTARTS = 10
+"""Of a shared judge by Ray; bounded, since one that is killed whenever it starts would be waited for without end."""
 JUDGE_LIVES = (RayTaskError, TaskCancelledError, ObjectLostError)
 """What a job can end with while its judge goes on. Any other error of Ray's says that the judge has ended: killed,
 preempted, out of memory, its node gone, never placed."""
-
-
-@ray.remote
-class Judge:
-    def __init__(self, settings: SandboxSettings, unsafe: bool) -> None:
-        self._supervisor = Supervisor(settings, confinement(unsafe=unsafe))
-
-    def ready(self) -> None:
-        """Return once the worker is made."""
-
-    def judge(self, problem: Problem, programs: Sequence[str]) -> list[Verdict]:
-        return [self._supervisor.judge(problem, program) for program in programs]
-
-    def close(self) -> None:
-        self._supervisor.close()
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -74,7 +59,7 @@ class _Job:
 
 class JudgePool:
     """Implements `records.Judge` over the cluster. A copy in another process begins with the judges that are there, and
-    those that it starts itself end with it."""
+    those that it starts itself end with it; they may be one more than there are cores."""
 
     def __init__(self, settings: SandboxSettings, *, unsafe: bool = False, sharers: int = 1) -> None:
         """Starts the first judge, and where copies judge at once all of them. sharers: how many copies; the more, the
@@ -87,7 +72,10 @@ class JudgePool:
         self._waiting_each = max(1, WAITING_PER_WORKER // sharers)
         self._workers: list[Any] = []
         self._shared: frozenset[Any] = frozenset()
-        """Workers that other copies have too."""
+        """Workers that others have too."""
+        self._resting: dict[int, Any] = {}
+        """Shared workers that Ray starts again, by place, and what comes when they are there."""
+        self._restarts = RESTARTS if sharers > 1 else 0
         self._homes: dict[Any, str] = {}
         """The node of each, those that ended included."""
         self._load: list[int] = []
@@ -103,13 +91,12 @@ class JudgePool:
         except BaseException:
             self._kill()
             raise
+        if sharers > 1:
+            self._shared, self._restarts = frozenset(self._workers), 0
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {
-            "_load": [0] * len(self._workers),
-            "_sent": [],
-            "_shared": frozenset(self._workers),
-        }
+        begins = {"_load": [0] * len(self._workers), "_sent": [], "_resting": {}}
+        return self.__dict__ | begins | {"_shared": frozenset(self._workers), "_restarts": 0}
 
     def judge(self, problem: Problem, program: str) -> Verdict:
         return next(self.judge_all([(problem, [program])]))[0]
@@ -162,25 +149,25 @@ class JudgePool:
         self._load.append(0)
 
     def _start(self) -> Any:
-        cores = {node["NodeID"]: node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]}
-        home = home_of_next(cores, [self._homes[worker] for worker in self._workers if worker in self._homes])
-        # No CPU is reserved: without a card the model decodes on all of them, and judging is short. Started again for
-        # copies that hold it; this pool ends one of its own that failed, and starts another.
-        where = NodeAffinitySchedulingStrategy(home, soft=True)
-        options = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": where}
-        judge = cast(Any, Judge).options(name=named("judge"), **options).remote(self._settings, self._unsafe)
+        homes = [self._homes[worker] for worker in self._workers if worker in self._homes]
+        judge, home = start_judge(self._settings, homes, unsafe=self._unsafe, restarts=self._restarts)
         self._homes[judge] = home
         return judge
 
     def _submit(self, problem: Problem, programs: Sequence[str], tries: int = 1, *, apart: bool = False) -> _Job:
-        """apart: to a worker that no other copy has."""
-        own = [place for place, worker in enumerate(self._workers) if worker not in self._shared]
-        if not own if apart else min(self._load) > 0 and len(self._workers) < self._most:
-            own.append(len(self._workers))
-            self._add_worker()
+        """apart: to a worker that nobody else has."""
+        self._look_after_the_resting()
         number, first = len(self._workers), os.getpid()  # copies begin with different ones, as a rule
-        places = own if apart else range(number)
-        index = min(places, key=lambda place: (self._load[place], (place - first) % number))
+        there = [
+            place
+            for place, worker in enumerate(self._workers)
+            if not (worker in self._shared if apart else place in self._resting)
+        ]
+        all_busy = not apart and number < self._most and all(self._load[place] for place in there)
+        if not there or all_busy:
+            self._add_worker()
+            there.append(number)
+        index = min(there, key=lambda place: (self._load[place], (place - first) % number))
         self._load[index] += 1
         actor = self._workers[index]
         reference = actor.judge.remote(problem, programs)
@@ -234,8 +221,7 @@ class JudgePool:
         """Send this job anew, and with it whatever else its worker left; False where it has had its tries."""
         ended = not isinstance(failure, JUDGE_LIVES)
         if ended and job.actor in self._shared:
-            if not isinstance(failure, ActorUnavailableError):  # else Ray starts it again
-                self._replace(job)
+            self._rest(job.worker, job.actor, failure)
             self._send_again(job, job.tries, apart=True)
             return True
         charged, *others = self._left_by(job.actor) if ended else [job]
@@ -243,7 +229,7 @@ class JudgePool:
         if has_tries:
             time.sleep(PAUSE_SECONDS * charged.tries)
         if ended:
-            self._replace(job)
+            self._replace(job.worker, job.actor)
         for lost in others:
             self._send_again(lost, lost.tries)
         if has_tries:
@@ -262,12 +248,27 @@ class JudgePool:
         self._forget(job)
         job.again = self._submit(job.problem, job.programs, tries, apart=apart)
 
-    def _replace(self, job: _Job) -> None:
-        """Put a new worker into the place of this job's, unless another job's failure did."""
-        if self._workers[job.worker] is job.actor:
+    def _rest(self, place: int, actor: Any, failure: RayError) -> None:
+        """Leave a shared worker that ended alone until it is there again; replace it where Ray starts it no more."""
+        if not isinstance(failure, ActorUnavailableError):
+            self._resting.pop(place, None)
+            self._replace(place, actor)
+        elif self._workers[place] is actor and place not in self._resting:
+            self._resting[place] = actor.ready.remote()
+
+    def _look_after_the_resting(self) -> None:
+        for place, back in list(self._resting.items()):
+            if ray.wait([back], timeout=0)[0]:
+                del self._resting[place]
+                if failure := _error(back):
+                    self._rest(place, self._workers[place], failure)
+
+    def _replace(self, place: int, actor: Any) -> None:
+        """Put a new worker into this one's place, unless that was done."""
+        if self._workers[place] is actor:
             self.num_replaced += 1
             say("  a judge ended and is replaced; its problems are tried again")
-            self._workers[job.worker] = self._start()
+            self._workers[place] = self._start()
 
 
 def _counted(verdicts: list[Verdict]) -> list[Verdict]:
@@ -276,17 +277,14 @@ def _counted(verdicts: list[Verdict]) -> list[Verdict]:
     return verdicts
 
 
-def home_of_next(cores: Mapping[str, float], homes: Iterable[str]) -> str:
-    """The node with the fewest judges for its cores: what reserves nothing, Ray would put anywhere. cores: by node;
-    homes: the node of each judge that is there."""
-    held = Counter(homes)
-    return min(cores, key=lambda node: (held[node] + 1) / (cores[node] or 1e-9))
-
-
 def _failure(job: _Job) -> RayError | None:
     """What came in place of its verdicts."""
+    return _error(job.reference)
+
+
+def _error(reference: Any) -> RayError | None:
     try:
-        ray.get(job.reference)
+        ray.get(reference)
     except RayError as error:
         return error
     return None

@@ -65,7 +65,7 @@ def evolve_on_ray(run: Run, around: Surroundings, origin: Path, *, with_trunk: b
     settings = around.profile.evolve
     if not can_share_locks():  # with which the writer of Tune's curves for TensorBoard starts
         os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # relative paths of the settings count from where this process is
+    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # relative paths of the settings mean in a trial what they mean here
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # else Tune draws tables, whatever `verbose` says
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # else it takes Control-C for the experiment's end
     # Tune's ids begin at random otherwise, and what is drawn by hash of an individual would differ from run to run.

@@ -68,18 +68,22 @@ def keep_compiled() -> None:
     from numba.core.caching import NullCache
     from vllm.v1.spec_decode import ngram_proposer as guesses
 
+    def search() -> None:
+        row, found = np.zeros((1, 2), dtype=np.int32), np.zeros(1, dtype=np.int32)
+        guesses.batch_propose_numba([0], np.ones(1, dtype=np.int32), row, 2, 2, 2, 2, row.copy(), found)
+
     kept = (guesses.batch_propose_numba, guesses._find_longest_matched_ngram_and_propose_tokens)
     try:
         for function in kept:
             function.enable_caching()
-        row, found = np.zeros((1, 2), dtype=np.int32), np.zeros(1, dtype=np.int32)
-        guesses.batch_propose_numba([0], np.ones(1, dtype=np.int32), row, 2, 2, 2, 2, row.copy(), found)
+        search()
     except Exception:  # numba lets errors of files through, and would do so in an answer
         for function in kept:
             place, function._cache = function.stats.cache_path, NullCache()
             for file in Path(place).glob(f"*{function.__name__}*") if place else ():
                 with contextlib.suppress(OSError):
                     file.unlink()
+        search()
 
 
 def is_biased(params: SamplingParams) -> bool:

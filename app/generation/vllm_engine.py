@@ -14,7 +14,7 @@ import importlib.util
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -148,7 +148,7 @@ class VllmEngine:
 
         # The kernels stay replaced; a second search for them through all modules trips over one that numba loads.
         type(current_platform).register_triton_kernel_overrides = staticmethod(lambda: None)
-        with own_garbage(is_start=False):
+        with own_garbage(is_start=False, use_gpu=self._settings.use_gpu):
             self._engine.engine_core.shutdown()
             self._engine, self._merged = None, adapter_version("")
             self._places.forget()
@@ -212,7 +212,7 @@ class VllmEngine:
         self._limit = length_limit(self._settings, config)
         adapters = 0 if self._merges else self._num_places
         options = engine_arguments(self._model, self._settings, self._folder, config, adapters=adapters)
-        with nullcontext() if self._settings.use_gpu else own_garbage(is_start=True):
+        with own_garbage(is_start=True, use_gpu=self._settings.use_gpu):
             return LLMEngine.from_engine_args(EngineArgs(**options))
 
     def _tokenise(self, text: str) -> list[int]:

@@ -50,6 +50,7 @@ def fit(
     """
     stop = work / "stop"
     stop.unlink(missing_ok=True)  # of a driver that was killed while it waited
+    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # relative paths of the settings mean in a worker what they mean here
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(LOOK_EVERY_S))
     if not joined_address():  # nobody takes this machine away with a warning: no process need look out for one
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")

@@ -22,7 +22,7 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from actors import judges
+from actors import judge_actor, judges
 from actors.judges import MAX_TRIES, WAITING_PER_WORKER, JudgePool
 from app.errors import UserError
 from app.evolution.pool import PooledJudge
@@ -74,10 +74,10 @@ def test_judges_are_dealt_to_nodes_by_their_cores_and_none_to_one_without() -> N
     homes: list[str] = []
     cores = {"head": 0.0, "small": 2.0, "large": 8.0}
     for _ in range(20):
-        homes.append(judges.home_of_next(cores, homes))
+        homes.append(judge_actor.home_of_next(cores, homes))
     assert sorted(homes) == ["large"] * 16 + ["small"] * 4
     del cores["large"]
-    assert judges.home_of_next(cores, homes) == "small"
+    assert judge_actor.home_of_next(cores, homes) == "small"
 
 
 def test_verdicts_come_in_the_order_of_the_problems(lasting_pool: JudgePool) -> None:
@@ -218,7 +218,7 @@ def test_a_problem_whose_judges_always_die_is_masked_and_not_failed(
 class Fragile:
     """A judge that a job's id can end, or fail, in the middle of it."""
 
-    def __init__(self, settings: SandboxSettings) -> None:
+    def __init__(self, settings: SandboxSettings, unsafe: bool) -> None:
         self._supervisor = Supervisor(settings)
 
     def ready(self) -> None: ...
@@ -242,8 +242,7 @@ class Fragile:
 @pytest.fixture
 def fragile_pool(local_ray: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[JudgePool]:
     settings = SandboxSettings(timeout_s=0.5, memory_bytes=MEMORY, num_workers=1)
-    actor: Any = ray.remote(Fragile)
-    monkeypatch.setattr(JudgePool, "_start", lambda self: actor.options(num_cpus=0).remote(settings))
+    monkeypatch.setattr(judge_actor, "Judge", ray.remote(Fragile))
     with contextlib.closing(JudgePool(settings)) as made:
         yield made
 
@@ -267,8 +266,7 @@ def test_a_job_that_ends_a_judge_of_several_copies_is_charged_and_none_of_anothe
     local_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = SandboxSettings(timeout_s=0.5, memory_bytes=MEMORY, num_workers=1)
-    actor: Any = ray.remote(Fragile)
-    monkeypatch.setattr(JudgePool, "_start", lambda self: actor.options(num_cpus=0, max_restarts=-1).remote(settings))
+    monkeypatch.setattr(judge_actor, "Judge", ray.remote(Fragile))
     monkeypatch.setattr(judges, "MAX_TRIES", 2)
     tries: list[int] = []
     with contextlib.closing(JudgePool(settings, sharers=2)) as pool:
@@ -294,6 +292,31 @@ def test_a_job_that_ends_a_judge_of_several_copies_is_charged_and_none_of_anothe
         assert (len(late._workers), late.num_replaced, pool.num_replaced) == (1, 0, 0)
         for copy in (killer, other):
             copy.close()
+
+
+def test_judges_that_are_killed_whenever_they_start_are_given_up(
+    local_ray: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    doom = tmp_path / "doom"
+
+    class Doomed(Fragile):
+        def __init__(self, settings: SandboxSettings, unsafe: bool) -> None:
+            if doom.exists():
+                os.kill(os.getpid(), signal.SIGKILL)
+            super().__init__(settings, unsafe)
+
+    monkeypatch.setattr(judge_actor, "Judge", ray.remote(Doomed))
+    monkeypatch.setattr(judges, "RESTARTS", 1)
+    monkeypatch.setattr(judges, "MAX_TRIES", 2)
+    with contextlib.closing(JudgePool(SETTINGS.model_copy(update={"num_workers": 1}), sharers=2)) as pool:
+        copy = pickle.loads(pickle.dumps(pool))
+        assert copy.judge(problem(0), SORT).status == Status.PASSED
+        doom.touch()
+        jobs = [(dataclasses.replace(FIXTURE, id=name), [SORT]) for name in ("killed", "second", "third")]
+        assert [verdicts[0].status for verdicts in copy.judge_all(jobs)] == [Status.INFRA] * 3
+        doom.unlink()
+        assert [one.judge(problem(1), SORT).status for one in (copy, pool)] == [Status.PASSED] * 2
+        copy.close()
 
 
 @pytest.mark.parametrize(
