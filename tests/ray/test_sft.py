@@ -3,6 +3,7 @@ since its checkpoint; what it says is shown."""
 
 import contextlib
 import io
+import os
 import random
 import threading
 from collections.abc import Callable
@@ -117,9 +118,13 @@ def test_two_workers_of_which_one_is_killed_train_the_adapter_that_one_process_t
         assert (tensor - theirs[name]).norm() <= 2e-3 * theirs[name].norm(), name
 
 
-def test_two_workers_with_half_a_model_each_know_of_each_others_documents(local_ray: None, tmp_path: Path) -> None:
-    """Half of all 64 documents is 32, of those that one worker saw it would be 16."""
-    changes = [*TWO_WORKERS, "sft.parallelism=fsdp", "sft.micro_batch=2", "sft.max_steps=null", "sft.epochs=3"]
+def test_two_workers_with_half_a_model_each_know_of_each_others_documents(
+    local_ray: None, smoke_model: Path, tmp_path: Path
+) -> None:
+    """Half of all 64 documents is 32, of those that one worker saw it would be 16. The model is named by a relative
+    path, which workers have to find as well."""
+    changes = ["model.source=path", f"model.name={os.path.relpath(smoke_model)}"]
+    changes += [*TWO_WORKERS, "sft.parallelism=fsdp", "sft.micro_batch=2", "sft.max_steps=null", "sft.epochs=3"]
     changes += ["sft.data_dropout=dbpd", "sft.checkpoint_every=100", "corpus.seq_len=32"]
     made = trained(tmp_path / "run", changes)
     metrics, meta = made.metrics, read_json(made.run.sft_meta)
