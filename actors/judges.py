@@ -6,8 +6,8 @@ the one that it was at is charged a try, and is given up after MAX_TRIES, so tha
 other job anything.
 
 Copies of a pool share the workers that were there when they were made. One of those that ended is started again by Ray
-for all who judge at once, and left alone until then; whose job it was at nobody knows, so what a copy had there goes,
-uncharged, to a worker of its own.
+for all who judge at once, RESTARTS times, and left alone until then; whose job it was at nobody knows, so what a copy
+had there goes, uncharged, to a worker of its own. Where Ray starts it no more each copy replaces it.
 """
 
 import dataclasses
@@ -36,8 +36,8 @@ PAUSE_SECONDS = 2.0
 RESTARTS = 10
 """Of a shared judge by Ray; bounded, since one that is killed whenever it starts would be waited for without end."""
 JUDGE_LIVES = (RayTaskError, TaskCancelledError, ObjectLostError)
-"""What a job can end with while its judge goes on. Any other error of Ray's says that the judge has ended: killed,
-preempted, out of memory, its node gone, never placed."""
+"""What a job can end with while its judge goes on. Any other error of Ray's says that the judge has ended or can't be
+reached: killed, preempted, out of memory, its node gone, never placed."""
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -74,8 +74,8 @@ class JudgePool:
         self._shared: frozenset[Any] = frozenset()
         """Workers that others have too."""
         self._resting: dict[int, Any] = {}
-        """Shared workers that Ray starts again, by place, and what comes when they are there."""
-        self._restarts = RESTARTS if sharers > 1 else 0
+        """Shared workers that Ray starts again, by place, and what says whether they are there."""
+        self._restarts = RESTARTS if sharers > 1 else 0  # copies that judge one after the other replace it at no cost
         self._homes: dict[Any, str] = {}
         """The node of each, those that ended included."""
         self._load: list[int] = []
@@ -128,7 +128,7 @@ class JudgePool:
                         break
             while waiting:
                 yield first()
-        finally:  # nobody wants more: what waits is short and comes to its end
+        finally:  # nobody wants more: what waits is short and comes to its end, if not to that of its worker
             for job in waiting:
                 self._forget(job.latest())
         if raised:
@@ -136,20 +136,24 @@ class JudgePool:
 
     def close(self) -> None:
         """End the workers and all that they started."""
-        ends = [worker.close.remote() for worker in self._workers]
+        ends = [worker.close.remote() for worker in self._all()]
         ray.wait(ends, num_returns=len(ends), timeout=10)
         self._kill()
 
     def _kill(self) -> None:
-        for worker in self._workers:
+        for worker in self._all():
             ray.kill(worker)
+
+    def _all(self) -> set[Any]:
+        """Those too that were replaced here, since Ray may have started them again for others."""
+        return {*self._workers, *self._shared}
 
     def _add_worker(self) -> None:
         self._workers.append(self._start())
         self._load.append(0)
 
-    def _start(self) -> Any:
-        homes = [self._homes[worker] for worker in self._workers if worker in self._homes]
+    def _start(self, instead_of: Any = None) -> Any:
+        homes = [self._homes[worker] for worker in self._workers if worker in self._homes and worker is not instead_of]
         judge, home = start_judge(self._settings, homes, unsafe=self._unsafe, restarts=self._restarts)
         self._homes[judge] = home
         return judge
@@ -233,7 +237,7 @@ class JudgePool:
         for lost in others:
             self._send_again(lost, lost.tries)
         if has_tries:
-            self._send_again(charged, charged.tries + 1)
+            self._send_again(charged, charged.tries + 1, apart=ended)  # it may end whoever gets it
         else:
             self._unload(charged)
         return has_tries or charged is not job
@@ -268,7 +272,7 @@ class JudgePool:
         if self._workers[place] is actor:
             self.num_replaced += 1
             say("  a judge ended and is replaced; its problems are tried again")
-            self._workers[place] = self._start()
+            self._workers[place] = self._start(actor)
 
 
 def _counted(verdicts: list[Verdict]) -> list[Verdict]:

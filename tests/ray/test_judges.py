@@ -284,9 +284,26 @@ def test_a_job_that_ends_a_judge_of_several_copies_is_charged_and_none_of_anothe
         judged = other.judge_all([(problem(number), [SORT]) for number in range(4)])
         assert [verdicts[0].status for verdicts in judged] == [Status.PASSED] * 4
         assert len(tries) > 4 and set(tries) == {1}
+        shared, places, submit_there = killer._workers[0], list[int](), killer._submit
+
+        def placed(*args: Any, **options: Any) -> Any:
+            job = submit_there(*args, **options)
+            places.append(job.worker)
+            return job
+
+        monkeypatch.setattr(killer, "_submit", placed)
         assert killer._result(waiting)[0].status == Status.INFRA
+        assert places == [1, 1], "it is kept from the judge of all"
         assert [verdicts[0].status for verdicts in killer.judge_all(jobs)] == [Status.PASSED]
         assert killer._load == [0, 0] and not killer._sent
+        assert killer.__getstate__()["_resting"] == {}
+        deadline = time.monotonic() + 30
+        while killer._resting:
+            assert time.monotonic() < deadline, "the judge that Ray started again is not taken back"
+            assert killer.judge(problem(8), SORT).status == Status.PASSED
+        both = [killer._submit(problem(number), [SORT]) for number in range(2)]
+        assert {job.worker for job in both} == {0, 1} and killer._workers[0] is shared
+        assert [killer._result(job)[0].status for job in both] == [Status.PASSED] * 2
         late = pickle.loads(pickle.dumps(pool))  # finds the judge that Ray started again
         assert [one.judge(problem(9), SORT).status for one in (late, pool)] == [Status.PASSED] * 2
         assert (len(late._workers), late.num_replaced, pool.num_replaced) == (1, 0, 0)
@@ -385,9 +402,9 @@ def test_a_node_that_can_not_confine_says_so_in_one_sentence(
 
     start = JudgePool._start
 
-    def start_there(self: JudgePool) -> Any:
+    def start_there(self: JudgePool, *instead: Any) -> Any:
         """The first judge finds a node that can confine, the second does not."""
-        return start(self) if can_first and not self._workers else Unconfined.options(num_cpus=0).remote()
+        return start(self, *instead) if can_first and not self._workers else Unconfined.options(num_cpus=0).remote()
 
     monkeypatch.setattr(JudgePool, "_start", start_there)
     with pytest.raises(Exception) as caught, contextlib.closing(JudgePool(SandboxSettings(num_workers=2))) as pool:
