@@ -21,6 +21,8 @@ PLACES_BY_CHANCE = (
     "now.json",
 )
 """Ray's and TensorBoard's own files, and pictures, whose figures are compared where they come from."""
+POOL = "evolve/pool/verdicts-"
+"""Verdicts by who judged first, compared as one: after a kill Tune may let another trial begin."""
 UNLIKE = ("stages", "deadlines", "peak_memory_bytes", "run_id")
 """Of run.json: times, memory and the run's name."""
 TOLD_TIMES = re.compile(r"made 20|tokens/s| took \d|\d s\b|GiB|^\| [\w ]+ \| \d+ \|( [\w. ]* \|)?$")
@@ -33,16 +35,22 @@ def differences(one: Path, other: Path) -> list[str]:
     found = [f"only one has {name}" for name in sorted(ours.keys() ^ theirs.keys())]
     for name in sorted(ours.keys() & theirs.keys()):
         found += [f"{name}: {what}" for what in _compared(_read(ours[name], one), _read(theirs[name], other), "")]
-    return found
+    return found + [f"{POOL}: {what}" for what in _compared(_verdicts(one), _verdicts(other), "")]
 
 
 def _files(root: Path) -> dict[str, Path]:
     found = {}
     for path in root.rglob("*"):
         name = path.relative_to(root).as_posix()
-        if path.is_file() and not any(place in name for place in PLACES_BY_CHANCE):
+        if path.is_file() and not any(place in name for place in (*PLACES_BY_CHANCE, POOL)):
             found[name] = path
     return found
+
+
+def _verdicts(root: Path) -> list[dict[str, Any]]:
+    """Of all files; one that was come to twice is there twice."""
+    rows = [row for path in root.glob(f"{POOL}*.jsonl") for row in _read(path, root)]
+    return sorted(rows, key=lambda row: row["key"])
 
 
 def _read(path: Path, root: Path) -> Any:
