@@ -84,6 +84,8 @@ def _shares(problems: Sequence[Asked], weights: Mapping[str, float]) -> list[flo
         raise ValueError(f"no problem comes up by the weights {held[:9]}: give finite ones of 0 or more, one above 0")
     if len(set(held)) == 1:
         return [1.0] * len(held)
+    _, power = math.frexp(max(held))  # by a power of two, which rounds nothing: no mean is 0 or beyond all floats
+    held = [math.ldexp(weight, -power) for weight in held]
     mean = math.fsum(held) / len(held)
     return [weight / mean for weight in held]
 
