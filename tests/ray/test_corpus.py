@@ -1,6 +1,7 @@
 """The corpus build on a real cluster: whoever dies in the middle, the bytes are those of an undisturbed build."""
 
 import ast
+import errno
 import os
 import shutil
 import signal
@@ -23,6 +24,7 @@ from app.corpus.rows import assemble as assembling
 from app.corpus.rows.assemble import AssembleJob, _assembled, assemble_shards
 from app.errors import UserError
 from app.evaluation.suites import humaneval
+from app.files.errors import sentence_of
 from app.files.json_files import read_json
 from app.overrides import with_overrides
 from app.profiles import smoke
@@ -316,3 +318,28 @@ def test_a_worker_that_dies_while_it_packs_is_replaced_and_a_shard_that_kills_ea
             with pytest.raises(UserError, match="shard 1 killed its worker 3 times: .*more memory"):
                 assemble_shards(jobs, 1)
     assert (tmp_path / "work/died").read_text() == "x" * (deaths if deaths < TRIES else 2 * TRIES)
+
+
+def assemble_on_a_full_disk(row: dict[str, AssembleJob]) -> dict[str, Any]:
+    """`_assembled`, where a disk fills without the system's word on which file."""
+
+    def assemble(job: AssembleJob) -> Numbered:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    real, assembling.assemble_shard = assembling.assemble_shard, assemble  # type: ignore[assignment]
+    try:
+        return _assembled(row)
+    finally:
+        assembling.assemble_shard = real
+
+
+def test_a_disk_that_fills_while_shards_are_packed_is_told_in_its_own_words(
+    local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(assembling, "_assembled", assemble_on_a_full_disk)
+    with pytest.raises(OSError) as caught:
+        assemble_shards(packing_jobs(tmp_path), 1)
+    assert sentence_of(caught.value) == (
+        "the run directory can't be written (No space left on device): free space or give another --run"
+    )
+    assert "Traceback" not in capfd.readouterr().err

@@ -63,7 +63,6 @@ def assemble_shards(jobs: Sequence[AssembleJob], at_once: int | None) -> list[Sh
     """
     import ray.data
 
-    ray.data.DataContext.get_current().raise_original_map_exception = True  # a full disk is told as such
     for job in jobs:
         _tries(job).unlink(missing_ok=True)
     rows = ray.data.from_items([{"job": job} for job in jobs], override_num_blocks=len(jobs))
@@ -71,15 +70,24 @@ def assemble_shards(jobs: Sequence[AssembleJob], at_once: int | None) -> list[Sh
     counts: list[ShardCounts] = []
     with progress("corpus, assemble", len(jobs), "shards") as update:
         for row in stream.iter_rows():
-            counts.append(row["counts"])
+            if isinstance(row["made"], Exception):
+                raise row["made"]
+            counts.append(row["made"])
             update(len(counts))
     return sorted(counts, key=lambda shard: shard.index)
 
 
-def _assembled(row: dict[str, AssembleJob]) -> dict[str, ShardCounts]:
-    """Assemble one shard as a task of Ray Data, which repeats a task whose worker died without end: so tries are
-    counted in a file."""
-    job = row["job"]
+def _assembled(row: dict[str, AssembleJob]) -> dict[str, ShardCounts | Exception]:
+    """Assemble one shard as a task of Ray Data. What it raises is handed over as it is: Ray Data would add advice of
+    its own to the words and log a traceback."""
+    try:
+        return {"made": _packed(row["job"])}
+    except Exception as error:
+        return {"made": error}
+
+
+def _packed(job: AssembleJob) -> ShardCounts:
+    """Ray Data repeats a task whose worker died without end, so tries are counted in a file."""
     with open(_tries(job), "a") as file:
         file.write(".")
         if file.tell() > TRIES:
@@ -87,7 +95,7 @@ def _assembled(row: dict[str, AssembleJob]) -> dict[str, ShardCounts]:
                 f"packing shard {job.index} killed its worker {TRIES} times: give the machine more memory, or run "
                 "fewer jobs at once (corpus.num_workers), and start again"
             )
-    return {"counts": assemble_shard(job)}
+    return assemble_shard(job)
 
 
 def _tries(job: AssembleJob) -> Path:
