@@ -34,7 +34,7 @@ MAX_TRIES = 3
 PAUSE_SECONDS = 2.0
 """Before a job's second try, and twice as long before its third: a machine short of memory needs a moment."""
 RESTARTS = 10
-"""Of a shared judge by Ray; bounded, since one that is killed whenever it starts would be waited for without end."""
+"""How often Ray starts a shared judge again. Without a bound, one that dies at each start is waited for forever."""
 JUDGE_LIVES = (RayTaskError, TaskCancelledError, ObjectLostError)
 """What a job can end with while its judge goes on. Any other error of Ray's says that the judge has ended or can't be
 reached: killed, preempted, out of memory, its node gone, never placed."""
@@ -75,7 +75,7 @@ class JudgePool:
         """Workers that others have too."""
         self._resting: dict[int, Any] = {}
         """Shared workers that Ray starts again, by place, and what says whether they are there."""
-        self._restarts = RESTARTS if sharers > 1 else 0  # copies that judge one after the other replace it at no cost
+        self._restarts = RESTARTS if sharers > 1 else 0  # one copy at a time replaces what ended
         self._homes: dict[Any, str] = {}
         """The node of each, those that ended included."""
         self._load: list[int] = []
@@ -128,7 +128,7 @@ class JudgePool:
                         break
             while waiting:
                 yield first()
-        finally:  # nobody wants more: what waits is short and comes to its end, if not to that of its worker
+        finally:  # nobody wants more: what waits is short and comes to its end
             for job in waiting:
                 self._forget(job.latest())
         if raised:

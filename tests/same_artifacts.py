@@ -48,7 +48,7 @@ def _files(root: Path) -> dict[str, Path]:
 
 
 def _verdicts(root: Path) -> list[dict[str, Any]]:
-    """Of all files; one that was come to twice is there twice."""
+    """Of all files together, in the order of their keys. A program that was judged twice is there twice."""
     rows = [row for path in root.glob(f"{POOL}*.jsonl") for row in _read(path, root)]
     return sorted(rows, key=lambda row: row["key"])
 

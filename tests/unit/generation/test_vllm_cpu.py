@@ -137,7 +137,7 @@ def kept_from_cache(monkeypatch: pytest.MonkeyPatch) -> bool:
     """Whether the search, as another process would have it at the start of an engine, was compiled before."""
     for name in ("_find_longest_matched_ngram_and_propose_tokens", "batch_propose_numba"):
         function = getattr(ngram_proposer, name)
-        monkeypatch.setattr(ngram_proposer, name, numba.njit(**function.targetoptions)(function.py_func))
+        monkeypatch.setattr(ngram_proposer, name, numba.jit(**function.targetoptions)(function.py_func))
     keep_compiled()
     tokens, room = np.array([[7, 8, 9, 7, 8, 0, 0, 0]], dtype=np.int32), np.zeros((1, 2), dtype=np.int32)
     found = np.zeros(1, dtype=np.int32)
