@@ -154,7 +154,7 @@ ENDS = {
     "": "wrong_answer",
     "os._exit(37)": "exit code 37",
     "while True: pass": "timeout",
-    "[bytearray(1 << 28) for _ in range(99)]": "memory",
+    "[bytes(1 << 28) for _ in range(99)]": "memory",
 }
 """How the draft that left something ends, and what its verdict says if it came so far."""
 PROBLEMS: dict[str, Problem] = {
