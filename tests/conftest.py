@@ -51,8 +51,8 @@ GROUPS = {"late": LATE, "Ray": ON_RAY, "vLLM": ("unit/generation/test_vllm",)}
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
     """What collecting the tests makes is there to the end: garbage is looked for afterwards, once, and where all tests
-    are collected never again among what is left. A generator of Hypothesis's own is registered before: it would not see
-    who holds it."""
+    are collected never again among what is left, and seldom among what they make. A generator of Hypothesis's own is
+    registered before: it would not see who holds it."""
     gc.disable()
     try:
         return (yield)
@@ -62,6 +62,7 @@ def pytest_collection() -> Generator[None, object, object]:
         if "hypothesis" in sys.modules:
             with sys.modules["hypothesis.internal.entropy"].deterministic_PRNG():
                 gc.freeze()
+        gc.set_threshold(10_000)
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist then puts the groups into the tests' names

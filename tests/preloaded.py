@@ -40,4 +40,5 @@ for module in pkgutil.walk_packages(ray.dashboard.modules.__path__, "ray.dashboa
 tasks_of()  # our own problems, which most stages read
 confinement(unsafe=True)  # what programs may read, and what keeps them from the rest: three processes to find out
 gc.freeze()  # who is forked looks for garbage among its own objects, and copies no others by it
+gc.set_threshold(10_000)  # and seldom: most of them live for seconds
 gc.enable()
