@@ -92,9 +92,10 @@ def keep_in_memory(view: View) -> None:
 
 
 def _interpreter() -> str:
-    """This interpreter without its virtual environment. Started by another user, sys.executable may be out of reach."""
+    """This interpreter without its virtual environment, of which sys.executable may be a copy; started by another user,
+    it may be out of reach."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    places = (os.path.realpath(sys.executable), os.path.join(sys.base_prefix, "bin", version))
+    places = (os.path.join(sys.base_prefix, "bin", version), os.path.realpath(sys.executable))
     return next((place for place in places if os.access(place, os.X_OK)), "/proc/self/exe")
 
 

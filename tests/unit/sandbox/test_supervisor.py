@@ -3,8 +3,10 @@
 import dataclasses
 import json
 import os
+import subprocess
 import sys
 import sysconfig
+import venv
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -236,6 +238,25 @@ def test_installed_packages_and_the_benchmarks_in_them_are_out_of_reach(supervis
         with Supervisor(SETTINGS, confined) as made:
             verdict = made.judge(FIXTURE, looks + SORT)
             assert verdict.status == Status.PASSED, (confined, verdict)
+
+
+def test_an_environment_that_has_a_copy_of_python_shows_its_packages_no_more_than_others(tmp_path: Path) -> None:
+    """`python -m venv --copies`: bubblewrap showed that whole environment, and none of the standard library."""
+    venv.create(tmp_path / "env", symlinks=False, with_pip=False)
+    reads = f"try: raise SystemExit(open({str(tmp_path / 'env/pyvenv.cfg')!r}).read())\nexcept OSError: pass\n"
+    program = f"import ast\n{reads}{SORT}"
+    code = (
+        "import sys\nfrom app.sandbox import tiers\nfrom tests.unit.sandbox.test_supervisor import *\n"
+        "for bubblewrap in (False, True) if tiers._bubblewrap_works() else (False,):\n"
+        "    confined = Confinement(landlock=not bubblewrap, bubblewrap=bubblewrap, tier='B' if bubblewrap else 'A')\n"
+        "    with Supervisor(SETTINGS, confined) as made:\n"
+        "        verdict = made.judge(FIXTURE, sys.argv[1])\n"
+        "        assert verdict.status == Status.PASSED, (confined, verdict)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in (str(ROOT), *sys.path) if path)}
+    command = [tmp_path / "env/bin/python", "-c", code, program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_script_may_end_itself_and_its_streams(supervisor: Supervisor) -> None:
