@@ -54,15 +54,17 @@ def connected(settings: ClusterSettings) -> Iterator[str]:
         logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
         choose_temporary_folder()
         make_private_token()
-        context = ray.init(
-            address="local",
-            num_cpus=settings.num_cpus,
-            object_store_memory=settings.object_store_bytes,
-            _plasma_directory=object_store_folder(settings.object_store_bytes),
-            include_dashboard=settings.dashboard,
-            logging_level=logging.WARNING,
-            log_to_driver=False,
-        )
+        store = object_store_folder(settings.object_store_bytes)
+        with watched(""):  # where Ray's head is lost while it starts, `ray.init` ends this process without a word
+            context = ray.init(
+                address="local",
+                num_cpus=settings.num_cpus,
+                object_store_memory=settings.object_store_bytes,
+                _plasma_directory=store,
+                include_dashboard=settings.dashboard,
+                logging_level=logging.WARNING,
+                log_to_driver=False,
+            )
         where = f", dashboard at http://{context.dashboard_url} (token: `ray get-auth-token`)"
         say("started Ray on this machine" + (where if context.dashboard_url else ""))
     interrupt_by_sigterm()

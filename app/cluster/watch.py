@@ -12,6 +12,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+import psutil
+
 from app.errors import first_line
 
 LOOK_EVERY_S = 1.0
@@ -25,7 +27,8 @@ AGAIN = "give the same command again to go on (`pipeline` with --resume)"
 
 @contextlib.contextmanager
 def watched(joined: str) -> Iterator[None]:
-    """Watch the Ray that this process is connected to. joined: a cluster's address; empty for one of this process."""
+    """Watch the Ray that this process is connected to. joined: a cluster's address; empty for one that this process has
+    started, or starts in the block."""
     ended = threading.Event()
     look, every = (_Joined(joined), ASK_EVERY_S) if joined else (_lost_here, LOOK_EVERY_S)
     thread = threading.Thread(target=_watch, args=(look, every, ended), name="watch-ray", daemon=True)
@@ -71,8 +74,18 @@ def _lost_here() -> str:
     import ray
 
     node = ray._private.worker._global_node
-    gone = [name for name, _ in node.dead_processes() if name in HEAD] if node else []
+    gone = [name for name, _ in node.dead_processes() if name in HEAD] if node else _ended_children()
     return f"Ray's {gone[0]} on this machine has ended, most often for lack of memory" if gone else ""
+
+
+def _ended_children() -> list[str]:
+    """While Ray starts there is no node yet, and nobody has asked how they ended."""
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if child.status() == psutil.STATUS_ZOMBIE and child.name() in HEAD:
+                found.append(child.name())
+    return found
 
 
 class _Joined:

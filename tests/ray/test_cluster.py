@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 import ray
 
@@ -65,6 +66,27 @@ def join(tmp_path: Path) -> Callable[..., Joined]:
         return Joined(process.exitcode, log.read_text().strip().splitlines()[-1])
 
     return call
+
+
+@pytest.mark.parametrize("part", ["gcs_server", "raylet"])
+def test_a_head_that_is_lost_while_ray_starts_is_said_at_once(part: str, tmp_path: Path) -> None:
+    """Ray would wait for a minute, and then end the command without a word. (Of a GCS that ends before it has a port
+    Ray lets nobody know for half a minute.)"""
+    log = tmp_path / "log"
+    env = os.environ | {"RAY_ADDRESS": "local"}
+    process = commands.started([], env, [log, log], module="tests.ray.join")
+    assert process.pid
+    found, start = dict[str, psutil.Process](), time.monotonic()
+    while "raylet" not in found:
+        assert process.exitcode is None and time.monotonic() < start + 60, log.read_text()
+        found = {child.name(): child for child in psutil.Process(process.pid).children()}
+    found[part].kill()
+    process.join(timeout=30)
+    process.kill()
+    process.join()
+    assert process.exitcode == 2, log.read_text()
+    said = f"pocketcoder: Ray's {part} on this machine has ended, most often for lack of memory: give the same command"
+    assert said in log.read_text() and "Traceback" not in log.read_text()
 
 
 @pytest.fixture
