@@ -107,7 +107,8 @@ def test_each_generation_has_a_whole_lineage_and_equal_tokens(evolved: Run) -> N
     for life in lineage:
         one = lived[life.id, life.generation]
         assert one.config == life.config["genome"]
-        assert 0.5 < (one.drawn_tokens + one.learnt_tokens) / 4000 < 1.5, one.why_ended
+        # a step that has begun is taken to its end, and two or three of them spend all tokens
+        assert 0.5 < (one.drawn_tokens + one.learnt_tokens) / 4000 < 2.0, one.why_ended
         child = life.replaced_by
         assert child is None or (child.id, 2) in lived and child.config["genome"] != life.config["genome"]
     assert [life.outcome for life in lineage[:4]].count(Outcome.REPLACED) == 2, "where nothing has to be better"
