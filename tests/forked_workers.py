@@ -82,11 +82,9 @@ def fork_for_all(listener: socket.socket, imported_under: Mapping[str, str], imp
 
     parent = multiprocessing.parent_process()
     assert parent is not None
-    gc.disable()
     for name in imports:
         importlib.import_module(name)
     gc.freeze()
-    gc.enable()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody here waits for the workers
     while parent.sentinel not in select.select([listener, parent.sentinel], [], [])[0]:
         client, _ = listener.accept()

@@ -79,7 +79,8 @@ def _lost_here() -> str:
 
 
 def _ended_children() -> list[str]:
-    """While Ray starts there is no node yet, and nobody has asked how they ended."""
+    """Names of HEAD's processes that have ended while `ray.init` still runs, and there is no node to ask. They are
+    children of this process, and zombies until it asks how they ended."""
     found = []
     for child in psutil.Process().children():
         with contextlib.suppress(psutil.Error):

@@ -9,6 +9,9 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_USUAL = gc.collect, gc.freeze, gc.unfreeze
+"""Taken here, so that two engines that start at the same time leave them as they were."""
+
 
 @contextmanager
 def own_garbage(*, is_start: bool, use_gpu: bool) -> Iterator[None]:
@@ -21,12 +24,11 @@ def own_garbage(*, is_start: bool, use_gpu: bool) -> Iterator[None]:
     if is_start:
         gc.collect()  # the end of an engine that is garbage by now would take this one's process group along
         _freeze()
-    usual = gc.collect, gc.freeze, gc.unfreeze
-    gc.collect, gc.freeze, gc.unfreeze = lambda *_: 0, lambda: None, lambda: None
+    gc.collect, gc.freeze, gc.unfreeze = lambda generation=2: 0, lambda: None, lambda: None
     try:
         yield
     finally:
-        gc.collect, gc.freeze, gc.unfreeze = usual
+        gc.collect, gc.freeze, gc.unfreeze = _USUAL
         if not is_start:
             gc.collect()
 

@@ -92,8 +92,8 @@ def keep_in_memory(view: View) -> None:
 
 
 def _interpreter() -> str:
-    """This interpreter without its virtual environment, of which sys.executable may be a copy; started by another user,
-    it may be out of reach."""
+    """The interpreter that this virtual environment was made with. sys.executable may be a copy of it inside of the
+    environment, and out of reach for a process that another user started."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     places = (os.path.join(sys.base_prefix, "bin", version), os.path.realpath(sys.executable))
     return next((place for place in places if os.access(place, os.X_OK)), "/proc/self/exe")

@@ -33,11 +33,9 @@ def _take(environment: dict[str, str]) -> None:
     """The process that forks was begun under an earlier one. What a served engine spawns finds vLLM imported."""
     os.environ.update(environment)
     os.environ |= QUIET
-    gc.disable()
     for name in ("app.generation.vllm_cpu", "vllm.engine.arg_utils", "vllm.v1.engine.async_llm"):
         importlib.import_module(name)
     gc.freeze()
-    gc.enable()
     fork_in_advance()
 
 
