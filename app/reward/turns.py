@@ -25,8 +25,9 @@ def take_turns(profile: Profile) -> bool:
 
 
 def asleep_gib(profile: Profile) -> float:
-    """What the engine keeps of the card while the trainer works."""
-    return ASLEEP_GIB if profile.generation.engine == "vllm" else CONTEXT_GIB
+    """What the engines keep of the card while the trainer works."""
+    each = ASLEEP_GIB if profile.generation.engine == "vllm" else CONTEXT_GIB
+    return each * profile.generation.engines_per_card
 
 
 def trainer_gib(profile: Profile) -> float:
