@@ -3,19 +3,19 @@
 Each round draws the same drafts of the same problems twice, alone (`Generator.generate`) and as self-reward draws them
 (`app.reward.drafts.drafting.judged_drafts`), the order turned round after each. A rate counts the tokens until the last
 draft is there; what is judged after that is told apart, since a step waits for it too. The prompts are shown to the
-engine before each way, so that neither is timed with their first reading, which vLLM keeps. One JSON line an engine and
-arrangement, each in a process of its own: the ratio of a round is beside / alone, and 0.9 of the stand-alone rate is
-what is asked.
+engine before each way, so that neither is timed with their first reading, which vLLM keeps. One JSON line an engine,
+arrangement and number of judges, an engine's in a process of its own: the ratio of a round is beside / alone, and 0.9
+of the stand-alone rate is what is asked.
 
     ray        as `python -m app grm` draws: the Generator's actor and the pool of judges on a local Ray of its own,
                which ends with the process
     process    as `benchmarks.reward` draws, without Ray: the engine in the process that asks, the judges in another
 
 Run: python -m benchmarks.drafting --problems FILE [--model FOLDER --gpu] [--engines vllm,transformers] [--rounds 4]
-    [--arrangements ray,process] [--set sandbox.num_workers=14]
+    [--arrangements ray,process] [--judges 14,8]
 FILE: what `app.reward.problems.store` wrote. Of Ray the plain package with pandas is enough. Limits: without a card the
-engine takes every core, so whatever the judges take is the engine's loss; the judges take a core each
-(sandbox.num_workers), and on a card the engine's own process needs one or two beside them. Ray's workers give way to
+engine takes every core, so whatever the judges take is the engine's loss; the judges take a core each, and on a card
+the engine's own process needs one or two beside them. Ray's workers give way to
 whatever else the machine does, unless RAY_worker_niceness=0 and OMP_WAIT_POLICY=PASSIVE are set.
 """
 
@@ -27,11 +27,10 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 from app.corpus.draws import by_hash
 from app.hardware import num_cores
@@ -45,35 +44,49 @@ from app.reward.records import TrainingProblem
 from app.reward.turns import engine_settings
 from app.sandbox.apart import JudgesApart
 from app.sandbox.tiers import confinement
-from app.settings import Profile
+from app.settings import Profile, SandboxSettings
+from app.stage_settings.grm import GrmSettings
 from benchmarks.engines import Apart
 from benchmarks.reward import profile_of
 from benchmarks.sft_arms import engine_of
 
+JudgesOf = Callable[[int | None], AbstractContextManager[Judge]]
+"""So many judges."""
+
 
 @contextmanager
-def on_ray(profile: Profile) -> Iterator[tuple[Generator, Judge]]:
+def on_ray(profile: Profile) -> Iterator[tuple[Generator, JudgesOf]]:
+    from actors.generator import GeneratorClient
+    from actors.judges import JudgePool
     from app.cluster.session import connected
-    from app.stages import generator_and_judges
+
+    settings = engine_settings(profile, config_of(profile.model)[0])
 
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
         os.environ |= {"RAY_TMPDIR": folder, "RAY_ADDRESS": ""}
-        with connected(profile.cluster), generator_and_judges(profile, False, beside_trainer=True) as both:
-            yield both
+        with (
+            connected(profile.cluster),
+            closing(GeneratorClient(profile.model, settings, beside_trainer=True)) as generator,
+        ):
+            yield generator, lambda number: closing(JudgePool(with_judges(profile, number)))
 
 
 @contextmanager
-def in_process(profile: Profile) -> Iterator[tuple[Generator, Judge]]:
+def in_process(profile: Profile) -> Iterator[tuple[Generator, JudgesOf]]:
     settings = engine_settings(profile, config_of(profile.model)[0])
-    with closing(JudgesApart(profile.sandbox, confinement())) as judges:
-        yield engine_of(profile.model_copy(update={"generation": settings})), judges
+    generator = engine_of(profile.model_copy(update={"generation": settings}))
+    yield generator, lambda number: closing(JudgesApart(with_judges(profile, number), confinement()))
+
+
+def with_judges(profile: Profile, number: int | None) -> SandboxSettings:
+    return profile.sandbox.model_copy(update={"num_workers": number} if number else {})
 
 
 ARRANGEMENTS = {"ray": on_ray, "process": in_process}
 
 
-def measured(arguments: argparse.Namespace, engine: str, arrangement: str) -> dict[str, Any]:
-    """All rounds of one engine in one arrangement, in this process."""
+def measure(arguments: argparse.Namespace, engine: str, arrangement: str) -> None:
+    """Print all rounds of one engine in one arrangement, in this process, for each number of judges."""
     profile = with_overrides(profile_of(arguments), [f"generation.engine={engine}", "cluster.dashboard=false"])
     profile = profile.for_drafts()
     tokenizer, grm = load_tokenizer(ensure_model(profile.model)), profile.grm
@@ -81,36 +94,55 @@ def measured(arguments: argparse.Namespace, engine: str, arrangement: str) -> di
     problems = found[: arguments.number]
     numbers = tuple(range(arguments.drafts))
     prompts = [Prompt(id=one.given.id, text=prompt_of(tokenizer, one), samples=numbers) for one in problems]
-    rounds: list[dict[str, float]] = []
     start = time.perf_counter()
-    with ARRANGEMENTS[arrangement](profile) as (generator, judges):
+    with ARRANGEMENTS[arrangement](profile) as (generator, judges_of):
         show(prompts, generator)  # loads it
         loaded = time.perf_counter() - start
-        for number in range(arguments.rounds):
-            sampling = Sampling(max_new_tokens=grm.max_new_tokens, temperature=grm.temperature, seed=number)
-            rounds.append({})
-            for way in ("alone", "beside") if number % 2 == 0 else ("beside", "alone"):
-                show(prompts, generator)
-                if way == "alone":
-                    rounds[-1] |= alone(prompts, sampling, generator)
-                else:
-                    rounds[-1] |= beside(problems, prompts, sampling, generator, judges)
-    ratios = [one["beside"] / one["alone"] for one in rounds]
-    return {
-        "engine": engine,
-        "arrangement": arrangement,
-        "problems": len(problems),
-        "drafts": len(problems) * arguments.drafts,
-        "cores": num_cores(),
-        "judges": profile.sandbox.num_workers or num_cores(),
-        "load_s": round(loaded, 1),
-        "tokens_per_s_alone": [round(one["alone"], 1) for one in rounds],
-        "tokens_per_s_beside": [round(one["beside"], 1) for one in rounds],
-        "judged_after_s": [round(one["judged_after"], 2) for one in rounds],
-        "ratio": round(statistics.median(ratios), 3),
-        "ratio_from_to": [round(min(ratios), 3), round(max(ratios), 3)],
-        "ratios": [round(ratio, 3) for ratio in ratios],
-    }
+        for num_judges in arguments.judges or [profile.sandbox.num_workers]:
+            with judges_of(num_judges) as judges:
+                rounds = [
+                    measured_round(number, problems, prompts, grm, generator, judges)
+                    for number in range(arguments.rounds)
+                ]
+            ratios = [one["beside"] / one["alone"] for one in rounds]
+            one = {
+                "engine": engine,
+                "arrangement": arrangement,
+                "problems": len(problems),
+                "drafts": len(problems) * arguments.drafts,
+                "cores": num_cores(),
+                "judges": num_judges or num_cores(),
+                "load_s": round(loaded, 1),
+                "tokens_per_s_alone": [round(one["alone"], 1) for one in rounds],
+                "tokens_per_s_beside": [round(one["beside"], 1) for one in rounds],
+                "judged_after_s": [round(one["judged_after"], 2) for one in rounds],
+                "ratio": round(statistics.median(ratios), 3),
+                "ratio_from_to": [round(min(ratios), 3), round(max(ratios), 3)],
+                "ratios": [round(ratio, 3) for ratio in ratios],
+            }
+            print(json.dumps({"benchmark": "drafting", **one}), flush=True)
+
+
+def measured_round(
+    number: int,
+    problems: list[TrainingProblem],
+    prompts: list[Prompt],
+    grm: GrmSettings,
+    generator: Generator,
+    judges: Judge,
+) -> dict[str, float]:
+    sampling, found = Sampling(max_new_tokens=grm.max_new_tokens, temperature=grm.temperature, seed=number), {}
+    for way in ("alone", "beside") if number % 2 == 0 else ("beside", "alone"):
+        show(prompts, generator)
+        if way == "alone":
+            found |= alone(prompts, sampling, generator)
+        else:
+            found |= beside(problems, prompts, sampling, generator, judges)
+    return found
+
+
+def numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
 
 
 def show(prompts: list[Prompt], generator: Generator) -> None:
@@ -152,12 +184,12 @@ def main() -> None:
     parser.add_argument("--number", type=int, default=32, help="of problems")
     parser.add_argument("--drafts", type=int, default=16, help="of a problem")
     parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--judges", type=numbers, help="how many, as 14,8; left out, what sandbox.num_workers says")
     arguments = parser.parse_args()
     for engine, arrangement in itertools.product(arguments.engines.split(","), arguments.arrangements.split(",")):
         process = Apart({})
-        result = process.call(measured, arguments, engine, arrangement)
+        process.call(measure, arguments, engine, arrangement)
         process.end()
-        print(json.dumps({"benchmark": "drafting", **result}), flush=True)
 
 
 if __name__ == "__main__":
