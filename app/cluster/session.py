@@ -8,6 +8,7 @@ on and the token file is made private; see docs of Ray, "Token authentication".
 """
 
 import contextlib
+import functools
 import logging
 import math
 import os
@@ -17,7 +18,7 @@ from typing import Any
 from app.cluster.folders import choose_temporary_folder, make_private_token, object_store_folder
 from app.cluster.offline import MODE
 from app.cluster.signals import interrupt_by_sigterm
-from app.cluster.watch import watched
+from app.cluster.watch import watched, watched_joining
 from app.errors import UserError, first_line
 from app.files.home import cache_root
 from app.progress import say
@@ -97,8 +98,9 @@ def _join(address: str, in_job: bool) -> Any:
     runtime_env = {"env_vars": env_vars} if in_job else {"env_vars": env_vars, "working_dir": str(REPOSITORY)}
     os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"  # else a variable that the job was submitted with is an error here
     try:
-        _ask(address)
-        context = ray.init(runtime_env=runtime_env, logging_level=logging.WARNING, log_to_driver=False)
+        place = _ask(address)
+        with watched_joining(address, functools.partial(_check_alive, place)):
+            context = ray.init(runtime_env=runtime_env, logging_level=logging.WARNING, log_to_driver=False)
     except (ConnectionError, ValueError, RuntimeError, AuthenticationError) as error:
         raise UserError(
             f"the Ray cluster at RAY_ADDRESS={address!r} can't be joined ({first_line(error)}): "
@@ -108,19 +110,38 @@ def _join(address: str, in_job: bool) -> Any:
     return context
 
 
-def _ask(address: str) -> None:
+def _ask(address: str) -> str:
     """Raise ConnectionError unless a Ray cluster answers there within JOIN_S, and this machine is one of its nodes.
+    Returns its head's HOST:PORT.
 
     By private members of Ray 2.60: `ray.init` waits for minutes for a cluster that is gone and takes no limit, and
     `ray.util.state` asks the dashboard, which a cluster need not have.
     """
-    import grpc  # type: ignore[import-untyped]
     import ray
     from ray._private import services
-    from ray._private.grpc_utils import init_grpc_channel
-    from ray.core.generated import gcs_pb2, gcs_service_pb2, gcs_service_pb2_grpc
+    from ray.core.generated import gcs_pb2
 
-    place = services.canonicalize_bootstrap_address_or_die(address)
+    place = str(services.canonicalize_bootstrap_address_or_die(address))
+    _check_alive(place)
+    if address == "auto":  # found among this machine's processes
+        return place
+    alive = ray._raylet.GcsClient(address=place).get_all_node_info(
+        timeout=JOIN_S, state_filter=gcs_pb2.GcsNodeInfo.GcsNodeState.ALIVE
+    )
+    if not {node.hex() for node in alive} & set(services.find_node_ids()):
+        raise ConnectionError(
+            f"this machine is no node of it: run `ray start --address={place}` here first, or submit the command there "
+            "with `ray job submit`"
+        )
+    return place
+
+
+def _check_alive(place: str) -> None:
+    """Raise ConnectionError unless a Ray cluster answers there within JOIN_S."""
+    import grpc  # type: ignore[import-untyped]
+    from ray._private.grpc_utils import init_grpc_channel
+    from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
+
     with init_grpc_channel(place, options=[("grpc.enable_http_proxy", 0)]) as channel:
         stub = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)
         try:
@@ -131,16 +152,6 @@ def _ask(address: str) -> None:
             if error.code() == grpc.StatusCode.UNIMPLEMENTED:
                 raise ConnectionError(f"what answers at {place} is not Ray") from None
             # Another answer is Ray's, about the token for one: joining says it better.
-    if address == "auto":  # found among this machine's processes
-        return
-    alive = ray._raylet.GcsClient(address=place).get_all_node_info(
-        timeout=JOIN_S, state_filter=gcs_pb2.GcsNodeInfo.GcsNodeState.ALIVE
-    )
-    if not {node.hex() for node in alive} & set(services.find_node_ids()):
-        raise ConnectionError(
-            f"this machine is no node of it: run `ray start --address={place}` here first, or submit the command there "
-            "with `ray job submit`"
-        )
 
 
 def require_resources(what: str, *, num_cpus: int, num_gpus: int) -> None:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import psutil
 
@@ -21,6 +22,8 @@ ASK_EVERY_S = 3.0
 """How often a cluster that was joined is asked: that goes over the network."""
 SILENT_S = 60.0
 """How long a cluster that was joined may answer nothing: one that is busy, or restarts its head, needs a moment."""
+SILENT_JOINING_S = 20.0
+"""The same while it is joined. Ray gives up after a minute, and ends the process without a word."""
 HEAD = ("raylet", "gcs_server")
 AGAIN = "give the same command again to go on (`pipeline` with --resume)"
 
@@ -29,8 +32,19 @@ AGAIN = "give the same command again to go on (`pipeline` with --resume)"
 def watched(joined: str) -> Iterator[None]:
     """Watch the Ray that this process is connected to. joined: a cluster's address; empty for one that this process has
     started, or starts in the block."""
+    with _watching(*((_Joined(joined), ASK_EVERY_S) if joined else (_lost_here, LOOK_EVERY_S))):
+        yield
+
+
+def watched_joining(address: str, ask: Callable[[], None]) -> AbstractContextManager[None]:
+    """Watch a cluster while `ray.init` joins it. ask: raises ConnectionError where it answers nothing."""
+    return _watching(_Joining(address, ask), ASK_EVERY_S)
+
+
+@contextlib.contextmanager
+def _watching(look: Callable[[], str], every: float) -> Iterator[None]:
+    """look: what is lost, empty where nothing is."""
     ended = threading.Event()
-    look, every = (_Joined(joined), ASK_EVERY_S) if joined else (_lost_here, LOOK_EVERY_S)
     thread = threading.Thread(target=_watch, args=(look, every, ended), name="watch-ray", daemon=True)
     thread.start()
     try:
@@ -87,6 +101,23 @@ def _ended_children() -> list[str]:
             if child.status() == psutil.STATUS_ZOMBIE and child.name() in HEAD:
                 found.append(child.name())
     return found
+
+
+class _Joining:
+    """Asks the cluster whether it still answers."""
+
+    def __init__(self, address: str, ask: Callable[[], None]) -> None:
+        self._address, self._ask, self._answered = address, ask, time.monotonic()
+
+    def __call__(self) -> str:
+        try:
+            self._ask()
+        except ConnectionError as error:
+            silent = time.monotonic() - self._answered
+            told = f"the Ray cluster at {self._address} was lost while it was joined ({first_line(error)})"
+            return told if silent > SILENT_JOINING_S else ""
+        self._answered = time.monotonic()
+        return ""
 
 
 class _Joined:

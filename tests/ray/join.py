@@ -1,11 +1,16 @@
 """Join the cluster that RAY_ADDRESS names, as a command does, and end.
 
-python -m tests.ray.join
+python -m tests.ray.join [--lost]    as one whose head is lost once it has answered
 """
 
-from app.cluster.session import connected
+import sys
+
+from app.cluster import session, watch
 from app.settings import ClusterSettings
 
 if __name__ == "__main__":
-    with connected(ClusterSettings()):
+    if "--lost" in sys.argv:
+        session._ask = lambda address: address
+        watch.SILENT_JOINING_S = 3.0
+    with session.connected(ClusterSettings()):
         pass

@@ -57,10 +57,10 @@ class Joined:
 def join(tmp_path: Path) -> Callable[..., Joined]:
     """Try to join a cluster, with these variables, in a process of its own."""
 
-    def call(**env: str) -> Joined:
+    def call(*options: str, **env: str) -> Joined:
         log = tmp_path / "log"
         everything = os.environ | {"POCKETCODER_CACHE": "/proc"} | env
-        process = commands.started([], everything, [log, log], module="tests.ray.join")
+        process = commands.started([*options], everything, [log, log], module="tests.ray.join")
         process.join(timeout=100)
         process.kill()
         return Joined(process.exitcode, log.read_text().strip().splitlines()[-1])
@@ -114,6 +114,15 @@ def test_a_cluster_that_does_not_answer_is_said_within_20_seconds(
     last = join(RAY_ADDRESS=named).last
     assert time.monotonic() - start < 20
     assert f"the Ray cluster at RAY_ADDRESS='{named}' can't be joined" in last and "unset RAY_ADDRESS" in last
+
+
+def test_a_cluster_that_is_lost_while_it_is_joined_is_said(gone: str, join: Callable[..., Joined]) -> None:
+    """Ray would wait for a minute, and then end the command without a word."""
+    start = time.monotonic()
+    joined = join("--lost", RAY_ADDRESS=gone)
+    assert time.monotonic() - start < 30 and joined.code == 2
+    assert joined.last.startswith(f"pocketcoder: the Ray cluster at {gone} was lost while it was joined (")
+    assert joined.last.endswith("give the same command again to go on (`pipeline` with --resume)")
 
 
 @pytest.mark.parametrize("address", ["ray://somewhere:10001", "http://127.0.0.1:8265", "somewhere", ":6379", "host:x"])
