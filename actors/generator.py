@@ -1,4 +1,4 @@
-"""The Generator actors: processes that own the model for drafting and evaluation, one a card or a few.
+"""The Generator actors: processes that own the model for drafting and evaluation, one a card.
 
 A shell over the engines: each holds one and hands calls through. What is to be drawn is dealt out to them
 (`app.generation.dealing`), and their drafts are the same whatever their number. A stream runs a few drafts ahead of its
@@ -16,7 +16,7 @@ import ray
 from actors.answers import answer
 from actors.names import named
 from app.errors import UserError
-from app.generation.dealing import Dealing, cores_each, even_shares, in_order, share_of
+from app.generation.dealing import Dealing, cores_each, even_shares, in_order
 from app.progress import say
 from app.records import Draft, Prompt, Sampling
 from app.records import Generator as GeneratorProtocol
@@ -216,17 +216,9 @@ def _places(settings: GenerationSettings, beside_trainer: bool) -> list[dict[str
     """What each actor reserves. A card leaves the cores to the judges; without one, decoding takes every core of a
     machine."""
     if settings.use_gpu:
-        each, cards = settings.engines_per_card, max(1, int(ray.cluster_resources().get("GPU", 1)))
-        if each > 1 and beside_trainer and cards > 1:  # Ray would pack their shares otherwise than they are counted
-            raise UserError(
-                f"generation.engines_per_card={each} beside a training on a cluster of {cards} cards: set it to 1, so "
-                "that engines have a card each"
-            )
-        number = settings.num_workers or cards * each
-        return [
-            {"num_cpus": 1, "num_gpus": share_of(CARD_BESIDE_TRAINER if beside_trainer and place < each else 1.0, each)}
-            for place in range(number)
-        ]
+        number = settings.num_workers or max(1, int(ray.cluster_resources().get("GPU", 1)))
+        shares = [CARD_BESIDE_TRAINER if beside_trainer else 1.0, *[1.0] * (number - 1)]
+        return [{"num_cpus": 1, "num_gpus": share} for share in shares]
     number = settings.num_workers or 1
     machines = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
     return [{"num_cpus": cores_each(machines, number, left=int(beside_trainer)), "num_gpus": 0}] * number

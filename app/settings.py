@@ -119,10 +119,7 @@ class SftSettings(Settings):
 class GenerationSettings(Settings):
     engine: Literal["transformers", "vllm"] = "transformers"
     num_workers: int | None = Field(default=None, ge=1, le=1024)
-    """Engines, each with a card or, without cards, cores of its own; None: as many as the cards have, or one."""
-    engines_per_card: int = Field(default=1, ge=1, le=8)
-    """Engines that share a card, and vram_gib with it: a small model's drafts come faster than one process can keep
-    books of them. Beside a training that takes turns with them only where the cluster has one card."""
+    """Engines, each with a card or, without cards, cores of its own; None: one for each card, or one."""
     batch_size: int = Field(default=16, ge=1, le=1024)
     """Completions that an engine draws at once."""
     use_gpu: bool = False
@@ -149,23 +146,6 @@ class GenerationSettings(Settings):
             need = "generation.num_speculative_tokens above 0" if self.use_gpu else "a card (generation.use_gpu=true)"
             raise ValueError(f"generation.draft_model={self.draft_model} guesses nothing without {need}: set that too")
         return self
-
-    @model_validator(mode="after")
-    def _engines_have_room(self) -> "GenerationSettings":
-        if self.use_gpu and self.engine == "vllm" and self.of_one.vram_gib <= VLLM_BESIDE_GIB:
-            raise ValueError(
-                f"generation.engines_per_card={self.engines_per_card} leaves each engine {self.of_one.vram_gib:.2f} of "
-                f"the {self.vram_gib:g} GiB of generation.vram_gib, and each takes {VLLM_BESIDE_GIB:g} beside its "
-                "weights: lower the one or raise the other"
-            )
-        return self
-
-    @property
-    def of_one(self) -> "GenerationSettings":
-        """Those of an engine that has its share of a card as if there were no other."""
-        if self.engines_per_card == 1 or not self.use_gpu:
-            return self
-        return self.model_copy(update={"engines_per_card": 1, "vram_gib": self.vram_gib / self.engines_per_card})
 
 
 class EvaluationSettings(Settings):

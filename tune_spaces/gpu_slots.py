@@ -10,7 +10,6 @@ holds one. Slots are shares of what every cluster has of its own, so nothing has
 
     one card, one slot         GPU: 0.5 engine, 0.5 trial            in turns, one sleeps while the other one works
     one card, four slots       GPU: 0.5 engine, 4 x 0.125 trial      the engine stays awake
-    engines_per_card=2         GPU: 2 x 0.25 engine, 4 x 0.125 trial the two draw for all, with half the memory each
     three cards, two a card    GPU: 1 engine, 2 x (2 x 0.5 trial)    the engine has a card of its own
     generation.num_workers=2   GPU: 2 x 1 engine, 2 x 0.5 trial      or more cards, if one is left to train on
     no card                    CPU: 1 trial or shares of it, and all others of a machine the engine
@@ -34,7 +33,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from app.errors import UserError
-from app.generation.dealing import share_of
 from app.models.config import config_of
 from app.models.sizes import GIB
 from app.planning.reward import trainer_choice
@@ -49,6 +47,8 @@ if TYPE_CHECKING:
 LEAST_DRAFTS = 16
 """That have room in the cache of an engine which stays awake beside trainings. Assumed: with fewer, engine and trainer
 had better take turns."""
+FRACTIONS = 10_000
+"""Of one card or core; Ray rounds to them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,9 +72,9 @@ class Slots:
     """Whether the engine leaves trials a share of its card or a core, for `actors.generator.GeneratorClient`. False: it
     has a card of its own."""
     engines: int | None
-    """How many draw, on cards of their own or beside the trials; None: as many as generation.num_workers says."""
+    """How many draw, each on a card of its own or beside the trials; None: as many as generation.num_workers says."""
     engine_gib: float
-    """What the engines of a card may take of it together; 0 without one."""
+    """What an engine may take of its card; 0 without one."""
     reason: str
     """What was decided, in a sentence for a person."""
 
@@ -108,7 +108,7 @@ def slots_for(
         number=number,
         gib=0.0,
         takes_turns=False,
-        resources={"CPU": share_of(min(cores, number), number)},
+        resources={"CPU": _share(min(cores, number), number)},
         beside_trainer=True,
         engines=None,
         engine_gib=profile.generation.vram_gib if profile.generation.use_gpu else 0.0,
@@ -144,13 +144,13 @@ def profile_in(slots: Slots, profile: Profile) -> Profile:
 
 
 def least_engine_gib(profile: Profile, shape: Shape) -> float:
-    """What awake engines take of a card: weights, what it works with, and a cache for LEAST_DRAFTS drafts, or with
+    """What an awake engine takes of a card: weights, what it works with, and a cache for LEAST_DRAFTS drafts, or with
     transformers the one that is set."""
     grm, engine = profile.grm, profile.generation
     parts = drafting_memory(shape, profile.model, engine, grm.max_new_tokens)
     if engine.engine == "vllm":
         draft = (PROMPT + grm.max_new_tokens) * cache_per_token(shape, profile.model)
-        parts["cache"] = engine.engines_per_card * LEAST_DRAFTS * draft / GIB
+        parts["cache"] = LEAST_DRAFTS * draft / GIB
     return sum(parts.values())
 
 
@@ -220,9 +220,8 @@ def _on_cards(card: _Card, peak_gib: float | None, declared: int | None, cards: 
             f"{max(0.0, card.room):.2f} for them {where}: set evolve.slots={most}, or null to have it decided"
         )
     uses_engine = profile.generation.use_gpu
-    per_card = profile.generation.engines_per_card
-    of_engines = 1 if is_shared else min(math.ceil((profile.generation.num_workers or 1) / per_card), cards - 1)
-    trained_on = cards - of_engines if uses_engine and not is_shared else cards
+    engines = 1 if is_shared else min(profile.generation.num_workers or 1, cards - 1)
+    trained_on = cards - engines if uses_engine and not is_shared else cards
     each = declared or max(1, min(_times(card.room, peak), math.ceil(profile.evolve.population / trained_on)))
     gib = card.alone if each == 1 else min(card.room / each, peak if is_shared else math.inf)
     takes_turns = card.can_turn and each == 1
@@ -232,7 +231,7 @@ def _on_cards(card: _Card, peak_gib: float | None, declared: int | None, cards: 
     elif is_shared:
         where = f"beside an engine that stays awake in {engine_gib:.2f} of {card.cap:.2f}"
     else:
-        several = f"engines have {of_engines} others" if of_engines > 1 else "the engine has another one"
+        several = f"engines have {engines} others" if engines > 1 else "the engine has another one"
         where = f"on {trained_on} card(s), and {several if uses_engine else 'the engine uses none'}"
     how = f"a training takes {peak:.2f}, {'planned' if peak_gib is None else 'measured'}"
     number = each * trained_on
@@ -241,11 +240,11 @@ def _on_cards(card: _Card, peak_gib: float | None, declared: int | None, cards: 
         gib=gib,
         takes_turns=takes_turns,
         resources={
-            "CPU": share_of(1.0, each if uses_engine else number),
-            "GPU": share_of(CARD_OF_TRAINER if is_shared else 1.0, each),
+            "CPU": _share(1.0, each if uses_engine else number),
+            "GPU": _share(CARD_OF_TRAINER if is_shared else 1.0, each),
         },
         beside_trainer=is_shared or not uses_engine,
-        engines=of_engines * per_card if uses_engine else None,
+        engines=engines if uses_engine else None,
         engine_gib=engine_gib,
         reason=f"{_told(each)} of {gib:.2f} GiB {where}: {how}{', and evolve.slots says so' if declared else ''}",
     )
@@ -254,6 +253,11 @@ def _on_cards(card: _Card, peak_gib: float | None, declared: int | None, cards: 
 def _times(room: float, one: float) -> int:
     """How often it fits."""
     return max(0, math.floor(room / one + 1e-9))
+
+
+def _share(whole: float, number: int) -> float:
+    """A part that Ray grants `number` times out of the whole, and not once more: it would round 1/6 up."""
+    return math.floor(whole * FRACTIONS / number) / FRACTIONS
 
 
 def _told(number: int, what: str = "slot") -> str:

@@ -10,7 +10,6 @@ on and the token file is made private; see docs of Ray, "Token authentication".
 import contextlib
 import functools
 import logging
-import math
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -169,10 +168,9 @@ def require_resources(what: str, *, num_cpus: int, num_gpus: int) -> None:
 
 def require_engines(settings: GenerationSettings) -> None:
     """Raise UserError when the nodes that are up have no room for the engines that draw."""
-    each = settings.engines_per_card if settings.use_gpu else 1
-    number = settings.num_workers or each
+    number = settings.num_workers or 1
     what = "generation" if number == 1 else f"generation.num_workers={number}"
-    require_resources(what, num_cpus=number, num_gpus=math.ceil(number / each) * settings.use_gpu)
+    require_resources(what, num_cpus=number, num_gpus=number * settings.use_gpu)
 
 
 def _show_no_ray_data_progress() -> None:

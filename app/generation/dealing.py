@@ -10,7 +10,6 @@ Limits: a quarter evens out what equal cards differ by; one that is many times a
 """
 
 import dataclasses
-import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -18,8 +17,6 @@ from app.records import Draft, Prompt
 
 MANY_BATCHES = 4
 """Below as many a quarter fills no batch."""
-FRACTIONS = 10_000
-"""Of one card or core; Ray rounds to them."""
 
 
 class Dealing:
@@ -83,11 +80,6 @@ def cores_each(machines: Sequence[int], number: int, *, left: int = 0) -> int:
         if sum(held // cores for held in machines) >= number and sum(machines) - number * cores >= left:
             return cores
     return 1
-
-
-def share_of(whole: float, number: int) -> float:
-    """A part that Ray grants `number` times out of the whole, and not once more: it would round 1/6 up."""
-    return math.floor(whole * FRACTIONS / number) / FRACTIONS
 
 
 def in_order(prompts: Sequence[Prompt], drafts: Iterator[Draft]) -> list[Draft]:

@@ -25,15 +25,10 @@ def for_sharers(settings: GenerationSettings, number: int, folder: Path) -> Gene
     size = number * settings.batch_size
     if settings.use_gpu and number > 1:
         vocabulary = AutoConfig.from_pretrained(folder).get_text_config(decoder=True).vocab_size
-        left = _left_by_weights(settings, folder)
+        weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+        left = (min(settings.vram_gib, card_gib()) - VLLM_BESIDE_GIB) * GIB - weights
         size = max(settings.batch_size, min(size, int(left / 2 // (LOGITS_BYTES * vocabulary))))
     return settings.model_copy(update={"batch_size": size})
-
-
-def _left_by_weights(settings: GenerationSettings, folder: Path) -> float:
-    """Bytes that an engine has for its cache and its logits."""
-    weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    return (min(settings.vram_gib, card_gib()) - VLLM_BESIDE_GIB) * GIB - weights
 
 
 def length_limit(settings: GenerationSettings, config: Any) -> int:
@@ -42,17 +37,9 @@ def length_limit(settings: GenerationSettings, config: Any) -> int:
 
 
 def engine_arguments(
-    model: ModelSettings,
-    settings: GenerationSettings,
-    folder: Path,
-    config: Any,
-    *,
-    adapters: int,
-    shares_card: bool = False,
+    model: ModelSettings, settings: GenerationSettings, folder: Path, config: Any, *, adapters: int
 ) -> dict[str, Any]:
-    """vLLM's EngineArgs. folder: the base model's. adapters: beside the base at the same time; 0: none lies there.
-    shares_card: other engines start on it meanwhile. vLLM measures what is free, and would count what they take as its
-    own, so the size of its cache is given. Raises UserError where that leaves it none."""
+    """vLLM's EngineArgs. folder: the base model's. adapters: beside the base at the same time; 0: none lies there."""
     limit = length_limit(settings, config)
     options: dict[str, Any] = {
         "dtype": "float32",
@@ -70,14 +57,6 @@ def engine_arguments(
             "enable_sleep_mode": True,
             "cudagraph_capture_sizes": graph_sizes(settings.batch_size),
         }
-        if shares_card:
-            cache = _left_by_weights(settings, folder) - settings.batch_size * LOGITS_BYTES * config.vocab_size
-            if cache <= 0:
-                raise UserError(
-                    f"the {settings.vram_gib:.2f} GiB that an engine has of generation.vram_gib leave no room for "
-                    "drafts beside its weights: raise it, or lower generation.engines_per_card or generation.batch_size"
-                )
-            options["kv_cache_memory_bytes"] = int(cache)
     if adapters:
         options |= {"enable_lora": True, "max_loras": adapters, "max_lora_rank": settings.max_lora_rank}
     if settings.num_speculative_tokens:

@@ -70,8 +70,7 @@ class VllmEngine:
         self._model, self._folder = model, ensure_model(model)
         self._merges = not settings.use_gpu if merges is None else merges
         self._num_places = 1 if self._merges else sharers
-        self._shares_card = settings.of_one is not settings
-        self._settings = for_sharers(settings.of_one, self._num_places, self._folder)
+        self._settings = for_sharers(settings, self._num_places, self._folder)
         self._tokenizer = load_tokenizer(self._folder)
         self._engine: Any = None
         self._places = Places[tuple[str, tuple[int, ...]]](self._num_places)
@@ -212,9 +211,7 @@ class VllmEngine:
         self._stop_ids = sorted(token for token in found if token < config.vocab_size)
         self._limit = length_limit(self._settings, config)
         adapters = 0 if self._merges else self._num_places
-        options = engine_arguments(
-            self._model, self._settings, self._folder, config, adapters=adapters, shares_card=self._shares_card
-        )
+        options = engine_arguments(self._model, self._settings, self._folder, config, adapters=adapters)
         with own_garbage(is_start=True, use_gpu=self._settings.use_gpu):
             return LLMEngine.from_engine_args(EngineArgs(**options))
 

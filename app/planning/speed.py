@@ -125,9 +125,6 @@ def drafting_memory(
 ) -> dict[str, float]:
     """GiB of the card by what takes them. Base weights are never quantised for drafting: an adapter is merged into
     them, or lies beside them, too small to count."""
-    if settings.of_one is not settings:
-        parts = drafting_memory(shape, model, settings.of_one, new_tokens)
-        return {name: settings.engines_per_card * gib for name, gib in parts.items()}
     number = BYTES[model.dtype]
     weights = (shape.linear + shape.others) * number / GIB
     if settings.engine == "vllm":

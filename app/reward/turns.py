@@ -25,9 +25,8 @@ def take_turns(profile: Profile) -> bool:
 
 
 def asleep_gib(profile: Profile) -> float:
-    """What the engines keep of the card while the trainer works."""
-    each = ASLEEP_GIB if profile.generation.engine == "vllm" else CONTEXT_GIB
-    return each * profile.generation.engines_per_card
+    """What the engine keeps of the card while the trainer works."""
+    return ASLEEP_GIB if profile.generation.engine == "vllm" else CONTEXT_GIB
 
 
 def trainer_gib(profile: Profile) -> float:

@@ -112,9 +112,6 @@ def test_engines_have_a_card_each_and_one_of_them_half_of_the_trainers(local_ray
     three = on_cards.model_copy(update={"num_workers": 3})
     assert [place["num_gpus"] for place in _places(three, True)] == [0.5, 1.0, 1.0]
     assert [place["num_gpus"] for place in _places(three, False)] == [1.0, 1.0, 1.0]
-    two_a_card = on_cards.model_copy(update={"engines_per_card": 2})
-    assert [place["num_gpus"] for place in _places(two_a_card, False)] == [0.5, 0.5]
-    assert [place["num_gpus"] for place in _places(two_a_card, True)] == [0.25, 0.25]
     assert cores_left(smoke().generation) == 1 and cores_left(three) == 1
     assert cores_left(smoke().generation.model_copy(update={"num_workers": 2})) == 2
 

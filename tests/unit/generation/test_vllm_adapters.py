@@ -258,30 +258,6 @@ def test_several_who_draw_have_a_batch_each_as_far_as_their_logits_leave_a_cache
     assert vllm_arguments.for_sharers(without_card, number, tmp_path).batch_size == number * 512
 
 
-def test_engines_that_start_on_one_card_are_told_their_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """vLLM would count what the others take meanwhile as its own: 10.0 - 2.2 - weights - the logits of 512 rows."""
-    from app.generation import vllm_arguments
-
-    monkeypatch.setattr(vllm_arguments, "card_gib", lambda: 80.0)
-    (config := Qwen2Config(vocab_size=151_936)).save_pretrained(tmp_path)
-    with (tmp_path / "model.safetensors").open("wb") as file:
-        file.truncate(988_000_000)
-    two = GenerationSettings(engine="vllm", batch_size=512, use_gpu=True, vram_gib=20.0, engines_per_card=2)
-    model = ModelSettings(source="path", name=str(tmp_path), dtype="bfloat16")
-
-    def asked(settings: GenerationSettings, shares_card: bool) -> dict[str, Any]:
-        return vllm_arguments.engine_arguments(model, settings, tmp_path, config, adapters=1, shares_card=shares_card)
-
-    options = asked(two.of_one, True)
-    assert options["kv_cache_memory_bytes"] == int(7.8 * 2**30 - 988_000_000 - 512 * 18 * 151_936)
-    assert options["gpu_memory_utilization"] == pytest.approx(7.8 / 80)
-    assert "kv_cache_memory_bytes" not in asked(two, False)
-    with pytest.raises(UserError, match="leave no room for drafts"):
-        asked(two.model_copy(update={"vram_gib": 8.0}).of_one, True)
-    with pytest.raises(ValueError, match="engines_per_card=8 leaves each engine 2.00 of the 16 GiB"):
-        GenerationSettings(engine="vllm", use_gpu=True, vram_gib=16.0, engines_per_card=8)
-
-
 @pytest.mark.parametrize("batch_size", [1, 4, 128, 500, 512, 1024, 2048])
 def test_a_whole_batch_and_prompts_beside_it_have_graphs(batch_size: int) -> None:
     from app.generation.vllm_arguments import PROMPTS_BESIDE, graph_sizes

@@ -75,16 +75,6 @@ def test_on_24_gb_as_many_train_as_measured_peaks_fit_beside_an_awake_engine(
     assert f"a training takes {tensors + 0.4:.2f}, measured" in slots.reason
 
 
-def test_engines_that_share_a_card_have_its_memory_together(card_24: Profile) -> None:
-    """Twice 3.205 of weights, 2.2 and 1.75 of cache leave 8.09, of which four take 1.0 each."""
-    two = with_overrides(card_24, ["generation.engines_per_card=2"])
-    slots = slots_for(two, peak_gib=0.6, declared=None, cards=1)
-    assert (slots.number, slots.engines, round(slots.engine_gib, 3)) == (4, 2, 18.4)
-    assert slots_for(two, peak_gib=3.0, declared=None, cards=1).number == 2, "where one engine leaves room for four"
-    assert slots_for(card_24, peak_gib=3.0, declared=None, cards=1).number == 4
-    assert slots_for(two, peak_gib=3.0, declared=None, cards=3).engines == 2, "on a card of their own"
-
-
 def test_what_was_not_measured_is_planned(card_24: Profile) -> None:
     grm, shape = card_24.grm, shape_of(Qwen3Config(**QWEN3_1_7B))
     sft = card_24.sft.model_copy(update={"micro_batch": grm.micro_batch, "lora_r": grm.lora_r})
