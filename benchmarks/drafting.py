@@ -142,7 +142,11 @@ def measured_round(
 
 
 def numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
+    """Raises ValueError, which argparse tells."""
+    found = [int(part) for part in text.split(",")]
+    if min(found) < 1:
+        raise ValueError
+    return found
 
 
 def show(prompts: list[Prompt], generator: Generator) -> None:

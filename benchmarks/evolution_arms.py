@@ -103,6 +103,7 @@ def evolved(arguments: argparse.Namespace) -> dict[str, Any]:
                 False,
                 beside_trainer=slots.beside_trainer,
                 vram_gib=slots.engine_gib or None,
+                engines=slots.engines,
                 sharers=slots.number,
             )
             with engines as (generator, judge):

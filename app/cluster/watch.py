@@ -23,7 +23,8 @@ ASK_EVERY_S = 3.0
 SILENT_S = 60.0
 """How long a cluster that was joined may answer nothing: one that is busy, or restarts its head, needs a moment."""
 SILENT_JOINING_S = 20.0
-"""The same while it is joined. Ray gives up after a minute, and ends the process without a word."""
+"""The same while it is joined, so it is said within half a minute. Ray gives up after a minute, and ends the process
+without a word."""
 HEAD = ("raylet", "gcs_server")
 AGAIN = "give the same command again to go on (`pipeline` with --resume)"
 

@@ -205,15 +205,19 @@ class VllmEngine:
         from vllm import EngineArgs
         from vllm.v1.engine.llm_engine import LLMEngine
 
+        options = self._arguments()
+        with own_garbage(is_start=True, use_gpu=self._settings.use_gpu):
+            return LLMEngine.from_engine_args(EngineArgs(**options))
+
+    def _arguments(self) -> dict[str, Any]:
+        """vLLM's, and what requests are made by."""
         config = AutoConfig.from_pretrained(self._folder).get_text_config(decoder=True)
         # vLLM adds the generation config's own.
         found = stop_ids(self._tokenizer, getattr(config, "eos_token_id", None))
         self._stop_ids = sorted(token for token in found if token < config.vocab_size)
         self._limit = length_limit(self._settings, config)
         adapters = 0 if self._merges else self._num_places
-        options = engine_arguments(self._model, self._settings, self._folder, config, adapters=adapters)
-        with own_garbage(is_start=True, use_gpu=self._settings.use_gpu):
-            return LLMEngine.from_engine_args(EngineArgs(**options))
+        return engine_arguments(self._model, self._settings, self._folder, config, adapters=adapters)
 
     def _tokenise(self, text: str) -> list[int]:
         return self._tokenizer(text, add_special_tokens=False).input_ids
