@@ -116,13 +116,9 @@ class VllmEngine:
 
         # vLLM draws at least one token; its log-probability is not asked for.
         params = SamplingParams(
-            max_tokens=1,
-            temperature=0,
-            prompt_logprobs=0,
-            flat_logprobs=True,
-            detokenize=False,
+            max_tokens=1, temperature=0, prompt_logprobs=0, flat_logprobs=True, detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
-        )
+        )  # fmt: skip
         requests = (([*prompt, *following], params, number) for number, (prompt, following) in enumerate(pairs))
         scores = {}
         with self._using(adapter) as lora:
