@@ -61,7 +61,6 @@ def on_ray(profile: Profile) -> Iterator[tuple[Generator, JudgesOf]]:
     from app.cluster.session import connected
 
     settings = engine_settings(profile, config_of(profile.model)[0])
-
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
         os.environ |= {"RAY_TMPDIR": folder, "RAY_ADDRESS": ""}
         with (
@@ -141,7 +140,7 @@ def measured_round(
     return found
 
 
-def numbers(text: str) -> list[int]:
+def counts_in(text: str) -> list[int]:
     """Raises ValueError, which argparse tells."""
     found = [int(part) for part in text.split(",")]
     if min(found) < 1:
@@ -188,7 +187,7 @@ def main() -> None:
     parser.add_argument("--number", type=int, default=32, help="of problems")
     parser.add_argument("--drafts", type=int, default=16, help="of a problem")
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--judges", type=numbers, help="how many, as 14,8; left out, what sandbox.num_workers says")
+    parser.add_argument("--judges", type=counts_in, help="how many, as 14,8; left out, what sandbox.num_workers says")
     arguments = parser.parse_args()
     for engine, arrangement in itertools.product(arguments.engines.split(","), arguments.arrangements.split(",")):
         process = Apart({})

@@ -129,8 +129,8 @@ def _ask(address: str) -> str:
     )
     if not {node.hex() for node in alive} & set(services.find_node_ids()):
         raise ConnectionError(
-            f"this machine is no node of it: run `ray start --address={place}` here first, or submit the command there "
-            "with `ray job submit`"
+            f"this machine does not belong to it: run `ray start --address={place}` here first, or submit the command "
+            "as a job, with `ray job submit`"
         )
     return place
 

@@ -23,18 +23,15 @@ ASK_EVERY_S = 3.0
 SILENT_S = 60.0
 """How long a cluster that was joined may answer nothing: one that is busy, or restarts its head, needs a moment."""
 SILENT_JOINING_S = 20.0
-"""The same while it is joined, so it is said within half a minute. Ray gives up after a minute, and ends the process
-without a word."""
+"""The same while it is joined, so it is said within half a minute. Ray was seen to try for more than two minutes."""
 HEAD = ("raylet", "gcs_server")
 AGAIN = "give the same command again to go on (`pipeline` with --resume)"
 
 
-@contextlib.contextmanager
-def watched(joined: str) -> Iterator[None]:
+def watched(joined: str) -> AbstractContextManager[None]:
     """Watch the Ray that this process is connected to. joined: a cluster's address; empty for one that this process has
     started, or starts in the block."""
-    with _watching(*((_Joined(joined), ASK_EVERY_S) if joined else (_lost_here, LOOK_EVERY_S))):
-        yield
+    return _watching(_Joined(joined), ASK_EVERY_S) if joined else _watching(_lost_here, LOOK_EVERY_S)
 
 
 def watched_joining(address: str, ask: Callable[[], None]) -> AbstractContextManager[None]:
@@ -94,8 +91,8 @@ def _lost_here() -> str:
 
 
 def _ended_children() -> list[str]:
-    """Names of HEAD's processes that have ended while `ray.init` still runs, and there is no node to ask. They are
-    children of this process, and zombies until it asks how they ended."""
+    """Names of HEAD's processes that have ended while `ray.init` still runs, when there is no node to ask yet. They
+    stay this process's children, as zombies, until it asks how they ended."""
     found = []
     for child in psutil.Process().children():
         with contextlib.suppress(psutil.Error):
